@@ -1,0 +1,105 @@
+// Package spec holds the plain values of the network engine: networks,
+// endpoints, sandboxes and port bindings. They are what a caller asks for, what
+// is stored, and what the plan is made from.
+//
+// Nothing here does I/O, and nothing here knows the kernel, HTTP or containerd.
+package spec
+
+import (
+	"net/netip"
+	"time"
+)
+
+// DefaultNetwork is the name of the network a container joins when it names
+// none. It cannot be removed.
+const DefaultNetwork = "bridge"
+
+// DriverBridge is the driver of networks that are a Linux bridge.
+const DriverBridge = "bridge"
+
+// Network is a layer-2 segment as it is wanted: a Linux bridge with its subnets
+// and policy.
+type Network struct {
+	// ID is 64 lower-case hex digits, random, for life.
+	ID string `json:"id"`
+	// Name is unique in one daemon; see ValidName.
+	Name    string    `json:"name"`
+	Driver  string    `json:"driver"`
+	Created time.Time `json:"created"`
+	// Bridge is the name of the bridge device, at most 15 bytes.
+	Bridge string `json:"bridge"`
+	// Foreign says that the bridge was there before us (daemon flag -b): it is
+	// never created, readdressed or deleted.
+	Foreign bool `json:"foreign,omitempty"`
+	// Default marks the default network.
+	Default bool `json:"default,omitempty"`
+	// Internal networks have no way out: no masquerade, no forwarding, no
+	// published ports.
+	Internal bool `json:"internal,omitempty"`
+	// IPv4 and IPv6 say which families endpoints get addresses of.
+	IPv4 bool `json:"ipv4"`
+	IPv6 bool `json:"ipv6"`
+	// Masquerade gives packets that leave for elsewhere the host's address.
+	Masquerade bool `json:"masquerade"`
+	// ICC lets endpoints of this network reach each other.
+	ICC bool `json:"icc"`
+	// MTU of the bridge and its ports; 0 leaves the kernel's default.
+	MTU int `json:"mtu,omitempty"`
+	// HostBinding is the host address for ports published without one; the
+	// zero Addr means every address of the host.
+	HostBinding netip.Addr `json:"host_binding,omitzero"`
+	// Subnets are in order of preference; at most one of each family gives
+	// an endpoint its address.
+	Subnets []Subnet          `json:"subnets"`
+	Labels  map[string]string `json:"labels,omitempty"`
+	// Options are the driver options as the user gave them, kept to be shown.
+	Options map[string]string `json:"options,omitempty"`
+}
+
+// Subnet is one address pool of a network.
+type Subnet struct {
+	// Prefix is masked: its address is the network address.
+	Prefix netip.Prefix `json:"prefix"`
+	// Range, when valid, is the part of Prefix that addresses are chosen from.
+	Range netip.Prefix `json:"range,omitzero"`
+	// Gateway is the bridge's address and the endpoints' default route.
+	Gateway netip.Addr `json:"gateway,omitzero"`
+	// Aux are addresses never handed out, by the user's name for them.
+	Aux map[string]netip.Addr `json:"aux,omitempty"`
+}
+
+// GatewayPrefix is the gateway with the length of the subnet, as it stands on
+// the bridge.
+func (s Subnet) GatewayPrefix() netip.Prefix {
+	return netip.PrefixFrom(s.Gateway, s.Prefix.Bits())
+}
+
+// Subnet4 returns the network's first IPv4 subnet.
+func (n Network) Subnet4() (Subnet, bool) { return n.subnet(true) }
+
+// Subnet6 returns the network's first IPv6 subnet.
+func (n Network) Subnet6() (Subnet, bool) { return n.subnet(false) }
+
+func (n Network) subnet(v4 bool) (Subnet, bool) {
+	for _, s := range n.Subnets {
+		if s.Prefix.Addr().Is4() == v4 {
+			return s, true
+		}
+	}
+	return Subnet{}, false
+}
+
+// NetworkRequest asks for a network. Zero fields are chosen for the caller.
+type NetworkRequest struct {
+	Name     string
+	Driver   string // "" is DriverBridge
+	Internal bool
+	// IPv4 is nil for the default, on.
+	IPv4    *bool
+	IPv6    bool
+	Subnets []Subnet
+	Labels  map[string]string
+	// Options are driver options by Docker's names, com.docker.network.…;
+	// an unknown one is refused.
+	Options map[string]string
+}

@@ -1,0 +1,51 @@
+package spec
+
+import (
+	"fmt"
+	"net/netip"
+)
+
+// Proto is a transport protocol that can be published.
+type Proto string
+
+// The protocols that can be published.
+const (
+	TCP Proto = "tcp"
+	UDP Proto = "udp"
+)
+
+// PortRequest asks to publish one container port.
+type PortRequest struct {
+	Proto Proto
+	// Port is the container's, 1 to 65535.
+	Port uint16
+	// HostIP is the host address to listen on; the zero Addr means the
+	// network's default, else every address of both families.
+	HostIP netip.Addr
+	// HostPort is the first host port that will do, and HostPortEnd the last;
+	// 0 and 0 take a free one from the host's ephemeral range.
+	HostPort    uint16
+	HostPortEnd uint16
+}
+
+// PortBinding is one published port: connections to Host reach Container.
+type PortBinding struct {
+	Proto Proto `json:"proto"`
+	// Host is where the host listens; 0.0.0.0 and :: are separate bindings.
+	Host netip.AddrPort `json:"host"`
+	// Container is the endpoint's address and port. Its family differs from
+	// Host's where an IPv6 host address serves an IPv4-only container: that
+	// binding is the userland proxy's alone.
+	Container netip.AddrPort `json:"container"`
+}
+
+// Translatable says whether the kernel can translate the binding: both ends are
+// of one family.
+func (b PortBinding) Translatable() bool {
+	return b.Host.Addr().Is4() == b.Container.Addr().Is4()
+}
+
+// String is docker's form, 0.0.0.0:8080->80/tcp.
+func (b PortBinding) String() string {
+	return fmt.Sprintf("%s->%d/%s", b.Host, b.Container.Port(), b.Proto)
+}
