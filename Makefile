@@ -1,0 +1,90 @@
+# make help lists what there is to type.
+
+# Debian keeps nft, iptables and runc where a plain user's PATH does not look.
+export PATH := $(PATH):/usr/local/sbin:/usr/sbin:/sbin
+export GOFLAGS ?= -mod=readonly
+
+# Tools are built from their own modules into bin/tools, one version for all.
+TOOLS                 := $(CURDIR)/bin/tools
+GOLANGCI_LINT_VERSION := v2.15.0
+GOFUMPT_VERSION       := v0.9.2
+GOLANGCI_LINT         := $(TOOLS)/golangci-lint-$(GOLANGCI_LINT_VERSION)
+GOFUMPT               := $(TOOLS)/gofumpt-$(GOFUMPT_VERSION)
+
+VERSION := $(shell git describe --tags --always --dirty 2>/dev/null || echo unknown)
+COMMIT  := $(shell git rev-parse --short=12 HEAD 2>/dev/null || echo unknown)
+LDFLAGS := -s -w -X $(VERSION_PKG).Version=$(VERSION) -X $(VERSION_PKG).Commit=$(COMMIT)
+VERSION_PKG = main
+
+# COMMAND:PACKAGE, as hack/debian-install.sh reads them.
+RUN_DEPS   := containerd:containerd runc:runc static:busybox:busybox-static \
+	nft:nftables iptables:iptables ip:iproute2 nsenter:util-linux
+# gcc is for the race detector.
+TEST_DEPS  := $(RUN_DEPS) ping:iputils-ping conntrack:conntrack gcc:gcc \
+	/usr/include/stdlib.h:libc6-dev
+LINT_DEPS  := shellcheck:shellcheck
+BENCH_DEPS := $(RUN_DEPS) dockerd:docker.io /usr/bin/docker:docker.io \
+	/usr/lib/podman/netavark:netavark /usr/lib/cni/bridge:containernetworking-plugins
+
+# Packages whose tests need neither root nor a kernel: what `make check` runs.
+PURE = ./network/spec/... ./network/ipam/... ./network/plan/... ./network/firewall/... ./ruleset/...
+# Packages with goroutines that share state: tested under the race detector.
+RACE = ./network ./network/apply/... ./network/ports/... ./store/... ./engine/... ./daemon/... \
+	./relay/... ./proxy/... ./streams/... ./internal/fdpass/...
+# Further flags of `go test`: make test TESTFLAGS=-v
+TESTFLAGS ?=
+SHELL_SCRIPTS := hack/*.sh .ci/run
+
+.DEFAULT_GOAL := help
+.PHONY: help build deps run stop test check lint fmt bench clean
+
+help: ## show this list
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-7s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+build: ## build the static binary bin/fairlead
+	CGO_ENABLED=0 go build -trimpath -ldflags '$(LDFLAGS)' -o bin/fairlead ./cmd/fairlead
+
+deps: ## install what is missing to run: containerd, runc, a static busybox, … (root)
+	@hack/debian-install.sh $(RUN_DEPS)
+
+run: deps build ## start the daemon and a web server in a container, and fetch its page (root)
+	@hack/run.sh
+
+stop: ## undo `make run`: containers, daemon, links, rules, mounts, sysctls (root)
+	@hack/stop.sh
+
+test: build ## run every test, installing what they need (root)
+	@hack/debian-install.sh $(TEST_DEPS)
+	@status=0; export FAIRLEAD_BIN=$(CURDIR)/bin/fairlead; \
+	race=$$(go list $(RACE)) && rest=$$(go list ./... | grep -vxF "$$race") || exit 1; \
+	go test -race -count=1 -timeout 10m $(TESTFLAGS) $$race || status=1; \
+	go test -count=1 -timeout 12m $(TESTFLAGS) $$rest || status=1; \
+	exit $$status
+
+check: lint ## before a commit: lint, build, and the tests that need no root; seconds
+	@$(MAKE) --no-print-directory build
+	go test $(TESTFLAGS) $(PURE)
+
+lint: $(GOLANGCI_LINT) ## run golangci-lint and shellcheck as pinned and set here
+	@hack/debian-install.sh $(LINT_DEPS)
+	$(GOLANGCI_LINT) run ./...
+	shellcheck $(SHELL_SCRIPTS)
+
+fmt: $(GOFUMPT) ## format the code
+	$(GOFUMPT) -w .
+
+bench: build ## compare with CNI, netavark and Docker; writes bench/RESULTS.md (root)
+	@hack/debian-install.sh $(BENCH_DEPS)
+	go run ./bench $(BENCHFLAGS)
+
+clean: ## remove what was built
+	rm -rf bin dist
+
+# The version is in the file's name: a new pin is another file, made once.
+$(GOLANGCI_LINT):
+	GOBIN=$(TOOLS) GOFLAGS= go install github.com/golangci/golangci-lint/v2/cmd/golangci-lint@$(GOLANGCI_LINT_VERSION)
+	mv $(TOOLS)/golangci-lint $@
+
+$(GOFUMPT):
+	GOBIN=$(TOOLS) GOFLAGS= go install mvdan.cc/gofumpt@$(GOFUMPT_VERSION)
+	mv $(TOOLS)/gofumpt $@
