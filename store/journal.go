@@ -1,0 +1,164 @@
+package store
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+)
+
+// bootIDPath tells one boot of the machine from another (proc(5)).
+const bootIDPath = "/proc/sys/kernel/random/boot_id"
+
+// Journal keeps two kinds of record under EXEC_ROOT, one small file each and
+// none fsynced: intents, of what is being done, and leases, of what is done. An
+// intent becomes a lease, or a lease an intent, by one rename, so that a crash
+// leaves exactly one of them.
+//
+// EXEC_ROOT is a tmpfs; where it is not, the boot id tells records of an earlier
+// boot, whose kernel state is gone.
+type Journal[T any] struct {
+	intents, leases string
+}
+
+// Intent is an operation that had begun and not ended.
+type Intent[T any] struct {
+	Op, ID string
+	Value  T
+}
+
+// OpenJournal opens the journal under execRoot. stale says that what it held was
+// of an earlier boot; that has been dropped.
+func OpenJournal[T any](execRoot string) (j *Journal[T], stale bool, err error) {
+	dir := filepath.Join(execRoot, "state")
+	j = &Journal[T]{intents: filepath.Join(dir, "journal"), leases: filepath.Join(dir, "leases")}
+	boot, err := os.ReadFile(bootIDPath)
+	if err != nil {
+		return nil, false, fmt.Errorf("open the journal: %w", err)
+	}
+	bootFile := filepath.Join(dir, "boot_id")
+	seen, err := os.ReadFile(bootFile)
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+	case err != nil:
+		return nil, false, fmt.Errorf("open the journal: %w", err)
+	case !bytes.Equal(seen, boot):
+		stale = true
+		if err := os.RemoveAll(dir); err != nil {
+			return nil, false, fmt.Errorf("drop the journal of an earlier boot: %w", err)
+		}
+	}
+	for _, d := range []string{j.intents, j.leases} {
+		if err := os.MkdirAll(d, 0o700); err != nil {
+			return nil, false, fmt.Errorf("open the journal: %w", err)
+		}
+	}
+	if err := writeFile(bootFile, boot); err != nil {
+		return nil, false, fmt.Errorf("open the journal: %w", err)
+	}
+	return j, stale, nil
+}
+
+func (j *Journal[T]) intent(op, id string) string { return filepath.Join(j.intents, op+"@"+id) }
+func (j *Journal[T]) lease(id string) string      { return filepath.Join(j.leases, id) }
+
+// Begin writes the intent to do op.
+func (j *Journal[T]) Begin(op, id string, v T) error {
+	raw, err := json.Marshal(v)
+	if err != nil {
+		return fmt.Errorf("journal %s of %s: %w", op, id, err)
+	}
+	if err := writeFile(j.intent(op, id), raw); err != nil {
+		return fmt.Errorf("journal %s of %s: %w", op, id, err)
+	}
+	return nil
+}
+
+// Commit turns the intent into the lease of id.
+func (j *Journal[T]) Commit(op, id string) error {
+	if err := os.Rename(j.intent(op, id), j.lease(id)); err != nil {
+		return fmt.Errorf("journal the end of %s of %s: %w", op, id, err)
+	}
+	return nil
+}
+
+// Reopen turns the lease of id into an intent to do op, such as to end it.
+func (j *Journal[T]) Reopen(op, id string) error {
+	if err := os.Rename(j.lease(id), j.intent(op, id)); err != nil {
+		return fmt.Errorf("journal %s of %s: %w", op, id, err)
+	}
+	return nil
+}
+
+// Clear drops the intent; one that is not there is no error.
+func (j *Journal[T]) Clear(op, id string) error {
+	if err := os.Remove(j.intent(op, id)); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return fmt.Errorf("journal the end of %s of %s: %w", op, id, err)
+	}
+	return nil
+}
+
+// Intents returns what had begun and not ended. A record that cannot be read is
+// joined to the error, the others are still returned.
+func (j *Journal[T]) Intents() ([]Intent[T], error) {
+	var out []Intent[T]
+	err := each(j.intents, func(name string, raw []byte) error {
+		op, id, ok := strings.Cut(name, "@")
+		if !ok {
+			return fmt.Errorf("journal record %q has no operation", name)
+		}
+		in := Intent[T]{Op: op, ID: id}
+		if err := json.Unmarshal(raw, &in.Value); err != nil {
+			return fmt.Errorf("journal record %q: %w", name, err)
+		}
+		out = append(out, in)
+		return nil
+	})
+	return out, err
+}
+
+// Leases returns what is done and stands. A record that cannot be read is joined
+// to the error, the others are still returned.
+func (j *Journal[T]) Leases() ([]T, error) {
+	var out []T
+	err := each(j.leases, func(name string, raw []byte) error {
+		var v T
+		if err := json.Unmarshal(raw, &v); err != nil {
+			return fmt.Errorf("lease %q: %w", name, err)
+		}
+		out = append(out, v)
+		return nil
+	})
+	return out, err
+}
+
+// Remove drops the journal whole: at teardown nothing is left to record.
+func (j *Journal[T]) Remove() error {
+	return os.RemoveAll(filepath.Dir(j.intents))
+}
+
+func each(dir string, f func(name string, raw []byte) error) error {
+	entries, err := os.ReadDir(dir)
+	if err != nil {
+		return fmt.Errorf("read the journal: %w", err)
+	}
+	var errs []error
+	for _, e := range entries {
+		path := filepath.Join(dir, e.Name())
+		if strings.HasSuffix(e.Name(), ".tmp") {
+			// The process died while it wrote: nothing had begun.
+			errs = append(errs, os.Remove(path))
+			continue
+		}
+		raw, err := os.ReadFile(path)
+		if err == nil {
+			err = f(e.Name(), raw)
+		}
+		errs = append(errs, err)
+	}
+	return errors.Join(errs...)
+}
