@@ -1,0 +1,191 @@
+package fdpass
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"sync"
+
+	"github.com/containerd/errdefs"
+)
+
+// Client makes calls over a connection. Its methods may be called by several
+// goroutines at once.
+type Client struct {
+	conn  *Conn
+	hello Hello
+	done  chan struct{}
+
+	mu      sync.Mutex
+	next    uint64
+	waiting map[uint64]chan answer
+	err     error
+}
+
+type answer struct {
+	message
+	fds []int
+}
+
+// NewClient reads the server's hello and is ready for calls. It takes the
+// connection over.
+func NewClient(ctx context.Context, conn *Conn) (*Client, error) {
+	stop := context.AfterFunc(ctx, func() { _ = conn.Close() })
+	data, fds, err := conn.Receive()
+	if !stop() {
+		err = errors.Join(ctx.Err(), err)
+	}
+	CloseFDs(fds)
+	var m message
+	if err == nil {
+		err = json.Unmarshal(data, &m)
+	}
+	if err == nil && m.Hello == nil {
+		err = errors.New("the peer speaks another protocol: no hello")
+	}
+	if err != nil {
+		return nil, fmt.Errorf("no greeting from the peer: %w", errors.Join(errdefs.ErrUnavailable, err, conn.Close()))
+	}
+	c := &Client{conn: conn, hello: *m.Hello, done: make(chan struct{}), waiting: make(map[uint64]chan answer)}
+	go c.receive()
+	return c, nil
+}
+
+// Hello returns what the server said of itself.
+func (c *Client) Hello() Hello { return c.hello }
+
+// Done is closed when the connection has ended: the server is gone.
+func (c *Client) Done() <-chan struct{} { return c.done }
+
+// Close ends the connection and waits until nothing uses it any more; calls
+// that wait fail.
+func (c *Client) Close() error {
+	err := c.conn.Close()
+	<-c.done
+	return err
+}
+
+// Call asks for method with params (marshalled to JSON) and files, and decodes
+// the answer into result, which may be nil. The files stay the caller's; the
+// returned descriptors are the caller's too. When ctx ends, the server is told
+// to give up. A server that is gone gives errdefs.ErrUnavailable.
+func (c *Client) Call(ctx context.Context, method string, params any, files []*os.File, result any) ([]int, error) {
+	body, err := encodeBody(params)
+	if err != nil {
+		return nil, err
+	}
+	sent, err := Descriptors(files...)
+	if err != nil {
+		return nil, err
+	}
+	id, ch, err := c.register()
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", method, err)
+	}
+	err = c.send(message{ID: id, Method: method, Body: body}, sent)
+	KeepOpen(files)
+	if err != nil {
+		c.forget(id, ch)
+		return nil, fmt.Errorf("%s: %w", method, errors.Join(errdefs.ErrUnavailable, err))
+	}
+	select {
+	case a := <-ch:
+		return c.finish(a, result)
+	case <-ctx.Done():
+		_ = c.send(message{ID: id, Cancel: true}, nil)
+		c.forget(id, ch)
+		return nil, fmt.Errorf("%s: %w", method, ctx.Err())
+	}
+}
+
+func (c *Client) finish(a answer, result any) ([]int, error) {
+	err := a.Error.err()
+	if err == nil {
+		err = decodeBody(a.Body, result)
+	}
+	if err != nil {
+		CloseFDs(a.fds)
+		return nil, err
+	}
+	return a.fds, nil
+}
+
+func (c *Client) register() (uint64, chan answer, error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.err != nil {
+		return 0, nil, c.err
+	}
+	c.next++
+	ch := make(chan answer, 1)
+	c.waiting[c.next] = ch
+	return c.next, ch, nil
+}
+
+// forget drops the call; an answer that came meanwhile may carry descriptors.
+func (c *Client) forget(id uint64, ch chan answer) {
+	c.mu.Lock()
+	delete(c.waiting, id)
+	c.mu.Unlock()
+	select {
+	case a := <-ch:
+		CloseFDs(a.fds)
+	default:
+	}
+}
+
+func (c *Client) send(m message, fds []int) error {
+	b, err := json.Marshal(m)
+	if err != nil {
+		return err
+	}
+	return c.conn.Send(b, fds)
+}
+
+func (c *Client) receive() {
+	defer close(c.done)
+	for {
+		data, fds, err := c.conn.Receive()
+		var m message
+		if err == nil {
+			err = json.Unmarshal(data, &m)
+		}
+		if err != nil {
+			CloseFDs(fds)
+			c.fail(err)
+			return
+		}
+		c.deliver(answer{m, fds})
+	}
+}
+
+// deliver hands the answer over under the lock, so that forget sees it.
+func (c *Client) deliver(a answer) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	ch, ok := c.waiting[a.ID]
+	if !ok {
+		CloseFDs(a.fds)
+		return
+	}
+	delete(c.waiting, a.ID)
+	ch <- a
+}
+
+func (c *Client) fail(cause error) {
+	_ = c.conn.Close()
+	if errors.Is(cause, io.EOF) {
+		cause = errors.New("connection closed by the peer")
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.err = errors.Join(errdefs.ErrUnavailable, cause)
+	gone := toWire(c.err)
+	for id, ch := range c.waiting {
+		delete(c.waiting, id)
+		ch <- answer{message: message{Error: gone}}
+	}
+}

@@ -1,0 +1,324 @@
+package fdpass
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/containerd/errdefs"
+	"go.uber.org/goleak"
+	"golang.org/x/sys/unix"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+// serve starts a server on a fresh socket and returns a client of it.
+func serve(t *testing.T, h Handler) *Client {
+	t.Helper()
+	path := filepath.Join(t.TempDir(), "s")
+	l, err := Listen(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := &Server{Hello: Hello{Protocol: 7, Build: "b"}, Handler: h, Logger: slog.New(slog.DiscardHandler)}
+	var wg sync.WaitGroup
+	wg.Go(func() {
+		if err := s.Serve(l); err != nil {
+			t.Error(err)
+		}
+	})
+	t.Cleanup(func() {
+		_ = l.Close()
+		s.Close()
+		wg.Wait()
+	})
+	return connect(t, path)
+}
+
+func connect(t *testing.T, path string) *Client {
+	t.Helper()
+	conn, err := Dial(t.Context(), path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	c, err := NewClient(t.Context(), conn)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = c.Close() })
+	return c
+}
+
+func TestListenIsPrivate(t *testing.T) {
+	t.Parallel()
+	path := filepath.Join(t.TempDir(), "s")
+	for range 2 { // the second replaces the first
+		l, err := Listen(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		fi, err := os.Stat(path)
+		if err != nil || fi.Mode().Perm() != 0o600 {
+			t.Fatalf("mode %v, %v", fi.Mode(), err)
+		}
+		_ = l.Close()
+	}
+	if _, err := Dial(t.Context(), path); !errors.Is(err, errdefs.ErrUnavailable) {
+		t.Errorf("dial of a dead socket: %v", err)
+	}
+	if _, err := Dial(t.Context(), path+"-absent"); !errors.Is(err, errdefs.ErrUnavailable) {
+		t.Errorf("dial of no socket: %v", err)
+	}
+}
+
+// A message of more bytes and descriptors than one packet holds arrives whole
+// and in order, in both directions.
+func TestManyDescriptors(t *testing.T) {
+	t.Parallel()
+	c := serve(t, func(_ context.Context, r *Request) (Response, error) {
+		var in string
+		if err := r.Decode(&in); err != nil {
+			return Response{}, err
+		}
+		fds := r.Take()
+		return Response{Result: strings.ToUpper(in), FDs: fds, After: func() { CloseFDs(fds) }}, nil
+	})
+	if h := c.Hello(); h.Protocol != 7 || h.Build != "b" {
+		t.Errorf("hello %+v", h)
+	}
+	for _, n := range []int{0, 1, 200, 201, 1000} {
+		files := make([]*os.File, n)
+		for i := range files {
+			f, err := os.CreateTemp(t.TempDir(), "f")
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer f.Close()
+			fmt.Fprint(f, i)
+			files[i] = f
+		}
+		text := strings.Repeat("x", n*100)
+		var out string
+		fds, err := c.Call(t.Context(), "echo", text, files, &out)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if len(fds) != n || out != strings.ToUpper(text) {
+			t.Fatalf("%d descriptors and %d bytes came back, want %d and %d", len(fds), len(out), n, len(text))
+		}
+		for i, fd := range fds {
+			b := make([]byte, 10)
+			k, err := unix.Pread(fd, b, 0)
+			if err != nil || string(b[:k]) != fmt.Sprint(i) {
+				t.Fatalf("descriptor %d reads %q, %v", i, b[:k], err)
+			}
+		}
+		CloseFDs(fds)
+	}
+}
+
+// Passing a non-blocking file leaves it non-blocking for the sender too.
+func TestDescriptorsKeepNonblock(t *testing.T) {
+	t.Parallel()
+	r, w, err := os.Pipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer r.Close()
+	defer w.Close()
+	fds, err := Descriptors(r, w)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, fd := range fds {
+		flags, err := unix.FcntlInt(uintptr(fd), unix.F_GETFL, 0)
+		if err != nil || flags&unix.O_NONBLOCK == 0 {
+			t.Errorf("flags %#x, %v", flags, err)
+		}
+	}
+}
+
+func TestErrorKinds(t *testing.T) {
+	t.Parallel()
+	c := serve(t, func(_ context.Context, r *Request) (Response, error) {
+		for _, k := range kinds {
+			if k.name == r.Method {
+				return Response{}, fmt.Errorf("port 80: %w", k.sentinel)
+			}
+		}
+		return Response{}, errors.New("plain")
+	})
+	for _, k := range kinds {
+		_, err := c.Call(t.Context(), k.name, nil, nil, nil)
+		if !errors.Is(err, k.sentinel) || !strings.HasPrefix(err.Error(), "port 80: ") {
+			t.Errorf("%s came back as %v", k.name, err)
+		}
+	}
+	if _, err := c.Call(t.Context(), "other", nil, nil, nil); err == nil || err.Error() != "plain" {
+		t.Errorf("got %v", err)
+	}
+}
+
+func TestCancelReachesServer(t *testing.T) {
+	t.Parallel()
+	ended := make(chan error, 1)
+	c := serve(t, func(ctx context.Context, r *Request) (Response, error) {
+		if r.Method == "ping" {
+			return Response{}, nil
+		}
+		<-ctx.Done()
+		ended <- ctx.Err()
+		return Response{}, ctx.Err()
+	})
+	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Millisecond)
+	defer cancel()
+	if _, err := c.Call(ctx, "wait", nil, nil, nil); !errors.Is(err, context.DeadlineExceeded) {
+		t.Errorf("got %v", err)
+	}
+	select {
+	case <-ended:
+	case <-time.After(5 * time.Second):
+		t.Fatal("the server was not told")
+	}
+	if _, err := c.Call(t.Context(), "ping", nil, nil, nil); err != nil {
+		t.Errorf("the connection is of no more use: %v", err)
+	}
+}
+
+func TestConcurrentCalls(t *testing.T) {
+	t.Parallel()
+	c := serve(t, func(_ context.Context, r *Request) (Response, error) {
+		var n int
+		err := r.Decode(&n)
+		return Response{Result: n + 1}, err
+	})
+	var wg sync.WaitGroup
+	for i := range 200 {
+		wg.Go(func() {
+			var got int
+			if _, err := c.Call(t.Context(), "add", i, nil, &got); err != nil || got != i+1 {
+				t.Errorf("%d: got %d, %v", i, got, err)
+			}
+		})
+	}
+	wg.Wait()
+}
+
+// A server that goes away fails the calls that wait and those that come.
+func TestServerGone(t *testing.T) {
+	t.Parallel()
+	a, b := pair(t)
+	go func() { // a greeting, then silence, then nothing
+		_ = a.Send([]byte(`{"hello":{"protocol":1}}`), nil)
+		_, _, _ = a.Receive()
+		_ = a.Close()
+	}()
+	c, err := NewClient(t.Context(), b)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for range 2 {
+		if _, err := c.Call(t.Context(), "x", nil, nil, nil); !errors.Is(err, errdefs.ErrUnavailable) {
+			t.Errorf("got %v", err)
+		}
+	}
+	<-c.Done()
+}
+
+func TestNoHello(t *testing.T) {
+	t.Parallel()
+	a, b := pair(t)
+	defer a.Close()
+	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Millisecond)
+	defer cancel()
+	if _, err := NewClient(ctx, b); !errors.Is(err, context.DeadlineExceeded) {
+		t.Errorf("got %v", err)
+	}
+}
+
+// Descriptors of a message that is cut off half way are not leaked.
+func TestTruncatedMessage(t *testing.T) {
+	t.Parallel()
+	a, b := pair(t)
+	defer b.Close()
+	r, w, err := os.Pipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer r.Close()
+	fds, err := Descriptors(w)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := a.sendPacket([]byte("half"), fds, false); err != nil {
+		t.Fatal(err)
+	}
+	_ = w.Close()
+	_ = a.Close()
+	if _, _, err := b.Receive(); !errors.Is(err, io.ErrUnexpectedEOF) {
+		t.Errorf("got %v", err)
+	}
+	_ = r.SetReadDeadline(time.Now().Add(5 * time.Second))
+	if _, err := r.Read(make([]byte, 1)); !errors.Is(err, io.EOF) {
+		t.Errorf("the pipe's writing end is still open somewhere: %v", err)
+	}
+}
+
+func pair(t *testing.T) (a, b *Conn) {
+	t.Helper()
+	fds, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_SEQPACKET|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var out [2]*Conn
+	for i, fd := range fds {
+		f := os.NewFile(uintptr(fd), "pair")
+		c, err := net.FileConn(f)
+		_ = f.Close()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if out[i], err = NewConn(c.(*net.UnixConn)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return out[0], out[1]
+}
+
+func BenchmarkCall(b *testing.B) {
+	path := filepath.Join(b.TempDir(), "s")
+	l, err := Listen(path)
+	if err != nil {
+		b.Fatal(err)
+	}
+	s := &Server{Handler: func(context.Context, *Request) (Response, error) { return Response{}, nil }, Logger: slog.New(slog.NewTextHandler(&bytes.Buffer{}, nil))}
+	done := make(chan error)
+	go func() { done <- s.Serve(l) }()
+	conn, err := Dial(b.Context(), path)
+	if err != nil {
+		b.Fatal(err)
+	}
+	c, err := NewClient(b.Context(), conn)
+	if err != nil {
+		b.Fatal(err)
+	}
+	for b.Loop() {
+		if _, err := c.Call(b.Context(), "x", nil, nil, nil); err != nil {
+			b.Fatal(err)
+		}
+	}
+	_ = c.Close()
+	_ = l.Close()
+	s.Close()
+	<-done
+}
