@@ -14,6 +14,8 @@ import (
 // Request is one call as the server sees it.
 type Request struct {
 	Method string
+	// Gone is closed when the caller's connection has ended.
+	Gone <-chan struct{}
 	body   json.RawMessage
 	fds    []int
 }
@@ -182,7 +184,7 @@ func (c *serverConn) dispatch(m message, fds []int) {
 }
 
 func (c *serverConn) answer(ctx context.Context, m message, fds []int) {
-	r := &Request{Method: m.Method, body: m.Body, fds: fds}
+	r := &Request{Method: m.Method, Gone: c.ctx.Done(), body: m.Body, fds: fds}
 	resp, err := c.server.Handler(ctx, r)
 	CloseFDs(r.fds)
 	out := message{ID: m.ID, Error: toWire(err)}
