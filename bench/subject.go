@@ -1,0 +1,146 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
+)
+
+// What a driver asks of a host.
+const (
+	opPrepare = "prepare"
+	opFill    = "fill"
+	opOnce    = "once"
+)
+
+// What is done once: an attachment with one published port, or one container
+// without a network, on the bridge, on the bridge with a published port.
+const (
+	kindAttach = "attach"
+	kindNone   = "none"
+	kindBridge = "bridge"
+	kindPort   = "port"
+)
+
+// loaded marks the name of a subject whose host is filled before it is measured.
+const loaded = "+load"
+
+// Files in the driver's directory, one above a host's own.
+const (
+	imageFile  = "demo.tar"
+	binaryLink = "fairlead"
+)
+
+type request struct {
+	Op        string
+	Kind      string `json:",omitempty"`
+	Endpoints int    `json:",omitempty"`
+	Ports     int    `json:",omitempty"`
+}
+
+type answer struct {
+	Up, Down time.Duration
+	Error    string `json:",omitempty"`
+}
+
+// subject is one thing under measurement, inside its own host.
+type subject interface {
+	// prepare readies the host; it is called once, first.
+	prepare(ctx context.Context) error
+	// once does the work of kind and takes it away again, and says how long
+	// each took. What is no part of the subject's work is outside the clock.
+	once(ctx context.Context, kind string) (up, down time.Duration, err error)
+	// close ends what prepare started.
+	close() error
+}
+
+// filler is a subject that can be loaded.
+type filler interface {
+	// fill attaches endpoints that stay, each with ports published ports.
+	fill(ctx context.Context, endpoints, ports int) error
+}
+
+func newSubject(name, dir string) (subject, error) {
+	switch strings.TrimSuffix(name, loaded) {
+	case "floor":
+		return &floor{dir: dir}, nil
+	case "fairlead":
+		return &attacher{dir: dir, binary: filepath.Join(filepath.Dir(dir), binaryLink)}, nil
+	case "cni":
+		return &cniPlugins{dir: dir}, nil
+	case "netavark":
+		return &netavark{dir: dir}, nil
+	case "fairlead-run":
+		return newFairleadRun(dir), nil
+	case "docker-run":
+		return newDockerRun(dir), nil
+	}
+	return nil, fmt.Errorf("no subject %q", name)
+}
+
+// serve does what the driver asks until it closes our standard input.
+func serve(name, dir string) error {
+	s, err := newSubject(name, dir)
+	if err != nil {
+		return err
+	}
+	ctx := context.Background()
+	in, out := json.NewDecoder(os.Stdin), json.NewEncoder(os.Stdout)
+	for {
+		var r request
+		if err := in.Decode(&r); errors.Is(err, io.EOF) {
+			return s.close()
+		} else if err != nil {
+			return err
+		}
+		a := do(ctx, s, r)
+		if err := out.Encode(a); err != nil {
+			return err
+		}
+	}
+}
+
+func do(ctx context.Context, s subject, r request) (a answer) {
+	var err error
+	switch r.Op {
+	case opPrepare:
+		err = s.prepare(ctx)
+	case opOnce:
+		a.Up, a.Down, err = s.once(ctx, r.Kind)
+	case opFill:
+		f, ok := s.(filler)
+		if !ok {
+			err = errors.New("cannot be loaded")
+			break
+		}
+		err = f.fill(ctx, r.Endpoints, r.Ports)
+	default:
+		err = fmt.Errorf("no such operation %q", r.Op)
+	}
+	if err != nil {
+		a.Error = err.Error()
+	}
+	return a
+}
+
+// portsOf are the host ports of the n-th endpoint that stays. Port 8080 is left
+// for the one that is measured.
+func portsOf(n, ports int) []uint16 {
+	out := make([]uint16, ports)
+	for i := range out {
+		out[i] = uint16(10000 + n*ports + i)
+	}
+	return out
+}
+
+// measuredPort is the host port of the attachment that is measured.
+const measuredPort uint16 = 8080
+
+// containerID is a container's identifier as each peer takes it.
+func containerID(n int) string { return fmt.Sprintf("%064x", n+1) }
