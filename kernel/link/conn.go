@@ -1,0 +1,250 @@
+package link
+
+import (
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"os"
+	"sync"
+
+	"github.com/containerd/errdefs"
+	"golang.org/x/sys/unix"
+)
+
+// dumpAttempts bounds how often a dump is repeated that a change cut across.
+const dumpAttempts = 20
+
+// conn is one rtnetlink socket. Several requests go to the kernel in one system
+// call and are answered in order; calls take turns.
+type conn struct {
+	mu  sync.Mutex
+	fd  int
+	seq uint32
+	buf []byte
+}
+
+// dial opens a socket in the calling thread's namespace, for the events of
+// groups too if there are any.
+func dial(groups ...int) (*conn, error) {
+	fd, err := unix.Socket(unix.AF_NETLINK, unix.SOCK_RAW|unix.SOCK_CLOEXEC, unix.NETLINK_ROUTE)
+	if err != nil {
+		return nil, fmt.Errorf("open rtnetlink socket: %w", err)
+	}
+	c := &conn{fd: fd, buf: make([]byte, 64<<10)}
+	// NETLINK_GET_STRICT_CHK (Linux 4.20) makes the kernel heed a dump's filters.
+	for _, option := range []int{unix.NETLINK_EXT_ACK, unix.NETLINK_CAP_ACK, unix.NETLINK_GET_STRICT_CHK} {
+		if err := unix.SetsockoptInt(fd, unix.SOL_NETLINK, option, 1); err != nil {
+			return nil, errors.Join(fmt.Errorf("set up rtnetlink socket: %w", err), c.close())
+		}
+	}
+	if err := unix.Bind(fd, &unix.SockaddrNetlink{Family: unix.AF_NETLINK}); err != nil {
+		return nil, errors.Join(fmt.Errorf("bind rtnetlink socket: %w", err), c.close())
+	}
+	for _, g := range groups {
+		if err := unix.SetsockoptInt(fd, unix.SOL_NETLINK, unix.NETLINK_ADD_MEMBERSHIP, g); err != nil {
+			return nil, errors.Join(fmt.Errorf("subscribe to rtnetlink events: %w", err), c.close())
+		}
+	}
+	return c, nil
+}
+
+func (c *conn) close() error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.fd < 0 {
+		return nil
+	}
+	err := unix.Close(c.fd)
+	c.fd = -1
+	return err
+}
+
+// answer is what the kernel said to one request.
+type answer struct {
+	replies []packet
+	err     error
+}
+
+// do sends the requests in one system call and returns an answer to each. The
+// kernel works through all of them, whatever became of those before. The error is
+// about the socket, not about a request.
+func (c *conn) do(reqs ...*request) ([]answer, error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.fd < 0 {
+		return nil, os.ErrClosed
+	}
+	first := c.seq + 1
+	var out []byte
+	for _, r := range reqs {
+		c.seq++
+		out = append(out, r.encode(c.seq, unix.NLM_F_REQUEST|unix.NLM_F_ACK)...)
+	}
+	if err := c.send(out); err != nil {
+		return nil, err
+	}
+	answers := make([]answer, len(reqs))
+	for left := len(reqs); left > 0; {
+		packets, err := c.receive()
+		if err != nil {
+			return nil, err
+		}
+		for _, p := range packets {
+			i := int(p.seq - first)
+			if i < 0 || i >= len(answers) {
+				continue // left from a call that failed half-way
+			}
+			if p.typ == unix.NLMSG_ERROR {
+				answers[i].err = p.failure()
+				left--
+				continue
+			}
+			answers[i].replies = append(answers[i].replies, p)
+		}
+	}
+	return answers, nil
+}
+
+// one sends one request, and returns its reply if there is one.
+func (c *conn) one(r *request) (packet, error) {
+	answers, err := c.do(r)
+	if err != nil {
+		return packet{}, err
+	}
+	if len(answers[0].replies) == 0 {
+		return packet{}, answers[0].err
+	}
+	return answers[0].replies[0], answers[0].err
+}
+
+// dump asks for a whole list. A list that changed while it was read can lack
+// entries that were there all the time; the kernel says so (NLM_F_DUMP_INTR), and
+// it is read again.
+func (c *conn) dump(r *request) ([]packet, error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.fd < 0 {
+		return nil, os.ErrClosed
+	}
+	for range dumpAttempts {
+		all, torn, err := c.dumpOnce(r)
+		if err != nil || !torn {
+			return all, err
+		}
+	}
+	return nil, fmt.Errorf("the list changed each of the %d times it was read: %w", dumpAttempts, errdefs.ErrUnavailable)
+}
+
+func (c *conn) dumpOnce(r *request) (all []packet, torn bool, err error) {
+	c.seq++
+	if err := c.send(r.encode(c.seq, unix.NLM_F_REQUEST|unix.NLM_F_DUMP)); err != nil {
+		return nil, false, err
+	}
+	for {
+		packets, err := c.receive()
+		if err != nil {
+			return nil, false, err
+		}
+		for _, p := range packets {
+			if p.seq != c.seq {
+				continue
+			}
+			torn = torn || p.flags&unix.NLM_F_DUMP_INTR != 0
+			switch p.typ {
+			case unix.NLMSG_ERROR, unix.NLMSG_DONE:
+				err := p.failure()
+				if errors.Is(err, unix.EINTR) || errors.Is(err, unix.EAGAIN) {
+					return nil, true, nil
+				}
+				return all, torn, err
+			default:
+				all = append(all, p)
+			}
+		}
+	}
+}
+
+func (c *conn) send(b []byte) error {
+	for {
+		err := unix.Sendto(c.fd, b, 0, &unix.SockaddrNetlink{Family: unix.AF_NETLINK})
+		if !errors.Is(err, unix.EINTR) {
+			if err != nil {
+				return fmt.Errorf("send to rtnetlink: %w", err)
+			}
+			return nil
+		}
+	}
+}
+
+// receive reads one datagram from the kernel.
+func (c *conn) receive() ([]packet, error) {
+	for {
+		n, flags, from, err := c.read()
+		switch {
+		case errors.Is(err, unix.EINTR):
+			continue
+		case err != nil:
+			return nil, fmt.Errorf("receive from rtnetlink: %w", err)
+		case from != 0:
+			continue // not the kernel
+		case flags&unix.MSG_TRUNC != 0:
+			return nil, fmt.Errorf("receive from rtnetlink: %w", unix.EMSGSIZE)
+		}
+		return parsePackets(append([]byte(nil), c.buf[:n]...))
+	}
+}
+
+func (c *conn) read() (n, flags int, from uint32, err error) {
+	n, _, flags, sa, err := unix.Recvmsg(c.fd, c.buf, nil, 0)
+	if nl, ok := sa.(*unix.SockaddrNetlink); ok {
+		from = nl.Pid
+	}
+	return n, flags, from, err
+}
+
+// packet is one netlink message from the kernel.
+type packet struct {
+	typ, flags uint16
+	seq        uint32
+	body       []byte
+}
+
+func parsePackets(b []byte) ([]packet, error) {
+	var all []packet
+	for len(b) >= unix.NLMSG_HDRLEN {
+		size := int(binary.NativeEndian.Uint32(b))
+		if size < unix.NLMSG_HDRLEN || size > len(b) {
+			return nil, fmt.Errorf("rtnetlink message of %d bytes in %d: %w", size, len(b), unix.EBADMSG)
+		}
+		all = append(all, packet{
+			typ:   binary.NativeEndian.Uint16(b[4:]),
+			flags: binary.NativeEndian.Uint16(b[6:]),
+			seq:   binary.NativeEndian.Uint32(b[8:]),
+			body:  b[unix.NLMSG_HDRLEN:size],
+		})
+		b = b[min(align(size), len(b)):]
+	}
+	return all, nil
+}
+
+// failure reads the error of an NLMSG_ERROR or NLMSG_DONE; nil is success.
+func (p packet) failure() error {
+	if len(p.body) < 4 {
+		return fmt.Errorf("short rtnetlink answer: %w", unix.EBADMSG)
+	}
+	code := int32(binary.NativeEndian.Uint32(p.body))
+	if code == 0 {
+		return nil
+	}
+	errno := unix.Errno(-code)
+	offset := 4
+	if p.typ == unix.NLMSG_ERROR {
+		offset += unix.NLMSG_HDRLEN // the request's header, capped by NETLINK_CAP_ACK
+	}
+	if p.flags&unix.NLM_F_ACK_TLVS != 0 && len(p.body) > offset {
+		if text, ok := parseAttrs(p.body[offset:])[unix.NLMSGERR_ATTR_MSG]; ok {
+			return fmt.Errorf("%w (%s)", errno, text.text())
+		}
+	}
+	return errno
+}

@@ -1,0 +1,103 @@
+package link
+
+import (
+	"errors"
+	"fmt"
+	"net"
+	"os"
+
+	"github.com/containerd/errdefs"
+	"golang.org/x/sys/unix"
+)
+
+// vethInfoPeer is VETH_INFO_PEER of linux/veth.h: an ifinfomsg with attributes
+// that describe the other end.
+const vethInfoPeer = 1
+
+// Veth is a pair of links: one here, its peer in another namespace.
+type Veth struct {
+	Name string
+	// Alias names the owner, at most MaxAlias bytes.
+	Alias string
+	// Group is the device group of the end here.
+	Group uint32
+	// MTU of both ends in bytes; 0 is the kernel's 1500.
+	MTU int
+	// Bridge that the end here is a port of; empty for none. With its index in
+	// BridgeIndex the name is only for messages.
+	Bridge      string
+	BridgeIndex int
+	PeerName    string
+	// PeerMAC is the peer's hardware address; nil for a random one.
+	PeerMAC net.HardwareAddr
+	// PeerNS is where the peer is born; nil for here.
+	PeerNS *os.File
+	// Up brings the end here up.
+	Up bool
+}
+
+// CreateVeth makes the pair in one request, each end in its place: it is never
+// moved, renamed or changed after. A name that is taken gives
+// errdefs.ErrAlreadyExists, a bridge that is full errdefs.ErrResourceExhausted, one
+// that is absent errdefs.ErrNotFound. On failure nothing is left.
+func (h *Handle) CreateVeth(v Veth) error {
+	if err := errors.Join(checkName(v.Name), checkName(v.PeerName), checkAlias(v.Alias)); err != nil {
+		return err
+	}
+	if v.BridgeIndex == 0 && v.Bridge != "" {
+		var err error
+		if v.BridgeIndex, err = h.index(v.Bridge); err != nil {
+			return err
+		}
+	}
+	err := h.apply(change{"create veth " + v.Name, v.request()})
+	switch {
+	case errdefs.IsUnavailable(err):
+		return fmt.Errorf("this kernel has no veth links (CONFIG_VETH, module veth): %w", err)
+	case err != nil:
+		return full(v.Bridge, err)
+	case v.Alias == "":
+		return nil
+	}
+	// The kernel heeds no alias at birth. It does not go along in the same system
+	// call: were the name taken, it would mark another's link as ours. What a crash
+	// in between leaves is known by its group.
+	if err := h.apply(change{"set alias of " + v.Name, setAlias(v.Name, v.Alias)}); err != nil {
+		return errors.Join(err, h.Delete(v.Name))
+	}
+	return nil
+}
+
+// request is the pair's RTM_NEWLINK.
+func (v Veth) request() *request {
+	r := newLink(unix.RTM_NEWLINK, unix.NLM_F_CREATE|unix.NLM_F_EXCL, v.Name, v.Up).
+		uint32(unix.IFLA_GROUP, v.Group)
+	if v.MTU != 0 {
+		r.uint32(unix.IFLA_MTU, uint32(v.MTU))
+	}
+	if v.BridgeIndex != 0 {
+		r.uint32(unix.IFLA_MASTER, uint32(v.BridgeIndex))
+	}
+	return r.nest(unix.IFLA_LINKINFO, func() {
+		r.text(unix.IFLA_INFO_KIND, "veth")
+		r.nest(unix.IFLA_INFO_DATA, func() { r.nest(vethInfoPeer, func() { v.peer(r) }) })
+	})
+}
+
+// peer appends what describes the other end.
+func (v Veth) peer(r *request) {
+	r.ifinfo(0, 0, 0).text(unix.IFLA_IFNAME, v.PeerName)
+	if v.MTU != 0 {
+		r.uint32(unix.IFLA_MTU, uint32(v.MTU))
+	}
+	if v.PeerMAC != nil {
+		r.attr(unix.IFLA_ADDRESS, v.PeerMAC)
+	}
+	if v.PeerNS != nil {
+		r.uint32(unix.IFLA_NET_NS_FD, uint32(v.PeerNS.Fd()))
+	}
+}
+
+func setAlias(name, alias string) *request {
+	return newLink(unix.RTM_SETLINK, 0, name, false).attr(unix.IFLA_IFALIAS, []byte(alias))
+}
