@@ -1,0 +1,184 @@
+package ruleset
+
+import (
+	"fmt"
+	"net/netip"
+	"strings"
+)
+
+// Expr is one expression of a rule: a match, which the packet must pass to reach
+// the next one, or a statement. The set is closed: see the types of this package
+// with a String method in nft's language.
+type Expr interface {
+	fmt.Stringer
+	expr()
+}
+
+// Selector names what is read of a packet.
+type Selector string
+
+// The selectors in use, as nft writes them.
+const (
+	IIfName  Selector = "iifname"
+	OIfName  Selector = "oifname"
+	IIfGroup Selector = "iifgroup"
+	OIfGroup Selector = "oifgroup"
+	L4Proto  Selector = "meta l4proto"
+	IPSAddr  Selector = "ip saddr"
+	IPDAddr  Selector = "ip daddr"
+	IP6SAddr Selector = "ip6 saddr"
+	IP6DAddr Selector = "ip6 daddr"
+	THDPort  Selector = "th dport"
+)
+
+// String is the selector as nft writes it.
+func (s Selector) String() string { return string(s) }
+
+// Family is the family the selector is of, "" when it is of every one. In an
+// inet table such a selector matches packets of its family alone.
+func (s Selector) Family() Family {
+	switch s {
+	case IPSAddr, IPDAddr:
+		return IPv4
+	case IP6SAddr, IP6DAddr:
+		return IPv6
+	}
+	return ""
+}
+
+// CTState matches the state of the packet's connection; any of the given will do.
+type CTState []State
+
+// State is a state of connection tracking.
+type State string
+
+// The states (nft(8), CONNTRACK EXPRESSIONS).
+const (
+	Invalid     State = "invalid"
+	Established State = "established"
+	Related     State = "related"
+	New         State = "new"
+	Untracked   State = "untracked"
+)
+
+// CTStatusDNAT matches packets of connections whose destination was translated.
+type CTStatusDNAT struct{}
+
+// LocalDestination matches packets to an address of the host.
+type LocalDestination struct{}
+
+// Lookup matches where the concatenation of the selectors is in the set.
+type Lookup struct {
+	Key []Selector
+	Set string
+}
+
+// Address matches a source or destination address in a prefix.
+type Address struct {
+	Selector Selector
+	Prefix   netip.Prefix
+}
+
+// InterfaceIs matches an interface's name; Selector is IIfName or OIfName.
+type InterfaceIs struct {
+	Selector Selector
+	Name     string
+}
+
+// Group matches the group of the interface a packet came from or goes to
+// (`ip link set … group`); Selector is IIfGroup or OIfGroup.
+type Group struct {
+	Selector Selector
+	Group    uint32
+	// Not matches every other group.
+	Not bool
+}
+
+// Counter counts packets and bytes that reach it.
+type Counter struct{}
+
+// Verdict ends the rule.
+type Verdict string
+
+// The verdicts in use; see Goto for the other.
+const (
+	Accept Verdict = "accept"
+	Drop   Verdict = "drop"
+	Return Verdict = "return"
+)
+
+// Goto continues in another chain and does not come back.
+type Goto string
+
+// Masquerade gives packets the address of the interface they leave by.
+type Masquerade struct{}
+
+// DNAT translates the destination to the address and port that the map has for
+// the concatenation of the selectors; a packet the map does not have passes on.
+type DNAT struct {
+	Family Family
+	Key    []Selector
+	Map    string
+}
+
+func (CTState) expr()          {}
+func (CTStatusDNAT) expr()     {}
+func (LocalDestination) expr() {}
+func (Lookup) expr()           {}
+func (Address) expr()          {}
+func (InterfaceIs) expr()      {}
+func (Group) expr()            {}
+func (Counter) expr()          {}
+func (Verdict) expr()          {}
+func (Goto) expr()             {}
+func (Masquerade) expr()       {}
+func (DNAT) expr()             {}
+
+// String implements Expr.
+func (c CTState) String() string {
+	words := make([]string, len(c))
+	for i, s := range c {
+		words[i] = string(s)
+	}
+	return "ct state " + strings.Join(words, ",")
+}
+
+// String implements Expr.
+func (CTStatusDNAT) String() string { return "ct status dnat" }
+
+// String implements Expr.
+func (LocalDestination) String() string { return "fib daddr type local" }
+
+// String implements Expr.
+func (l Lookup) String() string { return concat(l.Key) + " @" + l.Set }
+
+// String implements Expr.
+func (a Address) String() string { return string(a.Selector) + " " + Prefix(a.Prefix).String() }
+
+// String implements Expr.
+func (i InterfaceIs) String() string { return string(i.Selector) + " " + quote(i.Name) }
+
+// String implements Expr.
+func (g Group) String() string {
+	if g.Not {
+		return fmt.Sprintf("%s != %d", g.Selector, g.Group)
+	}
+	return fmt.Sprintf("%s %d", g.Selector, g.Group)
+}
+
+// String implements Expr.
+func (Counter) String() string { return "counter" }
+
+// String implements Expr.
+func (v Verdict) String() string { return string(v) }
+
+// String implements Expr.
+func (g Goto) String() string { return "goto " + string(g) }
+
+// String implements Expr.
+func (Masquerade) String() string { return "masquerade" }
+
+// String implements Expr.
+func (d DNAT) String() string {
+	return fmt.Sprintf("dnat %s to %s map @%s", d.Family, concat(d.Key), d.Map)
+}

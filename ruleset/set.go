@@ -1,0 +1,203 @@
+package ruleset
+
+import (
+	"cmp"
+	"fmt"
+	"net/netip"
+	"slices"
+	"strconv"
+	"strings"
+)
+
+// DataType is the type of one field of a set's key or of a map's value.
+type DataType uint8
+
+// The data types in use, by nft's names for them.
+const (
+	IfName DataType = iota + 1
+	IPv4Addr
+	IPv6Addr
+	InetProto
+	InetService
+)
+
+// String is nft's name of the type.
+func (d DataType) String() string {
+	switch d {
+	case IfName:
+		return "ifname"
+	case IPv4Addr:
+		return "ipv4_addr"
+	case IPv6Addr:
+		return "ipv6_addr"
+	case InetProto:
+		return "inet_proto"
+	case InetService:
+		return "inet_service"
+	}
+	return "type " + strconv.Itoa(int(d))
+}
+
+// Set is a named set, or a map where Data is not empty. A key of several types
+// is a concatenation.
+type Set struct {
+	Name string
+	Key  []DataType
+	// Data is the type of a map's values.
+	Data []DataType
+	// Interval says that elements are prefixes.
+	Interval bool
+	// Comment is at most 127 bytes.
+	Comment  string
+	Elements []Element
+}
+
+// Element is one element of a set, or one mapping of a map.
+type Element struct {
+	Key  []Value
+	Data []Value
+}
+
+// Value is one field of an element. The zero Value is none. Values compare with
+// ==.
+type Value struct {
+	typ    DataType
+	prefix netip.Prefix
+	name   string
+	num    uint16
+}
+
+// Interface is an interface's name.
+func Interface(name string) Value { return Value{typ: IfName, name: name} }
+
+// Addr is one address, IPv4 or IPv6.
+func Addr(a netip.Addr) Value {
+	return Value{typ: addrType(a), prefix: netip.PrefixFrom(a, a.BitLen())}
+}
+
+// Prefix is every address of a prefix; host bits are dropped.
+func Prefix(p netip.Prefix) Value { return Value{typ: addrType(p.Addr()), prefix: p.Masked()} }
+
+func addrType(a netip.Addr) DataType {
+	if a.Is4() {
+		return IPv4Addr
+	}
+	return IPv6Addr
+}
+
+// The transport protocols, as values.
+var (
+	TCP = Value{typ: InetProto, name: "tcp", num: 6}
+	UDP = Value{typ: InetProto, name: "udp", num: 17}
+)
+
+// Port is a port of a transport protocol.
+func Port(n uint16) Value { return Value{typ: InetService, num: n} }
+
+// Type is the value's type, 0 for the zero Value.
+func (v Value) Type() DataType { return v.typ }
+
+// Prefix is the prefix of an address value; a single address has its full length.
+func (v Value) Prefix() netip.Prefix { return v.prefix }
+
+// Name is the name of an interface or protocol.
+func (v Value) Name() string { return v.name }
+
+// Number is the number of a port or protocol.
+func (v Value) Number() uint16 { return v.num }
+
+// String is the value as nft writes it.
+func (v Value) String() string {
+	switch v.typ {
+	case IfName:
+		return quote(v.name)
+	case IPv4Addr, IPv6Addr:
+		if v.prefix.IsSingleIP() {
+			return v.prefix.Addr().String()
+		}
+		return v.prefix.String()
+	case InetProto:
+		return v.name
+	case InetService:
+		return strconv.Itoa(int(v.num))
+	}
+	return ""
+}
+
+func compareValues(a, b []Value) int {
+	return slices.CompareFunc(a, b, func(x, y Value) int {
+		return cmp.Or(cmp.Compare(x.typ, y.typ), cmp.Compare(x.name, y.name), x.prefix.Addr().Compare(y.prefix.Addr()),
+			cmp.Compare(x.prefix.Bits(), y.prefix.Bits()), cmp.Compare(x.num, y.num))
+	})
+}
+
+// CompareElements orders elements by key, then by value.
+func CompareElements(a, b Element) int {
+	return cmp.Or(compareValues(a.Key, b.Key), compareValues(a.Data, b.Data))
+}
+
+// String is the element as nft writes it.
+func (e Element) String() string {
+	if len(e.Data) == 0 {
+		return concat(e.Key)
+	}
+	return concat(e.Key) + " : " + concat(e.Data)
+}
+
+func concat[T fmt.Stringer](fields []T) string {
+	words := make([]string, len(fields))
+	for i, f := range fields {
+		words[i] = f.String()
+	}
+	return strings.Join(words, " . ")
+}
+
+// Kind is "map" where the set has values, else "set".
+func (s Set) Kind() string {
+	if len(s.Data) > 0 {
+		return "map"
+	}
+	return "set"
+}
+
+// elementIndent is where nft lets the second element of a list begin.
+const elementIndent = "\n\t\t\t     "
+
+// perLine is how many elements nft puts in one line: two of a set with one
+// field in its key, else one.
+func (s Set) perLine() int {
+	if len(s.Key) == 1 && len(s.Data) == 0 {
+		return 2
+	}
+	return 1
+}
+
+func (s Set) print(b *strings.Builder) {
+	fmt.Fprintf(b, "\t%s %s {\n\t\ttype %s", s.Kind(), s.Name, concat(s.Key))
+	if len(s.Data) > 0 {
+		fmt.Fprintf(b, " : %s", concat(s.Data))
+	}
+	b.WriteByte('\n')
+	if s.Interval {
+		b.WriteString("\t\tflags interval\n")
+	}
+	if s.Comment != "" {
+		fmt.Fprintf(b, "\t\tcomment %s\n", quote(s.Comment))
+	}
+	if len(s.Elements) > 0 {
+		b.WriteString("\t\telements = { ")
+		sorted := slices.SortedFunc(slices.Values(s.Elements), CompareElements)
+		for i, e := range sorted {
+			switch {
+			case i == 0:
+			case i%s.perLine() == 0:
+				b.WriteString("," + elementIndent)
+			default:
+				b.WriteString(", ")
+			}
+			b.WriteString(e.String())
+		}
+		b.WriteString(" }\n")
+	}
+	b.WriteString("\t}\n")
+}
