@@ -2,7 +2,6 @@
 
 # Debian keeps nft, iptables and runc where a plain user's PATH does not look.
 export PATH := $(PATH):/usr/local/sbin:/usr/sbin:/sbin
-export GOFLAGS ?= -mod=readonly
 
 # Tools are built from their own modules into bin/tools, one version for all.
 TOOLS                 := $(CURDIR)/bin/tools
@@ -82,9 +81,9 @@ clean: ## remove what was built
 
 # The version is in the file's name: a new pin is another file, made once.
 $(GOLANGCI_LINT):
-	GOBIN=$(TOOLS) GOFLAGS= go install github.com/golangci/golangci-lint/v2/cmd/golangci-lint@$(GOLANGCI_LINT_VERSION)
+	GOBIN=$(TOOLS) go install github.com/golangci/golangci-lint/v2/cmd/golangci-lint@$(GOLANGCI_LINT_VERSION)
 	mv $(TOOLS)/golangci-lint $@
 
 $(GOFUMPT):
-	GOBIN=$(TOOLS) GOFLAGS= go install mvdan.cc/gofumpt@$(GOFUMPT_VERSION)
+	GOBIN=$(TOOLS) go install mvdan.cc/gofumpt@$(GOFUMPT_VERSION)
 	mv $(TOOLS)/gofumpt $@

@@ -50,7 +50,7 @@ echo "installing from Debian:$missing" >&2
 export DEBIAN_FRONTEND=noninteractive
 fetch() {
 	# shellcheck disable=SC2086 # a list of package names
-	apt-get install -qq -y --no-install-recommends $missing </dev/null >&2
+	apt-get install -qq -y --no-install-recommends $missing </dev/null >/dev/null
 }
 # The machine's package lists may be stale or absent: fetch them when needed.
-fetch || { apt-get update -qq >&2 && fetch; }
+fetch 2>/dev/null || { apt-get update -qq >/dev/null && fetch; }
