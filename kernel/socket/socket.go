@@ -1,0 +1,200 @@
+// Package socket holds host ports: it binds them without letting anything in yet,
+// says who has a port that cannot be bound, and tells which ports the kernel
+// gives out by itself.
+//
+// What is done with the traffic is somebody else's business, as is the choice of
+// ports. Everything works in the calling thread's network namespace.
+package socket
+
+import (
+	"errors"
+	"fmt"
+	"net"
+	"net/netip"
+	"os"
+	"strconv"
+	"strings"
+
+	"github.com/containerd/errdefs"
+	"golang.org/x/sys/unix"
+
+	"github.com/fairlead/fairlead/kernel/sysctl"
+)
+
+// backlog asks for the longest queue; the kernel cuts it to net.core.somaxconn.
+const backlog = 1<<16 - 1
+
+// Listen binds a port, "tcp" or "udp", and for TCP listens on it. The socket is
+// not blocking and takes nothing in: a filter that drops all is on it before it is
+// bound, until Activate. An IPv6 socket is for IPv6 only; a UDP one reports the
+// address each datagram was sent to (IP_PKTINFO, IPV6_RECVPKTINFO).
+//
+// A port in use gives errdefs.ErrConflict (see Owner), an address that the host
+// does not have or a port of 0 errdefs.ErrInvalidArgument, a port below
+// net.ipv4.ip_unprivileged_port_start without CAP_NET_BIND_SERVICE
+// errdefs.ErrPermissionDenied, a kernel without the family errdefs.ErrUnavailable.
+func Listen(proto string, ap netip.AddrPort) (*os.File, error) {
+	kind, ok := map[string]int{"tcp": unix.SOCK_STREAM, "udp": unix.SOCK_DGRAM}[proto]
+	if !ok || !ap.IsValid() || ap.Port() == 0 {
+		return nil, fmt.Errorf("cannot listen on %s/%s: want tcp or udp, an address and a port: %w", ap, proto, errdefs.ErrInvalidArgument)
+	}
+	sa, family, err := sockaddr(ap)
+	if err != nil {
+		return nil, err
+	}
+	fd, err := unix.Socket(family, kind|unix.SOCK_CLOEXEC|unix.SOCK_NONBLOCK, 0)
+	if err == nil {
+		if err = listen(fd, family, kind, sa); err != nil {
+			err = errors.Join(err, unix.Close(fd))
+		}
+	}
+	if err != nil {
+		return nil, explain(proto, ap, err)
+	}
+	return os.NewFile(uintptr(fd), fmt.Sprintf("%s/%s", ap, proto)), nil
+}
+
+func listen(fd, family, kind int, sa unix.Sockaddr) error {
+	if kind == unix.SOCK_STREAM {
+		// Not for UDP, where it would let two sockets share the port.
+		if err := unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_REUSEADDR, 1); err != nil {
+			return fmt.Errorf("SO_REUSEADDR: %w", err)
+		}
+	}
+	level, info := unix.IPPROTO_IP, unix.IP_PKTINFO
+	if family == unix.AF_INET6 {
+		level, info = unix.IPPROTO_IPV6, unix.IPV6_RECVPKTINFO
+		if err := unix.SetsockoptInt(fd, unix.IPPROTO_IPV6, unix.IPV6_V6ONLY, 1); err != nil {
+			return fmt.Errorf("IPV6_V6ONLY: %w", err)
+		}
+	}
+	if kind == unix.SOCK_DGRAM {
+		if err := unix.SetsockoptInt(fd, level, info, 1); err != nil {
+			return fmt.Errorf("IP_PKTINFO: %w", err)
+		}
+	}
+	// BPF_RET 0: keep nothing of any packet (socket(7), SO_ATTACH_FILTER).
+	drop := unix.SockFilter{Code: unix.BPF_RET | unix.BPF_K}
+	if err := unix.SetsockoptSockFprog(fd, unix.SOL_SOCKET, unix.SO_ATTACH_FILTER, &unix.SockFprog{Len: 1, Filter: &drop}); err != nil {
+		return fmt.Errorf("SO_ATTACH_FILTER: %w", err)
+	}
+	if err := unix.Bind(fd, sa); err != nil {
+		return err
+	}
+	if kind == unix.SOCK_DGRAM {
+		return nil
+	}
+	// Of two sockets with SO_REUSEADDR only the second to listen is refused.
+	return unix.Listen(fd, backlog)
+}
+
+func sockaddr(ap netip.AddrPort) (unix.Sockaddr, int, error) {
+	a := ap.Addr().Unmap()
+	if a.Is4() {
+		return &unix.SockaddrInet4{Addr: a.As4(), Port: int(ap.Port())}, unix.AF_INET, nil
+	}
+	sa := &unix.SockaddrInet6{Addr: a.As16(), Port: int(ap.Port())}
+	if zone := a.Zone(); zone != "" {
+		i, err := net.InterfaceByName(zone)
+		if err != nil {
+			return nil, 0, fmt.Errorf("address %s: no link %s: %w", a, zone, errdefs.ErrInvalidArgument)
+		}
+		sa.ZoneId = uint32(i.Index)
+	}
+	return sa, unix.AF_INET6, nil
+}
+
+// explain says what keeps the port from being bound, with the error's class.
+func explain(proto string, ap netip.AddrPort, err error) error {
+	for _, c := range []struct {
+		errno unix.Errno
+		class error
+		text  string
+	}{
+		{unix.EADDRINUSE, errdefs.ErrConflict, "port is already allocated"},
+		{unix.EADDRNOTAVAIL, errdefs.ErrInvalidArgument, "this host has no such address"},
+		{unix.EACCES, errdefs.ErrPermissionDenied, "permission denied (CAP_NET_BIND_SERVICE is needed)"},
+		{unix.EPERM, errdefs.ErrPermissionDenied, "operation not permitted"},
+		{unix.EAFNOSUPPORT, errdefs.ErrUnavailable, "this kernel does not have the address family"},
+		{unix.EMFILE, errdefs.ErrResourceExhausted, "too many open files (ulimit -n)"},
+		{unix.ENFILE, errdefs.ErrResourceExhausted, "too many open files (fs.file-max)"},
+	} {
+		if errors.Is(err, c.errno) {
+			return &failure{fmt.Sprintf("cannot listen on %s/%s: %s", ap, proto, c.text), []error{c.errno, c.class}}
+		}
+	}
+	return fmt.Errorf("cannot listen on %s/%s: %w", ap, proto, err)
+}
+
+// failure is an errno with the class it belongs to, read as one sentence.
+type failure struct {
+	text   string
+	causes []error
+}
+
+func (f *failure) Error() string   { return f.text }
+func (f *failure) Unwrap() []error { return f.causes }
+
+// Activate lets traffic in: whatever the socket may hold is thrown away, then its
+// filter is taken off. A socket without a filter is left so.
+func Activate(f *os.File) error {
+	raw, err := f.SyscallConn()
+	if err != nil {
+		return fmt.Errorf("activate %s: %w", f.Name(), err)
+	}
+	if e := raw.Control(func(fd uintptr) { err = activate(int(fd)) }); e != nil {
+		err = e
+	}
+	if err != nil {
+		return fmt.Errorf("activate %s: %w", f.Name(), err)
+	}
+	return nil
+}
+
+func activate(fd int) error {
+	kind, err := unix.GetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_TYPE)
+	if err != nil {
+		return err
+	}
+	for err == nil {
+		if kind == unix.SOCK_DGRAM {
+			_, _, err = unix.Recvfrom(fd, nil, unix.MSG_DONTWAIT)
+			continue
+		}
+		var conn int
+		if conn, _, err = unix.Accept4(fd, unix.SOCK_CLOEXEC); err == nil {
+			err = unix.Close(conn)
+		}
+	}
+	if !errors.Is(err, unix.EAGAIN) {
+		return fmt.Errorf("drain: %w", err)
+	}
+	err = unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_DETACH_FILTER, 0)
+	if err != nil && !errors.Is(err, unix.ENOENT) {
+		return fmt.Errorf("SO_DETACH_FILTER: %w", err)
+	}
+	return nil
+}
+
+// EphemeralRange returns the first and the last port that the kernel gives out by
+// itself (net.ipv4.ip_local_port_range, for both families).
+func EphemeralRange() (lo, hi uint16, err error) {
+	const key = "net.ipv4.ip_local_port_range"
+	text, err := sysctl.Get(key)
+	if err != nil {
+		return 0, 0, err
+	}
+	var ports [2]uint16
+	fields := strings.Fields(text)
+	for i := range ports {
+		if len(fields) != len(ports) {
+			return 0, 0, fmt.Errorf("sysctl %s is %q: want two ports", key, text)
+		}
+		n, err := strconv.ParseUint(fields[i], 10, 16)
+		if err != nil {
+			return 0, 0, fmt.Errorf("sysctl %s: %w", key, err)
+		}
+		ports[i] = uint16(n)
+	}
+	return ports[0], ports[1], nil
+}

@@ -1,0 +1,240 @@
+package socket_test
+
+import (
+	"errors"
+	"fmt"
+	"net"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"testing"
+	"time"
+
+	"github.com/containerd/errdefs"
+	"golang.org/x/sys/unix"
+
+	"github.com/fairlead/fairlead/kernel/link"
+	"github.com/fairlead/fairlead/kernel/netns"
+	"github.com/fairlead/fairlead/kernel/socket"
+	"github.com/fairlead/fairlead/kernel/sysctl"
+)
+
+// namespace is a throw-away namespace with lo up.
+func namespace(t testing.TB) *os.File {
+	t.Helper()
+	base, err := os.MkdirTemp("", "fl-socket-")
+	if err != nil {
+		t.Fatal(err)
+	}
+	dir := filepath.Join(base, "netns")
+	t.Cleanup(func() {
+		if err := errors.Join(netns.RemoveDir(dir), os.Remove(base)); err != nil {
+			t.Error(err)
+		}
+	})
+	if err := netns.New(filepath.Join(dir, "a")); err != nil {
+		t.Fatal(err)
+	}
+	ns, err := netns.Open(filepath.Join(dir, "a"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = ns.Close() })
+	h, err := link.Open(ns)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := errors.Join(h.LoopbackUp(), h.Close()); err != nil {
+		t.Fatal(err)
+	}
+	return ns
+}
+
+// in runs f in the namespace.
+func in(t testing.TB, ns *os.File, f func() error) {
+	t.Helper()
+	if err := netns.Do(ns, f); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func TestHeldUntilActivated(t *testing.T) {
+	t.Parallel()
+	for _, address := range []string{"127.0.0.1:8080", "[::1]:8080", "0.0.0.0:8080", "[::]:8080"} {
+		t.Run(address, func(t *testing.T) {
+			t.Parallel()
+			ns := namespace(t)
+			ap := netip.MustParseAddrPort(address)
+			target := "127.0.0.1:8080"
+			if ap.Addr().Is6() {
+				target = "[::1]:8080"
+			}
+			in(t, ns, func() error {
+				f, err := socket.Listen("tcp", ap)
+				if err != nil {
+					return err
+				}
+				defer f.Close()
+				if c, err := net.DialTimeout("tcp", target, 100*time.Millisecond); !os.IsTimeout(err) {
+					return fmt.Errorf("a held port answered: %v, %w", c, err)
+				}
+				for range 2 {
+					if err := socket.Activate(f); err != nil {
+						return err
+					}
+				}
+				c, err := net.DialTimeout("tcp", target, 5*time.Second)
+				if err != nil {
+					return err
+				}
+				return c.Close()
+			})
+			in(t, ns, func() error { return tryUDP(ap, target) })
+		})
+	}
+}
+
+// tryUDP sends a datagram before Activate, which is lost, and one after.
+func tryUDP(ap netip.AddrPort, target string) error {
+	f, err := socket.Listen("udp", ap)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	c, err := net.Dial("udp", target)
+	if err != nil {
+		return err
+	}
+	defer c.Close()
+	if _, err := c.Write([]byte("before")); err != nil {
+		return err
+	}
+	if err := socket.Activate(f); err != nil {
+		return err
+	}
+	if _, err := c.Write([]byte("after")); err != nil {
+		return err
+	}
+	if err := f.SetReadDeadline(time.Now().Add(5 * time.Second)); err != nil {
+		return err
+	}
+	raw, err := f.SyscallConn()
+	if err != nil {
+		return err
+	}
+	buf, oob := make([]byte, 100), make([]byte, 100)
+	var n, oobn int
+	if e := raw.Read(func(fd uintptr) bool {
+		n, oobn, _, _, err = unix.Recvmsg(int(fd), buf, oob, 0)
+		return !errors.Is(err, unix.EAGAIN)
+	}); e != nil || err != nil {
+		return errors.Join(e, err)
+	}
+	if string(buf[:n]) != "after" || oobn == 0 {
+		return fmt.Errorf("got %q with %d bytes of address, want \"after\" and an address", buf[:n], oobn)
+	}
+	return nil
+}
+
+func TestConflicts(t *testing.T) {
+	t.Parallel()
+	ns := namespace(t)
+	for _, c := range []struct {
+		have, want string
+		conflict   bool
+	}{
+		{"127.0.0.1:80", "127.0.0.1:80", true},
+		{"0.0.0.0:80", "127.0.0.1:80", true},
+		{"127.0.0.1:80", "0.0.0.0:80", true},
+		{"[::1]:80", "[::]:80", true},
+		{"127.0.0.2:80", "127.0.0.1:80", false},
+		{"127.0.0.1:80", "[::]:80", false},
+		{"127.0.0.1:80", "127.0.0.1:81", false},
+	} {
+		for _, proto := range []string{"tcp", "udp"} {
+			in(t, ns, func() error {
+				have, want := netip.MustParseAddrPort(c.have), netip.MustParseAddrPort(c.want)
+				f, err := socket.Listen(proto, have)
+				if err != nil {
+					return err
+				}
+				defer f.Close()
+				pid, name, ok := socket.Owner(proto, want)
+				if ok != c.conflict || ok && (pid != os.Getpid() || name == "") {
+					t.Errorf("%s: with %s held, Owner(%s) = %d, %q, %v", proto, c.have, c.want, pid, name, ok)
+				}
+				second, err := socket.Listen(proto, want)
+				if errdefs.IsConflict(err) != c.conflict || (err == nil) == c.conflict {
+					t.Errorf("%s: with %s held, Listen(%s): %v", proto, c.have, c.want, err)
+				}
+				if err == nil {
+					return second.Close()
+				}
+				return nil
+			})
+		}
+	}
+}
+
+// TestForeignDualStack: another program's socket on [::] takes IPv4 too.
+func TestForeignDualStack(t *testing.T) {
+	t.Parallel()
+	in(t, namespace(t), func() error {
+		l, err := net.Listen("tcp", ":80")
+		if err != nil {
+			return err
+		}
+		defer l.Close()
+		ap := netip.MustParseAddrPort("0.0.0.0:80")
+		if _, err := socket.Listen("tcp", ap); !errdefs.IsConflict(err) {
+			t.Errorf("Listen: %v, want ErrConflict", err)
+		}
+		if pid, _, ok := socket.Owner("tcp", ap); !ok || pid != os.Getpid() {
+			t.Errorf("Owner = %d, %v", pid, ok)
+		}
+		return nil
+	})
+}
+
+func TestRefusals(t *testing.T) {
+	t.Parallel()
+	in(t, namespace(t), func() error {
+		for _, c := range []struct{ proto, address string }{
+			{"tcp", "192.0.2.1:80"}, {"udp", "[2001:db8::1]:80"}, {"tcp", "127.0.0.1:0"}, {"sctp", "127.0.0.1:80"}, {"tcp", "[fe80::1%nolink]:80"},
+		} {
+			if f, err := socket.Listen(c.proto, netip.MustParseAddrPort(c.address)); !errdefs.IsInvalidArgument(err) {
+				t.Errorf("%s/%s: %v, %v; want ErrInvalidArgument", c.address, c.proto, f, err)
+			}
+		}
+		return nil
+	})
+}
+
+func TestEphemeralRange(t *testing.T) {
+	t.Parallel()
+	in(t, namespace(t), func() error {
+		if _, err := sysctl.Set("net.ipv4.ip_local_port_range", "40000 40999"); err != nil {
+			return err
+		}
+		if lo, hi, err := socket.EphemeralRange(); lo != 40000 || hi != 40999 || err != nil {
+			t.Errorf("EphemeralRange = %d, %d, %v", lo, hi, err)
+		}
+		return nil
+	})
+}
+
+func BenchmarkListen(b *testing.B) {
+	in(b, namespace(b), func() error {
+		ap := netip.MustParseAddrPort("0.0.0.0:8080")
+		for b.Loop() {
+			f, err := socket.Listen("tcp", ap)
+			if err != nil {
+				return err
+			}
+			if err := f.Close(); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+}
