@@ -62,16 +62,27 @@ type Subnet struct {
 	Prefix netip.Prefix `json:"prefix"`
 	// Range, when valid, is the part of Prefix that addresses are chosen from.
 	Range netip.Prefix `json:"range,omitzero"`
-	// Gateway is the bridge's address and the endpoints' default route.
+	// Gateway is the endpoints' default route, and the bridge's address
+	// unless BridgeAddr is another.
 	Gateway netip.Addr `json:"gateway,omitzero"`
+	// BridgeAddr is the bridge's address where the gateway is another machine
+	// (daemon flag --default-gateway).
+	BridgeAddr netip.Addr `json:"bridge_addr,omitzero"`
 	// Aux are addresses never handed out, by the user's name for them.
 	Aux map[string]netip.Addr `json:"aux,omitempty"`
 }
 
-// GatewayPrefix is the gateway with the length of the subnet, as it stands on
-// the bridge.
-func (s Subnet) GatewayPrefix() netip.Prefix {
-	return netip.PrefixFrom(s.Gateway, s.Prefix.Bits())
+// BridgePrefix is the address that stands on the bridge, with the length of the
+// subnet; the zero Prefix when it has none.
+func (s Subnet) BridgePrefix() netip.Prefix {
+	a := s.Gateway
+	if s.BridgeAddr.IsValid() {
+		a = s.BridgeAddr
+	}
+	if !a.IsValid() {
+		return netip.Prefix{}
+	}
+	return netip.PrefixFrom(a, s.Prefix.Bits())
 }
 
 // Subnet4 returns the network's first IPv4 subnet.

@@ -1,0 +1,114 @@
+// Package apply runs the steps of a plan: it journals the intent, does the steps
+// in order, adjacent ones of a kind together, and on failure undoes in reverse
+// what was done. It knows neither kernel nor store: both are given to it.
+package apply
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"reflect"
+	"strings"
+
+	"github.com/fairlead/fairlead/internal/crashpoint"
+	"github.com/fairlead/fairlead/network/plan"
+)
+
+// Kernel does and undoes a run of steps of one type.
+//
+// Do leaves nothing behind of a step that failed. Undo is right for a step that
+// was done, half done or never done, and goes on past errors, which it joins.
+type Kernel interface {
+	Do(ctx context.Context, steps []plan.Step) error
+	Undo(ctx context.Context, steps []plan.Step) error
+}
+
+// Record is the journal's view of one operation. Begin is on record before the
+// first step; Commit after the last; Abort when nothing was left of it.
+type Record interface {
+	Begin() error
+	Commit() error
+	Abort() error
+}
+
+// Run does the steps of the operation called op. When it returns an error, what
+// was done has been undone; what could not be undone is in the error too, and
+// stays on record for the next start.
+//
+// Crash points: op.begin, op.STEP after each run of steps, op.commit.
+func Run(ctx context.Context, k Kernel, rec Record, op string, steps []plan.Step) error {
+	if err := rec.Begin(); err != nil {
+		return err
+	}
+	crashpoint.Here(op + ".begin")
+	runs := split(steps)
+	for i, run := range runs {
+		if err := k.Do(ctx, run); err != nil {
+			return giveUp(ctx, k, rec, runs[:i], fmt.Errorf("%s: %w", name(run[0]), err))
+		}
+		crashpoint.Here(op + "." + name(run[0]))
+	}
+	if err := rec.Commit(); err != nil {
+		return giveUp(ctx, k, rec, runs, err)
+	}
+	crashpoint.Here(op + ".commit")
+	return nil
+}
+
+func giveUp(ctx context.Context, k Kernel, rec Record, done [][]plan.Step, cause error) error {
+	// What was asked for may have been cancelled; the way back may not.
+	err := undo(context.WithoutCancel(ctx), k, "", done)
+	if err != nil {
+		return errors.Join(cause, fmt.Errorf("undo: %w", err))
+	}
+	return errors.Join(cause, rec.Abort())
+}
+
+// Undo undoes the steps of the operation called op in reverse, whether they were
+// done or not, past errors, which it joins.
+func Undo(ctx context.Context, k Kernel, op string, steps []plan.Step) error {
+	return undo(ctx, k, op, split(steps))
+}
+
+func undo(ctx context.Context, k Kernel, op string, runs [][]plan.Step) error {
+	var errs []error
+	for i := len(runs) - 1; i >= 0; i-- {
+		if err := k.Undo(ctx, runs[i]); err != nil {
+			errs = append(errs, fmt.Errorf("%s: %w", name(runs[i][0]), err))
+		}
+		if op != "" {
+			crashpoint.Here(op + "." + name(runs[i][0]))
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// Finish does steps that only take away: every one is tried, errors are joined,
+// and nothing is undone. It is how an operation that had begun is ended after a
+// crash, too.
+func Finish(ctx context.Context, k Kernel, op string, steps []plan.Step) error {
+	var errs []error
+	for _, run := range split(steps) {
+		if err := k.Do(ctx, run); err != nil {
+			errs = append(errs, fmt.Errorf("%s: %w", name(run[0]), err))
+		}
+		crashpoint.Here(op + "." + name(run[0]))
+	}
+	return errors.Join(errs...)
+}
+
+// split cuts the steps where their type changes.
+func split(steps []plan.Step) [][]plan.Step {
+	var runs [][]plan.Step
+	for i, s := range steps {
+		if i > 0 && reflect.TypeOf(s) == reflect.TypeOf(steps[i-1]) {
+			runs[len(runs)-1] = append(runs[len(runs)-1], s)
+			continue
+		}
+		runs = append(runs, []plan.Step{s})
+	}
+	return runs
+}
+
+// name is the step's type in lower case: what crash points and errors call it.
+func name(s plan.Step) string { return strings.ToLower(reflect.TypeOf(s).Name()) }

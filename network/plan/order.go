@@ -1,0 +1,122 @@
+package plan
+
+import (
+	"net/netip"
+
+	"github.com/fairlead/fairlead/network/firewall"
+	"github.com/fairlead/fairlead/network/spec"
+)
+
+// Alias is the owner's tag on a link: whose it is and what for (design: every
+// kernel object of ours carries its owner).
+func (c Config) Alias(kind, id string) string {
+	return "fairlead:" + c.Daemon + ":" + kind + ":" + id
+}
+
+// BridgeStep is the network's bridge as it is wanted.
+func (c Config) BridgeStep(n spec.Network) Bridge {
+	b := Bridge{
+		Name: n.Bridge, Alias: c.Alias("network", n.ID), MAC: BridgeMAC(n.ID), MTU: n.MTU,
+		Group: c.Group, IPv6: n.IPv6, Foreign: n.Foreign,
+	}
+	for _, sub := range n.Subnets {
+		if p := sub.BridgePrefix(); p.IsValid() {
+			b.Addrs = append(b.Addrs, p)
+		}
+	}
+	return b
+}
+
+// CreateNetwork orders the making of a network: its policy stands before its
+// bridge comes up. Undone in reverse it is the removal.
+func (c Config) CreateNetwork(n spec.Network) []Step {
+	return []Step{
+		Firewall{
+			Changes: firewall.AddNetwork(c.Table, n),
+			Reverse: firewall.RemoveNetwork(c.Table, n),
+			Why:     "the network's policy, before anything can use it",
+		},
+		c.BridgeStep(n),
+	}
+}
+
+// VethStep is the endpoint's veth pair as it is wanted.
+func (c Config) VethStep(a spec.Attachment, e spec.Endpoint) Veth {
+	return Veth{
+		Name: e.HostIf, Alias: c.Alias("endpoint", e.ID), Bridge: e.Bridge, MTU: e.MTU,
+		Namespace: a.Sandbox.Path, Peer: e.Interface, PeerMAC: e.MAC,
+	}
+}
+
+// InterfaceStep is the sandbox's end of the endpoint as it is wanted.
+func (c Config) InterfaceStep(a spec.Attachment, e spec.Endpoint) Interface {
+	i := Interface{Namespace: a.Sandbox.Path, Name: e.Interface, Addrs: e.Addrs(), IPv6: e.Addr6.IsValid()}
+	for _, g := range []netip.Addr{e.Gateway4, e.Gateway6} {
+		if g.IsValid() {
+			i.Gateways = append(i.Gateways, g)
+		}
+	}
+	return i
+}
+
+// Attach orders the making of a sandbox: rules before links, links before the
+// host's ports are opened.
+func (c Config) Attach(a spec.Attachment) []Step {
+	steps := []Step{Namespace{Path: a.Sandbox.Path, Sysctls: a.Sysctls}}
+	if changes := firewall.AddAttachment(c.Table, a); len(changes) > 0 {
+		steps = append(steps, Firewall{
+			Changes: changes,
+			Reverse: firewall.RemoveAttachment(c.Table, a),
+			Why:     "published ports are translated to the container",
+		})
+	}
+	for _, e := range a.Endpoints {
+		steps = append(steps, c.VethStep(a, e))
+	}
+	for _, e := range a.Endpoints {
+		steps = append(steps, c.InterfaceStep(a, e))
+	}
+	if len(a.Ports) > 0 {
+		steps = append(steps, Publish{Owner: a.Sandbox.ID, Bindings: a.Ports})
+	}
+	return steps
+}
+
+// Detach orders the end of a sandbox: the relay lets go first, then the
+// namespace is dropped, and the rules go when the links are gone. Every step is
+// also right when it, or all of it, has been done before.
+func (c Config) Detach(a spec.Attachment) []Step {
+	var steps []Step
+	if len(a.Ports) > 0 {
+		steps = append(steps, Withdraw{Owner: a.Sandbox.ID, Bindings: a.Ports})
+	}
+	drop := DropNamespace{Path: a.Sandbox.Path}
+	forget := ForgetFlows{}
+	for _, e := range a.Endpoints {
+		drop.HostIfs = append(drop.HostIfs, e.HostIf)
+	}
+	for _, p := range a.Ports {
+		// TCP ends by itself; a UDP flow that goes on would keep its old
+		// translation for ever.
+		if p.Proto == spec.UDP {
+			for _, e := range a.Endpoints {
+				for _, addr := range e.Addrs() {
+					forget.Addrs = append(forget.Addrs, addr.Addr())
+				}
+			}
+			break
+		}
+	}
+	steps = append(steps, drop)
+	if changes := firewall.RemoveAttachment(c.Table, a); len(changes) > 0 {
+		steps = append(steps, Firewall{
+			Changes: changes,
+			Reverse: firewall.AddAttachment(c.Table, a),
+			Why:     "published ports lead nowhere any more",
+		})
+	}
+	if len(forget.Addrs) > 0 {
+		steps = append(steps, forget)
+	}
+	return steps
+}

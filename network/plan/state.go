@@ -1,0 +1,245 @@
+// Package plan decides what is to be done and in which order. From the wanted
+// state and a request it makes a decision, refuses what cannot be, and turns
+// the decision into steps that package apply runs.
+//
+// It is pure: no kernel, no files, no clock, no chance. What it needs of those is
+// given to it.
+package plan
+
+import (
+	"cmp"
+	"fmt"
+	"maps"
+	"net/netip"
+	"slices"
+	"strings"
+
+	"github.com/containerd/errdefs"
+
+	"github.com/fairlead/fairlead/network/ipam"
+	"github.com/fairlead/fairlead/network/ports"
+	"github.com/fairlead/fairlead/network/spec"
+)
+
+// Config is what the daemon was told and what its host is like, for life.
+type Config struct {
+	// Daemon is the store's ID; every kernel object of ours carries it.
+	Daemon string
+	// ExecRoot is where namespaces are pinned, under netns/.
+	ExecRoot string
+	// Table is the name of the firewall table.
+	Table string
+	// Group is the device group of our bridges.
+	Group uint32
+	// Pools are what subnets nobody named are cut from.
+	Pools []ipam.AddressPool
+	// UserlandProxy says that the relay serves what the kernel does not
+	// translate: loopback, and the other family.
+	UserlandProxy bool
+	// HostIPv6 says that the host can bind IPv6 addresses.
+	HostIPv6 bool
+	// EphemeralLow and EphemeralHigh bound the ports nobody named.
+	EphemeralLow, EphemeralHigh uint16
+}
+
+// State is the wanted state: networks, attachments, and what they hold. Its
+// methods that decide change nothing; Add and Remove do. Its owner serialises.
+type State struct {
+	cfg         Config
+	networks    map[string]*segment
+	names       map[string]string // network name → ID
+	attachments map[string]spec.Attachment
+	hostIfs     map[string]bool
+	book        *ports.Book
+}
+
+// segment is a network with what it has handed out.
+type segment struct {
+	spec.Network
+	pool4, pool6 *ipam.Pool
+	macs         map[string]string   // MAC → sandbox ID
+	members      map[string]struct{} // sandbox IDs
+	busy         string              // "created" or "removed" while it is being so
+}
+
+// NewState makes an empty state.
+func NewState(cfg Config) *State {
+	return &State{
+		cfg:         cfg,
+		networks:    make(map[string]*segment),
+		names:       make(map[string]string),
+		attachments: make(map[string]spec.Attachment),
+		hostIfs:     make(map[string]bool),
+		book:        ports.NewBook(cfg.EphemeralLow, cfg.EphemeralHigh),
+	}
+}
+
+// AddNetwork records a decided or stored network.
+func (s *State) AddNetwork(n spec.Network) {
+	seg := &segment{Network: n, macs: make(map[string]string), members: make(map[string]struct{})}
+	if sub, ok := n.Subnet4(); ok && n.IPv4 {
+		seg.pool4 = newPool(sub)
+	}
+	if sub, ok := n.Subnet6(); ok && n.IPv6 {
+		seg.pool6 = newPool(sub)
+	}
+	s.networks[n.ID] = seg
+	s.names[n.Name] = n.ID
+}
+
+func newPool(sub spec.Subnet) *ipam.Pool {
+	reserved := append(slices.Collect(maps.Values(sub.Aux)), sub.Gateway, sub.BridgeAddr)
+	return ipam.NewPool(sub.Prefix, sub.Range, reserved...)
+}
+
+// SetBusy says that the network is being created or removed, and with "" that it
+// no longer is. Meanwhile nothing can be attached to it.
+func (s *State) SetBusy(id, doing string) {
+	if seg, ok := s.networks[id]; ok {
+		seg.busy = doing
+	}
+}
+
+// RemoveNetwork forgets the network.
+func (s *State) RemoveNetwork(id string) {
+	if seg, ok := s.networks[id]; ok {
+		delete(s.names, seg.Name)
+		delete(s.networks, id)
+	}
+}
+
+// AddAttachment records a decided or stored attachment and everything it holds.
+// It returns an error, having recorded nothing, when two attachments hold the
+// same address, which only a damaged store can bring about.
+func (s *State) AddAttachment(a spec.Attachment) error {
+	for _, e := range a.Endpoints {
+		seg, ok := s.networks[e.NetworkID]
+		if !ok {
+			return fmt.Errorf("sandbox %s is attached to network %s: %w", a.Sandbox.ID, e.NetworkID, errdefs.ErrNotFound)
+		}
+		for _, p := range e.Addrs() {
+			if err := seg.pool(p.Addr()).check(p.Addr()); err != nil {
+				return fmt.Errorf("sandbox %s on network %s: %w", a.Sandbox.ID, seg.Name, err)
+			}
+		}
+	}
+	for _, e := range a.Endpoints {
+		seg := s.networks[e.NetworkID]
+		for _, p := range e.Addrs() {
+			seg.pool(p.Addr()).take(p.Addr())
+		}
+		seg.macs[e.MAC.String()] = a.Sandbox.ID
+		seg.members[a.Sandbox.ID] = struct{}{}
+		s.hostIfs[e.HostIf] = true
+	}
+	s.book.Add(a.Sandbox, a.Ports)
+	s.attachments[a.Sandbox.ID] = a
+	return nil
+}
+
+// RemoveAttachment forgets the attachment and frees what it held.
+func (s *State) RemoveAttachment(id string) {
+	a, ok := s.attachments[id]
+	if !ok {
+		return
+	}
+	for _, e := range a.Endpoints {
+		if seg, ok := s.networks[e.NetworkID]; ok {
+			for _, p := range e.Addrs() {
+				seg.pool(p.Addr()).free(p.Addr())
+			}
+			delete(seg.macs, e.MAC.String())
+			delete(seg.members, id)
+		}
+		delete(s.hostIfs, e.HostIf)
+	}
+	s.book.Remove(id, a.Ports)
+	delete(s.attachments, id)
+}
+
+// poolRef is a pool that may not be there.
+type poolRef struct{ p *ipam.Pool }
+
+func (seg *segment) pool(a netip.Addr) poolRef {
+	if a.Is4() {
+		return poolRef{seg.pool4}
+	}
+	return poolRef{seg.pool6}
+}
+
+func (r poolRef) check(a netip.Addr) error {
+	if r.p == nil {
+		return fmt.Errorf("%s: the network has no subnet of that family: %w", a, errdefs.ErrInvalidArgument)
+	}
+	return r.p.Check(a)
+}
+
+func (r poolRef) take(a netip.Addr) {
+	if r.p != nil {
+		_ = r.p.Take(a) // checked before
+	}
+}
+
+func (r poolRef) free(a netip.Addr) {
+	if r.p != nil {
+		r.p.Free(a)
+	}
+}
+
+// Networks returns all networks, oldest first.
+func (s *State) Networks() []spec.Network {
+	out := make([]spec.Network, 0, len(s.networks))
+	for _, seg := range s.networks {
+		out = append(out, seg.Network)
+	}
+	slices.SortFunc(out, func(a, b spec.Network) int {
+		return cmp.Or(a.Created.Compare(b.Created), cmp.Compare(a.ID, b.ID))
+	})
+	return out
+}
+
+// Attachments returns all attachments, by sandbox ID.
+func (s *State) Attachments() []spec.Attachment {
+	out := slices.Collect(maps.Values(s.attachments))
+	slices.SortFunc(out, func(a, b spec.Attachment) int { return cmp.Compare(a.Sandbox.ID, b.Sandbox.ID) })
+	return out
+}
+
+// Attachment returns the sandbox's attachment.
+func (s *State) Attachment(id string) (spec.Attachment, bool) {
+	a, ok := s.attachments[id]
+	return a, ok
+}
+
+// Network finds a network by name, ID, or unique ID prefix, in that order.
+func (s *State) Network(ref string) (spec.Network, error) {
+	seg, err := s.segment(ref)
+	if err != nil {
+		return spec.Network{}, err
+	}
+	return seg.Network, nil
+}
+
+func (s *State) segment(ref string) (*segment, error) {
+	if id, ok := s.names[ref]; ok {
+		return s.networks[id], nil
+	}
+	if seg, ok := s.networks[ref]; ok {
+		return seg, nil
+	}
+	var found *segment
+	if ref != "" {
+		for id, seg := range s.networks {
+			if strings.HasPrefix(id, ref) {
+				if found != nil {
+					return nil, fmt.Errorf("network %s is ambiguous: several IDs begin so; give more digits: %w", ref, errdefs.ErrInvalidArgument)
+				}
+				found = seg
+			}
+		}
+	}
+	if found == nil {
+		return nil, fmt.Errorf("network %s not found: %w", ref, errdefs.ErrNotFound)
+	}
+	return found, nil
+}

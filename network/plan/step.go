@@ -1,0 +1,246 @@
+package plan
+
+import (
+	"fmt"
+	"maps"
+	"net/netip"
+	"slices"
+
+	"github.com/fairlead/fairlead/network/spec"
+	"github.com/fairlead/fairlead/ruleset"
+)
+
+// Step is one small thing done to the kernel or the relay. It can be done,
+// undone, and printed as the commands that do the same; the printed form is for
+// people and tests and is never what runs.
+//
+// Steps are plain values: whoever does them switches on their type.
+type Step interface {
+	// Commands are the ip, sysctl and nft commands that do the same, a line
+	// each. A line that begins with # has no command and says what happens.
+	Commands() []string
+	// Reason says in one line why the step is there.
+	Reason() string
+}
+
+// Sysctl sets one key of the host's namespace.
+type Sysctl struct{ Key, Value, Why string }
+
+// Namespace makes the sandbox, with lo up and its sysctls set.
+type Namespace struct {
+	Path    string
+	Sysctls map[string]string
+}
+
+// Bridge makes a network's bridge, with its addresses, and puts it up. A foreign
+// bridge is only there to be checked.
+type Bridge struct {
+	Name    string
+	Alias   string
+	MAC     spec.HardwareAddr
+	MTU     int
+	Group   uint32
+	Addrs   []netip.Prefix
+	IPv6    bool
+	Foreign bool
+}
+
+// Veth makes an endpoint's veth pair, born in place: the host's end up and a port
+// of the bridge, the other in the sandbox under its final name and MAC.
+type Veth struct {
+	Name, Alias string
+	Bridge      string
+	MTU         int
+	Namespace   string
+	Peer        string
+	PeerMAC     spec.HardwareAddr
+}
+
+// Interface gives the sandbox's end its addresses and default routes, and puts
+// it up.
+type Interface struct {
+	Namespace, Name string
+	Addrs           []netip.Prefix
+	Gateways        []netip.Addr
+	IPv6            bool
+}
+
+// Firewall makes the changes in one transaction; Undo are the changes that take
+// them back.
+type Firewall struct {
+	Changes, Reverse []ruleset.Change
+	Why              string
+}
+
+// Publish hands the sockets that hold the sandbox's host ports to the relay and
+// lets traffic in.
+type Publish struct {
+	Owner    string
+	Bindings []spec.PortBinding
+}
+
+// Withdraw takes the sandbox's host ports back from the relay: they are closed,
+// and so are connections through the userland proxy.
+type Withdraw struct {
+	Owner    string
+	Bindings []spec.PortBinding
+}
+
+// DropNamespace lets the sandbox go, which takes its veth pairs along, and is
+// done when the kernel has said that they are gone.
+type DropNamespace struct {
+	Path    string
+	HostIfs []string
+}
+
+// ForgetFlows drops what conntrack remembers of addresses that are about to be
+// given to somebody else.
+type ForgetFlows struct{ Addrs []netip.Addr }
+
+// Commands implements Step.
+func (s Sysctl) Commands() []string { return []string{"sysctl -w " + s.Key + "=" + s.Value} }
+
+// Reason implements Step.
+func (s Sysctl) Reason() string { return s.Why }
+
+func inside(path, command string) string { return "nsenter --net=" + path + " " + command }
+
+// Commands implements Step.
+func (s Namespace) Commands() []string {
+	out := []string{
+		"touch " + s.Path,
+		"unshare --net=" + s.Path + " true",
+		inside(s.Path, "ip link set lo up"),
+	}
+	for _, key := range slices.Sorted(maps.Keys(s.Sysctls)) {
+		out = append(out, inside(s.Path, "sysctl -w "+key+"="+s.Sysctls[key]))
+	}
+	return out
+}
+
+// Reason implements Step.
+func (Namespace) Reason() string { return "a network stack of the container's own, pinned by a path" }
+
+// Commands implements Step.
+func (s Bridge) Commands() []string {
+	if s.Foreign {
+		return []string{"# bridge " + s.Name + " is the host's own and is left as it is"}
+	}
+	link := "ip link add " + s.Name + " address " + s.MAC.String()
+	if s.MTU != 0 {
+		link += fmt.Sprintf(" mtu %d", s.MTU)
+	}
+	out := []string{link + " type bridge", fmt.Sprintf("ip link set %s group %d alias %s", s.Name, s.Group, s.Alias)}
+	for _, a := range s.Addrs {
+		out = append(out, addAddr(a, s.Name))
+	}
+	return append(out, "ip link set "+s.Name+" up")
+}
+
+func addAddr(a netip.Prefix, dev string) string {
+	if a.Addr().Is6() {
+		return "ip addr add " + a.String() + " dev " + dev + " nodad"
+	}
+	return "ip addr add " + a.String() + " dev " + dev
+}
+
+// Reason implements Step.
+func (Bridge) Reason() string {
+	return "the segment, whose address is the containers' gateway"
+}
+
+// Commands implements Step.
+func (s Veth) Commands() []string {
+	mtu := ""
+	if s.MTU != 0 {
+		mtu = fmt.Sprintf(" mtu %d", s.MTU)
+	}
+	return []string{
+		fmt.Sprintf("ip link add %s%s master %s up type veth peer name %s address %s%s netns %s", s.Name, mtu, s.Bridge, s.Peer, s.PeerMAC, mtu, s.Namespace),
+		"ip link set " + s.Name + " alias " + s.Alias,
+	}
+}
+
+// Reason implements Step.
+func (Veth) Reason() string { return "a cable from the bridge into the container" }
+
+// Commands implements Step.
+func (s Interface) Commands() []string {
+	var out []string
+	if !s.IPv6 {
+		out = append(out, inside(s.Namespace, "sysctl -w net.ipv6.conf."+s.Name+".disable_ipv6=1"))
+	}
+	for _, a := range s.Addrs {
+		out = append(out, inside(s.Namespace, addAddr(a, s.Name)))
+	}
+	out = append(out, inside(s.Namespace, "ip link set "+s.Name+" up"))
+	for _, g := range s.Gateways {
+		out = append(out, inside(s.Namespace, "ip route add default via "+g.String()+" dev "+s.Name))
+	}
+	return out
+}
+
+// Reason implements Step.
+func (Interface) Reason() string { return "the container's address and its way out" }
+
+// Commands implements Step.
+func (s Firewall) Commands() []string {
+	out := make([]string, 0, len(s.Changes))
+	for _, c := range s.Changes {
+		out = append(out, c.String())
+	}
+	return out
+}
+
+// Reason implements Step.
+func (s Firewall) Reason() string { return s.Why }
+
+// Commands implements Step.
+func (s Publish) Commands() []string {
+	out := make([]string, 0, len(s.Bindings))
+	for _, b := range s.Bindings {
+		out = append(out, fmt.Sprintf("# the relay holds %s %s for %s", b.Proto, b.Host, b.Container))
+	}
+	return out
+}
+
+// Reason implements Step.
+func (Publish) Reason() string {
+	return "the host port is ours alone, and loopback reaches it by the userland proxy"
+}
+
+// Commands implements Step.
+func (s Withdraw) Commands() []string {
+	out := make([]string, 0, len(s.Bindings))
+	for _, b := range s.Bindings {
+		out = append(out, fmt.Sprintf("# the relay lets go of %s %s", b.Proto, b.Host))
+	}
+	return out
+}
+
+// Reason implements Step.
+func (Withdraw) Reason() string { return "nothing new comes in by the published ports" }
+
+// Commands implements Step.
+func (s DropNamespace) Commands() []string {
+	out := []string{"umount " + s.Path, "rm " + s.Path}
+	for _, name := range s.HostIfs {
+		out = append(out, "# "+name+" goes with it")
+	}
+	return out
+}
+
+// Reason implements Step.
+func (DropNamespace) Reason() string { return "the kernel takes the veth pairs down with it" }
+
+// Commands implements Step.
+func (s ForgetFlows) Commands() []string {
+	out := make([]string, 0, 2*len(s.Addrs))
+	for _, a := range s.Addrs {
+		out = append(out, "conntrack -D --orig-src "+a.String(), "conntrack -D --reply-src "+a.String())
+	}
+	return out
+}
+
+// Reason implements Step.
+func (ForgetFlows) Reason() string { return "no old flow finds the address's next owner" }
