@@ -2,7 +2,6 @@ package relay
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"log/slog"
 	"os"
@@ -122,19 +121,8 @@ func (c *Client) FirewallSocket(ctx context.Context) (*os.File, error) {
 }
 
 // Stop ends the process: everything it holds is closed. It returns when the
-// process has let go.
-func (c *Client) Stop(ctx context.Context) error {
-	_, err := c.rpc.Call(ctx, "stop", nil, nil, nil)
-	if err != nil && !errdefs.IsUnavailable(err) {
-		return err
-	}
-	select {
-	case <-c.rpc.Done():
-		return nil
-	case <-ctx.Done():
-		return errors.Join(errors.New("the relay does not end"), ctx.Err())
-	}
-}
+// process has ended.
+func (c *Client) Stop(ctx context.Context) error { return spawn.Stop(ctx, c.rpc) }
 
 // Done is closed when the connection has ended: the process died, or was
 // replaced by another build.

@@ -2,7 +2,6 @@ package streams
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"log/slog"
 	"os"
@@ -133,19 +132,8 @@ func (c *Client) List(ctx context.Context) ([]Status, error) {
 }
 
 // Stop ends the process. Containers that still run stall when their FIFOs are
-// full. It returns when the process has let go.
-func (c *Client) Stop(ctx context.Context) error {
-	_, err := c.rpc.Call(ctx, "stop", nil, nil, nil)
-	if err != nil && !errdefs.IsUnavailable(err) {
-		return err
-	}
-	select {
-	case <-c.rpc.Done():
-		return nil
-	case <-ctx.Done():
-		return errors.Join(errors.New("the streams process does not end"), ctx.Err())
-	}
-}
+// full. It returns when the process has ended.
+func (c *Client) Stop(ctx context.Context) error { return spawn.Stop(ctx, c.rpc) }
 
 // Done is closed when the connection has ended: the process died, or was
 // replaced by another build.

@@ -7,7 +7,6 @@ import (
 	"io"
 	"log/slog"
 	"net"
-	"os"
 	"sync"
 )
 
@@ -16,8 +15,9 @@ type Request struct {
 	Method string
 	// Gone is closed when the caller's connection has ended.
 	Gone <-chan struct{}
-	body   json.RawMessage
-	fds    []int
+	conn *Conn
+	body json.RawMessage
+	fds  []int
 }
 
 // Decode decodes the parameters into v.
@@ -34,14 +34,12 @@ func (r *Request) Take() []int {
 	return fds
 }
 
-// Response is the answer to a call. Files are sent as copies and then closed if
-// CloseFiles is set. After, when not nil, runs once the answer is on its way.
+// Response is the answer to a call. Copies of the descriptors are sent; After,
+// when not nil, runs when they have been, or could not be.
 type Response struct {
-	Result     any
-	FDs        []int
-	Files      []*os.File
-	CloseFiles bool
-	After      func()
+	Result any
+	FDs    []int
+	After  func()
 }
 
 // Handler answers one call. The context ends when the caller gives up or goes.
@@ -91,6 +89,17 @@ func (s *Server) Close() {
 	}
 	s.mu.Unlock()
 	s.wg.Wait()
+}
+
+// CloseOthers ends every connection but the one the request came by.
+func (s *Server) CloseOthers(r *Request) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for c := range s.conns {
+		if c != r.conn {
+			_ = c.Close()
+		}
+	}
 }
 
 // ServeConn answers calls on one connection until it ends.
@@ -184,7 +193,7 @@ func (c *serverConn) dispatch(m message, fds []int) {
 }
 
 func (c *serverConn) answer(ctx context.Context, m message, fds []int) {
-	r := &Request{Method: m.Method, Gone: c.ctx.Done(), body: m.Body, fds: fds}
+	r := &Request{Method: m.Method, Gone: c.ctx.Done(), conn: c.conn, body: m.Body, fds: fds}
 	resp, err := c.server.Handler(ctx, r)
 	CloseFDs(r.fds)
 	out := message{ID: m.ID, Error: toWire(err)}
@@ -192,23 +201,12 @@ func (c *serverConn) answer(ctx context.Context, m message, fds []int) {
 		out.Body, err = encodeBody(resp.Result)
 		out.Error = toWire(err)
 	}
-	send := resp.FDs
-	if out.Error == nil {
-		files, err := Descriptors(resp.Files...)
-		out.Error = toWire(err)
-		send = append(send[:len(send):len(send)], files...)
-	}
+	fds = resp.FDs
 	if out.Error != nil {
-		send = nil
+		fds = nil
 	}
-	if err := c.send(out, send); err != nil && ctx.Err() == nil {
+	if err := c.send(out, fds); err != nil && ctx.Err() == nil {
 		c.server.Logger.Warn("could not answer", "method", m.Method, "error", err)
-	}
-	KeepOpen(resp.Files)
-	if resp.CloseFiles {
-		for _, f := range resp.Files {
-			_ = f.Close()
-		}
 	}
 	if resp.After != nil {
 		resp.After()

@@ -1,0 +1,86 @@
+// Package proxy copies between a client of a published port and the container:
+// the userland proxy, for traffic that the kernel does not translate (loopback
+// addresses, an IPv6 host address in front of an IPv4 container, hosts without
+// firewall rules).
+//
+// It is given connections and sockets; accepting, holding ports and their owners
+// are the relay's.
+package proxy
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/netip"
+	"syscall"
+	"time"
+)
+
+// dialTimeout bounds how long a client waits for a container that does not
+// answer; a SYN is repeated after 1, 3 and 7 seconds.
+const dialTimeout = 10 * time.Second
+
+// keepAlive finds peers that vanished, on both sides.
+var keepAlive = net.KeepAliveConfig{Enable: true, Idle: 60 * time.Second, Interval: 15 * time.Second, Count: 5}
+
+// TCP connects to the backend and copies both ways until both have ended, then
+// closes client, whatever happens. The end of one direction is passed on as a
+// half-close (FIN); a reset, and a backend that cannot be reached, as a reset.
+// When ctx ends, both connections are closed. The error is nil when both
+// directions ended in order.
+func TCP(ctx context.Context, client *net.TCPConn, backend netip.AddrPort) error {
+	d := net.Dialer{Timeout: dialTimeout, KeepAliveConfig: keepAlive}
+	c, err := d.DialContext(ctx, "tcp", backend.String())
+	if err != nil {
+		return errors.Join(fmt.Errorf("proxy to %s: %w", backend, err), reset(client))
+	}
+	server := c.(*net.TCPConn)
+	if err := client.SetKeepAliveConfig(keepAlive); err != nil {
+		return errors.Join(err, reset(client), reset(server))
+	}
+	stop := context.AfterFunc(ctx, func() {
+		_ = client.Close()
+		_ = server.Close()
+	})
+	defer stop()
+
+	up := make(chan error, 1)
+	go func() { up <- copyHalf(server, client) }()
+	down := copyHalf(client, server)
+	err = errors.Join(down, <-up)
+	if !stop() {
+		return ctx.Err()
+	}
+	return errors.Join(err, closed(client.Close()), closed(server.Close()))
+}
+
+// copyHalf copies one direction; io.Copy between two TCP connections is
+// splice(2). An error ends the other direction too.
+func copyHalf(dst, src *net.TCPConn) error {
+	_, err := io.Copy(dst, src)
+	if err != nil {
+		// One side was reset or vanished: say the same to the other.
+		return errors.Join(err, closed(reset(dst)), closed(reset(src)))
+	}
+	// ENOTCONN: the other side is gone already, and the other direction
+	// reports it.
+	if err := dst.CloseWrite(); err != nil && !errors.Is(err, syscall.ENOTCONN) {
+		return closed(err)
+	}
+	return nil
+}
+
+// reset closes with RST instead of FIN.
+func reset(c *net.TCPConn) error {
+	return errors.Join(c.SetLinger(0), c.Close())
+}
+
+// closed drops the error of closing what the other direction closed first.
+func closed(err error) error {
+	if errors.Is(err, net.ErrClosed) {
+		return nil
+	}
+	return err
+}

@@ -1,0 +1,44 @@
+package relay
+
+import (
+	"fmt"
+
+	"github.com/containerd/errdefs"
+	"golang.org/x/sys/unix"
+)
+
+// checkSocket sees that fd is what the binding says: a listening TCP or a bound
+// UDP socket.
+func checkSocket(b Binding, fd int) error {
+	kind, err := unix.GetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_PROTOCOL)
+	if err != nil {
+		return fmt.Errorf("port %s: not a socket: %w", b, err)
+	}
+	listening, err := unix.GetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_ACCEPTCONN)
+	if err != nil {
+		return fmt.Errorf("port %s: %w", b, err)
+	}
+	tcp := kind == unix.IPPROTO_TCP && listening == 1
+	udp := kind == unix.IPPROTO_UDP
+	if (b.Proto == "tcp" && !tcp) || (b.Proto == "udp" && !udp) {
+		return fmt.Errorf("port %s: the socket given is of another kind: %w", b, errdefs.ErrInvalidArgument)
+	}
+	return nil
+}
+
+// prepare makes the socket non-blocking, as the loop needs it; one that is only
+// held gets a filter that drops everything, or connections would be completed by
+// the kernel and wait for an accept that never comes.
+func prepare(b Binding, fd int) error {
+	if err := unix.SetNonblock(fd, true); err != nil {
+		return err
+	}
+	if b.Proxy {
+		return nil
+	}
+	drop := unix.SockFilter{Code: unix.BPF_RET | unix.BPF_K, K: 0}
+	if err := unix.SetsockoptSockFprog(fd, unix.SOL_SOCKET, unix.SO_ATTACH_FILTER, &unix.SockFprog{Len: 1, Filter: &drop}); err != nil {
+		return fmt.Errorf("attach a filter that drops everything: %w", err)
+	}
+	return nil
+}

@@ -1,0 +1,312 @@
+package relay
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/netip"
+	"os"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/containerd/errdefs"
+	"golang.org/x/sys/unix"
+
+	"github.com/fairlead/fairlead/proxy"
+)
+
+// table is every held port and the connections that live through them.
+type table struct {
+	poller *poller
+	logger *slog.Logger
+	// spare is a descriptor to give up when there is no other: see refuse.
+	spare *os.File
+
+	// mu also covers the use of the sockets, so that none is closed while the
+	// loop is at it.
+	mu     sync.Mutex
+	next   uint64
+	ports  map[uint64]*port
+	hosts  map[hostKey]*port
+	owners map[string]*owner
+	frozen bool
+	thawed chan struct{} // closed when frozen ends
+	warned time.Time
+
+	// live counts proxied TCP connections.
+	live sync.WaitGroup
+}
+
+type hostKey struct {
+	proto string
+	host  netip.AddrPort
+}
+
+type port struct {
+	Binding
+	key   uint64
+	fd    int
+	owner *owner
+	udp   *proxy.UDP // nil until the first datagram
+}
+
+// owner is one sandbox: its ports, and its live connections under ctx.
+type owner struct {
+	ports  []*port
+	ctx    context.Context
+	cancel context.CancelFunc
+	live   sync.WaitGroup
+}
+
+func newTable(logger *slog.Logger) (*table, error) {
+	p, err := newPoller()
+	if err != nil {
+		return nil, err
+	}
+	spare, err := os.Open(os.DevNull)
+	if err != nil {
+		return nil, errors.Join(err, p.close())
+	}
+	return &table{
+		poller: p, logger: logger, spare: spare,
+		ports: make(map[uint64]*port), hosts: make(map[hostKey]*port), owners: make(map[string]*owner),
+	}, nil
+}
+
+// run serves the held ports until close.
+func (t *table) run() error {
+	for {
+		if err := t.poller.wait(t.ready); err != nil {
+			if errors.Is(err, os.ErrClosed) {
+				return nil
+			}
+			return err
+		}
+		t.mu.Lock()
+		frozen, thawed := t.frozen, t.thawed
+		t.mu.Unlock()
+		if frozen {
+			<-thawed
+		}
+	}
+}
+
+// hold takes the sockets over, all or none; on failure they stay the caller's.
+func (t *table) hold(bindings []Binding, fds []int) error {
+	for i, b := range bindings {
+		if err := errors.Join(b.validate(), checkSocket(b, fds[i])); err != nil {
+			return err
+		}
+	}
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.frozen {
+		return errFrozen
+	}
+	var added []*port
+	for i, b := range bindings {
+		p, err := t.add(b, fds[i])
+		if err != nil {
+			for _, p := range added {
+				t.remove(p)
+			}
+			return err
+		}
+		added = append(added, p)
+	}
+	return nil
+}
+
+var errFrozen = fmt.Errorf("the relay is being replaced, try again: %w", errdefs.ErrUnavailable)
+
+func (t *table) add(b Binding, fd int) (*port, error) {
+	hk := hostKey{b.Proto, b.Host}
+	if p, ok := t.hosts[hk]; ok {
+		return nil, fmt.Errorf("port %s is held already, for %s: %w", b, p.Owner, errdefs.ErrConflict)
+	}
+	if err := prepare(b, fd); err != nil {
+		return nil, fmt.Errorf("hold port %s: %w", b, err)
+	}
+	t.next++
+	p := &port{Binding: b, key: t.next, fd: fd}
+	if b.Proxy {
+		if err := t.poller.add(fd, p.key); err != nil {
+			return nil, fmt.Errorf("hold port %s: %w", b, err)
+		}
+	}
+	o := t.owners[b.Owner]
+	if o == nil {
+		o = &owner{}
+		o.ctx, o.cancel = context.WithCancel(context.Background())
+		t.owners[b.Owner] = o
+	}
+	p.owner, o.ports = o, append(o.ports, p)
+	t.ports[p.key], t.hosts[hk] = p, p
+	return p, nil
+}
+
+// remove forgets the port; its socket is the caller's to close.
+func (t *table) remove(p *port) {
+	if p.Proxy {
+		if err := t.poller.remove(p.fd); err != nil {
+			t.logger.Error("let go of a port", "port", p.Binding, "error", err)
+		}
+	}
+	delete(t.ports, p.key)
+	delete(t.hosts, hostKey{p.Proto, p.Host})
+	p.owner.ports = slices.DeleteFunc(p.owner.ports, func(q *port) bool { return q == p })
+	if len(p.owner.ports) == 0 {
+		delete(t.owners, p.Owner)
+		p.owner.cancel()
+	}
+}
+
+// release closes all that the owner has and waits until it is closed.
+func (t *table) release(name string) error {
+	t.mu.Lock()
+	if t.frozen {
+		t.mu.Unlock()
+		return errFrozen
+	}
+	o := t.owners[name]
+	if o == nil {
+		t.mu.Unlock()
+		return nil
+	}
+	ports := slices.Clone(o.ports)
+	for _, p := range ports {
+		t.remove(p)
+	}
+	delete(t.owners, name) // after a handover it may have had no port
+	o.cancel()
+	t.mu.Unlock()
+
+	var errs []error
+	for _, p := range ports {
+		if p.udp != nil {
+			p.udp.Close()
+		}
+		errs = append(errs, unix.Close(p.fd))
+	}
+	o.live.Wait()
+	return errors.Join(errs...)
+}
+
+// list is every binding, by owner and then in the order held.
+func (t *table) list() []Binding {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	ports := make([]*port, 0, len(t.ports))
+	for _, p := range t.ports {
+		ports = append(ports, p)
+	}
+	slices.SortFunc(ports, func(a, b *port) int {
+		return cmp.Or(cmp.Compare(a.Owner, b.Owner), cmp.Compare(a.key, b.key))
+	})
+	out := make([]Binding, len(ports))
+	for i, p := range ports {
+		out[i] = p.Binding
+	}
+	return out
+}
+
+// close ends everything.
+func (t *table) close() error {
+	t.thaw()
+	t.mu.Lock()
+	var names []string
+	for name := range t.owners {
+		names = append(names, name)
+	}
+	t.mu.Unlock()
+	var errs []error
+	for _, name := range names {
+		errs = append(errs, t.release(name))
+	}
+	if err := t.poller.close(); !errors.Is(err, os.ErrClosed) { // abandon may have
+		errs = append(errs, err)
+	}
+	return errors.Join(append(errs, t.spare.Close())...)
+}
+
+// ready serves one readable socket.
+func (t *table) ready(key uint64) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	p, ok := t.ports[key]
+	if !ok || t.frozen {
+		return
+	}
+	if p.Proto == "tcp" {
+		t.accept(p)
+		return
+	}
+	if p.udp == nil {
+		p.udp = proxy.NewUDP(p.fd, p.Backend, t.logger)
+	}
+	p.udp.Readable()
+}
+
+// acceptBurst connections are taken from one port before the next has its turn.
+const acceptBurst = 32
+
+func (t *table) accept(p *port) {
+	for range acceptBurst {
+		// Blocking, for net.FileConn makes its own copy non-blocking, and a
+		// blocking one is not taken to Go's poller on the way.
+		fd, _, err := unix.Accept4(p.fd, unix.SOCK_CLOEXEC)
+		switch {
+		case err == nil:
+			p.owner.live.Add(1)
+			t.live.Add(1)
+			go t.serve(p, fd)
+		case errors.Is(err, unix.EMFILE), errors.Is(err, unix.ENFILE):
+			t.refuse(p, err)
+		case errors.Is(err, unix.EAGAIN):
+			return
+		case errors.Is(err, unix.EINTR), errors.Is(err, unix.ECONNABORTED):
+		default:
+			// accept(2): network errors of the new connection come here too.
+			t.logger.Warn("accept", "port", p.Binding, "error", err)
+			return
+		}
+	}
+}
+
+// refuse resets one connection when there is no descriptor for it: left in the
+// backlog it would be reported again and again.
+func (t *table) refuse(p *port, cause error) {
+	if now := time.Now(); now.Sub(t.warned) > 10*time.Second {
+		t.warned = now
+		t.logger.Error("no room for a connection, clients are refused", "port", p.Binding, "error", cause)
+	}
+	_ = t.spare.Close()
+	if fd, _, err := unix.Accept4(p.fd, unix.SOCK_CLOEXEC); err == nil {
+		_ = unix.SetsockoptLinger(fd, unix.SOL_SOCKET, unix.SO_LINGER, &unix.Linger{Onoff: 1})
+		_ = unix.Close(fd)
+	}
+	if f, err := os.Open(os.DevNull); err == nil {
+		t.spare = f
+	}
+}
+
+// serve proxies one connection to its end.
+func (t *table) serve(p *port, fd int) {
+	defer t.live.Done()
+	defer p.owner.live.Done()
+	f := os.NewFile(uintptr(fd), "client")
+	c, err := net.FileConn(f)
+	_ = f.Close()
+	if err != nil {
+		t.logger.Warn("accept", "port", p.Binding, "error", err)
+		return
+	}
+	client := c.(*net.TCPConn) // checkSocket has seen to that
+	if err := proxy.TCP(p.owner.ctx, client, p.Backend); err != nil {
+		t.logger.Debug("proxied connection ended", "port", p.Binding, "error", err)
+	}
+}
