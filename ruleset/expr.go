@@ -47,6 +47,7 @@ func (s Selector) Family() Family {
 }
 
 // CTState matches the state of the packet's connection; any of the given will do.
+// nft lists them in the order of the constants below.
 type CTState []State
 
 // State is a state of connection tracking.

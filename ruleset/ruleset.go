@@ -128,20 +128,21 @@ func (r Rule) String() string {
 	return strings.Join(words, " ")
 }
 
-// String is the table as `nft list table` prints it, and as `nft -f` reads it
-// where nft knows the table's flags.
+// String is the table as `nft list table` prints it, with the elements of each
+// set in order and one to a line, and as `nft -f` reads it where nft knows the
+// table's flags.
 func (t Table) String() string {
 	var b strings.Builder
 	fmt.Fprintf(&b, "table %s %s {\n", t.Family, t.Name)
 	t.header(&b)
 	for i, s := range t.Sets {
-		if i > 0 || t.hasHeader() {
+		if i > 0 {
 			b.WriteByte('\n')
 		}
 		s.print(&b)
 	}
 	for i, c := range t.Chains {
-		if i > 0 || len(t.Sets) > 0 || t.hasHeader() {
+		if i > 0 || len(t.Sets) > 0 {
 			b.WriteByte('\n')
 		}
 		c.print(&b)
@@ -149,8 +150,6 @@ func (t Table) String() string {
 	b.WriteString("}\n")
 	return b.String()
 }
-
-func (t Table) hasHeader() bool { return t.Comment != "" || t.Owner || t.Persist }
 
 func (t Table) header(b *strings.Builder) {
 	if t.Comment != "" {

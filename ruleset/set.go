@@ -61,10 +61,11 @@ type Element struct {
 // Value is one field of an element. The zero Value is none. Values compare with
 // ==.
 type Value struct {
-	typ    DataType
-	prefix netip.Prefix
-	name   string
-	num    uint16
+	typ      DataType
+	interval bool
+	prefix   netip.Prefix
+	name     string
+	num      uint16
 }
 
 // Interface is an interface's name.
@@ -75,8 +76,11 @@ func Addr(a netip.Addr) Value {
 	return Value{typ: addrType(a), prefix: netip.PrefixFrom(a, a.BitLen())}
 }
 
-// Prefix is every address of a prefix; host bits are dropped.
-func Prefix(p netip.Prefix) Value { return Value{typ: addrType(p.Addr()), prefix: p.Masked()} }
+// Prefix is every address of a prefix, for sets of intervals; host bits are
+// dropped.
+func Prefix(p netip.Prefix) Value {
+	return Value{typ: addrType(p.Addr()), prefix: p.Masked(), interval: true}
+}
 
 func addrType(a netip.Addr) DataType {
 	if a.Is4() {
@@ -96,6 +100,9 @@ func Port(n uint16) Value { return Value{typ: InetService, num: n} }
 
 // Type is the value's type, 0 for the zero Value.
 func (v Value) Type() DataType { return v.typ }
+
+// IsInterval says that the value was made by Prefix.
+func (v Value) IsInterval() bool { return v.interval }
 
 // Prefix is the prefix of an address value; a single address has its full length.
 func (v Value) Prefix() netip.Prefix { return v.prefix }
@@ -160,17 +167,8 @@ func (s Set) Kind() string {
 	return "set"
 }
 
-// elementIndent is where nft lets the second element of a list begin.
+// elementIndent is where nft lets every element but the first begin.
 const elementIndent = "\n\t\t\t     "
-
-// perLine is how many elements nft puts in one line: two of a set with one
-// field in its key, else one.
-func (s Set) perLine() int {
-	if len(s.Key) == 1 && len(s.Data) == 0 {
-		return 2
-	}
-	return 1
-}
 
 func (s Set) print(b *strings.Builder) {
 	fmt.Fprintf(b, "\t%s %s {\n\t\ttype %s", s.Kind(), s.Name, concat(s.Key))
@@ -188,12 +186,8 @@ func (s Set) print(b *strings.Builder) {
 		b.WriteString("\t\telements = { ")
 		sorted := slices.SortedFunc(slices.Values(s.Elements), CompareElements)
 		for i, e := range sorted {
-			switch {
-			case i == 0:
-			case i%s.perLine() == 0:
+			if i > 0 {
 				b.WriteString("," + elementIndent)
-			default:
-				b.WriteString(", ")
 			}
 			b.WriteString(e.String())
 		}

@@ -145,7 +145,7 @@ func input() ruleset.Chain {
 		Priority: ruleset.PriorityFilter, Policy: ruleset.PolicyAccept,
 		Rules: []ruleset.Rule{
 			ruleset.NewRule("an internal network does not reach the host",
-				onBridge(ruleset.IIfName, setInternal), ruleset.CTState{ruleset.New, ruleset.Invalid}, ruleset.Counter{}, ruleset.Drop),
+				onBridge(ruleset.IIfName, setInternal), ruleset.CTState{ruleset.Invalid, ruleset.New}, ruleset.Counter{}, ruleset.Drop),
 		},
 	}
 }

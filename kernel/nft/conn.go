@@ -1,0 +1,210 @@
+// Package nft makes changes of package ruleset in the kernel's nf_tables, and
+// reads back the little that must be known of other programs' tables.
+//
+// Every call of Apply is one netlink batch and so one transaction: the kernel
+// makes all of the changes or none, and no packet meets half of them. Nothing is
+// listed to decide what to do, and no program is started.
+//
+// Why not an existing library: the flags of a table (owner, persist), a socket
+// that is handed from process to process, and an error that says which change
+// failed are all needed, and all three are about the netlink messages themselves.
+//
+// What must not live here: which rules are wanted and what for (network/firewall).
+package nft
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"sync"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/fairlead/fairlead/ruleset"
+)
+
+// Conn changes the rulesets of one network namespace. Its methods may be called
+// at the same time.
+type Conn struct {
+	mu       sync.Mutex
+	file     *os.File
+	sock     socket
+	seq      uint32
+	features Features
+}
+
+// Features says what the kernel's nf_tables can do.
+type Features struct {
+	// Owner: a table can be kept from every program but its owner (Linux 5.12).
+	Owner bool
+	// Persist: such a table stays when its owner's socket closes (Linux 6.9).
+	Persist bool
+	// Destroy: deleting what is not there is no error (Linux 6.3).
+	Destroy bool
+}
+
+// Open takes over a socket of NewSocket, whoever held it before: answers still
+// in it are thrown away. It asks the kernel what it can do, which changes nothing.
+func Open(f *os.File) (*Conn, error) {
+	raw, err := f.SyscallConn()
+	if err != nil {
+		return nil, fmt.Errorf("netfilter socket: %w", err)
+	}
+	c := &Conn{
+		file: f,
+		sock: socket{raw: raw},
+		// Not where the last holder began.
+		seq: uint32(time.Now().UnixNano()),
+	}
+	if err := c.sock.drain(); err != nil {
+		return nil, err
+	}
+	if err := c.probe(); err != nil {
+		return nil, err
+	}
+	return c, nil
+}
+
+// Close closes our copy of the socket.
+func (c *Conn) Close() error { return c.file.Close() }
+
+// Features is what Open found.
+func (c *Conn) Features() Features { return c.features }
+
+// probe asks in batches that the kernel checks and then drops.
+func (c *Conn) probe() error {
+	const name = "fairlead_probe"
+	ask := func(encode func(b *batch)) (bool, error) {
+		b := c.newBatch(nil)
+		encode(b)
+		failures, err := c.exchange(b, false)
+		if err != nil {
+			return false, fmt.Errorf("ask what the kernel's nf_tables can do: %w", err)
+		}
+		for _, f := range failures {
+			if errors.Is(f.errno, unix.EPERM) {
+				return false, fmt.Errorf("ask what the kernel's nf_tables can do: %w; CAP_NET_ADMIN is needed", f.errno)
+			}
+		}
+		return len(failures) == 0, nil
+	}
+	table := func(flags uint32) func(*batch) {
+		return func(b *batch) { b.newTable(ruleset.Table{Family: ruleset.Inet, Name: name}, flags) }
+	}
+	there, err := ask(table(0))
+	if err != nil {
+		return err
+	}
+	if !there {
+		return errors.New("the kernel has no nf_tables of family inet: load or build nf_tables (CONFIG_NF_TABLES, CONFIG_NF_TABLES_INET)")
+	}
+	if c.features.Owner, err = ask(table(tableFlagOwner)); err != nil {
+		return err
+	}
+	if c.features.Persist, err = ask(table(tableFlagOwner | tableFlagPersist)); err != nil {
+		return err
+	}
+	c.features.Destroy, err = ask(func(b *batch) { b.tableRef(msgDestroyTable, ruleset.Inet, name) })
+	return err
+}
+
+// Apply makes the changes in one transaction: all, or none and an error. The
+// error names the change that failed and wraps an *Error.
+func (c *Conn) Apply(ctx context.Context, changes []ruleset.Change) error {
+	return c.run(ctx, changes, true)
+}
+
+// Check lets the kernel check the changes as Apply would make them, and makes
+// none. A feature that the kernel lacks comes out here, too.
+func (c *Conn) Check(ctx context.Context, changes []ruleset.Change) error {
+	return c.run(ctx, changes, false)
+}
+
+func (c *Conn) run(ctx context.Context, changes []ruleset.Change, commit bool) error {
+	if len(changes) == 0 {
+		return nil
+	}
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	skip := make(map[int]bool)
+	for {
+		b := c.newBatch(skip)
+		for i, ch := range changes {
+			b.change = i
+			if err := c.encode(b, ch); err != nil {
+				return &Error{Change: ch, err: err}
+			}
+		}
+		if len(b.parts) == 0 {
+			return nil
+		}
+		failures, err := c.exchange(b, commit)
+		if err != nil {
+			return fmt.Errorf("nft: %w", err)
+		}
+		if len(failures) == 0 {
+			return nil
+		}
+		// What was to be deleted and is not there leaves the batch, once.
+		forgiven := 0
+		for _, f := range failures {
+			if f.part < 0 || !b.parts[f.part].forgive || !errors.Is(f.errno, unix.ENOENT) {
+				return failure(changes, b, failures)
+			}
+			if !skip[b.parts[f.part].ordinal] {
+				skip[b.parts[f.part].ordinal] = true
+				forgiven++
+			}
+		}
+		if forgiven == 0 {
+			return failure(changes, b, failures)
+		}
+	}
+}
+
+// failed is one message of a batch that the kernel refused; part is -1 where the
+// whole batch failed.
+type failed struct {
+	part   int
+	errno  unix.Errno
+	detail string
+}
+
+// exchange sends the batch and reads what became of it. Without commit the batch
+// has no end, and the kernel undoes it when it has checked it (as `nft -c` does).
+func (c *Conn) exchange(b *batch, commit bool) ([]failed, error) {
+	c.seq = b.finish(commit)
+	if err := c.sock.send(b.w.buf); err != nil {
+		return nil, fmt.Errorf("send %d messages: %w", len(b.parts), err)
+	}
+	replies, lost, err := c.sock.replies()
+	if err != nil {
+		return nil, err
+	}
+	var out []failed
+	acked := false
+	last := b.first + uint32(len(b.parts))
+	for _, r := range replies {
+		part := int(int32(r.seq - b.first - 1))
+		if part < -1 || part >= len(b.parts) {
+			// Not of this batch.
+			continue
+		}
+		acked = acked || r.seq == last
+		if r.errno != 0 {
+			out = append(out, failed{part: part, errno: r.errno, detail: r.detail})
+		}
+	}
+	if len(out) == 0 && !acked {
+		if lost {
+			return nil, unix.ENOBUFS
+		}
+		return nil, errors.New("the kernel did not answer")
+	}
+	return out, nil
+}
