@@ -73,6 +73,8 @@ type Config struct {
 	// MTU in bytes; 0 leaves it.
 	MTU int
 	Up  bool
+	// Loopback brings lo up too, as LoopbackUp does.
+	Loopback bool
 }
 
 // Configure adds the addresses, brings the link up and adds default routes
@@ -84,6 +86,9 @@ func (h *Handle) Configure(name string, c Config) error {
 		return err
 	}
 	var todo []change
+	if c.Loopback {
+		todo = append(todo, loopback())
+	}
 	for _, p := range c.Addrs {
 		todo = append(todo, addAddr(name, index, p))
 	}
@@ -102,7 +107,11 @@ func (h *Handle) Configure(name string, c Config) error {
 
 // LoopbackUp brings lo up, which gives it 127.0.0.1/8 and ::1/128.
 func (h *Handle) LoopbackUp() error {
-	return h.apply(change{"bring lo up", newLink(unix.RTM_SETLINK, 0, "lo", true)})
+	return h.apply(loopback())
+}
+
+func loopback() change {
+	return change{"bring lo up", newLink(unix.RTM_SETLINK, 0, "lo", true)}
 }
 
 // AddAddr adds an address to a link; one that is there already is no error.

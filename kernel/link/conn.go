@@ -20,8 +20,11 @@ type conn struct {
 	mu  sync.Mutex
 	fd  int
 	seq uint32
-	buf []byte
 }
+
+// buffers to receive in: the kernel's datagrams are 32 KiB at most. They are
+// shared, for most handles live no longer than one container's start.
+var buffers = sync.Pool{New: func() any { return new([64 << 10]byte) }}
 
 // dial opens a socket in the calling thread's namespace, for the events of
 // groups too if there are any.
@@ -30,7 +33,7 @@ func dial(groups ...int) (*conn, error) {
 	if err != nil {
 		return nil, fmt.Errorf("open rtnetlink socket: %w", err)
 	}
-	c := &conn{fd: fd, buf: make([]byte, 64<<10)}
+	c := &conn{fd: fd}
 	// NETLINK_GET_STRICT_CHK (Linux 4.20) makes the kernel heed a dump's filters.
 	for _, option := range []int{unix.NETLINK_EXT_ACK, unix.NETLINK_CAP_ACK, unix.NETLINK_GET_STRICT_CHK} {
 		if err := unix.SetsockoptInt(fd, unix.SOL_NETLINK, option, 1); err != nil {
@@ -178,28 +181,24 @@ func (c *conn) send(b []byte) error {
 
 // receive reads one datagram from the kernel.
 func (c *conn) receive() ([]packet, error) {
+	buf, _ := buffers.Get().(*[64 << 10]byte)
+	defer buffers.Put(buf)
 	for {
-		n, flags, from, err := c.read()
-		switch {
-		case errors.Is(err, unix.EINTR):
+		n, _, flags, from, err := unix.Recvmsg(c.fd, buf[:], nil, 0)
+		if errors.Is(err, unix.EINTR) {
 			continue
-		case err != nil:
+		}
+		if err != nil {
 			return nil, fmt.Errorf("receive from rtnetlink: %w", err)
-		case from != 0:
+		}
+		if sa, ok := from.(*unix.SockaddrNetlink); !ok || sa.Pid != 0 {
 			continue // not the kernel
-		case flags&unix.MSG_TRUNC != 0:
+		}
+		if flags&unix.MSG_TRUNC != 0 {
 			return nil, fmt.Errorf("receive from rtnetlink: %w", unix.EMSGSIZE)
 		}
-		return parsePackets(append([]byte(nil), c.buf[:n]...))
+		return parsePackets(append([]byte(nil), buf[:n]...))
 	}
-}
-
-func (c *conn) read() (n, flags int, from uint32, err error) {
-	n, _, flags, sa, err := unix.Recvmsg(c.fd, c.buf, nil, 0)
-	if nl, ok := sa.(*unix.SockaddrNetlink); ok {
-		from = nl.Pid
-	}
-	return n, flags, from, err
 }
 
 // packet is one netlink message from the kernel.
