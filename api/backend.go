@@ -1,0 +1,103 @@
+package api
+
+import (
+	"context"
+	"io"
+	"os"
+	"time"
+
+	"github.com/moby/moby/api/types/container"
+	"github.com/moby/moby/api/types/image"
+	"github.com/moby/moby/api/types/network"
+	"github.com/moby/moby/api/types/system"
+
+	"github.com/fairlead/fairlead/engine"
+)
+
+// Engine is all that is served. References (ref) are a name, an ID or the unique
+// start of one. Errors wrap the sentinels of github.com/containerd/errdefs.
+type Engine interface {
+	Containers
+	Lifecycle
+	Streams
+	Execs
+	Images
+	ImageSources
+	Networks
+	System
+}
+
+// Containers are made, looked at and removed.
+type Containers interface {
+	Create(ctx context.Context, request engine.CreateRequest) (container.CreateResponse, error)
+	List(ctx context.Context, options engine.ListOptions) ([]container.Summary, error)
+	Inspect(ctx context.Context, ref string, size bool) (container.InspectResponse, error)
+	Rename(ctx context.Context, ref, name string) error
+	Remove(ctx context.Context, ref string, options engine.RemoveOptions) error
+}
+
+// Lifecycle starts and stops containers.
+type Lifecycle interface {
+	Start(ctx context.Context, ref string) error
+	Stop(ctx context.Context, ref string, options engine.StopOptions) error
+	Restart(ctx context.Context, ref string, options engine.StopOptions) error
+	Kill(ctx context.Context, ref, signal string) error
+	// Wait has registered the wait when it returns: no later exit is missed.
+	// The channel yields one answer, or none if ctx ends first.
+	Wait(ctx context.Context, ref string, condition container.WaitCondition) (<-chan container.WaitResponse, error)
+}
+
+// Streams are containers' input and output.
+type Streams interface {
+	// Terminal says whether the container has one: its output is then one raw
+	// stream.
+	Terminal(ref string) (bool, error)
+	// Attach passes the client's connection on to whoever serves it; ours may
+	// be closed when it returns.
+	Attach(ctx context.Context, ref string, options engine.AttachOptions, conn *os.File) error
+	// Logs calls emit for each line, as the container wrote it.
+	Logs(ctx context.Context, ref string, options engine.LogsOptions, emit func(stream string, t time.Time, line []byte) error) error
+	Resize(ctx context.Context, ref string, height, width uint) error
+}
+
+// Execs are further commands in running containers.
+type Execs interface {
+	ExecCreate(ctx context.Context, ref string, request container.ExecCreateRequest) (id string, err error)
+	// ExecStart passes the client's connection on, as Attach does; conn is nil
+	// for a detached exec.
+	ExecStart(ctx context.Context, id string, options engine.ExecStartOptions, conn *os.File) error
+	ExecInspect(ctx context.Context, id string) (container.ExecInspectResponse, error)
+	ExecResize(ctx context.Context, id string, height, width uint) error
+}
+
+// Images are listed, looked at, named and removed.
+type Images interface {
+	ImageList(ctx context.Context, all bool, filters map[string][]string) ([]image.Summary, error)
+	ImageInspect(ctx context.Context, ref string) (image.InspectResponse, error)
+	ImageTag(ctx context.Context, ref, target string) error
+	ImageRemove(ctx context.Context, ref string, force bool) ([]image.DeleteResponse, error)
+}
+
+// ImageSources are where images come from.
+type ImageSources interface {
+	// ImageLoad reads an archive and returns the names it had.
+	ImageLoad(ctx context.Context, archive io.Reader, progress func(string)) ([]string, error)
+	// ImageImport makes an image of a root file system.
+	ImageImport(ctx context.Context, archive io.Reader, ref string, changes []string, message string) (id string, err error)
+}
+
+// Networks are made, looked at and removed.
+type Networks interface {
+	NetworkCreate(ctx context.Context, request network.CreateRequest) (network.CreateResponse, error)
+	NetworkList(ctx context.Context, filters map[string][]string) ([]network.Inspect, error)
+	NetworkInspect(ctx context.Context, ref string) (network.Inspect, error)
+	NetworkRemove(ctx context.Context, ref string) error
+}
+
+// System is the daemon and its host.
+type System interface {
+	Info(ctx context.Context) (system.Info, error)
+	// Check returns every difference between the wanted state and the
+	// kernel's, one line each; none is a nil slice.
+	Check(ctx context.Context) ([]string, error)
+}

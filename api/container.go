@@ -1,0 +1,223 @@
+package api
+
+import (
+	"encoding/json"
+	"fmt"
+	"net/http"
+
+	"github.com/moby/moby/api/types/container"
+	"github.com/moby/moby/api/types/network"
+
+	"github.com/fairlead/fairlead/engine"
+)
+
+func (s *server) containerList(w http.ResponseWriter, r *http.Request) error {
+	q := r.URL.Query()
+	chosen, err := filters(q)
+	if err != nil {
+		return err
+	}
+	limit, _, err := integer(q, "limit")
+	if err != nil {
+		return err
+	}
+	list, err := s.engine.List(r.Context(), engine.ListOptions{All: boolean(q, "all"), Limit: max(limit, 0), Filters: chosen})
+	if err != nil {
+		return err
+	}
+	if list == nil {
+		list = []container.Summary{}
+	}
+	writeJSON(w, http.StatusOK, list)
+	return nil
+}
+
+// createBody is a create request with the field that clients before 1.44 put a
+// hardware address in.
+type createBody struct {
+	container.CreateRequest
+	MacAddress network.HardwareAddr
+}
+
+func (s *server) containerCreate(w http.ResponseWriter, r *http.Request) error {
+	var body createBody
+	empty, err := readJSON(w, r, &body)
+	switch {
+	case err != nil:
+		return err
+	case empty || body.Config == nil:
+		return invalid("config cannot be empty in order to create a container")
+	}
+	request := engine.CreateRequest{
+		Name: r.URL.Query().Get("name"), Config: body.Config,
+		HostConfig: body.HostConfig, NetworkingConfig: body.NetworkingConfig,
+	}
+	normalizeNetworks(&request, body.MacAddress)
+	created, err := s.engine.Create(r.Context(), request)
+	if err != nil {
+		return err
+	}
+	if created.Warnings == nil {
+		created.Warnings = []string{}
+	}
+	writeJSON(w, http.StatusCreated, created)
+	return nil
+}
+
+// normalizeNetworks fills in what may be left out, and gives the default network
+// its name: clients say "", "default" or "bridge". A container-wide hardware
+// address, as old clients send it, is that of the first network.
+func normalizeNetworks(request *engine.CreateRequest, mac network.HardwareAddr) {
+	if request.HostConfig == nil {
+		request.HostConfig = &container.HostConfig{}
+	}
+	if request.NetworkingConfig == nil {
+		request.NetworkingConfig = &network.NetworkingConfig{}
+	}
+	mode := &request.HostConfig.NetworkMode
+	if *mode == "" || mode.IsDefault() {
+		*mode = network.NetworkBridge
+	}
+	endpoints := request.NetworkingConfig.EndpointsConfig
+	if settings, found := endpoints[network.NetworkDefault]; found {
+		delete(endpoints, network.NetworkDefault)
+		if endpoints[network.NetworkBridge] == nil {
+			endpoints[network.NetworkBridge] = settings
+		}
+	}
+	if len(mac) == 0 {
+		return
+	}
+	if endpoints == nil {
+		endpoints = map[string]*network.EndpointSettings{}
+		request.NetworkingConfig.EndpointsConfig = endpoints
+	}
+	first := endpoints[string(*mode)]
+	if first == nil {
+		first = &network.EndpointSettings{}
+		endpoints[string(*mode)] = first
+	}
+	if len(first.MacAddress) == 0 {
+		first.MacAddress = mac
+	}
+}
+
+func (s *server) containerInspect(w http.ResponseWriter, r *http.Request) error {
+	got, err := s.engine.Inspect(r.Context(), r.PathValue("name"), boolean(r.URL.Query(), "size"))
+	if err != nil {
+		return err
+	}
+	writeJSON(w, http.StatusOK, inspectFor(versionOf(r), got))
+	return nil
+}
+
+func (s *server) containerRemove(w http.ResponseWriter, r *http.Request) error {
+	q := r.URL.Query()
+	if boolean(q, "link") {
+		return invalid("cannot remove a link of %s: links between containers are not kept apart from them", r.PathValue("name"))
+	}
+	err := s.engine.Remove(r.Context(), r.PathValue("name"), engine.RemoveOptions{Force: boolean(q, "force"), Volumes: boolean(q, "v")})
+	if err != nil {
+		return err
+	}
+	w.WriteHeader(http.StatusNoContent)
+	return nil
+}
+
+func (s *server) containerRename(w http.ResponseWriter, r *http.Request) error {
+	if err := s.engine.Rename(r.Context(), r.PathValue("name"), r.URL.Query().Get("name")); err != nil {
+		return err
+	}
+	w.WriteHeader(http.StatusNoContent)
+	return nil
+}
+
+func (s *server) containerStart(w http.ResponseWriter, r *http.Request) error {
+	// Old clients send a HostConfig here; Docker refuses it since 1.24.
+	var body map[string]any
+	if empty, err := readJSON(w, r, &body); err != nil {
+		return err
+	} else if !empty && len(body) > 0 {
+		return invalid("starting container with non-empty request body was deprecated since API v1.22 and removed in v1.24")
+	}
+	if err := s.engine.Start(r.Context(), r.PathValue("name")); err != nil {
+		return err
+	}
+	w.WriteHeader(http.StatusNoContent)
+	return nil
+}
+
+// stopOptions reads what stop and restart take.
+func stopOptions(r *http.Request) (engine.StopOptions, error) {
+	q := r.URL.Query()
+	options := engine.StopOptions{Signal: q.Get("signal")}
+	seconds, given, err := integer(q, "t")
+	if given {
+		options.Timeout = &seconds
+	}
+	return options, err
+}
+
+func (s *server) containerStop(w http.ResponseWriter, r *http.Request) error {
+	options, err := stopOptions(r)
+	if err != nil {
+		return err
+	}
+	if err := s.engine.Stop(r.Context(), r.PathValue("name"), options); err != nil {
+		return err
+	}
+	w.WriteHeader(http.StatusNoContent)
+	return nil
+}
+
+func (s *server) containerRestart(w http.ResponseWriter, r *http.Request) error {
+	options, err := stopOptions(r)
+	if err != nil {
+		return err
+	}
+	if err := s.engine.Restart(r.Context(), r.PathValue("name"), options); err != nil {
+		return err
+	}
+	w.WriteHeader(http.StatusNoContent)
+	return nil
+}
+
+func (s *server) containerKill(w http.ResponseWriter, r *http.Request) error {
+	if err := s.engine.Kill(r.Context(), r.PathValue("name"), r.URL.Query().Get("signal")); err != nil {
+		return err
+	}
+	w.WriteHeader(http.StatusNoContent)
+	return nil
+}
+
+// containerWait answers its headers as soon as the wait stands: a client starts
+// the container only then. The body is the exit status, later.
+func (s *server) containerWait(w http.ResponseWriter, r *http.Request) error {
+	condition := container.WaitCondition(r.URL.Query().Get("condition"))
+	switch condition {
+	case "":
+		condition = container.WaitConditionNotRunning
+	case container.WaitConditionNotRunning, container.WaitConditionNextExit, container.WaitConditionRemoved:
+	default:
+		return invalid("invalid condition: %q", condition)
+	}
+	exit, err := s.engine.Wait(r.Context(), r.PathValue("name"), condition)
+	if err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(http.StatusOK)
+	if err := http.NewResponseController(w).Flush(); err != nil {
+		return fmt.Errorf("send the headers of a wait: %w", err)
+	}
+	select {
+	case status, ok := <-exit:
+		if ok {
+			_ = json.NewEncoder(w).Encode(status) // the client is gone
+		}
+	case <-r.Context().Done():
+		// The daemon is stopping, or nobody waits: an answer without a body
+		// tells a client to ask again.
+	}
+	return nil
+}

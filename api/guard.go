@@ -1,0 +1,120 @@
+package api
+
+import (
+	"bufio"
+	"errors"
+	"fmt"
+	"net"
+	"net/http"
+	"net/netip"
+	"runtime/debug"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/containerd/errdefs"
+)
+
+// answer remembers what was answered, for the log and for recovered.
+type answer struct {
+	http.ResponseWriter
+	status   int
+	hijacked bool
+}
+
+func (a *answer) WriteHeader(status int) {
+	if a.status == 0 {
+		a.status = status
+	}
+	a.ResponseWriter.WriteHeader(status)
+}
+
+func (a *answer) Write(b []byte) (int, error) {
+	if a.status == 0 {
+		a.status = http.StatusOK
+	}
+	return a.ResponseWriter.Write(b)
+}
+
+// Unwrap lets http.ResponseController reach Flush and the deadlines.
+func (a *answer) Unwrap() http.ResponseWriter { return a.ResponseWriter }
+
+// Hijack takes the connection over.
+func (a *answer) Hijack() (net.Conn, *bufio.ReadWriter, error) {
+	conn, buffered, err := http.NewResponseController(a.ResponseWriter).Hijack()
+	if err == nil {
+		a.hijacked = true
+		a.status = http.StatusSwitchingProtocols
+	}
+	return conn, buffered, err
+}
+
+// logged logs each request at debug level, and sets the headers that every
+// answer has.
+func (s *server) logged(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		began := time.Now()
+		h := w.Header()
+		h.Set("Server", "Fairlead/"+s.options.Version+" (linux)")
+		h.Set("Api-Version", MaxVersion)
+		h.Set("Ostype", "linux")
+		h.Set("Docker-Experimental", "false")
+		a := &answer{ResponseWriter: w}
+		next.ServeHTTP(a, r)
+		s.log.DebugContext(r.Context(), "request", "method", r.Method, "path", r.URL.Path,
+			"status", a.status, "took", time.Since(began))
+	})
+}
+
+// recovered answers 500 to a request whose handler panicked: one bad request
+// must not end the daemon.
+func (s *server) recovered(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		defer func() {
+			cause := recover()
+			if cause == nil {
+				return
+			}
+			if err, ok := cause.(error); ok && errors.Is(err, http.ErrAbortHandler) {
+				panic(cause) // net/http's own way to end a connection
+			}
+			s.log.ErrorContext(r.Context(), "request handler panicked",
+				"method", r.Method, "path", r.URL.Path, "panic", cause, "stack", string(debug.Stack()))
+			if a, ok := w.(*answer); ok && (a.status != 0 || a.hijacked) {
+				return // too late to say anything
+			}
+			s.writeError(w, r, errors.New("internal error; the daemon's log has the details"))
+		}()
+		next.ServeHTTP(w, r)
+	})
+}
+
+// guarded refuses, before anything is done, what a web page can make a browser
+// send. A page's requests carry its Origin; a page that had its own name point
+// to this host (DNS rebinding) is told by the Host, which matters on TCP alone:
+// no browser speaks to a unix socket.
+func (s *server) guarded(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if origin := r.Header.Get("Origin"); origin != "" {
+			s.writeError(w, r, fmt.Errorf("requests from web pages are refused (Origin %q): %w", origin, errdefs.ErrPermissionDenied))
+			return
+		}
+		if local, ok := r.Context().Value(http.LocalAddrContextKey).(net.Addr); ok && local.Network() == "tcp" && !s.knownHost(r.Host) {
+			s.writeError(w, r, fmt.Errorf("this host is not known as %q: %w", r.Host, errdefs.ErrPermissionDenied))
+			return
+		}
+		next.ServeHTTP(w, r)
+	})
+}
+
+// knownHost says whether a client on TCP may call this host so.
+func (s *server) knownHost(host string) bool {
+	if name, _, err := net.SplitHostPort(host); err == nil {
+		host = name
+	}
+	host = strings.TrimSuffix(strings.TrimPrefix(host, "["), "]")
+	if _, err := netip.ParseAddr(host); err == nil {
+		return true
+	}
+	return strings.EqualFold(host, "localhost") || strings.EqualFold(host, s.hostname) || slices.Contains(s.options.Hosts, host)
+}

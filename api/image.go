@@ -1,0 +1,129 @@
+package api
+
+import (
+	"encoding/json"
+	"fmt"
+	"net/http"
+	"strings"
+
+	"github.com/containerd/errdefs"
+	"github.com/moby/moby/api/types/image"
+	"github.com/moby/moby/api/types/jsonstream"
+)
+
+func (s *server) imageList(w http.ResponseWriter, r *http.Request) error {
+	q := r.URL.Query()
+	chosen, err := filters(q)
+	if err != nil {
+		return err
+	}
+	list, err := s.engine.ImageList(r.Context(), boolean(q, "all"), chosen)
+	if err != nil {
+		return err
+	}
+	writeJSON(w, http.StatusOK, imagesFor(versionOf(r), list))
+	return nil
+}
+
+func (s *server) imageInspect(w http.ResponseWriter, r *http.Request) error {
+	got, err := s.engine.ImageInspect(r.Context(), r.PathValue("name"))
+	if err != nil {
+		return err
+	}
+	writeJSON(w, http.StatusOK, imageFor(versionOf(r), got))
+	return nil
+}
+
+func (s *server) imageTag(w http.ResponseWriter, r *http.Request) error {
+	q := r.URL.Query()
+	target := reference(q.Get("repo"), q.Get("tag"))
+	if target == "" {
+		return invalid("invalid reference format: the new name is empty")
+	}
+	if err := s.engine.ImageTag(r.Context(), r.PathValue("name"), target); err != nil {
+		return err
+	}
+	w.WriteHeader(http.StatusCreated)
+	return nil
+}
+
+// reference joins a repository and a tag; either may hold both.
+func reference(repo, tag string) string {
+	if repo == "" || tag == "" {
+		return repo
+	}
+	return repo + ":" + tag
+}
+
+func (s *server) imageRemove(w http.ResponseWriter, r *http.Request) error {
+	name := r.PathValue("name")
+	if strings.TrimSpace(name) == "" {
+		return invalid("image name cannot be blank")
+	}
+	removed, err := s.engine.ImageRemove(r.Context(), name, boolean(r.URL.Query(), "force"))
+	if err != nil {
+		return err
+	}
+	if removed == nil {
+		removed = []image.DeleteResponse{}
+	}
+	writeJSON(w, http.StatusOK, removed)
+	return nil
+}
+
+// imageCreate imports a root file system from the request's body. Its other
+// uses, pulling from a registry or a URL, are refused with the way out.
+func (s *server) imageCreate(w http.ResponseWriter, r *http.Request) error {
+	q := r.URL.Query()
+	if name := q.Get("fromImage"); name != "" {
+		return fmt.Errorf("cannot pull %s: this daemon reads no registries; make the image with `fairlead import` (a root file system) or `fairlead load` (an archive that docker save wrote): %w",
+			reference(name, q.Get("tag")), errdefs.ErrNotImplemented)
+	}
+	switch source := q.Get("fromSrc"); source {
+	case "-":
+	case "":
+		return invalid("fromSrc is missing: want fromSrc=- and the archive as the request's body")
+	default:
+		return fmt.Errorf("cannot import from %s: download it, and pass it to `fairlead import -`: %w", source, errdefs.ErrNotImplemented)
+	}
+	id, err := s.engine.ImageImport(r.Context(), r.Body, reference(q.Get("repo"), q.Get("tag")), q["changes"], q.Get("message"))
+	if err != nil {
+		return err
+	}
+	writeJSON(w, http.StatusOK, jsonstream.Message{Status: id})
+	return nil
+}
+
+// imageLoad answers with a message for each step as it is taken, unless told to
+// be quiet, and one for each image there then is.
+func (s *server) imageLoad(w http.ResponseWriter, r *http.Request) error {
+	quiet := boolean(r.URL.Query(), "quiet")
+	began := false
+	send := func(m jsonstream.Message) {
+		if !began {
+			began = true
+			w.Header().Set("Content-Type", "application/json")
+		}
+		// A client that is gone ends the load by r.Context().
+		_ = json.NewEncoder(w).Encode(m)
+		_ = http.NewResponseController(w).Flush()
+	}
+	names, err := s.engine.ImageLoad(r.Context(), r.Body, func(step string) {
+		if !quiet {
+			send(jsonstream.Message{Status: step})
+		}
+	})
+	switch {
+	case err != nil && !began:
+		return err
+	case err != nil:
+		status, text := classify(err)
+		s.log.DebugContext(r.Context(), "loading an image failed", "error", err)
+		send(jsonstream.Message{Error: &jsonstream.Error{Code: status, Message: text}})
+		return nil
+	}
+	for _, name := range names {
+		send(jsonstream.Message{Stream: "Loaded image: " + name + "\n"})
+	}
+	return nil
+}

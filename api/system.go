@@ -1,0 +1,96 @@
+package api
+
+import (
+	"fmt"
+	"io"
+	"net/http"
+	"os"
+	"runtime"
+	"strings"
+
+	"github.com/containerd/errdefs"
+	"github.com/moby/moby/api/types/system"
+)
+
+// ping answers with the headers that clients negotiate a version by.
+func (s *server) ping(w http.ResponseWriter, r *http.Request) error {
+	h := w.Header()
+	h.Set("Cache-Control", "no-cache, no-store, must-revalidate")
+	h.Set("Pragma", "no-cache")
+	h.Set("Swarm", "inactive")
+	h.Set("Content-Type", "text/plain; charset=utf-8")
+	if r.Method == http.MethodHead {
+		h.Set("Content-Length", "0")
+		return nil
+	}
+	_, _ = io.WriteString(w, "OK")
+	return nil
+}
+
+func (s *server) version(w http.ResponseWriter, _ *http.Request) error {
+	kernel := kernelVersion()
+	v := system.VersionResponse{
+		Platform:   system.PlatformInfo{Name: "Fairlead"},
+		Version:    s.options.Version,
+		APIVersion: MaxVersion, MinAPIVersion: MinVersion,
+		Os: runtime.GOOS, Arch: runtime.GOARCH,
+		GitCommit: s.options.Commit, GoVersion: runtime.Version(), KernelVersion: kernel,
+	}
+	v.Components = []system.ComponentVersion{{
+		// Docker's clients look for the component of this name.
+		Name: "Engine", Version: v.Version,
+		Details: map[string]string{
+			"ApiVersion": v.APIVersion, "MinAPIVersion": v.MinAPIVersion, "Os": v.Os, "Arch": v.Arch,
+			"GitCommit": v.GitCommit, "GoVersion": v.GoVersion, "KernelVersion": kernel, "Experimental": "false",
+		},
+	}}
+	writeJSON(w, http.StatusOK, v)
+	return nil
+}
+
+func kernelVersion() string {
+	text, err := os.ReadFile("/proc/sys/kernel/osrelease")
+	if err != nil {
+		return "" // shown to people alone
+	}
+	return strings.TrimSpace(string(text))
+}
+
+func (s *server) info(w http.ResponseWriter, r *http.Request) error {
+	info, err := s.engine.Info(r.Context())
+	if err != nil {
+		return err
+	}
+	if versionOf(r) < 49 {
+		info.FirewallBackend = nil
+	}
+	writeJSON(w, http.StatusOK, info)
+	return nil
+}
+
+// check answers GET /fairlead/v1/debug/check.
+func (s *server) check(w http.ResponseWriter, r *http.Request) error {
+	differences, err := s.engine.Check(r.Context())
+	if err != nil {
+		return err
+	}
+	if differences == nil {
+		differences = []string{}
+	}
+	writeJSON(w, http.StatusOK, struct {
+		Differences []string `json:"differences"`
+	}{differences})
+	return nil
+}
+
+// teardown answers POST /fairlead/v1/system/teardown.
+func (s *server) teardown(w http.ResponseWriter, r *http.Request) error {
+	if s.options.Teardown == nil {
+		return fmt.Errorf("this daemon cannot be taken down by its API: %w", errdefs.ErrNotImplemented)
+	}
+	if err := s.options.Teardown(r.Context()); err != nil {
+		return err
+	}
+	w.WriteHeader(http.StatusNoContent)
+	return nil
+}

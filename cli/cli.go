@@ -1,0 +1,160 @@
+// Package cli is what a person types: the commands of `fairlead` that talk to a
+// daemon over its API, with Docker's words, output and exit codes.
+//
+// A command reads its flags, makes one or a few API calls and prints. It decides
+// nothing about containers or networks, and never touches the kernel, the store
+// or the engine: a docker client can do all that these commands do.
+package cli
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"strings"
+
+	"github.com/spf13/cobra"
+)
+
+// Build says which build of the program is running.
+type Build struct {
+	// Version is a tag or `git describe`, Commit the commit's short hash.
+	Version, Commit string
+}
+
+// Streams are what a command reads from and writes to.
+type Streams struct {
+	In       io.Reader
+	Out, Err io.Writer
+}
+
+// app is what every command has in common.
+type app struct {
+	Streams
+	build Build
+	host  string // -H
+}
+
+// Main runs the command line and returns the exit code of the process: the
+// container's own where one was run in the foreground, 125 for wrong usage (as
+// Docker), 1 for other failures. args are without the program's name.
+func Main(ctx context.Context, args []string, streams Streams, build Build) int {
+	a := &app{Streams: streams, build: build}
+	root := a.root()
+	root.SetArgs(args)
+	root.SetIn(streams.In)
+	root.SetOut(streams.Out)
+	root.SetErr(streams.Err)
+	cmd, err := root.ExecuteContextC(ctx)
+	if err == nil {
+		return 0
+	}
+	code := 1
+	var exit exitError
+	if errors.As(err, &exit) {
+		code = exit.code
+		err = exit.err
+	}
+	if err != nil {
+		fmt.Fprintf(streams.Err, "%s: %s\n", root.Name(), message(err))
+	}
+	var usage usageError
+	if errors.As(err, &usage) {
+		fmt.Fprintf(streams.Err, "See '%s --help'.\n", cmd.CommandPath())
+		code = exitDaemon
+	}
+	return code
+}
+
+// message is the one line an error is shown as. The client's "Error response
+// from daemon" says nothing to someone who asked for one thing.
+func message(err error) string {
+	return strings.ReplaceAll(err.Error(), "Error response from daemon: ", "")
+}
+
+// rootLong teaches: what there is, in the order somebody new needs it.
+const rootLong = `Fairlead runs containers and connects them: to each other, to the host, and to
+the world by published ports.
+
+A first session, as root, with the daemon running (fairlead daemon &):
+
+  fairlead import rootfs.tar demo              make an image of a root file system
+  fairlead run -d --name web -p 8080:80 demo httpd -f
+                                               run a web server in the background
+  curl http://127.0.0.1:8080/                  reach it by its published port
+  fairlead ps                                  what is running, and its ports
+  fairlead logs -f web                         what it printed
+  fairlead exec -it web sh                     a shell inside
+  fairlead inspect web                         everything known about it
+  fairlead rm -f web                           stop and remove it`
+
+func (a *app) root() *cobra.Command {
+	root := &cobra.Command{
+		Use:   "fairlead",
+		Short: "Run containers and connect them",
+		Long:  rootLong,
+		// Errors are printed once, by Main, and without the usage text.
+		SilenceErrors:    true,
+		SilenceUsage:     true,
+		TraverseChildren: true,
+		Args: func(cmd *cobra.Command, args []string) error {
+			if len(args) == 0 {
+				return nil
+			}
+			text := fmt.Sprintf("%q is not a fairlead command", args[0])
+			if near := cmd.SuggestionsFor(args[0]); len(near) > 0 {
+				text += "; did you mean " + strings.Join(near, " or ") + "?"
+			}
+			return usageError{errors.New(text)}
+		},
+		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
+	}
+	root.SuggestionsMinimumDistance = 2
+	root.PersistentFlags().StringVarP(&a.host, "host", "H", "",
+		"daemon to talk to, unix://PATH or tcp://HOST:PORT (default $FAIRLEAD_HOST, else "+defaultHost+")")
+	// Without the shorthand -h, which is run's --hostname as in Docker.
+	root.PersistentFlags().Bool("help", false, "show help for a command")
+	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return usageError{err} })
+	root.AddGroup(
+		&cobra.Group{ID: "containers", Title: "Containers:"},
+		&cobra.Group{ID: "images", Title: "Images:"},
+		&cobra.Group{ID: "networks", Title: "Networks:"},
+		&cobra.Group{ID: "system", Title: "System:"},
+	)
+	root.SetCompletionCommandGroupID("system")
+	root.SetHelpCommandGroupID("system")
+	add := func(group string, commands ...*cobra.Command) {
+		for _, c := range commands {
+			c.GroupID = group
+			root.AddCommand(c)
+		}
+	}
+	add("containers",
+		a.runCommand(), a.createCommand(), a.startCommand(), a.stopCommand(), a.restartCommand(),
+		a.killCommand(), a.waitCommand(), a.rmCommand(), a.psCommand(), a.logsCommand(), a.attachCommand(),
+		a.execCommand(), a.inspectCommand(), a.portCommand(), a.renameCommand())
+	add("images", a.imagesCommand(), a.imageCommand(), a.importCommand(), a.loadCommand(), a.tagCommand(), a.rmiCommand())
+	add("networks", a.networkCommand())
+	add("system", a.infoCommand(), a.versionCommand(), a.systemCommand(), a.debugCommand(), daemonHelp())
+	return root
+}
+
+// daemonHelp is there for the list: the program picks its daemon front before
+// this package is asked (see cmd/fairlead).
+func daemonHelp() *cobra.Command {
+	return &cobra.Command{
+		Use:                "daemon [OPTIONS]",
+		Short:              "Run the daemon (fairlead daemon --help)",
+		DisableFlagParsing: true,
+		RunE: func(*cobra.Command, []string) error {
+			return usageError{errors.New("daemon is the first word: fairlead daemon [OPTIONS]")}
+		},
+	}
+}
+
+// stdinFile is the command's input where it is a file or terminal.
+func (a *app) stdinFile() (*os.File, bool) {
+	f, ok := a.In.(*os.File)
+	return f, ok && f != nil
+}

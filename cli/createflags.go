@@ -1,0 +1,278 @@
+package cli
+
+import (
+	"bufio"
+	"errors"
+	"fmt"
+	"maps"
+	"net/netip"
+	"os"
+	"strings"
+
+	"github.com/moby/moby/api/types/container"
+	"github.com/moby/moby/api/types/network"
+	"github.com/moby/moby/client"
+	"github.com/spf13/cobra"
+
+	"github.com/fairlead/fairlead/cli/portspec"
+)
+
+// createFlags are the flags that run and create share.
+type createFlags struct {
+	name, entrypoint, workdir, user string
+	hostname, domainname            string
+	env, envFiles, labels           []string
+	interactive, tty, autoRemove    bool
+	attach                          []string
+	cidfile                         string
+
+	networks                       []string
+	aliases                        []string
+	ip, ip6, mac                   string
+	publish, expose                []string
+	publishAll                     bool
+	dns, dnsSearch, dnsOptions     []string
+	addHosts, sysctls              []string
+	capAdd, capDrop                []string
+	privileged, readOnly           bool
+	stopSignal                     string
+	stopTimeout                    int
+	entrypointGiven, stopTimeGiven bool
+}
+
+func (f *createFlags) register(cmd *cobra.Command) {
+	// What follows the image is the container's command, flags and all.
+	cmd.Flags().SetInterspersed(false)
+	fl := cmd.Flags()
+	fl.SetNormalizeFunc(alias("net", "network"))
+	fl.StringVar(&f.name, "name", "", "name of the container (default: one is made up)")
+	fl.StringVar(&f.entrypoint, "entrypoint", "", "program to run in place of the image's ENTRYPOINT; empty resets it")
+	fl.StringVarP(&f.workdir, "workdir", "w", "", "working directory inside the container")
+	fl.StringVarP(&f.user, "user", "u", "", "user the command runs as, NAME|UID[:GROUP|GID]")
+	fl.StringVarP(&f.hostname, "hostname", "h", "", "host name inside the container (default: its short ID)")
+	fl.StringVar(&f.domainname, "domainname", "", "domain name inside the container")
+	fl.StringArrayVarP(&f.env, "env", "e", nil, "environment variable, NAME=VALUE; NAME alone takes this shell's value")
+	fl.StringArrayVar(&f.envFiles, "env-file", nil, "file of environment variables, one a line")
+	fl.StringArrayVarP(&f.labels, "label", "l", nil, "label, KEY=VALUE")
+	fl.BoolVarP(&f.interactive, "interactive", "i", false, "keep standard input open, and pass ours to it")
+	fl.BoolVarP(&f.tty, "tty", "t", false, "give the command a terminal")
+	fl.BoolVar(&f.autoRemove, "rm", false, "remove the container when it exits")
+	fl.StringArrayVarP(&f.attach, "attach", "a", nil, "attach to stdin, stdout or stderr alone")
+	fl.StringVar(&f.cidfile, "cidfile", "", "write the container's ID to this file")
+
+	fl.StringArrayVar(&f.networks, "network", nil,
+		"network: bridge, host, none, container:NAME|ID, or a network's name;\nname=NAME[,alias=…][,ip=…][,ip6=…][,mac-address=…] for more (repeatable)")
+	fl.StringArrayVar(&f.aliases, "network-alias", nil, "further name of the container on its network")
+	fl.StringVar(&f.ip, "ip", "", "IPv4 address on the network, as 172.30.0.10")
+	fl.StringVar(&f.ip6, "ip6", "", "IPv6 address on the network")
+	fl.StringVar(&f.mac, "mac-address", "", "hardware address, as 02:42:ac:11:00:02")
+	fl.StringArrayVarP(&f.publish, "publish", "p", nil,
+		"publish a port on the host, [[HOSTIP:][HOSTPORT[-END]]:]PORT[-END][/tcp|udp]")
+	fl.BoolVarP(&f.publishAll, "publish-all", "P", false, "publish every exposed port on a free port of the host")
+	fl.StringArrayVar(&f.expose, "expose", nil, "port the container serves, PORT[-END][/tcp|udp]")
+	fl.StringArrayVar(&f.dns, "dns", nil, "name server's address")
+	fl.StringArrayVar(&f.dnsSearch, "dns-search", nil, "search domain")
+	fl.StringArrayVar(&f.dnsOptions, "dns-option", nil, "resolver option, as ndots:2")
+	fl.StringArrayVar(&f.addHosts, "add-host", nil, "line for /etc/hosts, NAME:ADDRESS")
+	fl.StringArrayVar(&f.sysctls, "sysctl", nil, "kernel parameter of the container's network, KEY=VALUE")
+	fl.StringArrayVar(&f.capAdd, "cap-add", nil, "add a capability, as NET_ADMIN")
+	fl.StringArrayVar(&f.capDrop, "cap-drop", nil, "drop a capability")
+	fl.BoolVar(&f.privileged, "privileged", false, "every capability and device of the host")
+	fl.BoolVar(&f.readOnly, "read-only", false, "make the root file system read-only")
+	fl.StringVar(&f.stopSignal, "stop-signal", "", "signal that stops the container (default SIGTERM)")
+	fl.IntVar(&f.stopTimeout, "stop-timeout", 0, "seconds from the stop signal to SIGKILL (default 10)")
+}
+
+// request turns the flags and the arguments IMAGE [COMMAND [ARG…]] into what the
+// API takes. detach is run's -d.
+func (f *createFlags) request(cmd *cobra.Command, args []string, detach bool) (client.ContainerCreateOptions, error) {
+	f.entrypointGiven = cmd.Flags().Changed("entrypoint")
+	f.stopTimeGiven = cmd.Flags().Changed("stop-timeout")
+	config, err := f.config(args, detach)
+	if err != nil {
+		return client.ContainerCreateOptions{}, err
+	}
+	bindings, published, err := portspec.Publish(f.publish)
+	if err != nil {
+		return client.ContainerCreateOptions{}, usageError{err}
+	}
+	if config.ExposedPorts, err = portspec.Expose(f.expose); err != nil {
+		return client.ContainerCreateOptions{}, usageError{err}
+	}
+	maps.Copy(config.ExposedPorts, published)
+	mode, endpoints, err := f.endpoints()
+	if err != nil {
+		return client.ContainerCreateOptions{}, usageError{err}
+	}
+	host, err := f.hostConfig()
+	if err != nil {
+		return client.ContainerCreateOptions{}, usageError{err}
+	}
+	host.NetworkMode = container.NetworkMode(mode)
+	host.PortBindings = bindings
+	return client.ContainerCreateOptions{
+		Name:             f.name,
+		Config:           config,
+		HostConfig:       host,
+		NetworkingConfig: &network.NetworkingConfig{EndpointsConfig: endpoints},
+	}, nil
+}
+
+func (f *createFlags) config(args []string, detach bool) (*container.Config, error) {
+	env, err := f.environment()
+	if err != nil {
+		return nil, usageError{err}
+	}
+	labels, err := keyValues("--label", f.labels, true)
+	if err != nil {
+		return nil, usageError{err}
+	}
+	in, out, errs, err := f.attached(detach)
+	if err != nil {
+		return nil, usageError{err}
+	}
+	c := &container.Config{
+		Image: args[0], Cmd: args[1:], Env: env, Labels: labels,
+		Hostname: f.hostname, Domainname: f.domainname, User: f.user, WorkingDir: f.workdir,
+		Tty: f.tty, OpenStdin: f.interactive, StdinOnce: in,
+		AttachStdin: in, AttachStdout: out, AttachStderr: errs,
+		StopSignal: f.stopSignal,
+	}
+	if f.entrypointGiven {
+		// [""] is how the API says that the image's own is to be dropped.
+		c.Entrypoint = []string{f.entrypoint}
+	}
+	if f.stopTimeGiven {
+		c.StopTimeout = &f.stopTimeout
+	}
+	return c, nil
+}
+
+// attached says which of the streams are attached: those named by -a, else
+// output and errors, and input with -i; none with -d.
+func (f *createFlags) attached(detach bool) (in, out, errs bool, err error) {
+	if detach {
+		if len(f.attach) > 0 {
+			return false, false, false, errors.New("-d and -a exclude each other")
+		}
+		return false, false, false, nil
+	}
+	if len(f.attach) == 0 {
+		return f.interactive, true, true, nil
+	}
+	for _, name := range f.attach {
+		switch strings.ToLower(name) {
+		case "stdin":
+			in = true
+		case "stdout":
+			out = true
+		case "stderr":
+			errs = true
+		default:
+			return false, false, false, fmt.Errorf("invalid -a %q: want stdin, stdout or stderr", name)
+		}
+	}
+	return in, out, errs, nil
+}
+
+func (f *createFlags) hostConfig() (*container.HostConfig, error) {
+	sysctls, err := keyValues("--sysctl", f.sysctls, false)
+	if err != nil {
+		return nil, err
+	}
+	var servers []netip.Addr
+	for _, s := range f.dns {
+		addr, err := netip.ParseAddr(s)
+		if err != nil {
+			return nil, fmt.Errorf("invalid --dns %q: want an IP address", s)
+		}
+		servers = append(servers, addr)
+	}
+	for _, h := range f.addHosts {
+		if name, addr, found := cutHost(h); !found || name == "" || addr == "" {
+			return nil, fmt.Errorf("invalid --add-host %q: want NAME:ADDRESS", h)
+		}
+	}
+	return &container.HostConfig{
+		AutoRemove: f.autoRemove, PublishAllPorts: f.publishAll,
+		DNS: servers, DNSSearch: f.dnsSearch, DNSOptions: f.dnsOptions,
+		ExtraHosts: f.addHosts, Sysctls: sysctls,
+		CapAdd: f.capAdd, CapDrop: f.capDrop, Privileged: f.privileged, ReadonlyRootfs: f.readOnly,
+	}, nil
+}
+
+// cutHost splits NAME:ADDRESS or NAME=ADDRESS; an IPv6 address has colons too.
+func cutHost(s string) (name, addr string, found bool) {
+	if i := strings.IndexAny(s, ":="); i >= 0 {
+		return s[:i], s[i+1:], true
+	}
+	return "", "", false
+}
+
+// keyValues reads KEY=VALUE pairs; without bare, KEY alone is an error.
+func keyValues(flag string, pairs []string, bare bool) (map[string]string, error) {
+	out := map[string]string{}
+	for _, pair := range pairs {
+		key, value, found := strings.Cut(pair, "=")
+		if key == "" || (!found && !bare) {
+			return nil, fmt.Errorf("invalid %s %q: want KEY=VALUE", flag, pair)
+		}
+		out[key] = value
+	}
+	return out, nil
+}
+
+// environment joins the files' variables and, after them, those of -e.
+func (f *createFlags) environment() ([]string, error) {
+	var lines []string
+	for _, path := range f.envFiles {
+		fromFile, err := readEnvFile(path)
+		if err != nil {
+			return nil, err
+		}
+		lines = append(lines, fromFile...)
+	}
+	return resolveEnv(append(lines, f.env...))
+}
+
+func readEnvFile(path string) ([]string, error) {
+	file, err := os.Open(path)
+	if err != nil {
+		return nil, fmt.Errorf("--env-file: %w", err)
+	}
+	defer func() { _ = file.Close() }()
+	var lines []string
+	for scanner := bufio.NewScanner(file); ; {
+		if !scanner.Scan() {
+			if err := scanner.Err(); err != nil {
+				return nil, fmt.Errorf("--env-file %s: %w", path, err)
+			}
+			return lines, nil
+		}
+		line := strings.TrimLeft(scanner.Text(), " \t")
+		if line != "" && !strings.HasPrefix(line, "#") {
+			lines = append(lines, line)
+		}
+	}
+}
+
+// resolveEnv gives names without a value this process's; one that is not set
+// here is left out.
+func resolveEnv(lines []string) ([]string, error) {
+	var env []string
+	for _, line := range lines {
+		name, _, hasValue := strings.Cut(line, "=")
+		if name == "" {
+			return nil, fmt.Errorf("invalid environment variable %q: want NAME=VALUE", line)
+		}
+		if !hasValue {
+			value, set := os.LookupEnv(name)
+			if !set {
+				continue
+			}
+			line = name + "=" + value
+		}
+		env = append(env, line)
+	}
+	return env, nil
+}

@@ -1,0 +1,32 @@
+package cli
+
+import (
+	"fmt"
+	"strings"
+
+	"github.com/moby/moby/client"
+	"github.com/spf13/pflag"
+)
+
+// alias makes a flag known by another name too, without showing it twice.
+func alias(other, name string) func(*pflag.FlagSet, string) pflag.NormalizedName {
+	return func(_ *pflag.FlagSet, given string) pflag.NormalizedName {
+		if given == other {
+			given = name
+		}
+		return pflag.NormalizedName(given)
+	}
+}
+
+// filters turns -f KEY=VALUE flags into what the API takes.
+func filters(flags []string) (client.Filters, error) {
+	out := client.Filters{}
+	for _, flag := range flags {
+		key, value, found := strings.Cut(flag, "=")
+		if !found || key == "" {
+			return nil, usageError{fmt.Errorf("invalid --filter %q: want KEY=VALUE", flag)}
+		}
+		out.Add(strings.ToLower(strings.TrimSpace(key)), strings.TrimSpace(value))
+	}
+	return out, nil
+}

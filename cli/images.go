@@ -1,0 +1,200 @@
+package cli
+
+import (
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/docker/go-units"
+	"github.com/moby/moby/api/types/image"
+	"github.com/moby/moby/client"
+	"github.com/spf13/cobra"
+
+	"github.com/fairlead/fairlead/cli/format"
+)
+
+// imageRow is one name of an image as images shows it.
+type imageRow struct {
+	Containers, CreatedAt, CreatedSince, Digest, ID, Repository, Size, Tag string
+}
+
+var imageListing = format.Listing[imageRow]{
+	Default: "{{.Repository}}\t{{.Tag}}\t{{.ID}}\t{{.CreatedSince}}\t{{.Size}}",
+	Header: imageRow{
+		Containers: "CONTAINERS", CreatedAt: "CREATED AT", CreatedSince: "CREATED", Digest: "DIGEST",
+		ID: "IMAGE ID", Repository: "REPOSITORY", Size: "SIZE", Tag: "TAG",
+	},
+}
+
+// imagesFlags are those of `images` and `image ls`.
+func (a *app) listImages(use string, aliases ...string) *cobra.Command {
+	var all, quiet, noTrunc bool
+	var filterFlags []string
+	var spec string
+	cmd := &cobra.Command{
+		Use:     use + " [OPTIONS] [REPOSITORY[:TAG]]",
+		Aliases: aliases,
+		Short:   "List images",
+		Example: `  fairlead images
+  fairlead images -q demo                              its ID, for scripts
+  fairlead images --format '{{.Repository}}:{{.Tag}}'`,
+		Args: rangeArgs(0, 1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			chosen, err := filters(filterFlags)
+			if err != nil {
+				return err
+			}
+			if len(args) == 1 {
+				chosen.Add("reference", args[0])
+			}
+			return a.with(func(c *client.Client) error {
+				got, err := c.ImageList(cmd.Context(), client.ImageListOptions{All: all, Filters: chosen})
+				if err != nil {
+					return err
+				}
+				var rows []imageRow
+				for _, item := range got.Items {
+					rows = append(rows, imageRows(item, noTrunc, time.Now())...)
+				}
+				if quiet {
+					spec = "{{.ID}}"
+					rows = distinctIDs(rows)
+				}
+				return imageListing.Write(a.Out, spec, rows)
+			})
+		},
+	}
+	cmd.Flags().BoolVarP(&all, "all", "a", false, "images without a name, too")
+	cmd.Flags().BoolVarP(&quiet, "quiet", "q", false, "IDs alone")
+	cmd.Flags().BoolVar(&noTrunc, "no-trunc", false, "do not shorten IDs")
+	cmd.Flags().StringArrayVarP(&filterFlags, "filter", "f", nil, "only those with KEY=VALUE: reference, label, dangling, …")
+	cmd.Flags().StringVar(&spec, "format", "", "table, json, or a Go template")
+	return cmd
+}
+
+func (a *app) imagesCommand() *cobra.Command { return a.listImages("images") }
+
+// imageRows gives one row for each name of the image, and one without a name
+// where it has none.
+func imageRows(item image.Summary, noTrunc bool, now time.Time) []imageRow {
+	created := time.Unix(item.Created, 0)
+	base := imageRow{
+		Containers: "N/A", CreatedAt: created.Format("2006-01-02 15:04:05 -0700 MST"),
+		CreatedSince: units.HumanDuration(now.Sub(created)) + " ago",
+		Digest:       "<none>", ID: item.ID, Repository: "<none>", Tag: "<none>",
+		Size: units.HumanSizeWithPrecision(float64(item.Size), 3),
+	}
+	if item.Created <= 0 {
+		base.CreatedSince = "N/A"
+	}
+	if item.Containers >= 0 {
+		base.Containers = fmt.Sprint(item.Containers)
+	}
+	if !noTrunc {
+		base.ID = format.ShortID(item.ID)
+	}
+	for _, digest := range item.RepoDigests {
+		if _, value, found := strings.Cut(digest, "@"); found {
+			base.Digest = value
+		}
+	}
+	var rows []imageRow
+	for _, tag := range item.RepoTags {
+		row := base
+		if i := strings.LastIndex(tag, ":"); i > strings.LastIndex(tag, "/") {
+			row.Repository, row.Tag = tag[:i], tag[i+1:]
+		} else {
+			row.Repository = tag
+		}
+		rows = append(rows, row)
+	}
+	if rows == nil {
+		rows = append(rows, base)
+	}
+	return rows
+}
+
+// distinctIDs drops the further names of an image: -q lists each once.
+func distinctIDs(rows []imageRow) []imageRow {
+	seen := map[string]bool{}
+	var out []imageRow
+	for _, row := range rows {
+		if !seen[row.ID] {
+			seen[row.ID] = true
+			out = append(out, row)
+		}
+	}
+	return out
+}
+
+func (a *app) imageCommand() *cobra.Command {
+	cmd := &cobra.Command{
+		Use:   "image",
+		Short: "List, inspect, name and remove images",
+		Example: `  fairlead image ls
+  fairlead image inspect demo
+  fairlead image tag demo demo:1
+  fairlead image rm demo:1`,
+		Args: groupArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
+	}
+	var spec string
+	inspect := &cobra.Command{
+		Use: "inspect [OPTIONS] IMAGE [IMAGE...]", Short: "Print all that is known of images, as JSON",
+		Args: minArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			return a.with(func(c *client.Client) error {
+				return a.inspect(cmd.Context(), c, inspectImage, spec, args)
+			})
+		},
+	}
+	formatFlag(inspect, &spec)
+	cmd.AddCommand(a.listImages("ls", "list"), a.removeImages("rm", "remove"), inspect, a.tagCommand(), a.importCommand(), a.loadCommand())
+	return cmd
+}
+
+func (a *app) tagCommand() *cobra.Command {
+	return &cobra.Command{
+		Use:     "tag SOURCE[:TAG] TARGET[:TAG]",
+		Short:   "Give an image a further name",
+		Example: `  fairlead tag demo demo:1`,
+		Args:    exactArgs(2),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			return a.with(func(c *client.Client) error {
+				_, err := c.ImageTag(cmd.Context(), client.ImageTagOptions{Source: args[0], Target: args[1]})
+				return err
+			})
+		},
+	}
+}
+
+func (a *app) rmiCommand() *cobra.Command { return a.removeImages("rmi") }
+
+func (a *app) removeImages(use string, aliases ...string) *cobra.Command {
+	var force bool
+	cmd := &cobra.Command{
+		Use:     use + " [OPTIONS] IMAGE [IMAGE...]",
+		Aliases: aliases,
+		Short:   "Remove images",
+		Example: `  fairlead rmi demo:1    the image goes when its last name does`,
+		Args:    minArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			return a.with(func(c *client.Client) error {
+				return a.quietly(args, func(name string) error {
+					got, err := c.ImageRemove(cmd.Context(), name, client.ImageRemoveOptions{Force: force, PruneChildren: true})
+					for _, item := range got.Items {
+						if item.Untagged != "" {
+							fmt.Fprintln(a.Out, "Untagged:", item.Untagged)
+						}
+						if item.Deleted != "" {
+							fmt.Fprintln(a.Out, "Deleted:", item.Deleted)
+						}
+					}
+					return err
+				})
+			})
+		},
+	}
+	cmd.Flags().BoolVarP(&force, "force", "f", false, "also where a stopped container uses it, or it has several names")
+	return cmd
+}

@@ -1,0 +1,168 @@
+package cli
+
+import (
+	"encoding/json"
+	"fmt"
+	"io"
+	"runtime"
+	"strings"
+
+	"github.com/docker/go-units"
+	"github.com/moby/moby/api/types/system"
+	"github.com/moby/moby/client"
+	"github.com/spf13/cobra"
+)
+
+func (a *app) infoCommand() *cobra.Command {
+	var spec string
+	cmd := &cobra.Command{
+		Use: "info [OPTIONS]", Short: "Show what the daemon runs on and with",
+		Example: `  fairlead info
+  fairlead info -f '{{.KernelVersion}}'`,
+		Args: exactArgs(0),
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			return a.with(func(c *client.Client) error {
+				got, err := c.Info(cmd.Context(), client.InfoOptions{})
+				if err != nil {
+					return err
+				}
+				if spec != "" {
+					return a.printTemplate(got.Info, spec)
+				}
+				printInfo(a.Out, got.Info)
+				for _, warning := range got.Info.Warnings {
+					fmt.Fprintln(a.Err, "WARNING:", strings.TrimPrefix(warning, "WARNING: "))
+				}
+				return nil
+			})
+		},
+	}
+	formatFlag(cmd, &spec)
+	return cmd
+}
+
+// printTemplate prints a value by --format.
+func (a *app) printTemplate(value any, spec string) error {
+	raw, err := json.Marshal(value)
+	if err != nil {
+		return err
+	}
+	return a.printObjects([]object{{raw, value}}, spec)
+}
+
+func printInfo(w io.Writer, info system.Info) {
+	line := func(name, format string, args ...any) {
+		if value := fmt.Sprintf(format, args...); value != "" {
+			fmt.Fprintf(w, "%s: %s\n", name, value)
+		}
+	}
+	line("Name", "%s", info.Name)
+	line("Version", "%s", info.ServerVersion)
+	line("Containers", "%d (%d running, %d stopped)", info.Containers, info.ContainersRunning, info.ContainersStopped)
+	line("Images", "%d", info.Images)
+	line("Storage driver", "%s", info.Driver)
+	line("Logging driver", "%s", info.LoggingDriver)
+	line("Cgroups", "%s, version %s", info.CgroupDriver, info.CgroupVersion)
+	if info.FirewallBackend != nil {
+		line("Firewall", "%s", info.FirewallBackend.Driver)
+		for _, pair := range info.FirewallBackend.Info {
+			line("  "+pair[0], "%s", pair[1])
+		}
+	}
+	line("IPv4 forwarding", "%s", onOff(info.IPv4Forwarding))
+	for _, pool := range info.DefaultAddressPools {
+		line("Address pool", "%s in parts of /%d", pool.Base, pool.Size)
+	}
+	line("Live restore", "%s", onOff(info.LiveRestoreEnabled))
+	if info.Containerd != nil {
+		line("containerd", "%s, namespace %s", info.Containerd.Address, info.Containerd.Namespaces.Containers)
+	}
+	line("Kernel", "%s", info.KernelVersion)
+	line("Operating system", "%s", info.OperatingSystem)
+	line("Machine", "%s, %d CPUs, %s", info.Architecture, info.NCPU, units.BytesSize(float64(info.MemTotal)))
+	line("Data root", "%s", info.DockerRootDir)
+}
+
+func onOff(b bool) string {
+	if b {
+		return "on"
+	}
+	return "off"
+}
+
+// clientVersion is this program's part of `fairlead version`.
+type clientVersion struct {
+	Version, GitCommit, GoVersion, Os, Arch string
+	APIVersion                              string `json:"ApiVersion"`
+}
+
+func (a *app) versionCommand() *cobra.Command {
+	var clientOnly bool
+	var spec string
+	cmd := &cobra.Command{
+		Use: "version [OPTIONS]", Short: "Show the versions of this program and of the daemon",
+		Example: `  fairlead version
+  fairlead version --client                       without asking the daemon
+  fairlead version -f '{{.Server.ApiVersion}}'`,
+		Args: exactArgs(0),
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			own := clientVersion{
+				Version: a.build.Version, GitCommit: a.build.Commit, APIVersion: client.MaxAPIVersion,
+				GoVersion: runtime.Version(), Os: runtime.GOOS, Arch: runtime.GOARCH,
+			}
+			if clientOnly {
+				return a.printVersion(own, nil, spec)
+			}
+			return a.with(func(c *client.Client) error {
+				got, err := c.ServerVersion(cmd.Context(), client.ServerVersionOptions{})
+				if err != nil {
+					if spec == "" { // what is known is shown before the error
+						_ = a.printVersion(own, nil, "")
+					}
+					return err
+				}
+				own.APIVersion = c.ClientVersion()
+				return a.printVersion(own, &got, spec)
+			})
+		},
+	}
+	cmd.Flags().BoolVar(&clientOnly, "client", false, "this program alone")
+	formatFlag(cmd, &spec)
+	return cmd
+}
+
+func (a *app) printVersion(own clientVersion, server *client.ServerVersionResult, spec string) error {
+	if spec != "" {
+		var answer struct {
+			Client clientVersion
+			Server any `json:",omitempty"`
+		}
+		answer.Client = own
+		if server != nil {
+			answer.Server = server
+		}
+		return a.printTemplate(answer, spec)
+	}
+	fmt.Fprintf(a.Out, "Client:\n Version:     %s\n API version: %s\n Git commit:  %s\n Go version:  %s\n OS/Arch:     %s/%s\n",
+		own.Version, own.APIVersion, own.GitCommit, own.GoVersion, own.Os, own.Arch)
+	if server == nil {
+		return nil
+	}
+	fmt.Fprintf(a.Out, "\nServer: %s\n", server.Platform.Name)
+	for _, part := range server.Components {
+		fmt.Fprintf(a.Out, " %s:\n  Version:     %s\n", part.Name, part.Version)
+		for _, detail := range []struct{ title, key string }{
+			{"API version", "ApiVersion"}, {"Oldest API", "MinAPIVersion"}, {"Git commit", "GitCommit"},
+			{"Go version", "GoVersion"}, {"Kernel", "KernelVersion"}, {"OS/Arch", ""},
+		} {
+			value := part.Details[detail.key]
+			if detail.key == "" && part.Details["Os"] != "" {
+				value = part.Details["Os"] + "/" + part.Details["Arch"]
+			}
+			if value != "" {
+				fmt.Fprintf(a.Out, "  %-12s %s\n", detail.title+":", value)
+			}
+		}
+	}
+	return nil
+}

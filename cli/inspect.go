@@ -1,0 +1,170 @@
+package cli
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"strings"
+
+	"github.com/containerd/errdefs"
+	"github.com/moby/moby/client"
+	"github.com/spf13/cobra"
+
+	"github.com/fairlead/fairlead/cli/format"
+)
+
+// object is one answer of an inspect call: the daemon's own JSON, and the same
+// as the client's type.
+type object struct {
+	raw   json.RawMessage
+	typed any
+}
+
+// getter inspects the object of one kind.
+type getter func(ctx context.Context, c *client.Client, name string) (object, error)
+
+func inspectContainer(ctx context.Context, c *client.Client, name string) (object, error) {
+	got, err := c.ContainerInspect(ctx, name, client.ContainerInspectOptions{})
+	return object{got.Raw, got.Container}, err
+}
+
+func inspectImage(ctx context.Context, c *client.Client, name string) (object, error) {
+	var raw bytes.Buffer
+	got, err := c.ImageInspect(ctx, name, client.ImageInspectWithRawResponse(&raw))
+	return object{raw.Bytes(), got.InspectResponse}, err
+}
+
+func inspectNetwork(ctx context.Context, c *client.Client, name string) (object, error) {
+	got, err := c.NetworkInspect(ctx, name, client.NetworkInspectOptions{})
+	return object{got.Raw, got.Network}, err
+}
+
+// kinds in the order they are tried.
+var kinds = []struct {
+	name string
+	get  getter
+}{
+	{"container", inspectContainer},
+	{"image", inspectImage},
+	{"network", inspectNetwork},
+}
+
+func (a *app) inspectCommand() *cobra.Command {
+	var kind, spec string
+	cmd := &cobra.Command{
+		Use:   "inspect [OPTIONS] NAME|ID [NAME|ID...]",
+		Short: "Print all that is known of a container, image or network, as JSON",
+		Example: `  fairlead inspect web
+  fairlead inspect -f '{{range .NetworkSettings.Networks}}{{.IPAddress}}{{end}}' web
+  fairlead inspect -f '{{json .NetworkSettings.Ports}}' web
+  fairlead inspect --type network mynet`,
+		Args: minArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			get := inspectAny
+			if kind != "" {
+				get = nil
+				for _, k := range kinds {
+					if k.name == kind {
+						get = k.get
+					}
+				}
+				if get == nil {
+					return usagef("invalid --type %q: want container, image or network", kind)
+				}
+			}
+			return a.with(func(c *client.Client) error { return a.inspect(cmd.Context(), c, get, spec, args) })
+		},
+	}
+	cmd.Flags().StringVar(&kind, "type", "", "container, image or network (default: the first there is of that name)")
+	formatFlag(cmd, &spec)
+	return cmd
+}
+
+// formatFlag registers inspect's -f.
+func formatFlag(cmd *cobra.Command, spec *string) {
+	cmd.Flags().StringVarP(spec, "format", "f", "", "Go template over the JSON, as '{{.Id}}'; json for one line")
+}
+
+// inspectAny tries each kind in turn.
+func inspectAny(ctx context.Context, c *client.Client, name string) (object, error) {
+	for _, kind := range kinds {
+		got, err := kind.get(ctx, c, name)
+		// A name that a kind cannot have is not of that kind.
+		if err == nil || (!errdefs.IsNotFound(err) && !errdefs.IsInvalidArgument(err)) {
+			return got, err
+		}
+	}
+	return object{}, fmt.Errorf("no such object: %s", name)
+}
+
+// inspect prints the objects that are there, as one JSON array or by the
+// template each, and returns the errors of the others.
+func (a *app) inspect(ctx context.Context, c *client.Client, get getter, spec string, names []string) error {
+	var found []object
+	var errs []error
+	for _, name := range names {
+		got, err := get(ctx, c, name)
+		if err != nil {
+			errs = append(errs, errors.New(message(a.explain(err))))
+			continue
+		}
+		found = append(found, got)
+	}
+	return errors.Join(append(errs, a.printObjects(found, spec))...)
+}
+
+func (a *app) printObjects(found []object, spec string) error {
+	if spec == "" {
+		all := make([]json.RawMessage, len(found))
+		for i, o := range found {
+			all[i] = o.raw
+		}
+		var text bytes.Buffer
+		enc := json.NewEncoder(&text)
+		enc.SetEscapeHTML(false)
+		enc.SetIndent("", "    ")
+		if err := enc.Encode(all); err != nil {
+			return fmt.Errorf("the daemon's answer is not JSON: %w", err)
+		}
+		_, err := a.Out.Write(text.Bytes())
+		return err
+	}
+	if spec == "json" {
+		spec = "{{json .}}"
+	}
+	for _, o := range found {
+		text, err := render(o, spec)
+		if err != nil {
+			return err
+		}
+		fmt.Fprintln(a.Out, text)
+	}
+	return nil
+}
+
+// render executes a template over the JSON as it came, where names are those one
+// reads in it and addresses that are not set are empty, and, where the JSON lacks
+// a field, over the typed answer, where names are Docker's Go fields.
+func render(o object, spec string) (string, error) {
+	tmpl, err := format.Template(spec)
+	if err != nil {
+		return "", usageError{err}
+	}
+	var tree any
+	dec := json.NewDecoder(bytes.NewReader(o.raw))
+	dec.UseNumber()
+	if err := dec.Decode(&tree); err != nil {
+		return "", fmt.Errorf("the daemon's answer is not JSON: %w", err)
+	}
+	var text strings.Builder
+	if err := tmpl.Option("missingkey=error").Execute(&text, tree); err == nil {
+		return text.String(), nil
+	}
+	text.Reset()
+	if err := tmpl.Execute(&text, o.typed); err != nil {
+		return "", fmt.Errorf("--format: %w", err)
+	}
+	return text.String(), nil
+}

@@ -1,0 +1,225 @@
+package cli
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"strings"
+	"time"
+
+	"github.com/containerd/errdefs"
+	"github.com/moby/moby/api/types/container"
+	"github.com/moby/moby/client"
+	"github.com/spf13/cobra"
+)
+
+// runFlags are run's own beside those it shares with create.
+type runFlags struct {
+	createFlags
+	detach     bool
+	sigProxy   bool
+	detachKeys string
+}
+
+func (a *app) runCommand() *cobra.Command {
+	var f runFlags
+	cmd := &cobra.Command{
+		Use:   "run [OPTIONS] IMAGE [COMMAND [ARG...]]",
+		Short: "Create a container and start it",
+		Long: `Create a container of an image and start it.
+
+Without -d the container runs in the foreground: its output is printed, signals
+are passed on, and its exit code is this command's. 125 says that the daemon
+refused, 126 that the command cannot be run, 127 that it was not found. The
+daemon may be restarted meanwhile: the container does not notice.`,
+		Example: `  fairlead run --rm demo echo hello                   say hello, and leave nothing behind
+  fairlead run -it --rm demo sh                       a shell; ctrl-p ctrl-q leaves it running
+  fairlead run -d --name web -p 8080:80 demo httpd -f port 8080 of the host is port 80 of web
+  fairlead run -d -p 127.0.0.1:8080:80 demo httpd -f  the same, reachable from this host alone
+  fairlead run -d -p 8000-8009:8000-8009 demo server  ten ports at once
+  fairlead run --rm --network host demo ip addr       no network of its own: the host's
+  fairlead run --rm --network container:web demo sh   share web's network
+  fairlead run -d --network mynet --ip 172.30.0.10 demo server`,
+		Args: minArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			options, err := f.request(cmd, args, f.detach)
+			if err != nil {
+				return err
+			}
+			if err := a.with(func(c *client.Client) error { return a.run(cmd.Context(), c, &f, options) }); err != nil {
+				return startFailure(err)
+			}
+			return nil
+		},
+	}
+	f.register(cmd)
+	cmd.Flags().BoolVarP(&f.detach, "detach", "d", false, "run in the background and print the container's ID")
+	cmd.Flags().BoolVar(&f.sigProxy, "sig-proxy", true, "pass signals on to the container (never with -t)")
+	detachFlag(cmd, &f.detachKeys)
+	return cmd
+}
+
+func (a *app) run(ctx context.Context, c *client.Client, f *runFlags, options client.ContainerCreateOptions) error {
+	if err := checkDetachKeys(f.detachKeys); err != nil {
+		return err
+	}
+	if err := a.needTerminal(options.Config.AttachStdin, f.tty); err != nil {
+		return err
+	}
+	if height, width, ok := a.terminalSize(); ok && f.tty {
+		options.HostConfig.ConsoleSize = [2]uint{height, width}
+	}
+	id, err := a.create(ctx, c, &f.createFlags, options)
+	if err != nil {
+		return err
+	}
+	if f.detach {
+		if _, err := c.ContainerStart(ctx, id, client.ContainerStartOptions{}); err != nil {
+			return err
+		}
+		fmt.Fprintln(a.Out, id)
+		return nil
+	}
+	return a.foreground(ctx, c, id, foreground{
+		tty:   f.tty,
+		stdin: options.Config.AttachStdin, stdout: options.Config.AttachStdout, stderr: options.Config.AttachStderr,
+		autoRemove: f.autoRemove, sigProxy: f.sigProxy, detachKeys: f.detachKeys, start: true,
+	})
+}
+
+// create makes the container, prints the daemon's warnings, and writes the ID
+// to --cidfile.
+func (a *app) create(ctx context.Context, c *client.Client, f *createFlags, options client.ContainerCreateOptions) (string, error) {
+	if f.cidfile != "" {
+		if _, err := os.Lstat(f.cidfile); err == nil {
+			return "", usagef("--cidfile %s: the file is there already; another container may be using it", f.cidfile)
+		}
+	}
+	created, err := c.ContainerCreate(ctx, options)
+	if err != nil {
+		if errdefs.IsNotFound(err) && strings.Contains(strings.ToLower(err.Error()), "no such image") {
+			return "", fmt.Errorf("%w\nmake one with `fairlead import` (a root file system) or `fairlead load` (an archive); `fairlead images` lists what is there", err)
+		}
+		return "", err
+	}
+	for _, warning := range created.Warnings {
+		fmt.Fprintln(a.Err, "WARNING:", warning)
+	}
+	if f.cidfile != "" {
+		if err := os.WriteFile(f.cidfile, []byte(created.ID), 0o644); err != nil {
+			return "", fmt.Errorf("--cidfile: %w; the container %s was created", err, created.ID)
+		}
+	}
+	return created.ID, nil
+}
+
+// foreground says how a container is attached to: by run, start -a and attach.
+type foreground struct {
+	tty                   bool
+	stdin, stdout, stderr bool
+	autoRemove, sigProxy  bool
+	detachKeys            string
+	// start the container once attached; else it runs already.
+	start bool
+}
+
+// removePatience is how long a container that did not start may take to go.
+const removePatience = 10 * time.Second
+
+// foreground attaches to a container, starts it where asked, and returns when it
+// ends, or its detach keys are typed. The attachment and the wait stand before
+// the start: nothing the container prints or does is missed.
+func (a *app) foreground(ctx context.Context, c *client.Client, id string, f foreground) error {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	attached, err := c.ContainerAttach(ctx, id, client.ContainerAttachOptions{
+		Stream: true, Stdin: f.stdin, Stdout: f.stdout, Stderr: f.stderr, DetachKeys: f.detachKeys,
+	})
+	if err != nil {
+		return fmt.Errorf("attach: %w", err)
+	}
+	condition := container.WaitConditionNextExit
+	switch {
+	case f.autoRemove:
+		condition = container.WaitConditionRemoved
+	case !f.start:
+		condition = container.WaitConditionNotRunning
+	}
+	exit := awaitExit(ctx, c, id, condition)
+	if f.sigProxy && !f.tty {
+		defer proxySignals(ctx, c, id)()
+	}
+	streams := attachment{conn: attached.HijackedResponse, tty: f.tty, detachKeys: f.detachKeys}
+	if f.stdin {
+		streams.in = a.In
+	}
+	if f.stdout || f.tty {
+		streams.out = a.Out
+	}
+	if f.stderr {
+		streams.errs = a.Err
+	}
+	if f.start {
+		if _, err := c.ContainerStart(ctx, id, client.ContainerStartOptions{}); err != nil {
+			attached.Close()
+			if f.autoRemove { // the daemon removes what did not start
+				select {
+				case <-exit:
+				case <-time.After(removePatience):
+				}
+			}
+			return err
+		}
+	}
+	if f.tty {
+		restore := func() {}
+		if f.stdin {
+			if restore, err = a.rawTerminal(); err != nil {
+				return err
+			}
+		}
+		defer restore()
+		a.followSize(ctx, func(height, width uint) error {
+			_, err := c.ContainerResize(ctx, id, client.ContainerResizeOptions{Height: height, Width: width})
+			return err
+		})
+	}
+	if err := streams.run(); err != nil {
+		if errors.Is(err, errDetached) {
+			return nil
+		}
+		return err
+	}
+	status := <-exit
+	if status.err != nil {
+		return exitError{code: exitDaemon, err: status.err}
+	}
+	return exitWith(status.code)
+}
+
+func (a *app) createCommand() *cobra.Command {
+	var f createFlags
+	cmd := &cobra.Command{
+		Use:   "create [OPTIONS] IMAGE [COMMAND [ARG...]]",
+		Short: "Create a container without starting it",
+		Example: `  id=$(fairlead create -p 8080:80 demo httpd -f)   make it, and keep its ID
+  fairlead start "$id"                             run it later`,
+		Args: minArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			options, err := f.request(cmd, args, false)
+			if err != nil {
+				return err
+			}
+			return a.with(func(c *client.Client) error {
+				id, err := a.create(cmd.Context(), c, &f, options)
+				if err == nil {
+					fmt.Fprintln(a.Out, id)
+				}
+				return err
+			})
+		},
+	}
+	f.register(cmd)
+	return cmd
+}

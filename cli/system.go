@@ -1,0 +1,128 @@
+package cli
+
+import (
+	"context"
+	"fmt"
+	"net"
+	"net/http"
+	"os"
+	"syscall"
+	"time"
+
+	"github.com/spf13/cobra"
+)
+
+// teardownPatience is how long a daemon that took a teardown may take to end.
+const teardownPatience = 30 * time.Second
+
+func (a *app) systemCommand() *cobra.Command {
+	cmd := &cobra.Command{
+		Use:   "system",
+		Short: "Take everything down",
+		Args:  groupArgs,
+		RunE:  func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
+	}
+	cmd.AddCommand(a.teardownCommand())
+	return cmd
+}
+
+// teardownFlags say which daemon's leavings to take down when none answers.
+type teardownFlags struct{ dataRoot, execRoot, config string }
+
+func (a *app) teardownCommand() *cobra.Command {
+	var f teardownFlags
+	cmd := &cobra.Command{
+		Use:   "teardown [OPTIONS]",
+		Short: "Stop all containers and the daemon, and undo every change to this host",
+		Long: `Stop all containers and the daemon, and undo every change to this host: links,
+namespaces, firewall rules, mounts and sysctls. Images, networks and stopped
+containers stay on disk; the next daemon has them again.
+
+Where no daemon answers, this program does the same from what the last one left
+behind.`,
+		Example: `  fairlead system teardown
+  fairlead system teardown --data-root /tmp/data --exec-root /tmp/run    of a daemon with other roots`,
+		Args: exactArgs(0),
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			err := a.call(cmd.Context(), http.MethodPost, "/fairlead/v1/system/teardown", nil)
+			switch {
+			case err == nil:
+				return a.awaitGone(cmd.Context())
+			case !unreachable(err) || isPermission(err):
+				return a.explain(err)
+			}
+			return a.teardownAlone(f)
+		},
+	}
+	cmd.Flags().StringVar(&f.dataRoot, "data-root", "", "where no daemon answers: its --data-root")
+	cmd.Flags().StringVar(&f.execRoot, "exec-root", "", "where no daemon answers: its --exec-root")
+	cmd.Flags().StringVar(&f.config, "config-file", "", "where no daemon answers: its --config-file")
+	return cmd
+}
+
+// awaitGone returns when the daemon's socket takes no more connections.
+func (a *app) awaitGone(ctx context.Context) error {
+	c, err := a.client()
+	if err != nil {
+		return err
+	}
+	for deadline := time.Now().Add(teardownPatience); time.Now().Before(deadline); {
+		var conn net.Conn
+		if conn, err = c.Dialer()(ctx); err != nil {
+			return nil //nolint:nilerr // nobody listens: that is what was waited for
+		}
+		_ = conn.Close()
+		if !pause(ctx, 20*time.Millisecond) {
+			return ctx.Err()
+		}
+	}
+	return fmt.Errorf("everything was taken down, but the daemon at %s still runs after %s", a.daemonHost(), teardownPatience)
+}
+
+// teardownAlone becomes `fairlead daemon --teardown`, which needs no running
+// daemon. The default daemon's roots are known; another's have to be named, lest
+// the wrong one be taken down.
+func (a *app) teardownAlone(f teardownFlags) error {
+	if a.daemonHost() != defaultHost && f.dataRoot == "" && f.execRoot == "" && f.config == "" {
+		return usagef("no daemon answers at %s: to take down what it left, name its --data-root and --exec-root", a.daemonHost())
+	}
+	args := []string{"fairlead", "daemon", "--teardown"}
+	for _, flag := range []struct{ name, value string }{
+		{"--data-root", f.dataRoot}, {"--exec-root", f.execRoot}, {"--config-file", f.config},
+	} {
+		if flag.value != "" {
+			args = append(args, flag.name, flag.value)
+		}
+	}
+	err := syscall.Exec("/proc/self/exe", args, os.Environ())
+	return fmt.Errorf("run %q: %w", args, err)
+}
+
+func (a *app) debugCommand() *cobra.Command {
+	cmd := &cobra.Command{
+		Use:   "debug",
+		Short: "Compare what is wanted with what the kernel has",
+		Args:  groupArgs,
+		RunE:  func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
+	}
+	cmd.AddCommand(&cobra.Command{
+		Use:     "check",
+		Short:   "Print every difference between the wanted state and the kernel's; exit 1 if there is one",
+		Example: `  fairlead debug check    silent when all is as it should be`,
+		Args:    exactArgs(0),
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			var answer struct{ Differences []string }
+			if err := a.call(cmd.Context(), http.MethodGet, "/fairlead/v1/debug/check", &answer); err != nil {
+				return a.explain(err)
+			}
+			for _, difference := range answer.Differences {
+				fmt.Fprintln(a.Out, difference)
+			}
+			if len(answer.Differences) > 0 {
+				return exitError{code: 1}
+			}
+			return nil
+		},
+	})
+	return cmd
+}

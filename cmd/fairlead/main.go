@@ -1,0 +1,59 @@
+// Command fairlead is the one binary of the project: the command line, the
+// daemon, and the two helpers that the daemon starts. main picks among them;
+// what they do is in their packages.
+package main
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"github.com/fairlead/fairlead/cli"
+	"github.com/fairlead/fairlead/relay"
+)
+
+// Version and Commit are set by the linker (see the Makefile).
+var (
+	Version = "dev"
+	Commit  = "unknown"
+)
+
+// fronts are the commands that are not the CLI's. The constructors run only
+// when their front is the one picked.
+var fronts = map[string]func() *cobra.Command{
+	"relay": relay.Command,
+}
+
+func main() {
+	os.Exit(run(context.Background(), os.Args))
+}
+
+// run picks the front by the name the program was called by (fairlead-daemon),
+// or else by the first word (fairlead daemon), and returns the exit code.
+func run(ctx context.Context, args []string) int {
+	called, args := filepath.Base(args[0]), args[1:]
+	if name, found := strings.CutPrefix(called, "fairlead-"); found && fronts[name] != nil {
+		return execute(ctx, name, args)
+	}
+	if len(args) > 0 && fronts[args[0]] != nil {
+		return execute(ctx, args[0], args[1:])
+	}
+	return cli.Main(ctx, args, cli.Streams{In: os.Stdin, Out: os.Stdout, Err: os.Stderr},
+		cli.Build{Version: Version, Commit: Commit})
+}
+
+func execute(ctx context.Context, name string, args []string) int {
+	cmd := fronts[name]()
+	cmd.SetArgs(args)
+	// Errors are printed here, once.
+	cmd.SilenceErrors, cmd.SilenceUsage = true, true
+	if err := cmd.ExecuteContext(ctx); err != nil {
+		fmt.Fprintf(os.Stderr, "fairlead %s: %v\n", name, err)
+		return 1
+	}
+	return 0
+}
