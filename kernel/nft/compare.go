@@ -1,0 +1,223 @@
+package nft
+
+import (
+	"context"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"slices"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/fairlead/fairlead/ruleset"
+)
+
+// Compare reads the table in the kernel and returns how it differs from the
+// wanted one, a line each: chains and sets that are missing or too many, the
+// number of rules of each chain, and every element. It is for people who look;
+// nothing is decided by it.
+func (c *Conn) Compare(ctx context.Context, want ruleset.Table) ([]string, error) {
+	if err := ctx.Err(); err != nil {
+		return nil, err
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	name := fmt.Sprintf("table %s %s", want.Family, want.Name)
+	chains, err := c.list(unix.NFT_MSG_GETCHAIN, want, unix.NFTA_CHAIN_TABLE, unix.NFTA_CHAIN_NAME)
+	if err != nil {
+		return nil, err
+	}
+	sets, err := c.list(unix.NFT_MSG_GETSET, want, unix.NFTA_SET_TABLE, unix.NFTA_SET_NAME)
+	if err != nil {
+		return nil, err
+	}
+	if len(chains)+len(sets) == 0 {
+		return []string{name + " is missing"}, nil
+	}
+	rules, err := c.list(unix.NFT_MSG_GETRULE, want, unix.NFTA_RULE_TABLE, unix.NFTA_RULE_CHAIN)
+	if err != nil {
+		return nil, err
+	}
+	var out []string
+	for _, ch := range want.Chains {
+		if chains[ch.Name] == 0 {
+			out = append(out, fmt.Sprintf("%s: chain %s is missing", name, ch.Name))
+		} else if rules[ch.Name] != len(ch.Rules) {
+			out = append(out, fmt.Sprintf("%s: chain %s has %d rules, wanted %d", name, ch.Name, rules[ch.Name], len(ch.Rules)))
+		}
+		delete(chains, ch.Name)
+	}
+	for extra := range chains {
+		out = append(out, fmt.Sprintf("%s: chain %s is not wanted", name, extra))
+	}
+	for _, s := range want.Sets {
+		if sets[s.Name] == 0 {
+			out = append(out, fmt.Sprintf("%s: %s %s is missing", name, s.Kind(), s.Name))
+			continue
+		}
+		lines, err := c.compareSet(name, want, s)
+		if err != nil {
+			return nil, err
+		}
+		out = append(out, lines...)
+	}
+	slices.Sort(out)
+	return out, nil
+}
+
+func (c *Conn) compareSet(name string, t ruleset.Table, s ruleset.Set) ([]string, error) {
+	wanted := make(map[string]string, len(s.Elements))
+	for _, e := range s.Elements {
+		for _, raw := range encoded(e) {
+			wanted[raw] = e.String()
+		}
+	}
+	found := make(map[string]bool)
+	err := c.dump(unix.NFT_MSG_GETSETELEM, t.Family, func(w *writer) {
+		w.str(unix.NFTA_SET_ELEM_LIST_TABLE, t.Name)
+		w.str(unix.NFTA_SET_ELEM_LIST_SET, s.Name)
+	}, func(body []byte) {
+		attributes(body, func(typ uint16, list []byte) {
+			if typ == unix.NFTA_SET_ELEM_LIST_ELEMENTS {
+				attributes(list, func(_ uint16, e []byte) { found[identity(e)] = true })
+			}
+		})
+	})
+	if err != nil {
+		return nil, err
+	}
+	var out []string
+	for raw, text := range wanted {
+		if !found[raw] {
+			out = append(out, fmt.Sprintf("%s: %s %s lacks { %s }", name, s.Kind(), s.Name, text))
+		}
+		delete(found, raw)
+	}
+	for raw := range found {
+		out = append(out, fmt.Sprintf("%s: %s %s has an element that nobody wants: %x", name, s.Kind(), s.Name, raw))
+	}
+	return out, nil
+}
+
+// encoded is the element as the kernel keeps it, by the encoder that Apply uses:
+// an interval of one field is two.
+func encoded(e ruleset.Element) []string {
+	var w writer
+	writeElement(&w, e, true)
+	var out []string
+	attributes(w.buf, func(_ uint16, elem []byte) { out = append(out, identity(elem)) })
+	return out
+}
+
+// identity is what tells one element of a set from another: its keys, what it
+// maps to, and whether it ends an interval.
+func identity(elem []byte) string {
+	var id [4]string
+	attributes(elem, func(typ uint16, val []byte) {
+		switch typ {
+		case unix.NFTA_SET_ELEM_KEY:
+			id[0] = value(val)
+		case attrSetElemKeyEnd:
+			id[1] = value(val)
+		case unix.NFTA_SET_ELEM_DATA:
+			id[2] = value(val)
+		case unix.NFTA_SET_ELEM_FLAGS:
+			if number(val)&unix.NFT_SET_ELEM_INTERVAL_END != 0 {
+				id[3] = "end"
+			}
+		}
+	})
+	return id[0] + "\x00" + id[1] + "\x00" + id[2] + "\x00" + id[3]
+}
+
+func value(data []byte) string {
+	var out string
+	attributes(data, func(typ uint16, val []byte) {
+		if typ == unix.NFTA_DATA_VALUE {
+			out = string(val)
+		}
+	})
+	return out
+}
+
+// list counts the objects of the table by name.
+func (c *Conn) list(typ uint16, t ruleset.Table, tableAttr, nameAttr uint16) (map[string]int, error) {
+	out := make(map[string]int)
+	err := c.dump(typ, t.Family, func(*writer) {}, func(body []byte) {
+		var table, name string
+		attributes(body, func(typ uint16, val []byte) {
+			switch typ {
+			case tableAttr:
+				table = cString(val)
+			case nameAttr:
+				name = cString(val)
+			}
+		})
+		if table == t.Name {
+			out[name]++
+		}
+	})
+	return out, err
+}
+
+// errTorn says that the ruleset changed while it was being read.
+var errTorn = errors.New("the ruleset changed while it was read")
+
+// dump asks for objects and hands the attributes of each to f. A ruleset that
+// does not hold still is read again, a few times.
+func (c *Conn) dump(typ uint16, family ruleset.Family, ask func(*writer), f func(body []byte)) error {
+	const tries = 10
+	for range tries {
+		var bodies [][]byte
+		err := c.dumpOnce(typ, family, ask, func(b []byte) { bodies = append(bodies, slices.Clone(b)) })
+		switch {
+		case errors.Is(err, errTorn), errors.Is(err, unix.EINTR):
+			continue
+		case errors.Is(err, unix.ENOENT):
+			return nil
+		case err != nil:
+			return fmt.Errorf("read the ruleset: %w", err)
+		}
+		for _, b := range bodies {
+			f(b)
+		}
+		return nil
+	}
+	return fmt.Errorf("read the ruleset: %w, %d times", errTorn, tries)
+}
+
+func (c *Conn) dumpOnce(typ uint16, family ruleset.Family, ask func(*writer), f func(body []byte)) error {
+	if err := c.sock.drain(); err != nil {
+		return err
+	}
+	var w writer
+	c.seq++
+	w.begin(unix.NFNL_SUBSYS_NFTABLES<<8|typ, unix.NLM_F_DUMP, familyNumber(family), 0, c.seq)
+	ask(&w)
+	w.end()
+	if err := c.sock.send(w.buf); err != nil {
+		return err
+	}
+	torn := false
+	for {
+		b, err := c.sock.receive()
+		if err != nil {
+			return err
+		}
+		for _, m := range messages(b) {
+			torn = torn || m.flags&unix.NLM_F_DUMP_INTR != 0
+			switch {
+			case m.seq != c.seq:
+			case m.typ == unix.NLMSG_DONE:
+				if torn {
+					return errTorn
+				}
+				return nil
+			case m.typ == unix.NLMSG_ERROR && len(m.body) >= 4:
+				return unix.Errno(-int32(binary.NativeEndian.Uint32(m.body)))
+			case len(m.body) >= 4:
+				f(m.body[headerLen-unix.NLMSG_HDRLEN:])
+			}
+		}
+	}
+}

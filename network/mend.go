@@ -1,0 +1,169 @@
+package network
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/fairlead/fairlead/kernel/socket"
+	"github.com/fairlead/fairlead/kernel/sysctl"
+	"github.com/fairlead/fairlead/network/firewall"
+	"github.com/fairlead/fairlead/network/ports"
+	"github.com/fairlead/fairlead/network/spec"
+	"github.com/fairlead/fairlead/relay"
+	"github.com/fairlead/fairlead/ruleset"
+)
+
+const (
+	forward4 = "net.ipv4.ip_forward"
+	forward6 = "net.ipv6.conf.all.forwarding"
+)
+
+// noForwarding is Docker's warning, word for word.
+const noForwarding = "IPv4 forwarding is disabled. Networking will not work."
+
+// forwardIPv4 turns forwarding on, or notes that it is off and is to stay so.
+func (c *Controller) forwardIPv4() error {
+	c.mu.Lock()
+	c.warnings = nil
+	c.mu.Unlock()
+	if !c.cfg.IPForward {
+		on, err := sysctl.Get(forward4)
+		if err == nil && on == "0" {
+			c.mu.Lock()
+			c.warnings = append(c.warnings, noForwarding)
+			c.mu.Unlock()
+		}
+		return err
+	}
+	was := c.sysctls.changed(forward4)
+	if err := c.sysctls.set(forward4, "1"); err != nil {
+		return err
+	}
+	if !was && c.sysctls.changed(forward4) {
+		c.log.Info("IPv4 forwarding was off and is turned on; what is not to or from our networks is still not forwarded", "sysctl", forward4, "was", "0", "now", "1")
+	}
+	return nil
+}
+
+// forwardIPv6 turns IPv6 forwarding on, for the first network that has IPv6. A
+// router ignores router advertisements unless accept_ra is 2 (kernel
+// Documentation/networking/ip-sysctl.rst), so interfaces that lived by them are
+// told to go on.
+func (c *Controller) forwardIPv6() error {
+	if !c.cfg.IPForward || !c.plan.HostIPv6 || c.sysctls.changed(forward6) {
+		return nil
+	}
+	if on, err := sysctl.Get(forward6); err != nil || on == "1" {
+		return err
+	}
+	links, err := c.links.Links()
+	if err != nil {
+		return err
+	}
+	for _, l := range links {
+		key := "net/ipv6/conf/" + l.Name + "/accept_ra"
+		if ra, err := sysctl.Get(key); err != nil || ra != "1" || strings.HasPrefix(l.Alias, "fairlead:") {
+			continue // no IPv6 on it, or it never listened, or it is ours
+		}
+		if err := c.sysctls.set(key, "2"); err != nil {
+			return err
+		}
+	}
+	if err := c.sysctls.set(forward6, "1"); err != nil {
+		return err
+	}
+	c.log.Info("IPv6 forwarding was off and is turned on; what is not to or from our networks is still not forwarded", "sysctl", forward6, "was", "0", "now", "1")
+	return nil
+}
+
+// policy is the wanted ruleset.
+func (c *Controller) policy(nets []spec.Network, attachments []spec.Attachment) firewall.Policy {
+	return firewall.Policy{
+		Table:        c.plan.Table,
+		Daemon:       c.plan.Daemon,
+		Owner:        c.fw.Features().Persist,
+		Group:        Group,
+		Networks:     nets,
+		Attachments:  attachments,
+		GuardForward: c.sysctls.changed(forward4) || c.sysctls.changed(forward6),
+	}
+}
+
+// mendFirewall replaces our table whole, in one transaction, and opens foreign
+// chains that would drop what it lets through.
+func (c *Controller) mendFirewall(ctx context.Context, nets []spec.Network, attachments []spec.Attachment) error {
+	table := firewall.Table(c.policy(nets, attachments))
+	if err := c.fw.Apply(ctx, []ruleset.Change{ruleset.ReplaceTable{Table: table}}); err != nil {
+		return err
+	}
+	opened, err := c.openForeignForward(ctx)
+	for _, chain := range opened {
+		c.log.Warn("a chain of the host's own drops what is forwarded: rules that let our networks through were added to it; its policy is left as it is", "chain", chain)
+	}
+	return err
+}
+
+// mendPorts has the relay hold what is wanted and nothing else. Ports that it
+// holds already are not touched, nor are their connections.
+func (c *Controller) mendPorts(ctx context.Context) error {
+	have, err := c.cfg.Relay.List(ctx)
+	if err != nil {
+		return err
+	}
+	held := make(map[string]bool, len(have))
+	owners := make(map[string]bool)
+	for _, b := range have {
+		held[bindingKey(b.Owner, b.Proto, b.Host.String())] = true
+		owners[b.Owner] = true
+	}
+	var errs []error
+	for _, a := range c.Attachments() {
+		delete(owners, a.Sandbox.ID)
+		missing := slices.DeleteFunc(slices.Clone(a.Ports), func(p spec.PortBinding) bool {
+			return held[bindingKey(a.Sandbox.ID, string(p.Proto), p.Host.String())]
+		})
+		if len(missing) == 0 {
+			continue
+		}
+		if err := c.holdAgain(ctx, a, missing); err != nil {
+			// The container runs and its other ports work: said, not fatal.
+			c.log.Error("published ports cannot be held again", "container", a.Sandbox.Name, "err", err)
+		}
+	}
+	for owner := range owners {
+		errs = append(errs, c.cfg.Relay.Release(ctx, owner))
+	}
+	return errors.Join(errs...)
+}
+
+func bindingKey(owner, proto, host string) string { return owner + " " + proto + " " + host }
+
+func (c *Controller) holdAgain(ctx context.Context, a spec.Attachment, missing []spec.PortBinding) error {
+	held, err := ports.Hold(socket.Listen, missing)
+	if err != nil {
+		return explainBusy(err)
+	}
+	defer func() { _ = ports.Drop(held) }() // the relay has its own copies
+	bindings := make([]relay.Binding, 0, len(held))
+	for _, h := range held {
+		bindings = append(bindings, c.relayBinding(a.Sandbox.ID, h))
+	}
+	if err := c.cfg.Relay.Hold(ctx, bindings); err != nil {
+		return err
+	}
+	for _, h := range held {
+		if err := socket.Activate(h.Socket); err != nil {
+			return fmt.Errorf("open %s %s: %w", h.Proto, h.Host, err)
+		}
+	}
+	return nil
+}
+
+// RelayRestarted gives a new relay process what its predecessor held: the socket
+// that owns our table, and every published port.
+func (c *Controller) RelayRestarted(ctx context.Context) error {
+	return errors.Join(c.cfg.Relay.KeepFirewallSocket(ctx, c.fwSocket), c.mendPorts(ctx))
+}

@@ -1,0 +1,278 @@
+// Package network is the heart of Fairlead and a library of its own: it gives
+// sandboxes (network namespaces) their endpoints on networks, publishes their
+// ports, and keeps the kernel as the wanted state says.
+//
+// The wanted state is ours and the kernel's is derived from it. A request goes
+// through package plan, which decides and orders, and package apply, which
+// journals and runs the steps; this package owns the state and does the steps on
+// the kernel. Restore may run at any time and is the only way to start.
+//
+// It knows nothing of containers' processes, of HTTP, or of containerd.
+package network
+
+import (
+	"context"
+	"crypto/rand"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"sync"
+	"time"
+
+	"github.com/fairlead/fairlead/kernel/link"
+	"github.com/fairlead/fairlead/kernel/nft"
+	"github.com/fairlead/fairlead/kernel/socket"
+	"github.com/fairlead/fairlead/network/firewall"
+	"github.com/fairlead/fairlead/network/ipam"
+	"github.com/fairlead/fairlead/network/plan"
+	"github.com/fairlead/fairlead/network/spec"
+	"github.com/fairlead/fairlead/relay"
+	"github.com/fairlead/fairlead/store"
+)
+
+// Group is the device group (ip-link(8)) of every bridge of ours, whichever
+// daemon's: one constant rule in a foreign chain can then speak of all of them.
+const Group = firewall.DefaultGroup
+
+// DefaultBridge is the device of the default network when no other is named.
+const DefaultBridge = "fairlead0"
+
+// Relay is what holds published ports and outlives the daemon; *relay.Client is
+// one.
+type Relay interface {
+	// Hold takes sockets over. The caller may close its copies afterwards.
+	Hold(ctx context.Context, bindings []relay.Binding) error
+	// Release closes everything held for the owner, before it returns.
+	Release(ctx context.Context, owner string) error
+	// List says what is held.
+	List(ctx context.Context) ([]relay.Binding, error)
+	// KeepFirewallSocket has the relay keep a copy of the socket that owns
+	// our table, and FirewallSocket gives one back, or nil.
+	KeepFirewallSocket(ctx context.Context, f *os.File) error
+	FirewallSocket(ctx context.Context) (*os.File, error)
+}
+
+// Config is what a Controller is made from.
+type Config struct {
+	ExecRoot string
+	Store    *store.Store
+	Relay    Relay
+	Default  DefaultNetwork
+	// Pools are what subnets are cut from; nil for ipam.DefaultPools.
+	Pools []ipam.AddressPool
+	// IPForward turns forwarding on where it is off.
+	IPForward bool
+	// UserlandProxy serves loopback and the other family.
+	UserlandProxy bool
+	// Log is slog.Default() when nil.
+	Log *slog.Logger
+}
+
+// DefaultNetwork is what the daemon was told of the network called bridge.
+type DefaultNetwork struct {
+	// Disabled leaves it out (daemon flag --bridge none).
+	Disabled bool
+	// Foreign names a bridge of the host's own to use (--bridge).
+	Foreign string
+	// Bridge names the device we make; "" for DefaultBridge.
+	Bridge string
+	// Address is the bridge's address with its length (--bip).
+	Address netip.Prefix
+	// Range is what container addresses are chosen from (--fixed-cidr).
+	Range netip.Prefix
+	// Gateway is the containers' default route where it is not the bridge.
+	Gateway netip.Addr
+	// MTU is 0 for 1500.
+	MTU        int
+	Masquerade bool
+	// HostBinding is the host address for ports published without one.
+	HostBinding netip.Addr
+}
+
+// Controller owns the wanted state of one host namespace.
+type Controller struct {
+	cfg   Config
+	plan  plan.Config
+	log   *slog.Logger
+	links *link.Handle
+	watch *link.Watcher
+	// stopWatch ends watch.
+	stopWatch context.CancelFunc
+	fw        *nft.Conn
+	// fwSocket is what fw works on; the relay has a copy.
+	fwSocket *os.File
+
+	networks *store.Bucket[spec.Network]
+	journal  *store.Journal[record]
+	sysctls  *sysctlBook
+
+	// netOps serialises making and removing networks, which choose subnets by
+	// what the host uses at that moment.
+	netOps sync.Mutex
+
+	mu       sync.Mutex // no I/O under it
+	state    *plan.State
+	leaving  map[string]chan struct{} // sandboxes being detached
+	warnings []string
+}
+
+// record is what the journal keeps of an operation: the value its steps are made
+// from.
+type record struct {
+	Attachment *spec.Attachment `json:"attachment,omitempty"`
+	Network    *spec.Network    `json:"network,omitempty"`
+}
+
+// Open readies a Controller. Nothing is done to the kernel until Restore.
+func Open(ctx context.Context, cfg Config) (*Controller, error) {
+	if cfg.Log == nil {
+		cfg.Log = slog.Default()
+	}
+	if cfg.Pools == nil {
+		cfg.Pools = ipam.DefaultPools()
+	}
+	if cfg.Default.Bridge == "" {
+		cfg.Default.Bridge = DefaultBridge
+	}
+	c := &Controller{cfg: cfg, log: cfg.Log, leaving: make(map[string]chan struct{})}
+	if err := c.open(ctx); err != nil {
+		return nil, errors.Join(fmt.Errorf("open the network: %w", err), c.Close())
+	}
+	return c, nil
+}
+
+func (c *Controller) open(ctx context.Context) error {
+	lo, hi, err := socket.EphemeralRange()
+	if err != nil {
+		return err
+	}
+	c.plan = plan.Config{
+		Daemon:        c.cfg.Store.ID(),
+		ExecRoot:      c.cfg.ExecRoot,
+		Table:         firewall.TableName(c.cfg.Default.bridgeName(), DefaultBridge),
+		Group:         Group,
+		Pools:         c.cfg.Pools,
+		UserlandProxy: c.cfg.UserlandProxy,
+		HostIPv6:      hostHasIPv6(),
+		EphemeralLow:  lo,
+		EphemeralHigh: hi,
+	}
+	c.state = plan.NewState(c.plan)
+	if c.networks, err = store.NewBucket[spec.Network](c.cfg.Store, "networks"); err != nil {
+		return err
+	}
+	var stale bool
+	if c.journal, stale, err = store.OpenJournal[record](c.cfg.ExecRoot); err != nil {
+		return err
+	}
+	if stale {
+		c.log.Info("the machine was booted since: leases of then are dropped")
+	}
+	if c.sysctls, err = openSysctlBook(filepath.Join(c.cfg.ExecRoot, "state", "sysctls.json")); err != nil {
+		return err
+	}
+	if c.links, err = link.Open(nil); err != nil {
+		return err
+	}
+	watching, stop := context.WithCancel(context.WithoutCancel(ctx))
+	c.stopWatch = stop
+	if c.watch, err = c.links.Watch(watching); err != nil {
+		return err
+	}
+	return c.openFirewall(ctx)
+}
+
+// bridgeName is the device of the default network, whoever made it.
+func (d DefaultNetwork) bridgeName() string {
+	if d.Foreign != "" {
+		return d.Foreign
+	}
+	return d.Bridge
+}
+
+func hostHasIPv6() bool {
+	b, err := os.ReadFile("/proc/sys/net/ipv6/conf/all/disable_ipv6")
+	return err == nil && len(b) > 0 && b[0] == '0'
+}
+
+// openFirewall gets the socket that owns our table from the relay, which keeps it
+// while no daemon runs, or makes one and has the relay keep it.
+func (c *Controller) openFirewall(ctx context.Context) error {
+	f, err := c.cfg.Relay.FirewallSocket(ctx)
+	if err != nil {
+		return err
+	}
+	if f == nil {
+		if f, err = nft.NewSocket(); err != nil {
+			return err
+		}
+		if err := c.cfg.Relay.KeepFirewallSocket(ctx, f); err != nil {
+			return errors.Join(err, f.Close())
+		}
+	}
+	c.fwSocket = f
+	c.fw, err = nft.Open(f)
+	return err
+}
+
+// Close lets go of sockets; the kernel stays as it is.
+func (c *Controller) Close() error {
+	var errs []error
+	if c.stopWatch != nil {
+		c.stopWatch()
+	}
+	if c.links != nil {
+		errs = append(errs, c.links.Close())
+	}
+	if c.fwSocket != nil {
+		errs = append(errs, c.fwSocket.Close())
+	}
+	return errors.Join(errs...)
+}
+
+// Networks returns all networks, oldest first.
+func (c *Controller) Networks() []spec.Network {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.state.Networks()
+}
+
+// Network finds a network by name, ID or unique ID prefix.
+func (c *Controller) Network(ref string) (spec.Network, error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.state.Network(ref)
+}
+
+// Attachments returns every sandbox's attachment.
+func (c *Controller) Attachments() []spec.Attachment {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.state.Attachments()
+}
+
+// Attachment returns the sandbox's attachment.
+func (c *Controller) Attachment(sandboxID string) (spec.Attachment, bool) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.state.Attachment(sandboxID)
+}
+
+// Warnings are what a user should be told whenever a container is started.
+func (c *Controller) Warnings() []string {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return append([]string(nil), c.warnings...)
+}
+
+func newID() string {
+	b := make([]byte, 32)
+	_, _ = rand.Read(b) // never fails: crypto/rand crashes the program instead
+	return hex.EncodeToString(b)
+}
+
+func birth() plan.Birth { return plan.Birth{ID: newID(), Time: time.Now().UTC()} }

@@ -1,0 +1,163 @@
+package network
+
+import (
+	"bufio"
+	"context"
+	"errors"
+	"fmt"
+	"net/netip"
+	"os"
+	"strings"
+
+	"github.com/fairlead/fairlead/internal/crashpoint"
+	"github.com/fairlead/fairlead/network/apply"
+	"github.com/fairlead/fairlead/network/plan"
+	"github.com/fairlead/fairlead/network/spec"
+)
+
+// CreateNetwork makes a network: bridge, addresses and policy. On failure nothing
+// is left of it.
+func (c *Controller) CreateNetwork(ctx context.Context, req spec.NetworkRequest) (spec.Network, error) {
+	c.netOps.Lock()
+	defer c.netOps.Unlock()
+	host, err := c.surroundings()
+	if err != nil {
+		return spec.Network{}, err
+	}
+	c.mu.Lock()
+	n, err := c.state.DecideNetwork(req, host, birth())
+	if err == nil {
+		c.state.AddNetwork(n)
+		c.state.SetBusy(n.ID, "created")
+	}
+	c.mu.Unlock()
+	if err != nil {
+		return spec.Network{}, err
+	}
+	if err := c.makeNetwork(ctx, n); err != nil {
+		c.mu.Lock()
+		c.state.RemoveNetwork(n.ID)
+		c.mu.Unlock()
+		return spec.Network{}, fmt.Errorf("create network %s: %w", n.Name, err)
+	}
+	c.mu.Lock()
+	c.state.SetBusy(n.ID, "")
+	c.mu.Unlock()
+	return n, nil
+}
+
+func (c *Controller) makeNetwork(ctx context.Context, n spec.Network) error {
+	op := c.newOperation(nil)
+	defer func() { _ = op.close() }() // it entered no namespace
+	if n.IPv6 {
+		if err := c.forwardIPv6(); err != nil {
+			return err
+		}
+	}
+	rec := networkRecord{c.entry("network-create", n.ID, record{Network: &n}), c, n}
+	return apply.Run(ctx, op, rec, "network-create", c.plan.CreateNetwork(n))
+}
+
+// networkRecord commits a network to the store, which makes it real, and then
+// forgets the intent.
+type networkRecord struct {
+	apply.Record
+	c *Controller
+	n spec.Network
+}
+
+func (r networkRecord) Commit() error {
+	if err := r.c.networks.Put(r.n.ID, r.n); err != nil {
+		return err
+	}
+	crashpoint.Here("network-create.stored")
+	return r.Record.Commit()
+}
+
+// RemoveNetwork removes a network without endpoints. It goes on past errors and
+// joins them; what is left stays on record for the next start.
+func (c *Controller) RemoveNetwork(ctx context.Context, ref string) error {
+	c.netOps.Lock()
+	defer c.netOps.Unlock()
+	c.mu.Lock()
+	n, err := c.state.DecideRemoval(ref)
+	if err == nil {
+		c.state.SetBusy(n.ID, "removed")
+	}
+	c.mu.Unlock()
+	if err != nil {
+		return err
+	}
+	err = c.journal.Begin("network-rm", n.ID, record{Network: &n})
+	if err == nil {
+		crashpoint.Here("network-rm.begin")
+		err = c.networks.Delete(n.ID)
+	}
+	if err != nil {
+		c.mu.Lock()
+		c.state.SetBusy(n.ID, "")
+		c.mu.Unlock()
+		return errors.Join(err, c.journal.Clear("network-rm", n.ID))
+	}
+	crashpoint.Here("network-rm.unstored")
+	return c.finishRemoval(context.WithoutCancel(ctx), n)
+}
+
+func (c *Controller) finishRemoval(ctx context.Context, n spec.Network) error {
+	op := c.newOperation(nil)
+	err := apply.Undo(ctx, op, "network-rm", c.plan.CreateNetwork(n))
+	c.mu.Lock()
+	c.state.RemoveNetwork(n.ID)
+	c.mu.Unlock()
+	if err = errors.Join(err, op.close()); err != nil {
+		return fmt.Errorf("remove network %s: %w", n.Name, err)
+	}
+	if err := c.journal.Clear("network-rm", n.ID); err != nil {
+		return err
+	}
+	crashpoint.Here("network-rm.commit")
+	return nil
+}
+
+// surroundings reads what the host uses: a network must not take the addresses
+// away from a route, a policy rule or a resolver.
+func (c *Controller) surroundings() (plan.Surroundings, error) {
+	routes, err := c.links.Routes()
+	if err != nil {
+		return plan.Surroundings{}, err
+	}
+	rules, err := c.links.Rules()
+	if err != nil {
+		return plan.Surroundings{}, err
+	}
+	var host plan.Surroundings
+	for _, p := range append(routes, rules...) {
+		if p.IsValid() && p.Bits() > 0 {
+			host.Prefixes = append(host.Prefixes, p)
+		}
+	}
+	host.Prefixes = append(host.Prefixes, resolvers("/etc/resolv.conf")...)
+	return host, nil
+}
+
+// resolvers reads the name servers of a resolv.conf(5). One that is absent names
+// none.
+func resolvers(path string) []netip.Prefix {
+	f, err := os.Open(path)
+	if err != nil {
+		return nil
+	}
+	defer func() { _ = f.Close() }()
+	var out []netip.Prefix
+	for sc := bufio.NewScanner(f); sc.Scan(); {
+		fields := strings.Fields(sc.Text())
+		if len(fields) < 2 || fields[0] != "nameserver" {
+			continue
+		}
+		if a, err := netip.ParseAddr(fields[1]); err == nil && !a.IsLoopback() {
+			a = a.Unmap().WithZone("")
+			out = append(out, netip.PrefixFrom(a, a.BitLen()))
+		}
+	}
+	return out
+}

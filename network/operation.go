@@ -1,0 +1,298 @@
+package network
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"time"
+
+	"github.com/containerd/errdefs"
+
+	"github.com/fairlead/fairlead/kernel/conntrack"
+	"github.com/fairlead/fairlead/kernel/link"
+	"github.com/fairlead/fairlead/kernel/netns"
+	"github.com/fairlead/fairlead/kernel/socket"
+	"github.com/fairlead/fairlead/kernel/sysctl"
+	"github.com/fairlead/fairlead/network/plan"
+	"github.com/fairlead/fairlead/network/ports"
+	"github.com/fairlead/fairlead/relay"
+)
+
+// goneWithin is how long a dropped namespace may take to take its links along
+// before they are deleted by hand: something else, such as somebody's nsenter,
+// holds it open then.
+const goneWithin = 50 * time.Millisecond
+
+// operation does the steps of one operation on the kernel. It holds one handle
+// for each namespace the operation enters, for as long as it runs.
+type operation struct {
+	c    *Controller
+	held []ports.Held
+	ns   map[string]*sandbox
+}
+
+// sandbox is an entered namespace.
+type sandbox struct {
+	file  *os.File
+	links *link.Handle
+}
+
+func (c *Controller) newOperation(held []ports.Held) *operation {
+	return &operation{c: c, held: held, ns: make(map[string]*sandbox)}
+}
+
+// close lets go of namespaces and of sockets that nobody took over: an open file
+// would keep a dropped namespace alive.
+func (o *operation) close() error {
+	errs := []error{ports.Drop(o.held)}
+	o.held = nil
+	for path := range o.ns {
+		errs = append(errs, o.leave(path))
+	}
+	return errors.Join(errs...)
+}
+
+func (o *operation) enter(path string) (*sandbox, error) {
+	if s, ok := o.ns[path]; ok {
+		return s, nil
+	}
+	f, err := netns.Open(path)
+	if err != nil {
+		return nil, err
+	}
+	h, err := link.Open(f)
+	if err != nil {
+		return nil, errors.Join(err, f.Close())
+	}
+	s := &sandbox{f, h}
+	o.ns[path] = s
+	return s, nil
+}
+
+func (o *operation) leave(path string) error {
+	s, ok := o.ns[path]
+	if !ok {
+		return nil
+	}
+	delete(o.ns, path)
+	return errors.Join(s.links.Close(), s.file.Close())
+}
+
+// Do implements apply.Kernel.
+func (o *operation) Do(ctx context.Context, steps []plan.Step) error {
+	for _, step := range steps {
+		if err := o.do(ctx, step); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (o *operation) do(ctx context.Context, step plan.Step) error {
+	switch s := step.(type) {
+	case plan.Sysctl:
+		return o.c.sysctls.set(s.Key, s.Value)
+	case plan.Namespace:
+		return o.makeNamespace(s)
+	case plan.Bridge:
+		return o.c.ensureBridge(s)
+	case plan.Veth:
+		return o.makeVeth(s)
+	case plan.Interface:
+		return o.configure(s)
+	case plan.Firewall:
+		return o.c.fw.Apply(ctx, s.Changes)
+	case plan.Publish:
+		return o.publish(ctx, s)
+	case plan.Withdraw:
+		return o.c.cfg.Relay.Release(ctx, s.Owner)
+	case plan.DropNamespace:
+		return o.dropNamespace(ctx, s)
+	case plan.ForgetFlows:
+		return o.forgetFlows(s)
+	}
+	return fmt.Errorf("step %T: %w", step, errdefs.ErrNotImplemented)
+}
+
+// Undo implements apply.Kernel.
+func (o *operation) Undo(ctx context.Context, steps []plan.Step) error {
+	var errs []error
+	for i := len(steps) - 1; i >= 0; i-- {
+		errs = append(errs, o.undo(ctx, steps[i]))
+	}
+	return errors.Join(errs...)
+}
+
+func (o *operation) undo(ctx context.Context, step plan.Step) error {
+	switch s := step.(type) {
+	case plan.Sysctl:
+		return o.c.sysctls.restore(s.Key)
+	case plan.Namespace:
+		return errors.Join(o.leave(s.Path), netns.Remove(s.Path))
+	case plan.Bridge:
+		return o.c.deleteBridge(s)
+	case plan.Veth:
+		return o.c.deleteLink(s.Name, s.Alias)
+	case plan.Interface:
+		return nil // it goes with its veth
+	case plan.Firewall:
+		return o.c.fw.Apply(ctx, s.Reverse)
+	case plan.Publish:
+		return o.c.cfg.Relay.Release(ctx, s.Owner)
+	case plan.Withdraw, plan.DropNamespace, plan.ForgetFlows:
+		return nil // what only takes away is finished, never taken back
+	}
+	return fmt.Errorf("step %T: %w", step, errdefs.ErrNotImplemented)
+}
+
+func (o *operation) makeNamespace(s plan.Namespace) error {
+	if err := netns.New(s.Path); err != nil {
+		return err
+	}
+	sb, err := o.enter(s.Path)
+	if err == nil {
+		err = sb.links.LoopbackUp()
+	}
+	if err == nil && len(s.Sysctls) > 0 {
+		err = sysctl.SetIn(sb.file, s.Sysctls)
+	}
+	if err != nil {
+		return errors.Join(err, o.leave(s.Path), netns.Remove(s.Path))
+	}
+	return nil
+}
+
+func (o *operation) makeVeth(s plan.Veth) error {
+	sb, err := o.enter(s.Namespace)
+	if err != nil {
+		return err
+	}
+	return o.c.links.CreateVeth(link.Veth{
+		Name: s.Name, Alias: s.Alias, MTU: s.MTU, Bridge: s.Bridge, Up: true,
+		PeerName: s.Peer, PeerMAC: []byte(s.PeerMAC), PeerNS: sb.file,
+	})
+}
+
+func (o *operation) configure(s plan.Interface) error {
+	sb, err := o.enter(s.Namespace)
+	if err != nil {
+		return err
+	}
+	if !s.IPv6 && o.c.plan.HostIPv6 {
+		key := "net/ipv6/conf/" + s.Name + "/disable_ipv6"
+		if err := sysctl.SetIn(sb.file, map[string]string{key: "1"}); err != nil {
+			return err
+		}
+	}
+	return sb.links.Configure(s.Name, link.Config{Addrs: s.Addrs, Gateways: s.Gateways, Up: true})
+}
+
+// publish hands the sockets over first and takes their filters off last, so that
+// nothing gets in before the relay is there to answer.
+func (o *operation) publish(ctx context.Context, s plan.Publish) error {
+	bindings := make([]relay.Binding, 0, len(o.held))
+	for _, h := range o.held {
+		bindings = append(bindings, o.c.relayBinding(s.Owner, h))
+	}
+	if err := o.c.cfg.Relay.Hold(ctx, bindings); err != nil {
+		return errors.Join(err, o.c.cfg.Relay.Release(context.WithoutCancel(ctx), s.Owner))
+	}
+	for _, h := range o.held {
+		if err := socket.Activate(h.Socket); err != nil {
+			return errors.Join(err, o.c.cfg.Relay.Release(context.WithoutCancel(ctx), s.Owner))
+		}
+	}
+	held := o.held
+	o.held = nil
+	return ports.Drop(held)
+}
+
+func (c *Controller) relayBinding(owner string, h ports.Held) relay.Binding {
+	return relay.Binding{
+		Owner: owner, Proto: string(h.Proto), Host: h.Host, Backend: h.Container,
+		Proxy: c.cfg.UserlandProxy, File: h.Socket,
+	}
+}
+
+// dropNamespace unpins the sandbox and waits for the kernel to say that its links
+// are gone. A link that outlives it is taken off its bridge at once and deleted.
+func (o *operation) dropNamespace(ctx context.Context, s plan.DropNamespace) error {
+	gone := make([]<-chan struct{}, len(s.HostIfs))
+	for i, name := range s.HostIfs {
+		gone[i] = o.c.watch.Gone(name)
+	}
+	errs := []error{o.leave(s.Path), netns.Remove(s.Path)}
+	deadline := time.NewTimer(goneWithin)
+	defer deadline.Stop()
+	for i, name := range s.HostIfs {
+		if _, err := o.c.links.Link(name); errors.Is(err, errdefs.ErrNotFound) {
+			continue
+		}
+		select {
+		case <-gone[i]:
+		case <-deadline.C:
+			deadline.Reset(0)
+			errs = append(errs, o.c.links.Delete(name))
+		case <-ctx.Done():
+			errs = append(errs, ctx.Err())
+		}
+	}
+	return errors.Join(errs...)
+}
+
+func (o *operation) forgetFlows(s plan.ForgetFlows) error {
+	for _, a := range s.Addrs {
+		err := conntrack.DeleteByAddr(a)
+		if errors.Is(err, errdefs.ErrNotImplemented) {
+			o.c.log.Warn("old flows are not forgotten", "address", a, "err", err)
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// ensureBridge makes the bridge, or mends it where it differs. A bridge that is
+// the host's own must be there.
+func (c *Controller) ensureBridge(s plan.Bridge) error {
+	if s.Foreign {
+		l, err := c.links.Link(s.Name)
+		if err != nil {
+			return fmt.Errorf("bridge %s, which the daemon was told to use: %w; make it (ip link add %s type bridge), or leave out --bridge", s.Name, err, s.Name)
+		}
+		if l.Kind != "bridge" {
+			return fmt.Errorf("device %s, which the daemon was told to use, is no bridge (%s): %w", s.Name, l.Kind, errdefs.ErrInvalidArgument)
+		}
+		return nil
+	}
+	_, err := c.links.EnsureBridge(link.Bridge{
+		Name: s.Name, Alias: s.Alias, MAC: []byte(s.MAC), MTU: s.MTU, Group: s.Group, Addrs: s.Addrs,
+	})
+	return err
+}
+
+func (c *Controller) deleteBridge(s plan.Bridge) error {
+	if s.Foreign {
+		return nil
+	}
+	return c.deleteLink(s.Name, s.Alias)
+}
+
+// deleteLink deletes the link if it is still the one that we tagged: a name may
+// have passed to somebody else.
+func (c *Controller) deleteLink(name, alias string) error {
+	l, err := c.links.Link(name)
+	if errors.Is(err, errdefs.ErrNotFound) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	if l.Alias != alias && l.Alias != "" {
+		return fmt.Errorf("link %s is not ours (alias %q) and was left: %w", name, l.Alias, errdefs.ErrConflict)
+	}
+	return c.links.Delete(name)
+}

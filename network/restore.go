@@ -1,0 +1,216 @@
+package network
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"path/filepath"
+	"strings"
+
+	"github.com/containerd/errdefs"
+
+	"github.com/fairlead/fairlead/kernel/link"
+	"github.com/fairlead/fairlead/kernel/netns"
+	"github.com/fairlead/fairlead/network/apply"
+	"github.com/fairlead/fairlead/network/plan"
+	"github.com/fairlead/fairlead/network/spec"
+	"github.com/fairlead/fairlead/store"
+)
+
+// Restore makes the kernel as the wanted state says: it reads the store and the
+// leases, ends what a crash left half done, and mends every difference. It is the
+// only way to start, and is right at any time after.
+func (c *Controller) Restore(ctx context.Context) error {
+	if err := c.load(ctx); err != nil {
+		return fmt.Errorf("restore the network: %w", err)
+	}
+	if err := c.mend(ctx); err != nil {
+		return fmt.Errorf("restore the network: %w", err)
+	}
+	return nil
+}
+
+// load reads the wanted state and ends the operations that had begun.
+func (c *Controller) load(ctx context.Context) error {
+	nets, err := c.networks.All()
+	if err != nil {
+		return err
+	}
+	intents, err := c.journal.Intents()
+	if err != nil {
+		c.log.Error("records of the journal cannot be read and are passed over", "err", err)
+	}
+	leases, err := c.journal.Leases()
+	if err != nil {
+		c.log.Error("leases cannot be read; their sandboxes are taken down", "err", err)
+	}
+	c.mu.Lock()
+	c.state = plan.NewState(c.plan)
+	for _, n := range nets {
+		c.state.AddNetwork(n)
+	}
+	c.mu.Unlock()
+	if err := c.ensureDefault(leases); err != nil {
+		return err
+	}
+	c.mu.Lock()
+	var lost []spec.Attachment
+	for _, r := range leases {
+		if r.Attachment == nil {
+			continue
+		}
+		if err := c.state.AddAttachment(*r.Attachment); err != nil {
+			c.log.Error("a lease does not fit and is dropped", "container", r.Attachment.Sandbox.Name, "err", err)
+			lost = append(lost, *r.Attachment)
+		}
+	}
+	c.mu.Unlock()
+	for _, a := range lost {
+		if err := c.journal.Reopen("detach", a.Sandbox.ID); err != nil {
+			return err
+		}
+		intents = append(intents, store.Intent[record]{Op: "detach", ID: a.Sandbox.ID, Value: record{Attachment: &a}})
+	}
+	return c.endIntents(ctx, intents)
+}
+
+// endIntents finishes what takes away and undoes what makes.
+func (c *Controller) endIntents(ctx context.Context, intents []store.Intent[record]) error {
+	for _, in := range intents {
+		c.log.Info("ending an operation that a crash cut short", "op", in.Op, "id", in.ID)
+		op := c.newOperation(nil)
+		var err error
+		switch a, n := in.Value.Attachment, in.Value.Network; {
+		case (in.Op == "attach" || in.Op == "detach") && a != nil:
+			err = apply.Finish(ctx, op, "recover", c.plan.Detach(*a))
+		case in.Op == "network-create" && n != nil:
+			if _, kept := c.networks.Get(n.ID); kept != nil {
+				err = apply.Undo(ctx, op, "recover", c.plan.CreateNetwork(*n))
+			}
+		case in.Op == "network-rm" && n != nil:
+			if _, kept := c.networks.Get(n.ID); kept != nil {
+				err = apply.Undo(ctx, op, "recover", c.plan.CreateNetwork(*n))
+			}
+		default:
+			c.log.Error("a record of the journal says nothing that is known and is dropped", "op", in.Op, "id", in.ID)
+		}
+		if err = errors.Join(err, op.close()); err != nil {
+			return fmt.Errorf("end %s of %s: %w", in.Op, in.ID, err)
+		}
+		if err := c.journal.Clear(in.Op, in.ID); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// mend compares the kernel with the wanted state and does what is missing.
+// Policy first: nothing of ours comes up before its rules stand.
+func (c *Controller) mend(ctx context.Context) error {
+	if err := c.forwardIPv4(); err != nil {
+		return err
+	}
+	c.mu.Lock()
+	nets, attachments := c.state.Networks(), c.state.Attachments()
+	c.mu.Unlock()
+	for _, n := range nets {
+		if n.IPv6 {
+			if err := c.forwardIPv6(); err != nil {
+				return err
+			}
+			break
+		}
+	}
+	if err := c.mendFirewall(ctx, nets, attachments); err != nil {
+		return err
+	}
+	for _, n := range nets {
+		if err := c.ensureBridge(c.plan.BridgeStep(n)); err != nil {
+			return fmt.Errorf("network %s: %w", n.Name, err)
+		}
+	}
+	if err := c.mendLinks(ctx, nets, attachments); err != nil {
+		return err
+	}
+	return c.mendPorts(ctx)
+}
+
+// mendLinks brings every endpoint's veth pair back to its place, and takes away
+// links and namespaces of ours that nobody wants.
+func (c *Controller) mendLinks(ctx context.Context, nets []spec.Network, attachments []spec.Attachment) error {
+	links, err := c.links.Links()
+	if err != nil {
+		return err
+	}
+	byName := make(map[string]link.Link, len(links))
+	byIndex := make(map[int]string, len(links))
+	for _, l := range links {
+		byName[l.Name] = l
+		byIndex[l.Index] = l.Name
+	}
+	wanted := make(map[string]bool)
+	for _, n := range nets {
+		wanted[n.Bridge] = true
+	}
+	pins := map[string]bool{"host": true}
+	for _, a := range attachments {
+		if !netns.IsPinned(a.Sandbox.Path) {
+			c.log.Error("a sandbox's namespace is gone; its lease is dropped", "container", a.Sandbox.Name, "path", a.Sandbox.Path)
+			if err := c.Detach(ctx, a.Sandbox.ID); err != nil {
+				return err
+			}
+			continue
+		}
+		pins[a.Sandbox.ID] = true
+		for _, e := range a.Endpoints {
+			wanted[e.HostIf] = true
+			if err := c.mendEndpoint(ctx, a, e, byName[e.HostIf], byIndex); err != nil {
+				return fmt.Errorf("container %s on network %s: %w", a.Sandbox.Name, e.Network, err)
+			}
+		}
+	}
+	var errs []error
+	for _, l := range links {
+		if !wanted[l.Name] && strings.HasPrefix(l.Alias, "fairlead:"+c.plan.Daemon+":") {
+			c.log.Info("removing a link that nobody wants", "link", l.Name, "alias", l.Alias)
+			errs = append(errs, c.links.Delete(l.Name))
+		}
+	}
+	return errors.Join(append(errs, c.dropStrayNamespaces(pins))...)
+}
+
+func (c *Controller) mendEndpoint(ctx context.Context, a spec.Attachment, e spec.Endpoint, l link.Link, byIndex map[int]string) error {
+	if l.Name == "" {
+		c.log.Warn("an endpoint's link is gone and is made again", "container", a.Sandbox.Name, "network", e.Network, "link", e.HostIf)
+		op := c.newOperation(nil)
+		err := op.Do(ctx, []plan.Step{c.plan.VethStep(a, e), c.plan.InterfaceStep(a, e)})
+		return errors.Join(err, op.close())
+	}
+	if byIndex[l.MasterIndex] != e.Bridge {
+		c.log.Warn("an endpoint's link is put back on its bridge", "container", a.Sandbox.Name, "link", e.HostIf, "bridge", e.Bridge)
+		if err := c.links.SetMaster(e.HostIf, e.Bridge); err != nil {
+			return err
+		}
+	}
+	if !l.Up {
+		c.log.Warn("an endpoint's link is put up again", "container", a.Sandbox.Name, "link", e.HostIf)
+		return c.links.Configure(e.HostIf, link.Config{Up: true})
+	}
+	return nil
+}
+
+func (c *Controller) dropStrayNamespaces(keep map[string]bool) error {
+	dir := filepath.Join(c.cfg.ExecRoot, "netns")
+	names, err := netns.List(dir)
+	if err != nil && !errors.Is(err, errdefs.ErrNotFound) {
+		return err
+	}
+	var errs []error
+	for _, name := range names {
+		if !keep[name] {
+			c.log.Info("removing a namespace that nobody wants", "name", name)
+			errs = append(errs, netns.Remove(filepath.Join(dir, name)))
+		}
+	}
+	return errors.Join(errs...)
+}

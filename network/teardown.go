@@ -1,0 +1,32 @@
+package network
+
+import (
+	"context"
+	"errors"
+	"fmt"
+)
+
+// Teardown takes away everything of ours that is in the kernel: sandboxes,
+// bridges, rules, also those added to foreign chains, and puts sysctls back. The
+// stored networks are forgotten. It goes on past errors and joins them.
+// Afterwards the Controller is only good for Close.
+func (c *Controller) Teardown(ctx context.Context) error {
+	var errs []error
+	for _, a := range c.Attachments() {
+		errs = append(errs, c.Detach(ctx, a.Sandbox.ID))
+	}
+	c.netOps.Lock()
+	defer c.netOps.Unlock()
+	for _, n := range c.Networks() {
+		if err := c.networks.Delete(n.ID); err != nil {
+			errs = append(errs, err)
+			continue
+		}
+		errs = append(errs, c.finishRemoval(ctx, n))
+	}
+	errs = append(errs, c.mendLinks(ctx, nil, nil), c.closeForeignForward(ctx), c.deleteTable(ctx), c.sysctls.restoreAll())
+	if err := errors.Join(errs...); err != nil {
+		return fmt.Errorf("tear down the network: %w", err)
+	}
+	return c.journal.Remove()
+}
