@@ -1,16 +1,16 @@
 package relay
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"log/slog"
-	"net"
 	"os"
 	"sync"
-	"time"
 
 	"github.com/containerd/errdefs"
+	"golang.org/x/sys/unix"
 
 	"github.com/fairlead/fairlead/internal/fdpass"
 	"github.com/fairlead/fairlead/internal/spawn"
@@ -29,140 +29,51 @@ type ServeOptions struct {
 	Logger *slog.Logger
 }
 
-// server is the process: the held ports, the firewall's socket, and who came
-// before.
+// server is the process: the held ports and the firewall's socket.
 type server struct {
-	execRoot string
-	logger   *slog.Logger
-	table    *table
-	rpc      *fdpass.Server
+	service *spawn.Service
+	table   *table
+	loop    sync.WaitGroup
 
 	mu       sync.Mutex
 	firewall *os.File
-	// predecessor still carries connections that it had at the handover; nil
-	// when there is none.
-	predecessor *fdpass.Client
-	listener    *net.UnixListener
-	handing     bool // between "handover" and its outcome
-
-	stopOnce   sync.Once
-	stop       chan struct{} // closed by the method "stop"
-	resume     chan struct{} // gets one for a handover that failed
-	handedOver chan struct{} // closed by a successor that has it all
 }
 
 // Serve runs the process until ctx ends, a client stops it, or a successor has
 // taken over and the last connection has ended.
 func Serve(ctx context.Context, o ServeOptions) error {
-	if o.Logger == nil {
-		o.Logger = slog.Default()
-	}
-	if o.Build == "" {
-		o.Build = spawn.BuildID()
-	}
+	logger := cmp.Or(o.Logger, slog.Default())
 	if err := spawn.RaiseFileLimit(fileLimit); err != nil {
 		return err
 	}
-	in, err := spawn.Inherit(o.ExecRoot, Name)
+	t, err := newTable(logger)
 	if err != nil {
 		return fmt.Errorf("relay: %w", err)
 	}
-	s, err := newServer(o)
-	if err != nil {
-		return fmt.Errorf("relay: %w", err)
-	}
-	s.listener = in.Listener
-	if in.Predecessor != nil {
-		if err := s.takeOver(ctx, in.Predecessor); err != nil {
-			return errors.Join(fmt.Errorf("relay: take over: %w", err), s.table.close())
-		}
-	}
-	return s.serve(ctx)
-}
-
-func newServer(o ServeOptions) (*server, error) {
-	t, err := newTable(o.Logger)
-	if err != nil {
-		return nil, err
-	}
-	s := &server{
-		execRoot: o.ExecRoot, logger: o.Logger, table: t,
-		stop: make(chan struct{}), resume: make(chan struct{}, 1), handedOver: make(chan struct{}),
-	}
-	s.rpc = &fdpass.Server{
-		Hello:   fdpass.Hello{Protocol: protocol, Build: o.Build, PID: os.Getpid()},
-		Handler: s.handle, Logger: o.Logger,
-	}
-	return s, nil
-}
-
-func (s *server) serve(ctx context.Context) error {
-	var wg sync.WaitGroup
-	failed := make(chan error, 2)
-	wg.Go(func() {
-		if err := s.table.run(); err != nil {
-			failed <- err
+	service := &spawn.Service{Name: Name, ExecRoot: o.ExecRoot, Protocol: protocol, Build: o.Build, Logger: logger}
+	s := &server{service: service, table: t}
+	s.loop.Go(func() {
+		if err := t.run(); err != nil {
+			logger.Error("the loop ended, no port is served any more", "error", err)
 		}
 	})
-	wg.Go(func() {
-		if err := s.acceptClients(); err != nil {
-			failed <- err
-		}
-	})
-	var err error
-	select {
-	case err = <-failed:
-	case <-ctx.Done():
-	case <-s.stop:
-	case <-s.handedOver:
-		s.drain(ctx)
-	}
-	err = errors.Join(err, s.close())
-	wg.Wait()
-	s.rpc.Close() // the last: a client that stops us sees it as the end
-	return err
+	return service.Run(ctx, s)
 }
 
-// acceptClients serves the socket; a handover interrupts it.
-func (s *server) acceptClients() error {
-	for {
-		err := s.rpc.Serve(s.listener)
-		if !errors.Is(err, os.ErrDeadlineExceeded) {
-			return err
-		}
-		select {
-		case <-s.resume:
-		case <-s.handedOver:
-			return nil
-		}
-	}
-}
-
-// close lets go of everything.
-func (s *server) close() error {
-	errs := []error{s.table.close()}
-	select {
-	case <-s.handedOver: // the path is the successor's
-	default:
-		if err := os.Remove(spawn.SocketPath(s.execRoot, Name)); err != nil && !errors.Is(err, os.ErrNotExist) {
-			errs = append(errs, err)
-		}
-	}
-	if err := s.listener.Close(); err != nil && !errors.Is(err, net.ErrClosed) {
-		errs = append(errs, err)
-	}
+// Close lets go of everything.
+func (s *server) Close() error {
+	err := s.table.close()
+	s.loop.Wait()
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.firewall != nil {
-		errs = append(errs, s.firewall.Close())
+		err = errors.Join(err, s.firewall.Close())
 	}
-	if s.predecessor != nil {
-		errs = append(errs, s.predecessor.Close())
-	}
-	return errors.Join(errs...)
+	return err
 }
 
-func (s *server) handle(ctx context.Context, r *fdpass.Request) (fdpass.Response, error) {
+// Handle answers the methods of Client.
+func (s *server) Handle(ctx context.Context, r *fdpass.Request) (fdpass.Response, error) {
 	switch r.Method {
 	case "hold":
 		return fdpass.Response{}, s.hold(r)
@@ -171,20 +82,14 @@ func (s *server) handle(ctx context.Context, r *fdpass.Request) (fdpass.Response
 		if err := r.Decode(&p); err != nil {
 			return fdpass.Response{}, err
 		}
-		return fdpass.Response{}, s.release(ctx, p.Owner)
+		// A predecessor may have connections of the owner.
+		return fdpass.Response{}, errors.Join(s.table.release(p.Owner), s.service.Forward(ctx, "release", p))
 	case "list":
 		return fdpass.Response{Result: holdParams{s.table.list()}}, nil
 	case "keep-firewall-socket":
 		return fdpass.Response{}, s.keepFirewall(r)
 	case "firewall-socket":
 		return s.firewallSocket()
-	case "handover":
-		return s.handOver(r)
-	case "handed-over":
-		return fdpass.Response{}, s.commitHandover(r)
-	case "stop":
-		s.stopPredecessor()
-		return fdpass.Response{After: func() { s.stopOnce.Do(func() { close(s.stop) }) }}, nil
 	}
 	return fdpass.Response{}, fmt.Errorf("the relay knows no method %q: %w", r.Method, errdefs.ErrNotImplemented)
 }
@@ -203,34 +108,6 @@ func (s *server) hold(r *fdpass.Request) error {
 		return err
 	}
 	return nil
-}
-
-func (s *server) release(ctx context.Context, owner string) error {
-	err := s.table.release(owner)
-	s.mu.Lock()
-	pred := s.predecessor
-	s.mu.Unlock()
-	if pred != nil {
-		_, predErr := pred.Call(ctx, "release", releaseParams{owner}, nil, nil)
-		if predErr != nil && !errdefs.IsUnavailable(predErr) {
-			err = errors.Join(err, predErr)
-		}
-	}
-	return err
-}
-
-func (s *server) stopPredecessor() {
-	s.mu.Lock()
-	pred := s.predecessor
-	s.mu.Unlock()
-	if pred == nil {
-		return
-	}
-	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
-	defer cancel()
-	if _, err := pred.Call(ctx, "stop", nil, nil, nil); err != nil && !errdefs.IsUnavailable(err) {
-		s.logger.Warn("stop the predecessor", "error", err)
-	}
 }
 
 func (s *server) keepFirewall(r *fdpass.Request) error {
@@ -258,9 +135,13 @@ func (s *server) firewallSocket() (fdpass.Response, error) {
 		return fdpass.Response{}, nil
 	}
 	// A copy, for another call may replace ours before this one is answered.
-	fd, err := dup(s.firewall)
+	fds, err := fdpass.Descriptors(s.firewall)
 	if err != nil {
 		return fdpass.Response{}, err
+	}
+	fd, err := unix.FcntlInt(uintptr(fds[0]), unix.F_DUPFD_CLOEXEC, 0)
+	if err != nil {
+		return fdpass.Response{}, fmt.Errorf("copy the firewall's socket: %w", err)
 	}
 	return fdpass.Response{FDs: []int{fd}, After: func() { fdpass.CloseFDs([]int{fd}) }}, nil
 }

@@ -1,0 +1,32 @@
+package spawn
+
+import (
+	"context"
+	"log/slog"
+	"os"
+	"os/signal"
+	"syscall"
+
+	"github.com/spf13/cobra"
+)
+
+// Command is the hidden command name that runs a process: serve is called with
+// its EXEC_ROOT, a logger to its log file, and a context that SIGTERM ends.
+func Command(name, short string, serve func(ctx context.Context, execRoot string, logger *slog.Logger) error) *cobra.Command {
+	var execRoot string
+	cmd := &cobra.Command{
+		Use:           name,
+		Short:         short,
+		Hidden:        true,
+		Args:          cobra.NoArgs,
+		SilenceUsage:  true,
+		SilenceErrors: true,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			ctx, stop := signal.NotifyContext(cmd.Context(), syscall.SIGTERM, syscall.SIGINT)
+			defer stop()
+			return serve(ctx, execRoot, slog.New(slog.NewTextHandler(os.Stderr, nil)))
+		},
+	}
+	cmd.Flags().StringVar(&execRoot, "exec-root", "/run/fairlead", "directory of its socket")
+	return cmd
+}
