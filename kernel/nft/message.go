@@ -13,10 +13,6 @@ import (
 const (
 	headerLen = unix.NLMSG_HDRLEN + 4 // nlmsghdr and nfgenmsg
 	attrLen   = 4                     // nlattr
-
-	// maxNested is what the 16-bit length of one attribute can hold, less room
-	// for one more element.
-	maxNested = 0xffff - 512
 )
 
 // Values of linux/netfilter/nf_tables.h that golang.org/x/sys/unix lacks.

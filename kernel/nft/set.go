@@ -3,6 +3,7 @@ package nft
 import (
 	"fmt"
 	"net/netip"
+	"slices"
 
 	"golang.org/x/sys/unix"
 
@@ -136,6 +137,11 @@ type elementList struct {
 	perMessage int
 }
 
+// elementsPerMessage keeps the elements of one message inside the 64 KiB that an
+// attribute's length can say. The longest, two keys of an interface's name and an
+// IPv6 address, has 84 bytes.
+const elementsPerMessage = 500
+
 // elements adds as many messages as the elements need: an attribute holds 64 KiB.
 func (b *batch) elements(typ, flags uint16, p part, list elementList) error {
 	withData := typ == unix.NFT_MSG_NEWSETELEM
@@ -144,16 +150,17 @@ func (b *batch) elements(typ, flags uint16, p part, list elementList) error {
 			return fmt.Errorf("element { %s } of %s: %w", e, list.set, err)
 		}
 	}
-	for rest := list.elements; len(rest) > 0; {
+	most := list.perMessage
+	if most == 0 {
+		most = elementsPerMessage
+	}
+	for chunk := range slices.Chunk(list.elements, most) {
 		b.message(typ, flags, list.family, p, func(w *writer) {
 			w.str(unix.NFTA_SET_ELEM_LIST_TABLE, list.table)
 			w.str(unix.NFTA_SET_ELEM_LIST_SET, list.set)
 			all := w.nest(unix.NFTA_SET_ELEM_LIST_ELEMENTS)
-			n := 0
-			for len(rest) > 0 && len(w.buf)-all < maxNested && (list.perMessage == 0 || n < list.perMessage) {
-				writeElement(w, rest[0], withData)
-				rest = rest[1:]
-				n++
+			for _, e := range chunk {
+				writeElement(w, e, withData)
 			}
 			w.close(all)
 		})
