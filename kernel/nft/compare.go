@@ -2,8 +2,6 @@ package nft
 
 import (
 	"context"
-	"encoding/binary"
-	"errors"
 	"fmt"
 	"slices"
 
@@ -73,18 +71,18 @@ func (c *Conn) compareSet(name string, t ruleset.Table, s ruleset.Set) ([]string
 		}
 	}
 	found := make(map[string]bool)
-	err := c.dump(unix.NFT_MSG_GETSETELEM, t.Family, func(w *writer) {
+	err := c.dump(unix.NFT_MSG_GETSETELEM, familyNumber(t.Family), func(w *writer) {
 		w.str(unix.NFTA_SET_ELEM_LIST_TABLE, t.Name)
 		w.str(unix.NFTA_SET_ELEM_LIST_SET, s.Name)
-	}, func(body []byte) {
-		attributes(body, func(typ uint16, list []byte) {
+	}, func(_ uint8, attrs []byte) {
+		attributes(attrs, func(typ uint16, list []byte) {
 			if typ == unix.NFTA_SET_ELEM_LIST_ELEMENTS {
 				attributes(list, func(_ uint16, e []byte) { found[identity(e)] = true })
 			}
 		})
-	})
+	}, func() { clear(found) })
 	if err != nil {
-		return nil, err
+		return nil, fmt.Errorf("list the elements of %s %s: %w", name, s.Name, err)
 	}
 	var out []string
 	for raw, text := range wanted {
@@ -143,9 +141,9 @@ func value(data []byte) string {
 // list counts the objects of the table by name.
 func (c *Conn) list(typ uint16, t ruleset.Table, tableAttr, nameAttr uint16) (map[string]int, error) {
 	out := make(map[string]int)
-	err := c.dump(typ, t.Family, func(*writer) {}, func(body []byte) {
+	err := c.dump(typ, familyNumber(t.Family), nil, func(_ uint8, attrs []byte) {
 		var table, name string
-		attributes(body, func(typ uint16, val []byte) {
+		attributes(attrs, func(typ uint16, val []byte) {
 			switch typ {
 			case tableAttr:
 				table = cString(val)
@@ -156,68 +154,9 @@ func (c *Conn) list(typ uint16, t ruleset.Table, tableAttr, nameAttr uint16) (ma
 		if table == t.Name {
 			out[name]++
 		}
-	})
-	return out, err
-}
-
-// errTorn says that the ruleset changed while it was being read.
-var errTorn = errors.New("the ruleset changed while it was read")
-
-// dump asks for objects and hands the attributes of each to f. A ruleset that
-// does not hold still is read again, a few times.
-func (c *Conn) dump(typ uint16, family ruleset.Family, ask func(*writer), f func(body []byte)) error {
-	const tries = 10
-	for range tries {
-		var bodies [][]byte
-		err := c.dumpOnce(typ, family, ask, func(b []byte) { bodies = append(bodies, slices.Clone(b)) })
-		switch {
-		case errors.Is(err, errTorn), errors.Is(err, unix.EINTR):
-			continue
-		case errors.Is(err, unix.ENOENT):
-			return nil
-		case err != nil:
-			return fmt.Errorf("read the ruleset: %w", err)
-		}
-		for _, b := range bodies {
-			f(b)
-		}
-		return nil
+	}, func() { clear(out) })
+	if err != nil {
+		return nil, fmt.Errorf("list table %s %s: %w", t.Family, t.Name, err)
 	}
-	return fmt.Errorf("read the ruleset: %w, %d times", errTorn, tries)
-}
-
-func (c *Conn) dumpOnce(typ uint16, family ruleset.Family, ask func(*writer), f func(body []byte)) error {
-	if err := c.sock.drain(); err != nil {
-		return err
-	}
-	var w writer
-	c.seq++
-	w.begin(unix.NFNL_SUBSYS_NFTABLES<<8|typ, unix.NLM_F_DUMP, familyNumber(family), 0, c.seq)
-	ask(&w)
-	w.end()
-	if err := c.sock.send(w.buf); err != nil {
-		return err
-	}
-	torn := false
-	for {
-		b, err := c.sock.receive()
-		if err != nil {
-			return err
-		}
-		for _, m := range messages(b) {
-			torn = torn || m.flags&unix.NLM_F_DUMP_INTR != 0
-			switch {
-			case m.seq != c.seq:
-			case m.typ == unix.NLMSG_DONE:
-				if torn {
-					return errTorn
-				}
-				return nil
-			case m.typ == unix.NLMSG_ERROR && len(m.body) >= 4:
-				return unix.Errno(-int32(binary.NativeEndian.Uint32(m.body)))
-			case len(m.body) >= 4:
-				f(m.body[headerLen-unix.NLMSG_HDRLEN:])
-			}
-		}
-	}
+	return out, nil
 }
