@@ -1,0 +1,212 @@
+package lab
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// What belongs to a lab is known by its tag, the name of its directories, which is
+// in the environment of what it starts, in paths, and in the names of containerd
+// namespaces and control groups; and by the network namespaces pinned in it.
+
+// process is one of the machine's.
+type process struct {
+	pid     int
+	cmdline string
+}
+
+// processes finds those that belong to the lab of that directory.
+func processes(run string) []process {
+	tag := filepath.Base(run)
+	spaces := pinned(tag)
+	entries, err := os.ReadDir("/proc")
+	if err != nil {
+		return nil
+	}
+	var found []process
+	for _, e := range entries {
+		pid, err := strconv.Atoi(e.Name())
+		if err != nil || pid == os.Getpid() || !belongs(pid, run, tag, spaces) {
+			continue
+		}
+		cmdline, _ := os.ReadFile(filepath.Join("/proc", e.Name(), "cmdline"))
+		if len(cmdline) == 0 {
+			continue // it has ended, and its parent has yet to notice
+		}
+		found = append(found, process{pid, string(bytes.TrimSpace(bytes.ReplaceAll(cmdline, []byte{0}, []byte{' '})))})
+	}
+	return found
+}
+
+func belongs(pid int, run, tag string, spaces map[uint64]bool) bool {
+	dir := filepath.Join("/proc", strconv.Itoa(pid))
+	var st unix.Stat_t
+	if unix.Stat(filepath.Join(dir, "ns/net"), &st) == nil && spaces[st.Ino] {
+		return true
+	}
+	environ, _ := os.ReadFile(filepath.Join(dir, "environ"))
+	if slices.Contains(strings.Split(string(environ), "\x00"), mark+"="+run) {
+		return true
+	}
+	if cgroup, _ := os.ReadFile(filepath.Join(dir, "cgroup")); bytes.Contains(cgroup, []byte(tag)) {
+		return true
+	}
+	// A shim has its environment from the containerd that several labs share. Other
+	// programs may name the lab for reasons of their own: an editor, say.
+	exe, _ := os.Readlink(filepath.Join(dir, "exe"))
+	switch name := filepath.Base(strings.TrimSuffix(exe, " (deleted)")); {
+	case name == "fairlead", name == "runc", strings.HasPrefix(name, "containerd"):
+		cmdline, _ := os.ReadFile(filepath.Join(dir, "cmdline"))
+		return bytes.Contains(cmdline, []byte(tag))
+	}
+	return false
+}
+
+// mounts are the mount points with the tag in their path, inner ones last.
+func mounts(tag string) (points []string) {
+	info, _ := os.ReadFile("/proc/self/mountinfo")
+	for line := range strings.Lines(string(info)) {
+		// 36 35 98:0 /root /point options … (proc_pid_mountinfo(5))
+		if f := strings.Fields(line); len(f) > 4 && strings.Contains(f[4], tag) {
+			points = append(points, f[4])
+		}
+	}
+	return points
+}
+
+// pinned are the inodes of the namespaces that are mounted under the tag.
+func pinned(tag string) map[uint64]bool {
+	inodes := map[uint64]bool{}
+	for _, point := range mounts(tag) {
+		var fs unix.Statfs_t
+		var st unix.Stat_t
+		if unix.Statfs(point, &fs) == nil && int64(fs.Type) == unix.NSFS_MAGIC && unix.Stat(point, &st) == nil {
+			inodes[st.Ino] = true
+		}
+	}
+	return inodes
+}
+
+// cgroups are the control groups with the tag in their name, inner ones last.
+func cgroups(tag string) (dirs []string) {
+	for _, pattern := range []string{"*", "*/*", "*/*/*", "*/*/*/*"} {
+		all, _ := filepath.Glob(filepath.Join("/sys/fs/cgroup", pattern))
+		for _, dir := range all {
+			if fi, err := os.Lstat(dir); err == nil && fi.IsDir() && strings.Contains(dir, tag) {
+				dirs = append(dirs, dir)
+			}
+		}
+	}
+	return dirs
+}
+
+// remains lists what is left of the lab other than its hosts themselves.
+func (l *Lab) remains() (left []string) {
+	for _, h := range l.hosts {
+		for _, line := range h.leftovers() {
+			left = append(left, "on host "+h.name+": "+line)
+		}
+	}
+	tag := filepath.Base(l.run)
+	for _, p := range processes(l.run) {
+		left = append(left, fmt.Sprintf("process %d: %s", p.pid, p.cmdline))
+	}
+	hosts := filepath.Join(l.run, "ns")
+	for _, point := range mounts(tag) {
+		if point != hosts && filepath.Dir(point) != hosts {
+			left = append(left, "mount: "+point)
+		}
+	}
+	for _, dir := range cgroups(tag) {
+		left = append(left, "control group: "+dir)
+	}
+	for _, d := range l.daemons {
+		files, _ := filepath.Glob(filepath.Join(d.ExecRoot, "netns", "*"))
+		for _, f := range files {
+			left = append(left, "namespace: "+f)
+		}
+	}
+	return left
+}
+
+// scrub takes away whatever belongs to the lab of that directory, by force, and
+// the directories.
+func scrub(run string) error {
+	tag := filepath.Base(run)
+	if !strings.HasPrefix(tag, prefix) || len(tag) == len(prefix) {
+		return fmt.Errorf("%s is no lab", run)
+	}
+	for range 200 {
+		all := processes(run)
+		if len(all) == 0 {
+			break
+		}
+		for _, p := range all {
+			_ = unix.Kill(p.pid, unix.SIGKILL)
+		}
+		time.Sleep(10 * time.Millisecond)
+	}
+	for _, point := range slices.Backward(mounts(tag)) {
+		_ = unix.Unmount(point, unix.MNT_DETACH|unix.UMOUNT_NOFOLLOW)
+	}
+	for _, dir := range slices.Backward(cgroups(tag)) {
+		_ = os.Remove(dir)
+	}
+	// The shim keeps runc's state here, by containerd namespace.
+	runc, _ := filepath.Glob("/run/containerd/runc/" + tag + "*")
+	for _, dir := range runc {
+		_ = os.RemoveAll(dir)
+	}
+	if left := mounts(tag); len(left) > 0 {
+		return fmt.Errorf("still mounted: %s", strings.Join(left, ", "))
+	}
+	return errors.Join(os.RemoveAll(run), os.RemoveAll(filepath.Join(dataBase, tag)))
+}
+
+// ownerFile, in a lab's directory, names the process that made it.
+const ownerFile = "owner"
+
+func writeOwner(run string) error {
+	return os.WriteFile(filepath.Join(run, ownerFile), []byte(identity(os.Getpid())), 0o600)
+}
+
+// identity tells a process from a later one of the same number, by when it
+// started: field 22 of /proc/PID/stat. It is empty for one that is gone.
+func identity(pid int) string {
+	stat, err := os.ReadFile(filepath.Join("/proc", strconv.Itoa(pid), "stat"))
+	if err != nil {
+		return ""
+	}
+	// The name, in parentheses, may hold anything.
+	_, rest, _ := strings.Cut(string(stat[bytes.LastIndexByte(stat, ')'):]), " ")
+	fields := strings.Fields(rest)
+	if len(fields) < 20 {
+		return ""
+	}
+	return fmt.Sprintf("%d %s", pid, fields[19])
+}
+
+// sweep takes away the labs of test processes that were killed.
+func sweep() error {
+	dirs, err := filepath.Glob(filepath.Join(runBase, prefix+"*"))
+	for _, run := range dirs {
+		owner, e := os.ReadFile(filepath.Join(run, ownerFile))
+		if e != nil {
+			continue // being made, or being taken away
+		}
+		pid, _, _ := strings.Cut(string(owner), " ")
+		if n, e := strconv.Atoi(pid); e == nil && identity(n) != string(owner) {
+			err = errors.Join(err, scrub(run))
+		}
+	}
+	return err
+}
