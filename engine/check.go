@@ -1,0 +1,82 @@
+package engine
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+
+	"github.com/fairlead/fairlead/engine/runtime"
+)
+
+// Check returns every difference between what is on record and what is there,
+// one line each, the network's included; none is a nil slice. Containers that
+// are being started or ended while it looks are passed over.
+func (e *Engine) Check(ctx context.Context) ([]string, error) {
+	out, netErr := e.cfg.Network.Check(ctx)
+	list, err := e.rt.Tasks(ctx)
+	if err != nil {
+		return out, errors.Join(netErr, err)
+	}
+	tasks := make(map[string]runtime.Task, len(list))
+	for _, t := range list {
+		tasks[t.ID] = t
+	}
+	for _, c := range e.registry.all() {
+		if c.lifecycle.TryLock() {
+			out = append(out, e.checkOne(c, tasks)...)
+			c.lifecycle.Unlock()
+		}
+	}
+	strays, err := e.strays(ctx)
+	if err != nil {
+		return out, errors.Join(netErr, err)
+	}
+	for _, id := range strays.containers {
+		out = append(out, fmt.Sprintf("container %s is in containerd or under the data root and not on record", short(id)))
+	}
+	for _, id := range strays.sandboxes {
+		out = append(out, fmt.Sprintf("sandbox %s is attached and belongs to no container", short(id)))
+	}
+	for _, id := range strays.streams {
+		out = append(out, fmt.Sprintf("streams of %s are open and belong to no container", short(id)))
+	}
+	slices.Sort(out)
+	return out, netErr
+}
+
+func (e *Engine) checkOne(c *instance, tasks map[string]runtime.Task) []string {
+	rec := c.record()
+	if c.isGone() {
+		return nil
+	}
+	task, hasTask := tasks[c.id]
+	_, attached := e.cfg.Network.Attachment(c.id)
+	var out []string
+	say := func(format string, args ...any) {
+		out = append(out, fmt.Sprintf("container %s ", rec.Name)+fmt.Sprintf(format, args...))
+	}
+	switch {
+	case rec.State.Running && !hasTask:
+		say("is on record as running and containerd has no task of it")
+	case rec.State.Running && task.Running && task.PID != rec.State.PID:
+		say("is on record as process %d and runs as %d", rec.State.PID, task.PID)
+	case !rec.State.Running && hasTask:
+		say("is not on record as running and containerd has a task of it, process %d", task.PID)
+	}
+	switch {
+	case rec.State.Running && rec.ownNetwork() && !attached:
+		say("runs and its network is not attached")
+	case !rec.State.Running && attached:
+		say("does not run and its network is attached")
+	}
+	return out
+}
+
+// Teardown kills and removes every container. Images stay. It goes on past
+// errors and joins them.
+func (e *Engine) Teardown(ctx context.Context) error {
+	err := e.each(func(c *instance) error { return e.Remove(ctx, c.id, RemoveOptions{Force: true}) })
+	e.work.Wait()
+	return errors.Join(err, e.sweepStrays(ctx), e.rt.RemoveCgroups())
+}

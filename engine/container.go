@@ -1,0 +1,200 @@
+package engine
+
+import (
+	"context"
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+	"sync"
+
+	"github.com/containerd/errdefs"
+	"github.com/moby/moby/api/types/container"
+
+	"github.com/fairlead/fairlead/engine/runtime"
+)
+
+// instance is a container in memory.
+type instance struct {
+	id string
+	// lifecycle serialises what changes whether it runs and whether it is
+	// there: start, the end of a run, removal, rename.
+	lifecycle sync.Mutex
+	// root is where containerd told us the root file system is; kept under
+	// lifecycle.
+	root runtime.Rootfs
+
+	mu      sync.Mutex // no I/O under it
+	rec     Record
+	run     *run // of the present or last start; nil before the first
+	waiters []waiter
+	gone    bool
+}
+
+// run is one start of a container. ended is closed when the end is wholly dealt
+// with: exit code recorded, network gone.
+type run struct {
+	ended chan struct{}
+}
+
+type waiter struct {
+	condition container.WaitCondition
+	answer    chan container.WaitResponse
+}
+
+func (c *instance) record() Record {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.rec
+}
+
+// update changes the record and returns the new one.
+func (c *instance) update(f func(*Record)) Record {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	f(&c.rec)
+	return c.rec
+}
+
+// running returns the present run, or nil.
+func (c *instance) running() *run {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if !c.rec.State.Running {
+		return nil
+	}
+	return c.run
+}
+
+// answer tells those who wait for one of the conditions.
+func (c *instance) answer(conditions ...container.WaitCondition) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	resp := container.WaitResponse{StatusCode: int64(c.rec.State.ExitCode)}
+	if c.rec.State.Error != "" {
+		resp.Error = &container.WaitExitError{Message: c.rec.State.Error}
+	}
+	c.waiters = slices.DeleteFunc(c.waiters, func(w waiter) bool {
+		if !slices.Contains(conditions, w.condition) {
+			return false
+		}
+		w.answer <- resp // has room for its one answer
+		return true
+	})
+}
+
+// Wait has registered the wait when it returns, so that no later exit is missed.
+// The channel yields one answer, or none if ctx ends first.
+func (e *Engine) Wait(ctx context.Context, ref string, condition container.WaitCondition) (<-chan container.WaitResponse, error) {
+	if condition == "" {
+		condition = container.WaitConditionNotRunning
+	}
+	switch condition {
+	case container.WaitConditionNotRunning, container.WaitConditionNextExit, container.WaitConditionRemoved:
+	default:
+		return nil, fmt.Errorf("invalid condition: %q: %w", condition, errdefs.ErrInvalidArgument)
+	}
+	c, err := e.registry.find(ref)
+	if err != nil {
+		return nil, err
+	}
+	w := waiter{condition, make(chan container.WaitResponse, 1)}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if condition == container.WaitConditionNotRunning && !c.rec.State.Running || c.gone {
+		w.answer <- container.WaitResponse{StatusCode: int64(c.rec.State.ExitCode)}
+		return w.answer, nil
+	}
+	c.waiters = append(c.waiters, w)
+	context.AfterFunc(ctx, func() {
+		c.mu.Lock()
+		defer c.mu.Unlock()
+		c.waiters = slices.DeleteFunc(c.waiters, func(o waiter) bool { return o.answer == w.answer })
+	})
+	return w.answer, nil
+}
+
+// registry knows all containers by ID and by name.
+type registry struct {
+	mu    sync.Mutex
+	byID  map[string]*instance
+	names map[string]string // name → ID
+}
+
+func (g *registry) init() {
+	g.byID, g.names = make(map[string]*instance), make(map[string]string)
+}
+
+// reserve takes the name for the ID, or says who has it.
+func (g *registry) reserve(name, id string) error {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if owner, taken := g.names[name]; taken && owner != id {
+		return fmt.Errorf("Conflict. The container name \"/%s\" is already in use by container \"%s\". "+ //nolint:staticcheck // Docker's words
+			"You have to remove (or rename) that container to be able to reuse that name.: %w", name, owner, errdefs.ErrConflict)
+	}
+	g.names[name] = id
+	return nil
+}
+
+// release gives the name up, if it is the ID's.
+func (g *registry) release(name, id string) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if g.names[name] == id {
+		delete(g.names, name)
+	}
+}
+
+func (g *registry) add(c *instance) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.byID[c.id] = c
+}
+
+func (g *registry) remove(id string) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	delete(g.byID, id)
+}
+
+func (g *registry) get(id string) (*instance, bool) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	c, ok := g.byID[id]
+	return c, ok
+}
+
+func (g *registry) all() []*instance {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	return slices.Collect(maps.Values(g.byID))
+}
+
+// find resolves a reference: a whole ID, a name, or a unique prefix of an ID.
+func (g *registry) find(ref string) (*instance, error) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if c, ok := g.byID[ref]; ok {
+		return c, nil
+	}
+	if c, ok := g.byID[g.names[strings.TrimPrefix(ref, "/")]]; ok {
+		return c, nil
+	}
+	var found *instance
+	if strings.Trim(ref, "0123456789abcdef") == "" && ref != "" {
+		for id, c := range g.byID {
+			if !strings.HasPrefix(id, ref) {
+				continue
+			}
+			if found != nil {
+				return nil, fmt.Errorf("multiple IDs found with provided prefix: %s: %w", ref, errdefs.ErrInvalidArgument)
+			}
+			found = c
+		}
+	}
+	if found == nil {
+		return nil, fmt.Errorf("No such container: %s: %w", ref, errdefs.ErrNotFound) //nolint:staticcheck // Docker's words, which clients look for
+	}
+	return found, nil
+}

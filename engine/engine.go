@@ -1,0 +1,214 @@
+// Package engine runs containers: it keeps their records, and orders containerd,
+// the network and the streams about so that each container is as its record
+// says. It is the only place that knows all of them.
+//
+// It knows nothing of HTTP, of the kernel, or of how a network is made. What is
+// pure text or pure decision has a package of its own below this one.
+package engine
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"sync"
+	"time"
+
+	"github.com/moby/moby/api/types/system"
+
+	"github.com/fairlead/fairlead/engine/image"
+	"github.com/fairlead/fairlead/engine/runtime"
+	"github.com/fairlead/fairlead/network/spec"
+	"github.com/fairlead/fairlead/streams"
+)
+
+// Sandboxes gives containers their network; *network.Controller is one.
+type Sandboxes interface {
+	// Attach makes the sandbox EXEC_ROOT/netns/ID, whole or not at all.
+	Attach(ctx context.Context, req spec.AttachRequest) (spec.Attachment, error)
+	// Detach takes it away; one that is not there is no error.
+	Detach(ctx context.Context, sandboxID string) error
+	Attachment(sandboxID string) (spec.Attachment, bool)
+	Attachments() []spec.Attachment
+	// Warnings are what every user should be told, such as that the host
+	// does not forward.
+	Warnings() []string
+}
+
+// Networks are what containers are attached to; *network.Controller has them.
+type Networks interface {
+	CreateNetwork(ctx context.Context, req spec.NetworkRequest) (spec.Network, error)
+	RemoveNetwork(ctx context.Context, ref string) error
+	Networks() []spec.Network
+	Network(ref string) (spec.Network, error)
+}
+
+// Network is all that the engine needs of the network.
+type Network interface {
+	Sandboxes
+	Networks
+	// Check returns every difference between the wanted state and the kernel.
+	Check(ctx context.Context) ([]string, error)
+}
+
+// Streams carries containers' input and output in a process that outlives the
+// daemon; *streams.Client is one, and documents the methods.
+type Streams interface {
+	Open(ctx context.Context, s streams.Spec) error
+	Attach(ctx context.Context, s streams.AttachSpec, conn *os.File) error
+	Drained(ctx context.Context, id string) error
+	Close(ctx context.Context, id string) error
+	Drop(ctx context.Context, id string) error
+}
+
+// StreamsList tells what is open; *streams.Client has it.
+type StreamsList interface {
+	List(ctx context.Context) ([]streams.Status, error)
+}
+
+// Store keeps records across the daemon's life: *store.Bucket[Record] is one.
+type Store interface {
+	// Put has written the record to disk when it returns.
+	Put(id string, r Record) error
+	Delete(id string) error
+	// ForEach hands over a record that cannot be read as an error.
+	ForEach(f func(id string, r Record, err error) error) error
+}
+
+// Config is what an Engine is made from. All of it must be there but where it
+// says otherwise.
+type Config struct {
+	// DataRoot has containers' files under containers/ID; ExecRoot their
+	// FIFOs under fifo/ID and namespaces under netns/ID.
+	DataRoot, ExecRoot string
+	Runtime            *runtime.Containerd
+	Network            Network
+	Streams            interface {
+		Streams
+		StreamsList
+	}
+	Store Store
+	// HostNetns is the path of the daemon's own network namespace, for host
+	// mode.
+	HostNetns string
+	// ResolvConf and Hosts are the host's files; "" is those in /etc.
+	ResolvConf, Hosts string
+	// DNS, DNSSearch and DNSOptions are for containers that name none.
+	DNS                   []netip.Addr
+	DNSSearch, DNSOptions []string
+	// Info is what the daemon knows of itself for Engine.Info; the engine
+	// fills in the rest.
+	Info system.Info
+	// Log is slog.Default() when nil.
+	Log *slog.Logger
+}
+
+// Engine runs the containers of one data root.
+type Engine struct {
+	cfg      Config
+	rt       *runtime.Containerd
+	images   *image.Store
+	log      *slog.Logger
+	registry registry
+	execs    execs
+	// life ends at Close; work counts what must be finished before.
+	life  context.Context
+	end   context.CancelFunc
+	watch sync.WaitGroup
+	work  sync.WaitGroup
+}
+
+// New makes an Engine. It knows no containers until Restore.
+func New(ctx context.Context, cfg Config) (*Engine, error) {
+	switch {
+	case cfg.Runtime == nil || cfg.Network == nil || cfg.Streams == nil || cfg.Store == nil:
+		return nil, errors.New("engine: Runtime, Network, Streams and Store must be given")
+	case cfg.DataRoot == "" || cfg.ExecRoot == "":
+		return nil, errors.New("engine: DataRoot and ExecRoot must be given")
+	}
+	if cfg.ResolvConf == "" {
+		cfg.ResolvConf = "/etc/resolv.conf"
+	}
+	if cfg.Hosts == "" {
+		cfg.Hosts = "/etc/hosts"
+	}
+	if cfg.Log == nil {
+		cfg.Log = slog.Default()
+	}
+	e := &Engine{cfg: cfg, rt: cfg.Runtime, log: cfg.Log, images: image.NewStore(cfg.Runtime.Client(), runtime.Snapshotter)}
+	e.registry.init()
+	e.execs.init()
+	e.life, e.end = context.WithCancel(context.WithoutCancel(ctx))
+	for _, dir := range []string{e.containersDir(), e.fifosDir()} {
+		if err := os.MkdirAll(dir, 0o711); err != nil {
+			return nil, fmt.Errorf("engine: %w", err)
+		}
+	}
+	return e, nil
+}
+
+// Close lets go of everything and leaves containers running. It waits for
+// removals under way.
+func (e *Engine) Close() error {
+	e.work.Wait()
+	e.end()
+	e.watch.Wait()
+	return nil
+}
+
+// StreamsRestarted opens the streams of all that runs anew: the process that
+// had them is gone.
+func (e *Engine) StreamsRestarted(ctx context.Context) error {
+	var errs []error
+	for _, c := range e.registry.all() {
+		if r := c.record(); r.State.Running {
+			if err := e.cfg.Streams.Open(ctx, e.streamsSpec(r)); err != nil {
+				errs = append(errs, fmt.Errorf("open the streams of container %s again: %w", r.Name, err))
+			}
+		}
+	}
+	for _, x := range e.execs.running() {
+		if err := e.cfg.Streams.Open(ctx, e.execStreams(x)); err != nil {
+			errs = append(errs, fmt.Errorf("open the streams of exec %s again: %w", short(x.id), err))
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// Times that the engine waits for others.
+const (
+	// drainTime is how long output may take to reach its log after the
+	// process ended; a child left behind may keep the pipe open for ever.
+	drainTime = 3 * time.Second
+	// startTime bounds what a start, or its undoing, waits for containerd.
+	startTime = 2 * time.Minute
+	// killTime is how long a killed process may take to be gone.
+	killTime = 10 * time.Second
+	// defaultStop is how long a container has to stop before it is killed.
+	defaultStop = 10
+)
+
+func (e *Engine) containersDir() string { return filepath.Join(e.cfg.DataRoot, "containers") }
+
+// dir has the container's log and the files mounted into it.
+func (e *Engine) dir(id string) string { return filepath.Join(e.containersDir(), id) }
+
+func (e *Engine) logPath(id string) string { return filepath.Join(e.dir(id), id+"-json.log") }
+
+func (e *Engine) fifosDir() string { return filepath.Join(e.cfg.ExecRoot, "fifo") }
+
+func (e *Engine) fifoDir(id string) string { return filepath.Join(e.fifosDir(), id) }
+
+func (e *Engine) sandboxPath(id string) string {
+	return filepath.Join(e.cfg.ExecRoot, "netns", id)
+}
+
+func short(id string) string {
+	if len(id) > 12 {
+		return id[:12]
+	}
+	return id
+}

@@ -1,0 +1,247 @@
+package engine
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"slices"
+	"time"
+
+	"github.com/containerd/errdefs"
+	"github.com/moby/moby/api/types/container"
+	"github.com/opencontainers/runtime-spec/specs-go"
+
+	"github.com/fairlead/fairlead/engine/oci"
+	"github.com/fairlead/fairlead/engine/rootfs"
+	"github.com/fairlead/fairlead/engine/runtime"
+	"github.com/fairlead/fairlead/streams"
+)
+
+// ExecCreate prepares a further command in a running container.
+func (e *Engine) ExecCreate(_ context.Context, ref string, req container.ExecCreateRequest) (string, error) {
+	c, err := e.registry.find(ref)
+	if err != nil {
+		return "", err
+	}
+	if len(req.Cmd) == 0 {
+		return "", fmt.Errorf("No exec command specified: %w", errdefs.ErrInvalidArgument) //nolint:staticcheck // Docker's words
+	}
+	if req.WorkingDir != "" && req.WorkingDir[0] != '/' {
+		return "", fmt.Errorf("working directory %q of exec is not an absolute path: %w", req.WorkingDir, errdefs.ErrInvalidArgument)
+	}
+	if _, err := detachKeys(req.DetachKeys); err != nil {
+		return "", err
+	}
+	if c.running() == nil {
+		return "", fmt.Errorf("container %s is not running: %w", c.id, errdefs.ErrConflict)
+	}
+	x := &execution{id: newID(), container: c.id, req: req, drained: make(chan struct{}), ended: make(chan struct{})}
+	e.execs.add(x)
+	return x.id, nil
+}
+
+// ExecStartOptions say how an exec is started.
+type ExecStartOptions struct {
+	// Detach leaves it to itself; there is no connection then.
+	Detach bool
+	// Tty is Docker's; the exec's own setting decides.
+	Tty bool
+	// ConsoleSize is the terminal's height and width.
+	ConsoleSize *[2]uint
+	// Preread is what the client sent that was read from conn already.
+	Preread []byte
+}
+
+// ExecStart runs the command and passes the client's connection on, as Attach
+// does; conn is nil for a detached one. It returns when the process runs, or has
+// run.
+func (e *Engine) ExecStart(ctx context.Context, id string, opts ExecStartOptions, conn *os.File) error {
+	x, err := e.execs.find(id)
+	if err != nil {
+		return err
+	}
+	c, ok := e.registry.get(x.container)
+	if !ok {
+		return fmt.Errorf("No such container: %s: %w", x.container, errdefs.ErrNotFound) //nolint:staticcheck // Docker's words
+	}
+	if err := x.begin(); err != nil {
+		return err
+	}
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), startTime)
+	defer cancel()
+	if opts.ConsoleSize != nil {
+		x.req.ConsoleSize = opts.ConsoleSize
+	}
+	if opts.Detach || conn == nil {
+		x.req.AttachStdin = false
+	}
+	if err := e.runExec(ctx, c, x, opts, conn); err != nil {
+		undo := context.WithoutCancel(ctx)
+		err = errors.Join(err, e.rt.DeleteExec(undo, c.id, x.id), e.cfg.Streams.Drop(undo, x.id), e.removeFIFOs(x.id), x.unsave(e))
+		x.end(startCode(err))
+		return err
+	}
+	return nil
+}
+
+func startCode(err error) int {
+	var start *StartError
+	if errors.As(err, &start) {
+		return start.Code
+	}
+	return 126
+}
+
+func (e *Engine) runExec(ctx context.Context, c *instance, x *execution, opts ExecStartOptions, conn *os.File) error {
+	rec := c.record()
+	if !rec.State.Running {
+		return fmt.Errorf("container %s is not running: %w", c.id, errdefs.ErrConflict)
+	}
+	process, err := e.execProcess(rec, x.req)
+	if err != nil {
+		return err
+	}
+	s := e.execStreams(x)
+	if err := e.makeFIFOs(x.id, s); err != nil {
+		return err
+	}
+	if err := e.cfg.Streams.Open(ctx, s); err != nil {
+		return err
+	}
+	if conn != nil && !opts.Detach {
+		if err := e.attachExec(ctx, x, opts, conn); err != nil {
+			return err
+		}
+	}
+	if err := x.save(e); err != nil {
+		return err
+	}
+	io := runtime.Stdio{Stdin: s.Stdin, Stdout: s.Stdout, Stderr: s.Stderr, Terminal: s.Terminal}
+	if err := e.rt.Exec(ctx, c.id, x.id, process, io); err != nil {
+		return execError(x, err)
+	}
+	pid, err := e.rt.StartTask(ctx, c.id, x.id)
+	if err != nil {
+		return execError(x, err)
+	}
+	x.setPID(pid)
+	e.followExec(x)
+	if s.StdinOnce && !s.Terminal {
+		if err := e.rt.ReleaseStdin(ctx, c.id, x.id); err != nil && !gone(err) {
+			e.log.Error("the input of an exec stays open", "exec", short(x.id), "error", err)
+		}
+	}
+	return nil
+}
+
+func (e *Engine) attachExec(ctx context.Context, x *execution, opts ExecStartOptions, conn *os.File) error {
+	keys, err := detachKeys(x.req.DetachKeys)
+	if err != nil {
+		return err
+	}
+	return e.cfg.Streams.Attach(ctx, streams.AttachSpec{
+		ID: x.id, Stdin: x.req.AttachStdin, Stdout: x.req.AttachStdout, Stderr: x.req.AttachStderr,
+		Terminal: x.req.Tty, DetachKeys: keys, Preread: opts.Preread,
+	}, conn)
+}
+
+// execProcess is the process in the container's own terms: its user is looked
+// up in the files that it sees.
+func (e *Engine) execProcess(rec Record, req container.ExecCreateRequest) (*specs.Process, error) {
+	name := req.User
+	if name == "" {
+		name = rec.Config.User
+	}
+	user, err := oci.User(rootfs.Running(rec.State.PID), name, rec.HostConfig.GroupAdd)
+	if err != nil {
+		return nil, err
+	}
+	s, err := oci.Spec(e.ociContainer(rec, user, ""))
+	if err != nil {
+		return nil, err
+	}
+	return oci.Exec(s, rec.HostConfig, req, user)
+}
+
+func (e *Engine) execStreams(x *execution) streams.Spec {
+	io := e.fifos(x.id, x.req.AttachStdin, !x.req.Tty)
+	return streams.Spec{
+		ID: x.id, Stdin: io.Stdin, Stdout: io.Stdout, Stderr: io.Stderr, Terminal: x.req.Tty,
+		OpenStdin: x.req.AttachStdin, StdinOnce: x.req.AttachStdin,
+	}
+}
+
+// followExec notes when the process has ended, and tidies up after it.
+func (e *Engine) followExec(x *execution) {
+	e.watch.Go(func() {
+		exit, err := e.rt.WaitTask(e.life, x.container, x.id)
+		if e.life.Err() != nil || errdefs.IsUnavailable(err) {
+			return
+		}
+		if err != nil {
+			exit = runtime.Exit{Code: lostExit, At: time.Now()}
+		}
+		e.work.Add(1)
+		defer e.work.Done()
+		x.end(exit.Code)
+		ctx := context.WithoutCancel(e.life)
+		err = errors.Join(e.closeStreams(ctx, x.id), e.rt.DeleteExec(ctx, x.container, x.id), x.unsave(e))
+		if err != nil {
+			e.log.Error("clean up after an exec", "exec", short(x.id), "error", err)
+		}
+	})
+	e.watch.Go(func() {
+		if e.cfg.Streams.Drained(e.life, x.id) == nil {
+			close(x.drained)
+		}
+	})
+}
+
+// Waits of ExecInspect, for a client that asks for the exit code as soon as it
+// has seen the end of the output: the process may have a moment to live.
+const (
+	drainedSoon = 20 * time.Millisecond
+	endedSoon   = 2 * time.Second
+)
+
+// ExecInspect tells of an exec. When its output has ended it waits a moment for
+// its exit code.
+func (e *Engine) ExecInspect(ctx context.Context, id string) (container.ExecInspectResponse, error) {
+	x, err := e.execs.find(id)
+	if err != nil {
+		return container.ExecInspectResponse{}, err
+	}
+	if x.isRunning() && waitFor(ctx, x.drained, drainedSoon) {
+		waitFor(ctx, x.ended, endedSoon)
+	}
+	return x.inspect(), nil
+}
+
+func waitFor(ctx context.Context, event <-chan struct{}, limit time.Duration) bool {
+	timer := time.NewTimer(limit)
+	defer timer.Stop()
+	select {
+	case <-event:
+		return true
+	case <-ctx.Done():
+	case <-timer.C:
+	}
+	return false
+}
+
+// ExecResize sets the size of the exec's terminal.
+func (e *Engine) ExecResize(ctx context.Context, id string, height, width uint) error {
+	x, err := e.execs.find(id)
+	if err != nil {
+		return err
+	}
+	if !x.isRunning() {
+		return fmt.Errorf("exec %s is not running: %w", id, errdefs.ErrConflict)
+	}
+	return e.rt.Resize(ctx, x.container, x.id, width, height)
+}
+
+func execError(x *execution, err error) error {
+	return startError(Record{Config: &container.Config{Cmd: slices.Clone(x.req.Cmd)}}, err)
+}

@@ -1,0 +1,196 @@
+package engine
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"maps"
+	"os"
+	"path/filepath"
+	"slices"
+	"sync"
+
+	"github.com/containerd/errdefs"
+	"github.com/moby/moby/api/types/container"
+)
+
+// execution is a further command in a container. It is remembered until its
+// container goes.
+type execution struct {
+	id, container string
+	req           container.ExecCreateRequest
+	// drained is closed at the end of its output, ended at its own.
+	drained, ended chan struct{}
+
+	mu      sync.Mutex
+	started bool
+	over    bool
+	code    int
+	pid     int
+}
+
+// begin claims the one start that an exec has.
+func (x *execution) begin() error {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	if x.started {
+		return fmt.Errorf("exec %s has already been started: %w", x.id, errdefs.ErrConflict)
+	}
+	x.started = true
+	return nil
+}
+
+func (x *execution) setPID(pid int) {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	x.pid = pid
+}
+
+func (x *execution) end(code int) {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	if !x.over {
+		x.over, x.code = true, code
+		close(x.ended)
+	}
+}
+
+func (x *execution) isRunning() bool {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	return x.started && !x.over && x.pid != 0
+}
+
+func (x *execution) inspect() container.ExecInspectResponse {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	privileged := x.req.Privileged
+	out := container.ExecInspectResponse{
+		ID: x.id, ContainerID: x.container, Running: x.started && !x.over, Pid: x.pid, CanRemove: x.over,
+		OpenStdin: x.req.AttachStdin, OpenStdout: x.req.AttachStdout, OpenStderr: x.req.AttachStderr,
+		ProcessConfig: &container.ExecProcessConfig{
+			Tty: x.req.Tty, Entrypoint: x.req.Cmd[0], Arguments: x.req.Cmd[1:], Privileged: &privileged, User: x.req.User,
+		},
+	}
+	if x.over {
+		code := x.code
+		out.ExitCode = &code
+	}
+	return out
+}
+
+// savedExec is what outlives the daemon of an exec that runs, in its FIFOs'
+// directory.
+type savedExec struct {
+	Container string                      `json:"container"`
+	Request   container.ExecCreateRequest `json:"request"`
+}
+
+func (x *execution) path(e *Engine) string {
+	return filepath.Join(e.fifoDir(x.id), "exec.json")
+}
+
+func (x *execution) save(e *Engine) error {
+	raw, err := json.Marshal(savedExec{x.container, x.req})
+	if err != nil {
+		return err
+	}
+	return os.WriteFile(x.path(e), raw, 0o600)
+}
+
+func (x *execution) unsave(e *Engine) error {
+	if err := os.Remove(x.path(e)); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	return nil
+}
+
+// restoreExecs takes up the execs that a former daemon started and whose
+// container still runs; the others are strays.
+func (e *Engine) restoreExecs(ctx context.Context) {
+	ids, err := names(e.fifosDir())
+	if err != nil {
+		e.log.Error("execs were not restored", "error", err)
+		return
+	}
+	for _, id := range ids {
+		x := &execution{id: id, started: true, drained: make(chan struct{}), ended: make(chan struct{})}
+		raw, err := os.ReadFile(x.path(e))
+		var saved savedExec
+		if err != nil || json.Unmarshal(raw, &saved) != nil || len(saved.Request.Cmd) == 0 {
+			continue // a container's, or one that was just being made
+		}
+		x.container, x.req = saved.Container, saved.Request
+		c, ok := e.registry.get(x.container)
+		if !ok || c.running() == nil {
+			continue
+		}
+		pid, err := e.rt.ExecPID(ctx, x.container, x.id)
+		if err != nil {
+			continue // it was never made
+		}
+		x.pid = pid
+		e.execs.add(x)
+		if err := e.cfg.Streams.Open(ctx, e.execStreams(x)); err != nil {
+			e.log.Error("open the streams of an exec again", "exec", short(id), "error", err)
+		}
+		e.followExec(x)
+	}
+}
+
+// execs knows all execs by ID.
+type execs struct {
+	mu   sync.Mutex
+	byID map[string]*execution
+}
+
+func (s *execs) init() { s.byID = make(map[string]*execution) }
+
+func (s *execs) add(x *execution) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.byID[x.id] = x
+}
+
+func (s *execs) has(id string) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	_, ok := s.byID[id]
+	return ok
+}
+
+func (s *execs) find(id string) (*execution, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if x, ok := s.byID[id]; ok {
+		return x, nil
+	}
+	return nil, fmt.Errorf("No such exec instance: %s: %w", id, errdefs.ErrNotFound) //nolint:staticcheck // Docker's words
+}
+
+func (s *execs) of(container string) []string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	var ids []string
+	for id, x := range s.byID {
+		if x.container == container && x.isRunning() {
+			ids = append(ids, id)
+		}
+	}
+	slices.Sort(ids)
+	return ids
+}
+
+func (s *execs) running() []*execution {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return slices.DeleteFunc(slices.Collect(maps.Values(s.byID)), func(x *execution) bool { return !x.isRunning() })
+}
+
+func (s *execs) dropAll(container string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	maps.DeleteFunc(s.byID, func(_ string, x *execution) bool { return x.container == container })
+}

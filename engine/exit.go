@@ -1,0 +1,126 @@
+package engine
+
+import (
+	"context"
+	"errors"
+	"os"
+	"sync"
+	"time"
+
+	"github.com/containerd/errdefs"
+	"github.com/moby/moby/api/types/container"
+
+	"github.com/fairlead/fairlead/engine/runtime"
+	"github.com/fairlead/fairlead/internal/crashpoint"
+)
+
+// lostExit is the exit code of a process whose own is not known: its shim died,
+// or the machine did.
+const lostExit = 255
+
+// awaitExit waits for the end of the run and deals with it. The daemon's own end
+// leaves it to the next daemon's Restore.
+func (e *Engine) awaitExit(c *instance, r *run) {
+	exit, err := e.rt.WaitTask(e.life, c.id, "")
+	switch {
+	case e.life.Err() != nil || errdefs.IsUnavailable(err):
+		return
+	case err != nil:
+		e.log.Warn("the exit code is lost", "container", c.record().Name, "error", err)
+		exit = runtime.Exit{Code: lostExit, At: time.Now()}
+	}
+	e.work.Add(1)
+	defer e.work.Done()
+	c.lifecycle.Lock()
+	defer c.lifecycle.Unlock()
+	e.exited(context.WithoutCancel(e.life), c, r, exit)
+}
+
+// exited records the end of a run and frees what the run held. Those who wait
+// are told as soon as everything they can see is free: the name, addresses and
+// ports; the shim and the root may take a moment longer. The caller holds the
+// container's lifecycle.
+func (e *Engine) exited(ctx context.Context, c *instance, r *run, exit runtime.Exit) {
+	rec := c.record()
+	crashpoint.Here("engine-exit")
+	remove := rec.HostConfig.AutoRemove
+	taskGone := make(chan error, 1)
+	if remove {
+		// Nobody asks a container that removes itself for its exit code later,
+		// so that containerd need not keep it until it is recorded.
+		go func() { taskGone <- e.rt.DeleteTask(ctx, c.id) }()
+	}
+	err := e.release(ctx, rec)
+	rec = c.update(func(r *Record) {
+		r.State.Running, r.State.PID = false, 0
+		r.State.ExitCode, r.State.FinishedAt = exit.Code, exit.At.UTC()
+	})
+	e.log.Debug("container ended", "container", rec.Name, "code", exit.Code)
+	if remove {
+		err = errors.Join(err, e.forget(c))
+		close(r.ended)
+		err = errors.Join(err, <-taskGone, e.sweep(ctx, c.id))
+	} else {
+		err = errors.Join(err, e.cfg.Store.Put(c.id, rec))
+		crashpoint.Here("engine-exit-recorded")
+		c.answer(container.WaitConditionNextExit, container.WaitConditionNotRunning)
+		close(r.ended)
+		err = errors.Join(err, e.rt.DeleteTask(ctx, c.id))
+	}
+	if err != nil {
+		e.log.Error("clean up after the container's end", "container", rec.Name, "error", err)
+	}
+}
+
+// release gives back what a run holds: its streams once they have reached the
+// log, and its network.
+func (e *Engine) release(ctx context.Context, rec Record) error {
+	var wg sync.WaitGroup
+	errs := make([]error, 2)
+	wg.Go(func() { errs[0] = e.closeStreams(ctx, rec.ID) })
+	if rec.ownNetwork() {
+		wg.Go(func() { errs[1] = e.cfg.Network.Detach(ctx, rec.ID) })
+	}
+	wg.Wait()
+	return errors.Join(errs...)
+}
+
+// closeStreams waits until all output has reached the log and the clients, but
+// not for ever.
+func (e *Engine) closeStreams(ctx context.Context, id string) error {
+	wait, cancel := context.WithTimeout(ctx, drainTime)
+	defer cancel()
+	if err := e.cfg.Streams.Drained(wait, id); err != nil && wait.Err() == nil && !errdefs.IsNotFound(err) {
+		return errors.Join(err, e.cfg.Streams.Close(ctx, id), e.removeFIFOs(id))
+	}
+	return errors.Join(e.cfg.Streams.Close(ctx, id), e.removeFIFOs(id))
+}
+
+// forget makes the container be no more for everybody: its record, its name, and
+// those who wait for its removal. What is left of it in containerd is swept up
+// by sweep, or after a crash by Restore.
+func (e *Engine) forget(c *instance) error {
+	rec := c.update(func(r *Record) { r.State.Removing = true })
+	err := e.cfg.Store.Delete(c.id)
+	crashpoint.Here("engine-remove-forgotten")
+	e.registry.remove(c.id)
+	e.registry.release(rec.Name, c.id)
+	c.mu.Lock()
+	c.gone = true
+	c.mu.Unlock()
+	c.answer(container.WaitConditionNextExit, container.WaitConditionNotRunning, container.WaitConditionRemoved)
+	e.execs.dropAll(c.id)
+	return err
+}
+
+// sweep removes what containerd and the data root have of a container that has
+// no task any more.
+func (e *Engine) sweep(ctx context.Context, id string) error {
+	var wg sync.WaitGroup
+	errs := make([]error, 3)
+	wg.Go(func() { errs[0] = e.rt.DeleteContainer(ctx, id) })
+	wg.Go(func() { errs[1] = e.rt.RemoveSnapshot(ctx, id) })
+	wg.Go(func() { errs[2] = os.RemoveAll(e.dir(id)) })
+	wg.Wait()
+	return errors.Join(errs...)
+}

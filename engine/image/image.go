@@ -1,0 +1,297 @@
+// Package image keeps images in containerd's image and content stores: import,
+// load, names, removal, and what a container is made from.
+//
+// An image's ID is the digest of what its name points to, as with Docker's
+// containerd image store. Whether a container uses an image is the engine's to
+// know; nothing here does.
+package image
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"strings"
+	"sync"
+	"time"
+
+	client "github.com/containerd/containerd/v2/client"
+	"github.com/containerd/containerd/v2/core/content"
+	"github.com/containerd/containerd/v2/core/images"
+	"github.com/containerd/errdefs"
+	"github.com/containerd/platforms"
+	"github.com/distribution/reference"
+	dockerspec "github.com/moby/docker-image-spec/specs-go/v1"
+	"github.com/opencontainers/go-digest"
+	"github.com/opencontainers/image-spec/identity"
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+)
+
+// nameless is the name in containerd of an image that has none for the user,
+// before its digest.
+const nameless = "fairlead.local/nameless@"
+
+// Image is one name of an image with what a container needs to know of it.
+type Image struct {
+	// Name is the whole reference in containerd, docker.io/library/demo:latest.
+	Name string
+	// ID is the digest of the target.
+	ID     digest.Digest
+	Target ocispec.Descriptor
+	// Tagged is when the name was given to this image.
+	Tagged time.Time
+	Details
+}
+
+// Details are what the image's own content says; they never change.
+type Details struct {
+	Config dockerspec.DockerOCIImage
+	// Parent names the snapshot that containers stand on; "" for an image
+	// without layers.
+	Parent string
+	// Size is that of the layers as they are stored, in bytes.
+	Size int64
+	// ConfigDigest is the ID that Docker without its containerd store gives.
+	ConfigDigest digest.Digest
+}
+
+// Tag is the name for people, demo:latest; "" for an image without one.
+func (i Image) Tag() string { return familiar(i.Name) }
+
+func familiar(name string) string {
+	if strings.HasPrefix(name, nameless) {
+		return ""
+	}
+	ref, err := reference.ParseNormalizedNamed(name)
+	if err != nil {
+		return name
+	}
+	return reference.FamiliarString(ref)
+}
+
+// Store is containerd's image store, in the client's namespace.
+type Store struct {
+	client      *client.Client
+	snapshotter string
+	platform    platforms.MatchComparer
+
+	mu      sync.Mutex
+	details map[digest.Digest]Details
+}
+
+// NewStore returns the image store behind the client.
+func NewStore(c *client.Client, snapshotter string) *Store {
+	return &Store{
+		client: c, snapshotter: snapshotter,
+		platform: platforms.Default(), details: make(map[digest.Digest]Details),
+	}
+}
+
+// List returns every name of every image.
+func (s *Store) List(ctx context.Context) ([]Image, error) {
+	list, err := s.client.ImageService().List(ctx)
+	if err != nil {
+		return nil, fmt.Errorf("list images: %w", err)
+	}
+	out := make([]Image, 0, len(list))
+	for _, in := range list {
+		img, err := s.fill(ctx, in)
+		if err != nil {
+			// One image with its content missing does not hide the others.
+			img = Image{Name: in.Name, ID: in.Target.Digest, Target: in.Target, Tagged: in.UpdatedAt}
+		}
+		out = append(out, img)
+	}
+	return out, nil
+}
+
+// Get finds an image by name, ID or unique prefix of an ID. errdefs.ErrNotFound
+// carries Docker's words.
+func (s *Store) Get(ctx context.Context, ref string) (Image, error) {
+	named, nameErr := parse(ref)
+	if nameErr == nil {
+		in, err := s.client.ImageService().Get(ctx, named)
+		if err == nil {
+			return s.fill(ctx, in)
+		}
+		if !errdefs.IsNotFound(err) {
+			return Image{}, fmt.Errorf("find image %s: %w", ref, err)
+		}
+	}
+	prefix := strings.TrimPrefix(ref, "sha256:")
+	if !hexadecimal(prefix) || len(prefix) > 64 {
+		if nameErr != nil {
+			return Image{}, nameErr
+		}
+		return Image{}, notFound(ref)
+	}
+	list, err := s.client.ImageService().List(ctx)
+	if err != nil {
+		return Image{}, fmt.Errorf("find image %s: %w", ref, err)
+	}
+	var found *images.Image
+	for i, in := range list {
+		if !strings.HasPrefix(in.Target.Digest.Encoded(), prefix) {
+			continue
+		}
+		if found != nil && found.Target.Digest != in.Target.Digest {
+			return Image{}, fmt.Errorf("image ID prefix %s is ambiguous: %w", ref, errdefs.ErrInvalidArgument)
+		}
+		found = &list[i]
+	}
+	if found == nil {
+		return Image{}, notFound(ref)
+	}
+	return s.fill(ctx, *found)
+}
+
+func notFound(ref string) error {
+	if named, err := reference.ParseNormalizedNamed(ref); err == nil {
+		ref = reference.FamiliarString(reference.TagNameOnly(named))
+	}
+	return fmt.Errorf("No such image: %s: %w", ref, errdefs.ErrNotFound) //nolint:staticcheck // Docker's words, which clients look for
+}
+
+func hexadecimal(s string) bool {
+	return s != "" && strings.Trim(s, "0123456789abcdef") == ""
+}
+
+// parse returns the name in containerd for a user's reference.
+func parse(ref string) (string, error) {
+	named, err := reference.ParseDockerRef(ref)
+	if err != nil {
+		return "", fmt.Errorf("invalid reference format %q: %w: %w", ref, err, errdefs.ErrInvalidArgument)
+	}
+	return named.String(), nil
+}
+
+func (s *Store) fill(ctx context.Context, in images.Image) (Image, error) {
+	d, err := s.describe(ctx, in.Target)
+	if err != nil {
+		return Image{}, fmt.Errorf("read image %s: %w", familiar(in.Name), err)
+	}
+	return Image{Name: in.Name, ID: in.Target.Digest, Target: in.Target, Tagged: in.UpdatedAt, Details: d}, nil
+}
+
+func (s *Store) describe(ctx context.Context, target ocispec.Descriptor) (Details, error) {
+	s.mu.Lock()
+	d, ok := s.details[target.Digest]
+	s.mu.Unlock()
+	if ok {
+		return d, nil
+	}
+	store := s.client.ContentStore()
+	manifest, err := images.Manifest(ctx, store, target, s.platform)
+	if err != nil {
+		return Details{}, err
+	}
+	raw, err := content.ReadBlob(ctx, store, manifest.Config)
+	if err != nil {
+		return Details{}, err
+	}
+	d.ConfigDigest = manifest.Config.Digest
+	if err := json.Unmarshal(raw, &d.Config); err != nil {
+		return Details{}, fmt.Errorf("decode its configuration: %w", err)
+	}
+	if len(d.Config.RootFS.DiffIDs) > 0 {
+		d.Parent = identity.ChainID(d.Config.RootFS.DiffIDs).String()
+	}
+	for _, l := range manifest.Layers {
+		d.Size += l.Size
+	}
+	s.mu.Lock()
+	s.details[target.Digest] = d
+	s.mu.Unlock()
+	return d, nil
+}
+
+// Unpack makes the image's layers into snapshots, where they are not yet.
+func (s *Store) Unpack(ctx context.Context, img Image) error {
+	return s.unpack(ctx, images.Image{Name: img.Name, Target: img.Target})
+}
+
+func (s *Store) unpack(ctx context.Context, in images.Image) error {
+	if err := client.NewImageWithPlatform(s.client, in, s.platform).Unpack(ctx, s.snapshotter); err != nil {
+		return fmt.Errorf("unpack image %s: %w", familiar(in.Name), err)
+	}
+	return nil
+}
+
+// Tag gives the image another name, taking it from the image that had it.
+func (s *Store) Tag(ctx context.Context, img Image, target string) error {
+	named, err := reference.ParseNormalizedNamed(target)
+	if err != nil {
+		return fmt.Errorf("invalid reference format %q: %w: %w", target, err, errdefs.ErrInvalidArgument)
+	}
+	if _, ok := named.(reference.Digested); ok {
+		return fmt.Errorf("refusing to create a tag with a digest reference %q: %w", target, errdefs.ErrInvalidArgument)
+	}
+	return s.name(ctx, reference.TagNameOnly(named).String(), img.Target)
+}
+
+// name points the name to the target. An image that loses its last name by this
+// is kept without one.
+func (s *Store) name(ctx context.Context, name string, target ocispec.Descriptor) error {
+	store := s.client.ImageService()
+	old, err := store.Get(ctx, name)
+	switch {
+	case errdefs.IsNotFound(err):
+		_, err = store.Create(ctx, images.Image{Name: name, Target: target})
+	case err == nil && old.Target.Digest != target.Digest:
+		if err = s.keep(ctx, old.Target, name); err == nil {
+			_, err = store.Update(ctx, images.Image{Name: name, Target: target}, "target")
+		}
+	}
+	if err != nil {
+		return fmt.Errorf("name image %s: %w", familiar(name), err)
+	}
+	// What has a name needs no other.
+	if !strings.HasPrefix(name, nameless) {
+		if err := store.Delete(ctx, nameless+target.Digest.String()); err != nil && !errdefs.IsNotFound(err) {
+			return fmt.Errorf("name image %s: %w", familiar(name), err)
+		}
+	}
+	return nil
+}
+
+// keep gives the target a name of ours unless it has another than except.
+func (s *Store) keep(ctx context.Context, target ocispec.Descriptor, except string) error {
+	names, err := s.Names(ctx, target.Digest)
+	if err != nil {
+		return err
+	}
+	for _, n := range names {
+		if n != except {
+			return nil
+		}
+	}
+	_, err = s.client.ImageService().Create(ctx, images.Image{Name: nameless + target.Digest.String(), Target: target})
+	if errdefs.IsAlreadyExists(err) {
+		return nil
+	}
+	return err
+}
+
+// Names returns all names of the image, as containerd has them.
+func (s *Store) Names(ctx context.Context, id digest.Digest) ([]string, error) {
+	list, err := s.client.ImageService().List(ctx)
+	if err != nil {
+		return nil, fmt.Errorf("list images: %w", err)
+	}
+	var out []string
+	for _, in := range list {
+		if in.Target.Digest == id {
+			out = append(out, in.Name)
+		}
+	}
+	return out, nil
+}
+
+// Remove takes a name away. When it was the last one the image's content goes
+// with it, before Remove returns, as far as nothing else uses it.
+func (s *Store) Remove(ctx context.Context, name string) error {
+	err := s.client.ImageService().Delete(ctx, name, images.SynchronousDelete())
+	if err != nil && !errdefs.IsNotFound(err) {
+		return fmt.Errorf("remove image %s: %w", familiar(name), err)
+	}
+	return nil
+}

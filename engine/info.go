@@ -1,0 +1,111 @@
+package engine
+
+import (
+	"bufio"
+	"context"
+	"os"
+	goruntime "runtime"
+	"strings"
+	"time"
+
+	"github.com/moby/moby/api/types/container"
+	"github.com/moby/moby/api/types/system"
+	"golang.org/x/sys/unix"
+
+	"github.com/fairlead/fairlead/engine/runtime"
+)
+
+// Info tells of the daemon and its host.
+func (e *Engine) Info(ctx context.Context) (system.Info, error) {
+	out := e.cfg.Info
+	for _, c := range e.registry.all() {
+		out.Containers++
+		if c.record().State.Status() == container.StateRunning {
+			out.ContainersRunning++
+		} else {
+			out.ContainersStopped++
+		}
+	}
+	images, err := e.images.List(ctx)
+	if err != nil {
+		return out, err
+	}
+	ids := make(map[string]bool)
+	for _, i := range images {
+		ids[i.ID.String()] = true
+	}
+	out.Images = len(ids)
+	e.describeRuntime(ctx, &out)
+	if err := describeHost(&out); err != nil {
+		return out, err
+	}
+	out.Warnings = append(out.Warnings, e.cfg.Network.Warnings()...)
+	return out, nil
+}
+
+func (e *Engine) describeRuntime(ctx context.Context, out *system.Info) {
+	out.Driver, out.LoggingDriver, out.CgroupDriver = runtime.Snapshotter, "json-file", "cgroupfs"
+	out.DriverStatus = [][2]string{{"driver-type", "io.containerd.snapshotter.v1"}}
+	out.DockerRootDir = e.cfg.DataRoot
+	out.Plugins.Log, out.Plugins.Network, out.Plugins.Volume = []string{"json-file"}, []string{"bridge", "host", "null"}, []string{}
+	out.DefaultRuntime = "runc"
+	out.Runtimes = map[string]system.RuntimeWithStatus{"runc": {Runtime: system.Runtime{Path: "runc"}}}
+	out.Containerd = &system.ContainerdInfo{
+		Address: e.rt.Address(), Namespaces: system.ContainerdNamespaces{Containers: e.rt.Namespace()},
+	}
+	if version, err := e.rt.Version(ctx); err == nil {
+		out.ContainerdCommit.ID = version
+	}
+	out.SecurityOptions = []string{"name=seccomp,profile=builtin"}
+	out.MemoryLimit, out.SwapLimit, out.CPUCfsPeriod, out.CPUCfsQuota = true, true, true, true
+	out.CPUShares, out.CPUSet, out.PidsLimit = true, true, true
+}
+
+func describeHost(out *system.Info) error {
+	var uts unix.Utsname
+	if err := unix.Uname(&uts); err != nil {
+		return err
+	}
+	var mem unix.Sysinfo_t
+	if err := unix.Sysinfo(&mem); err != nil {
+		return err
+	}
+	out.KernelVersion = unix.ByteSliceToString(uts.Release[:])
+	if out.Name == "" {
+		out.Name = unix.ByteSliceToString(uts.Nodename[:])
+	}
+	out.OSType, out.Architecture = "linux", architecture()
+	out.OperatingSystem, out.OSVersion = osRelease()
+	out.NCPU, out.MemTotal = goruntime.NumCPU(), int64(mem.Totalram)*int64(mem.Unit)
+	out.NGoroutines = goruntime.NumGoroutine()
+	out.SystemTime = time.Now().Format(time.RFC3339Nano)
+	out.CgroupVersion = "1"
+	if _, err := os.Stat("/sys/fs/cgroup/cgroup.controllers"); err == nil {
+		out.CgroupVersion = "2"
+	}
+	forward, err := os.ReadFile("/proc/sys/net/ipv4/ip_forward")
+	out.IPv4Forwarding = err == nil && strings.TrimSpace(string(forward)) == "1"
+	return nil
+}
+
+// osRelease reads the distribution's name and version, see os-release(5).
+func osRelease() (name, version string) {
+	name = "Linux"
+	f, err := os.Open("/etc/os-release")
+	if err != nil {
+		return name, ""
+	}
+	defer f.Close()
+	lines := bufio.NewScanner(f)
+	for lines.Scan() {
+		key, value, _ := strings.Cut(lines.Text(), "=")
+		value = strings.Trim(value, `"'`)
+		switch key {
+		case "PRETTY_NAME":
+			name = value
+		case "VERSION_ID":
+			version = value
+		}
+	}
+	return name, version
+}

@@ -1,0 +1,176 @@
+package engine
+
+import (
+	"context"
+	"runtime"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/moby/moby/api/types/container"
+	"github.com/moby/moby/api/types/mount"
+	"github.com/moby/moby/api/types/network"
+	"github.com/moby/moby/api/types/storage"
+
+	"github.com/fairlead/fairlead/engine/oci"
+	ctr "github.com/fairlead/fairlead/engine/runtime"
+	"github.com/fairlead/fairlead/network/spec"
+)
+
+// Inspect tells everything of a container; size adds how much it wrote.
+func (e *Engine) Inspect(ctx context.Context, ref string, size bool) (container.InspectResponse, error) {
+	c, err := e.registry.find(ref)
+	if err != nil {
+		return container.InspectResponse{}, err
+	}
+	r := c.record()
+	files := e.mountedFiles(r)
+	out := container.InspectResponse{
+		ID: r.ID, Created: r.Created.Format(time.RFC3339Nano), Name: "/" + r.Name,
+		Args: []string{}, State: inspectState(r.State), Image: r.ImageID, Platform: "linux", Driver: ctr.Snapshotter,
+		ResolvConfPath: files["/etc/resolv.conf"], HostnamePath: files["/etc/hostname"], HostsPath: files["/etc/hosts"],
+		LogPath: e.logPath(r.ID), ExecIDs: e.execs.of(r.ID), HostConfig: r.HostConfig, Config: r.Config,
+		GraphDriver: &storage.DriverData{Name: ctr.Snapshotter}, Mounts: mountPoints(r), NetworkSettings: e.networkSettings(r),
+	}
+	if args := r.args(); len(args) > 0 {
+		out.Path = args[0]
+		out.Args = append(out.Args, args[1:]...)
+	}
+	if size {
+		written, err := e.rt.Usage(ctx, r.ID)
+		if err != nil {
+			return out, err
+		}
+		total := written
+		if img, err := e.images.Get(ctx, r.ImageID); err == nil {
+			total += img.Size
+		}
+		out.SizeRw, out.SizeRootFs = &written, &total
+	}
+	return out, nil
+}
+
+func inspectState(s State) *container.State {
+	return &container.State{
+		Status: s.Status(), Running: s.Running, Pid: s.PID, ExitCode: s.ExitCode, Error: s.Error,
+		StartedAt: s.StartedAt.Format(time.RFC3339Nano), FinishedAt: s.FinishedAt.Format(time.RFC3339Nano),
+	}
+}
+
+func (e *Engine) networkSettings(r Record) *container.NetworkSettings {
+	out := &container.NetworkSettings{Ports: network.PortMap{}, Networks: e.endpoints(r)}
+	if !r.State.Running {
+		return out
+	}
+	out.SandboxID = r.ID
+	if path, err := e.sandbox(r); err == nil {
+		out.SandboxKey = path
+	}
+	for p := range r.Config.ExposedPorts {
+		out.Ports[p] = nil
+	}
+	a, ok := e.cfg.Network.Attachment(r.ID)
+	if !ok {
+		return out
+	}
+	for _, b := range a.Ports {
+		p, ok := network.PortFrom(b.Container.Port(), network.IPProtocol(b.Proto))
+		if !ok {
+			continue
+		}
+		out.Ports[p] = append(out.Ports[p], network.PortBinding{HostIP: b.Host.Addr(), HostPort: portText(b.Host.Port())})
+	}
+	return out
+}
+
+// endpoints are the container's by network name: of one that runs as they are,
+// else as they were asked for.
+func (e *Engine) endpoints(r Record) map[string]*network.EndpointSettings {
+	out := make(map[string]*network.EndpointSettings)
+	mode := r.HostConfig.NetworkMode
+	if mode.IsContainer() {
+		return out
+	}
+	if mode.IsHost() || mode.IsNone() {
+		out[string(mode)] = &network.EndpointSettings{NetworkID: e.pseudoID(string(mode))}
+		return out
+	}
+	for name, s := range r.Endpoints {
+		e.wantedEndpoint(out, name, s)
+	}
+	if len(out) == 0 {
+		e.wantedEndpoint(out, string(mode), nil)
+	}
+	a, ok := e.cfg.Network.Attachment(r.ID)
+	if !ok {
+		return out
+	}
+	for _, endpoint := range a.Endpoints {
+		s := out[endpoint.Network]
+		if s == nil {
+			s = &network.EndpointSettings{}
+			out[endpoint.Network] = s
+		}
+		fillEndpoint(s, endpoint, r)
+	}
+	return out
+}
+
+// wantedEndpoint adds an endpoint under its network's present name.
+func (e *Engine) wantedEndpoint(out map[string]*network.EndpointSettings, ref string, s *network.EndpointSettings) {
+	settings := s.Copy()
+	if settings == nil {
+		settings = &network.EndpointSettings{}
+	}
+	if n, err := e.cfg.Network.Network(ref); err == nil {
+		ref, settings.NetworkID = n.Name, n.ID
+	}
+	out[ref] = settings
+}
+
+func fillEndpoint(s *network.EndpointSettings, endpoint spec.Endpoint, r Record) {
+	s.NetworkID, s.EndpointID = endpoint.NetworkID, endpoint.ID
+	s.MacAddress = network.HardwareAddr(endpoint.MAC)
+	if endpoint.Addr4.IsValid() {
+		s.IPAddress, s.IPPrefixLen, s.Gateway = endpoint.Addr4.Addr(), endpoint.Addr4.Bits(), endpoint.Gateway4
+	}
+	if endpoint.Addr6.IsValid() {
+		s.GlobalIPv6Address, s.GlobalIPv6PrefixLen, s.IPv6Gateway = endpoint.Addr6.Addr(), endpoint.Addr6.Bits(), endpoint.Gateway6
+	}
+	if endpoint.Network != spec.DefaultNetwork {
+		s.DNSNames = append([]string{r.Name}, append(slices.Clone(endpoint.Aliases), short(r.ID))...)
+	}
+}
+
+// mountPoints are the user's mounts.
+func mountPoints(r Record) []container.MountPoint {
+	out := []container.MountPoint{}
+	list, err := oci.Mounts(r.HostConfig)
+	if err != nil {
+		return out // refused when it was created
+	}
+	for _, m := range list {
+		p := container.MountPoint{Type: mount.Type(m.Type), Source: m.Source, Destination: m.Destination, RW: !slices.Contains(m.Options, "ro")}
+		if m.Type == "tmpfs" {
+			p.Source = ""
+		} else {
+			p.Propagation = mount.PropagationRPrivate
+			for _, o := range m.Options {
+				if strings.HasSuffix(o, "shared") || strings.HasSuffix(o, "slave") || strings.HasSuffix(o, "private") {
+					p.Propagation = mount.Propagation(o)
+				}
+			}
+		}
+		out = append(out, p)
+	}
+	return out
+}
+
+// architecture is the machine's as uname(2) tells it to Docker's clients.
+func architecture() string {
+	known := map[string]string{"amd64": "x86_64", "arm64": "aarch64", "386": "i686", "arm": "armv7l"}
+	if name, ok := known[runtime.GOARCH]; ok {
+		return name
+	}
+	return runtime.GOARCH
+}

@@ -1,0 +1,224 @@
+// Package oci makes a container's runtime specification out of Docker's
+// configuration: namespaces, mounts, capabilities, limits, and the process, with
+// Docker's defaults.
+//
+// It reads of the machine only what a privileged container is given of it. It
+// starts nothing and keeps nothing; see the OCI runtime specification 1.0 for
+// what the values mean.
+package oci
+
+import (
+	"fmt"
+	"maps"
+	"path"
+	"slices"
+	"strings"
+
+	"github.com/containerd/containerd/v2/contrib/seccomp"
+	"github.com/containerd/errdefs"
+	"github.com/moby/moby/api/types/container"
+	"github.com/opencontainers/runtime-spec/specs-go"
+)
+
+// cgroupParent holds the control groups of all containers.
+const cgroupParent = "/fairlead"
+
+// Container is everything that decides a specification.
+type Container struct {
+	ID         string
+	Config     *container.Config
+	HostConfig *container.HostConfig
+	// Args is the command with its arguments.
+	Args []string
+	// Hostname and Domainname are the container's; "" in the host's UTS
+	// namespace.
+	Hostname, Domainname string
+	User                 specs.User
+	// NetworkNamespace is the path of the namespace to join.
+	NetworkNamespace string
+	// OwnNetwork is false for a namespace shared with the host or with
+	// another container, which is left as it is.
+	OwnNetwork bool
+	// Files are mounted over the image's: path in the container to path on
+	// the host.
+	Files map[string]string
+	// Sysctls are the kernel's own; those of the network are not set here.
+	Sysctls map[string]string
+}
+
+// Spec makes the specification. Errors are errdefs.ErrInvalidArgument.
+func Spec(c Container) (*specs.Spec, error) {
+	caps, err := capabilities(c.HostConfig)
+	if err != nil {
+		return nil, err
+	}
+	limits, err := resources(c.HostConfig)
+	if err != nil {
+		return nil, err
+	}
+	mounts, err := Mounts(c.HostConfig)
+	if err != nil {
+		return nil, err
+	}
+	s := &specs.Spec{
+		Version:     "1.0.2", // what runc 1.1 knows
+		Root:        &specs.Root{Path: "rootfs", Readonly: c.HostConfig.ReadonlyRootfs},
+		Hostname:    c.Hostname,
+		Annotations: c.HostConfig.Annotations,
+		Linux: &specs.Linux{
+			CgroupsPath: cgroupsPath(c),
+			Namespaces:  namespaces(c),
+			Resources:   limits,
+			Sysctl:      sysctls(c),
+		},
+	}
+	s.Process = process(c, caps)
+	s.Mounts = place(append(systemMounts(c.HostConfig), fileMounts(c.Files)...), mounts)
+	security(s, c.HostConfig)
+	if c.HostConfig.Privileged {
+		if err := privilege(s); err != nil {
+			return nil, err
+		}
+	}
+	if c.Domainname != "" && c.Hostname != "" {
+		if s.Linux.Sysctl == nil {
+			s.Linux.Sysctl = make(map[string]string)
+		}
+		// runc 1.1 has no domain name of its own; see uname(2).
+		s.Linux.Sysctl["kernel.domainname"] = c.Domainname
+	}
+	return s, nil
+}
+
+func cgroupsPath(c Container) string {
+	parent := cgroupParent
+	if p := c.HostConfig.CgroupParent; p != "" {
+		parent = path.Join("/", p)
+	}
+	return path.Join(parent, c.ID)
+}
+
+func namespaces(c Container) []specs.LinuxNamespace {
+	out := []specs.LinuxNamespace{
+		{Type: specs.MountNamespace},
+		{Type: specs.NetworkNamespace, Path: c.NetworkNamespace},
+	}
+	h := c.HostConfig
+	if !h.PidMode.IsHost() {
+		out = append(out, specs.LinuxNamespace{Type: specs.PIDNamespace})
+	}
+	if !h.IpcMode.IsHost() {
+		out = append(out, specs.LinuxNamespace{Type: specs.IPCNamespace})
+	}
+	if !h.UTSMode.IsHost() {
+		out = append(out, specs.LinuxNamespace{Type: specs.UTSNamespace})
+	}
+	if h.CgroupnsMode.IsPrivate() {
+		out = append(out, specs.LinuxNamespace{Type: specs.CgroupNamespace})
+	}
+	return out
+}
+
+// sysctls are the user's, and in a network namespace of the container's own
+// Docker's two: any port may be bound and any group may ping, for within a
+// namespace neither is a privilege of the host's.
+func sysctls(c Container) map[string]string {
+	out := maps.Clone(c.Sysctls)
+	if !c.OwnNetwork || c.HostConfig.Privileged {
+		return out
+	}
+	if out == nil {
+		out = make(map[string]string)
+	}
+	out["net.ipv4.ip_unprivileged_port_start"] = "0"
+	out["net.ipv4.ping_group_range"] = "0 2147483647"
+	return out
+}
+
+func fileMounts(files map[string]string) []specs.Mount {
+	var out []specs.Mount
+	for _, dst := range slices.Sorted(maps.Keys(files)) {
+		out = append(out, specs.Mount{
+			Destination: dst, Source: files[dst], Type: "bind",
+			Options: []string{"rbind", "rprivate"},
+		})
+	}
+	return out
+}
+
+// place puts the user's mounts after the system's, replacing those at the same
+// place, shallow ones first so that none hides a deeper one.
+func place(system, user []specs.Mount) []specs.Mount {
+	taken := make(map[string]bool)
+	for _, m := range user {
+		taken[m.Destination] = true
+	}
+	out := slices.DeleteFunc(system, func(m specs.Mount) bool { return taken[m.Destination] })
+	slices.SortStableFunc(user, func(a, b specs.Mount) int {
+		return strings.Count(a.Destination, "/") - strings.Count(b.Destination, "/")
+	})
+	return append(out, user...)
+}
+
+// security adds what keeps the container from the machine: hidden paths and the
+// system call filter.
+func security(s *specs.Spec, h *container.HostConfig) {
+	if h.Privileged {
+		return
+	}
+	s.Linux.MaskedPaths, s.Linux.ReadonlyPaths = slices.Clone(maskedPaths), slices.Clone(readonlyPaths)
+	if h.MaskedPaths != nil {
+		s.Linux.MaskedPaths = h.MaskedPaths
+	}
+	if h.ReadonlyPaths != nil {
+		s.Linux.ReadonlyPaths = h.ReadonlyPaths
+	}
+	if !unconfined(h) {
+		// The profile depends on the capabilities in the specification.
+		s.Linux.Seccomp = seccomp.DefaultProfile(s)
+	}
+}
+
+// SecurityOptions checks the words of --security-opt that are understood:
+// no-new-privileges, seccomp=unconfined, and what turns off a security module
+// that is not used here anyway.
+func SecurityOptions(h *container.HostConfig) error {
+	for _, opt := range h.SecurityOpt {
+		key, value := cutOption(opt)
+		switch {
+		case key == "no-new-privileges" && (value == "" || value == "true" || value == "false"):
+		case (key == "seccomp" || key == "apparmor") && value == "unconfined":
+		case key == "label" && value == "disable":
+		case key == "seccomp" || key == "apparmor" || key == "label" || key == "systempaths":
+			return fmt.Errorf("security option %q is not supported: %w", opt, errdefs.ErrNotImplemented)
+		default:
+			return fmt.Errorf("invalid --security-opt %q: %w", opt, errdefs.ErrInvalidArgument)
+		}
+	}
+	return nil
+}
+
+func cutOption(opt string) (key, value string) {
+	if i := strings.IndexAny(opt, "=:"); i >= 0 {
+		return opt[:i], opt[i+1:]
+	}
+	return opt, ""
+}
+
+func unconfined(h *container.HostConfig) bool {
+	for _, opt := range h.SecurityOpt {
+		if key, value := cutOption(opt); key == "seccomp" && value == "unconfined" {
+			return true
+		}
+	}
+	return false
+}
+
+func noNewPrivileges(h *container.HostConfig) bool {
+	for _, opt := range h.SecurityOpt {
+		if key, value := cutOption(opt); key == "no-new-privileges" && value != "false" {
+			return true
+		}
+	}
+	return false
+}

@@ -1,0 +1,94 @@
+package engine
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"github.com/containerd/errdefs"
+
+	"github.com/fairlead/fairlead/internal/crashpoint"
+	"github.com/fairlead/fairlead/network/spec"
+)
+
+// RemoveOptions say how far a removal goes.
+type RemoveOptions struct {
+	// Force kills a running container first.
+	Force bool
+	// Volumes is for anonymous volumes, of which there are none.
+	Volumes bool
+}
+
+// Remove takes the container away with its root file system and its log.
+func (e *Engine) Remove(ctx context.Context, ref string, opts RemoveOptions) error {
+	c, err := e.registry.find(ref)
+	if err != nil {
+		return err
+	}
+	rec := c.record()
+	if r := c.running(); r != nil {
+		if !opts.Force {
+			return fmt.Errorf("You cannot remove a running container %s. "+ //nolint:staticcheck // Docker's words
+				"Stop the container before attempting removal or force remove: %w", c.id, errdefs.ErrConflict)
+		}
+		if err := e.killAndWait(ctx, c, r); err != nil {
+			return err
+		}
+	}
+	c.lifecycle.Lock()
+	defer c.lifecycle.Unlock()
+	switch {
+	case c.isGone():
+		return nil // removed by itself, or by another, meanwhile
+	case c.running() != nil:
+		return fmt.Errorf("container %s was started again: %w", rec.Name, errdefs.ErrConflict)
+	}
+	return e.remove(context.WithoutCancel(ctx), c)
+}
+
+// remove takes away a container that does not run. The caller holds its
+// lifecycle.
+func (e *Engine) remove(ctx context.Context, c *instance) error {
+	rec := c.record()
+	if err := e.forget(c); err != nil {
+		return fmt.Errorf("remove container %s: %w", rec.Name, err)
+	}
+	crashpoint.Here("engine-remove")
+	if err := errors.Join(e.rt.DeleteTask(ctx, c.id), e.sweep(ctx, c.id)); err != nil {
+		return fmt.Errorf("remove container %s: %w", rec.Name, err)
+	}
+	e.log.Debug("container removed", "container", rec.Name, "id", short(c.id))
+	return nil
+}
+
+// Rename gives the container another name.
+func (e *Engine) Rename(_ context.Context, ref, name string) error {
+	if err := spec.ValidName("container", name); err != nil {
+		return err
+	}
+	c, err := e.registry.find(ref)
+	if err != nil {
+		return err
+	}
+	c.lifecycle.Lock()
+	defer c.lifecycle.Unlock()
+	old := c.record()
+	if c.isGone() {
+		return fmt.Errorf("No such container: %s: %w", ref, errdefs.ErrNotFound) //nolint:staticcheck // Docker's words
+	}
+	if old.Name == name {
+		return fmt.Errorf("renaming a container with the same name as its current name: %w", errdefs.ErrInvalidArgument)
+	}
+	if err := e.registry.reserve(name, c.id); err != nil {
+		return err
+	}
+	rec := old
+	rec.Name = name
+	if err := e.cfg.Store.Put(c.id, rec); err != nil {
+		e.registry.release(name, c.id)
+		return fmt.Errorf("rename container %s: %w", old.Name, err)
+	}
+	c.update(func(r *Record) { r.Name = name })
+	e.registry.release(old.Name, c.id)
+	return nil
+}

@@ -1,0 +1,217 @@
+package engine
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"time"
+
+	"github.com/containerd/errdefs"
+
+	"github.com/fairlead/fairlead/engine/runtime"
+)
+
+// Restore loads the records and makes the world agree with them: it takes up
+// what still runs, deals late with what ended while no daemon was there, and
+// undoes what a crash left half-made. The network must have been restored.
+func (e *Engine) Restore(ctx context.Context) error {
+	if err := e.load(); err != nil {
+		return err
+	}
+	list, err := e.rt.Tasks(ctx)
+	if err != nil {
+		return fmt.Errorf("restore containers: %w", err)
+	}
+	tasks := make(map[string]runtime.Task, len(list))
+	for _, t := range list {
+		tasks[t.ID] = t
+	}
+	err = e.each(func(c *instance) error {
+		task, ok := tasks[c.id]
+		if err := e.settle(ctx, c, task, ok); err != nil {
+			return fmt.Errorf("restore container %s: %w", c.record().Name, err)
+		}
+		return nil
+	})
+	if err != nil {
+		// One container that cannot be mended does not keep the others from
+		// their daemon.
+		e.log.Error("some containers were not restored", "error", err)
+	}
+	e.restoreExecs(ctx)
+	if err := e.sweepStrays(ctx); err != nil {
+		e.log.Error("leftovers were not removed", "error", err)
+	}
+	return nil
+}
+
+// load reads the records. One that cannot be read is reported and left where it
+// is.
+func (e *Engine) load() error {
+	return e.cfg.Store.ForEach(func(id string, r Record, err error) error {
+		if err == nil && (r.ID != id || r.Config == nil || r.HostConfig == nil) {
+			err = errors.New("it is incomplete")
+		}
+		if err != nil {
+			e.log.Error("a container's record cannot be read; the container is left alone", "id", short(id), "error", err)
+			return nil
+		}
+		if err := e.registry.reserve(r.Name, r.ID); err != nil {
+			e.log.Error("two containers have one name", "id", short(id), "error", err)
+		}
+		e.registry.add(&instance{id: id, rec: r})
+		return nil
+	})
+}
+
+// settle brings one container's state in line with its task.
+func (e *Engine) settle(ctx context.Context, c *instance, task runtime.Task, hasTask bool) error {
+	c.lifecycle.Lock()
+	defer c.lifecycle.Unlock()
+	rec := c.record()
+	switch {
+	case hasTask && task.Running:
+		return e.resume(ctx, c, task)
+	case hasTask && task.Ended:
+		if !rec.State.Running {
+			// The end was recorded; only the task is left.
+			return errors.Join(e.release(ctx, rec), e.rt.DeleteTask(ctx, c.id))
+		}
+		e.exited(ctx, c, c.begin(), task.Exit)
+		return nil
+	case rec.State.Running && !hasTask:
+		// Its shim died, or the machine was booted since.
+		e.exited(ctx, c, c.begin(), runtime.Exit{Code: lostExit, At: time.Now()})
+		return nil
+	case hasTask, e.touched(rec):
+		// A start that the daemon did not live to finish.
+		err := e.undoLaunch(ctx, rec)
+		if rec.State.Running {
+			rec = c.update(func(r *Record) {
+				r.State = State{ExitCode: 128, FinishedAt: time.Now().UTC(), Error: "the daemon ended while the container was being started"}
+			})
+			err = errors.Join(err, e.cfg.Store.Put(c.id, rec))
+		}
+		return err
+	}
+	return nil
+}
+
+// begin makes a run for a container that a former daemon started.
+func (c *instance) begin() *run {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.run = &run{ended: make(chan struct{})}
+	return c.run
+}
+
+// resume takes up a container that runs.
+func (e *Engine) resume(ctx context.Context, c *instance, task runtime.Task) error {
+	was := c.record().State.Running
+	rec := c.update(func(r *Record) {
+		r.State.Running, r.State.PID = true, task.PID
+		if !was {
+			// The record was about to be written when the daemon died.
+			r.State.StartedAt, r.State.ExitCode, r.State.Error = time.Now().UTC(), 0, ""
+		}
+	})
+	r := c.begin()
+	e.watch.Go(func() { e.awaitExit(c, r) })
+	var errs []error
+	if !was {
+		errs = append(errs, e.cfg.Store.Put(c.id, rec))
+	}
+	errs = append(errs, e.makeFIFOs(c.id, e.streamsSpec(rec)), e.cfg.Streams.Open(ctx, e.streamsSpec(rec)))
+	return errors.Join(errs...)
+}
+
+// touched says whether there is something of a run of a container that does not
+// run.
+func (e *Engine) touched(rec Record) bool {
+	if rec.ownNetwork() {
+		if _, attached := e.cfg.Network.Attachment(rec.ID); attached {
+			return true
+		}
+	}
+	_, err := os.Stat(e.fifoDir(rec.ID))
+	return err == nil
+}
+
+// sweepStrays removes what belongs to no container on record: the container was
+// being made, or taken away, when a daemon died.
+func (e *Engine) sweepStrays(ctx context.Context) error {
+	strays, err := e.strays(ctx)
+	if err != nil {
+		return err
+	}
+	var errs []error
+	for _, id := range strays.containers {
+		e.log.Info("removing the leftovers of a container", "id", short(id))
+		if err := errors.Join(e.endTask(ctx, id), e.sweep(ctx, id)); err != nil && !errdefs.IsNotFound(err) {
+			errs = append(errs, err)
+		}
+	}
+	for _, id := range strays.sandboxes {
+		errs = append(errs, e.cfg.Network.Detach(ctx, id))
+	}
+	for _, id := range strays.streams {
+		errs = append(errs, e.cfg.Streams.Drop(ctx, id), e.removeFIFOs(id))
+	}
+	return errors.Join(errs...)
+}
+
+// strays are the IDs of what nobody knows.
+type strays struct {
+	containers, sandboxes, streams []string
+}
+
+// strays looks everywhere for what no container or exec accounts for.
+func (e *Engine) strays(ctx context.Context) (strays, error) {
+	var out strays
+	// Records that cannot be read still protect what is theirs.
+	known := make(map[string]bool)
+	err := e.cfg.Store.ForEach(func(id string, _ Record, _ error) error { known[id] = true; return nil })
+	if err != nil {
+		return out, err
+	}
+	for _, c := range e.registry.all() {
+		known[c.id] = true
+	}
+	seen := make(map[string]bool)
+	note := func(list *[]string, ids []string) {
+		for _, id := range ids {
+			if !known[id] && !e.execs.has(id) && !seen[id] {
+				seen[id] = true
+				*list = append(*list, id)
+			}
+		}
+	}
+	containers, err1 := e.rt.Containers(ctx)
+	snapshots, err2 := e.rt.Snapshots(ctx)
+	dirs, err3 := names(e.containersDir())
+	fifos, err4 := names(e.fifosDir())
+	open, err5 := e.cfg.Streams.List(ctx)
+	for _, ids := range [][]string{containers, snapshots, dirs} {
+		note(&out.containers, ids)
+	}
+	seen = make(map[string]bool)
+	for _, a := range e.cfg.Network.Attachments() {
+		note(&out.sandboxes, []string{a.Sandbox.ID})
+	}
+	seen = make(map[string]bool)
+	note(&out.streams, fifos)
+	for _, s := range open {
+		note(&out.streams, []string{s.ID})
+	}
+	return out, errors.Join(err1, err2, err3, err4, err5)
+}
+
+func names(dir string) ([]string, error) {
+	entries, err := os.ReadDir(dir)
+	out := make([]string, len(entries))
+	for i, e := range entries {
+		out[i] = e.Name()
+	}
+	return out, err
+}

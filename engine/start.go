@@ -1,0 +1,307 @@
+package engine
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/containerd/errdefs"
+	"github.com/moby/moby/api/types/container"
+	"github.com/opencontainers/runtime-spec/specs-go"
+
+	"github.com/fairlead/fairlead/engine/oci"
+	"github.com/fairlead/fairlead/engine/rootfs"
+	"github.com/fairlead/fairlead/internal/crashpoint"
+	"github.com/fairlead/fairlead/network/spec"
+)
+
+// Start runs the container. When it returns without an error the process is
+// running, or has run. errdefs.ErrNotModified says that it runs already.
+func (e *Engine) Start(ctx context.Context, ref string) error {
+	c, err := e.registry.find(ref)
+	if err != nil {
+		return err
+	}
+	c.lifecycle.Lock()
+	defer c.lifecycle.Unlock()
+	rec := c.record()
+	switch {
+	case c.isGone() || rec.State.Removing:
+		return fmt.Errorf("container %s is being removed and cannot be started: %w", rec.Name, errdefs.ErrConflict)
+	case rec.State.Running:
+		return fmt.Errorf("container %s is running: %w", rec.Name, errdefs.ErrNotModified)
+	}
+	// A client that goes away does not stop it half-way.
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), startTime)
+	defer cancel()
+	began := time.Now()
+	pid, err := e.launch(ctx, c, rec)
+	if err != nil {
+		return e.failed(ctx, c, err)
+	}
+	r := &run{ended: make(chan struct{})}
+	c.mu.Lock()
+	c.run = r
+	c.rec.State.PID = pid
+	c.mu.Unlock()
+	e.watch.Go(func() { e.awaitExit(c, r) })
+	e.log.Debug("container started", "container", rec.Name, "pid", pid, "took", time.Since(began))
+	return nil
+}
+
+func (c *instance) isGone() bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.gone
+}
+
+// launch makes everything that the process needs and starts it; after a failure
+// all of it is undone.
+func (e *Engine) launch(ctx context.Context, c *instance, rec Record) (pid int, err error) {
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, e.undoLaunch(context.WithoutCancel(ctx), rec))
+		}
+	}()
+	netns, err := e.sandbox(rec)
+	if err != nil {
+		return 0, err
+	}
+	attachment, err := e.prepare(ctx, c, rec, netns)
+	if err != nil {
+		return 0, err
+	}
+	if err := e.writeFiles(rec, attachment); err != nil {
+		return 0, err
+	}
+	crashpoint.Here("engine-start-prepared")
+	if _, err := e.rt.CreateTask(ctx, c.id, c.root, e.stdio(rec)); err != nil {
+		return 0, startError(rec, err)
+	}
+	crashpoint.Here("engine-start-created")
+	// The record is written while the process is being started: what of the
+	// two is missing after a crash, Restore makes up for.
+	running := c.update(func(r *Record) {
+		r.State = State{Running: true, StartedAt: time.Now().UTC()}
+	})
+	var wg sync.WaitGroup
+	var putErr error
+	wg.Go(func() { putErr = e.cfg.Store.Put(c.id, running) })
+	pid, err = e.rt.StartTask(ctx, c.id, "")
+	wg.Wait()
+	if err != nil {
+		return 0, startError(rec, err)
+	}
+	if putErr != nil {
+		return 0, putErr
+	}
+	crashpoint.Here("engine-start-started")
+	if rec.Config.OpenStdin && rec.Config.StdinOnce && !rec.Config.Tty {
+		// From here on input ends when the streams process lets go of it. A
+		// process that has ended already has no input to end.
+		if err := e.rt.ReleaseStdin(ctx, c.id, ""); err != nil && !gone(err) {
+			return 0, err
+		}
+	}
+	return pid, nil
+}
+
+// prepare does at once what does not depend on each other: the network, the
+// streams, and containerd's record with the specification.
+func (e *Engine) prepare(ctx context.Context, c *instance, rec Record, netns string) (spec.Attachment, error) {
+	var wg sync.WaitGroup
+	var attachment spec.Attachment
+	errs := make([]error, 3)
+	if rec.ownNetwork() {
+		wg.Go(func() {
+			var ports []spec.PortRequest
+			if !rec.HostConfig.NetworkMode.IsNone() {
+				if ports, errs[0] = publish(rec.Config, rec.HostConfig); errs[0] != nil {
+					return
+				}
+			}
+			var req spec.AttachRequest
+			if req, errs[0] = e.attachRequest(rec, ports); errs[0] == nil {
+				attachment, errs[0] = e.cfg.Network.Attach(ctx, req)
+			}
+		})
+	}
+	wg.Go(func() {
+		if errs[1] = e.makeFIFOs(rec.ID, e.streamsSpec(rec)); errs[1] == nil {
+			errs[1] = e.cfg.Streams.Open(ctx, e.streamsSpec(rec))
+		}
+	})
+	wg.Go(func() {
+		var s *specs.Spec
+		if s, errs[2] = e.specification(ctx, c, rec, netns); errs[2] == nil {
+			errs[2] = e.rt.PutContainer(ctx, c.id, s)
+		}
+	})
+	wg.Wait()
+	return attachment, errors.Join(errs...)
+}
+
+// specification is what the runtime is told to run.
+func (e *Engine) specification(ctx context.Context, c *instance, rec Record, netns string) (*specs.Spec, error) {
+	if c.root == nil {
+		var err error
+		if c.root, err = e.rt.Rootfs(ctx, c.id); err != nil {
+			return nil, err
+		}
+	}
+	user, err := oci.User(rootfs.Layers(c.root.Layers()), rec.Config.User, rec.HostConfig.GroupAdd)
+	if err != nil {
+		return nil, err
+	}
+	if err := makeSources(rec.HostConfig); err != nil {
+		return nil, err
+	}
+	return oci.Spec(e.ociContainer(rec, user, netns))
+}
+
+func (e *Engine) ociContainer(rec Record, user specs.User, netns string) oci.Container {
+	out := oci.Container{
+		ID: rec.ID, Config: rec.Config, HostConfig: rec.HostConfig, Args: rec.args(),
+		Hostname: rec.Config.Hostname, Domainname: rec.Config.Domainname,
+		User: user, NetworkNamespace: netns, OwnNetwork: rec.ownNetwork(),
+		Files: e.mountedFiles(rec), Sysctls: otherSysctls(rec.HostConfig.Sysctls),
+	}
+	if rec.HostConfig.UTSMode.IsHost() {
+		out.Hostname, out.Domainname = "", ""
+	}
+	return out
+}
+
+// sandbox is the path of the network namespace that the container is to be in.
+func (e *Engine) sandbox(rec Record) (string, error) {
+	mode := rec.HostConfig.NetworkMode
+	switch {
+	case mode.IsHost():
+		return e.cfg.HostNetns, nil
+	case mode.IsContainer():
+		other, err := e.owner(rec)
+		if err != nil {
+			return "", err
+		}
+		return e.sandbox(other)
+	}
+	return e.sandboxPath(rec.ID), nil
+}
+
+// owner returns the container whose network this one shares, which must run.
+func (e *Engine) owner(rec Record) (Record, error) {
+	other, err := e.registry.find(rec.HostConfig.NetworkMode.ConnectedContainer())
+	if err != nil {
+		return Record{}, err
+	}
+	o := other.record()
+	switch {
+	case o.ID == rec.ID:
+		return Record{}, fmt.Errorf("cannot join own network: %w", errdefs.ErrInvalidArgument)
+	case !o.State.Running:
+		return Record{}, fmt.Errorf("cannot join network of a non running container: %s: %w", o.ID, errdefs.ErrConflict)
+	case o.HostConfig.NetworkMode.IsContainer() && o.HostConfig.NetworkMode.ConnectedContainer() == rec.ID:
+		return Record{}, fmt.Errorf("container %s shares this container's network: %w", o.Name, errdefs.ErrInvalidArgument)
+	}
+	return o, nil
+}
+
+// undoLaunch takes away whatever launch made. It goes on past errors.
+func (e *Engine) undoLaunch(ctx context.Context, rec Record) error {
+	var errs []error
+	if err := e.endTask(ctx, rec.ID); err != nil {
+		errs = append(errs, err)
+	}
+	errs = append(errs, e.cfg.Streams.Drop(ctx, rec.ID), e.removeFIFOs(rec.ID))
+	if rec.ownNetwork() {
+		errs = append(errs, e.cfg.Network.Detach(ctx, rec.ID))
+	}
+	return errors.Join(errs...)
+}
+
+// endTask kills the container's process, if it has one, and removes its task.
+func (e *Engine) endTask(ctx context.Context, id string) error {
+	if _, err := e.rt.Task(ctx, id); errdefs.IsNotFound(err) {
+		return nil
+	}
+	ctx, cancel := context.WithTimeout(ctx, killTime)
+	defer cancel()
+	if err := e.rt.KillTask(ctx, id, "", 9, true); err != nil && !gone(err) {
+		return err
+	}
+	// One that was never started ends by being deleted.
+	if err := e.rt.DeleteTask(ctx, id); !errdefs.IsFailedPrecondition(err) {
+		return err
+	}
+	if _, err := e.rt.WaitTask(ctx, id, ""); err != nil && !errdefs.IsNotFound(err) {
+		return err
+	}
+	return e.rt.DeleteTask(ctx, id)
+}
+
+// gone says that the process is there no more.
+func gone(err error) bool {
+	return errdefs.IsNotFound(err) || errdefs.IsFailedPrecondition(err)
+}
+
+// failed records why the container did not start; one to be removed by itself
+// is.
+func (e *Engine) failed(ctx context.Context, c *instance, cause error) error {
+	code := 128
+	var start *StartError
+	if errors.As(cause, &start) {
+		code = start.Code
+	}
+	rec := c.update(func(r *Record) {
+		r.State.Running, r.State.PID = false, 0
+		r.State.ExitCode, r.State.Error = code, cause.Error()
+	})
+	if rec.HostConfig.AutoRemove {
+		return errors.Join(cause, e.remove(ctx, c))
+	}
+	err := errors.Join(cause, e.cfg.Store.Put(c.id, rec))
+	c.answer(container.WaitConditionNextExit, container.WaitConditionNotRunning)
+	return err
+}
+
+// StartError is a failure of the runtime to run the container's command. Code is
+// the exit code of the shell's convention: 127 not found, 126 cannot be run, 128
+// otherwise.
+type StartError struct {
+	Code int
+	text string
+	kind error
+}
+
+// Error is the runtime's own explanation.
+func (s *StartError) Error() string { return s.text }
+
+func (s *StartError) Unwrap() error { return s.kind }
+
+func startError(rec Record, err error) error {
+	// containerd passes runc's words on in its own.
+	text := strings.TrimSuffix(err.Error(), ": unknown")
+	code, kind := 128, error(errdefs.ErrInternal)
+	has := func(words ...string) bool {
+		for _, w := range words {
+			if strings.Contains(text, w) {
+				return true
+			}
+		}
+		return false
+	}
+	command := strings.Join(rec.args(), " ")
+	if len(rec.args()) > 0 {
+		command = rec.args()[0]
+	}
+	switch {
+	case has("executable file not found") || (has("exec: \""+command+"\"") && has("no such file or directory")):
+		code, kind = 127, errdefs.ErrInvalidArgument
+	case has("permission denied", "is a directory"):
+		code, kind = 126, errdefs.ErrInvalidArgument
+	}
+	return &StartError{Code: code, text: "failed to create task for container: " + text, kind: kind}
+}

@@ -1,0 +1,67 @@
+package engine
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/fairlead/fairlead/engine/runtime"
+	"github.com/fairlead/fairlead/streams"
+)
+
+// fifos names the FIFOs of a container or an exec.
+func (e *Engine) fifos(id string, stdin, stderr bool) runtime.Stdio {
+	dir := e.fifoDir(id)
+	out := runtime.Stdio{Stdout: filepath.Join(dir, "stdout")}
+	if stdin {
+		out.Stdin = filepath.Join(dir, "stdin")
+	}
+	if stderr {
+		out.Stderr = filepath.Join(dir, "stderr")
+	}
+	return out
+}
+
+// stdio is what containerd is told of the container's streams.
+func (e *Engine) stdio(rec Record) runtime.Stdio {
+	out := e.fifos(rec.ID, rec.Config.OpenStdin, !rec.Config.Tty)
+	out.Terminal = rec.Config.Tty
+	return out
+}
+
+// streamsSpec is what the streams process is told of them.
+func (e *Engine) streamsSpec(rec Record) streams.Spec {
+	io := e.stdio(rec)
+	return streams.Spec{
+		ID: rec.ID, Stdin: io.Stdin, Stdout: io.Stdout, Stderr: io.Stderr,
+		Terminal: io.Terminal, OpenStdin: rec.Config.OpenStdin, StdinOnce: rec.Config.StdinOnce,
+		Log: e.logPath(rec.ID),
+	}
+}
+
+// makeFIFOs makes the FIFOs in the specification; those that are there stay.
+func (e *Engine) makeFIFOs(id string, s streams.Spec) error {
+	if err := os.Mkdir(e.fifoDir(id), 0o700); err != nil && !errors.Is(err, fs.ErrExist) {
+		return fmt.Errorf("make the streams of %s: %w", short(id), err)
+	}
+	for _, path := range []string{s.Stdin, s.Stdout, s.Stderr} {
+		if path == "" {
+			continue
+		}
+		if err := unix.Mkfifo(path, 0o600); err != nil && !errors.Is(err, unix.EEXIST) {
+			return fmt.Errorf("make the streams of %s: %s: %w", short(id), path, err)
+		}
+	}
+	return nil
+}
+
+func (e *Engine) removeFIFOs(id string) error {
+	if err := os.RemoveAll(e.fifoDir(id)); err != nil {
+		return fmt.Errorf("remove the streams of %s: %w", short(id), err)
+	}
+	return nil
+}
