@@ -168,10 +168,23 @@ func (o *operation) makeVeth(s plan.Veth) error {
 	if err != nil {
 		return err
 	}
-	return o.c.links.CreateVeth(link.Veth{
-		Name: s.Name, Alias: s.Alias, MTU: s.MTU, Bridge: s.Bridge, Up: true,
+	err = o.c.links.CreateVeth(link.Veth{
+		Name: s.Name, Alias: s.Alias, MTU: s.MTU, Bridge: s.Bridge,
 		PeerName: s.Peer, PeerMAC: []byte(s.PeerMAC), PeerNS: sb.file,
 	})
+	if err != nil {
+		return err
+	}
+	if s.NoIPv6 {
+		_, err = sysctl.Set("net/ipv6/conf/"+s.Name+"/disable_ipv6", "1")
+	}
+	if err == nil {
+		err = o.c.links.Configure(s.Name, link.Config{Up: true})
+	}
+	if err != nil {
+		return errors.Join(err, o.c.links.Delete(s.Name))
+	}
+	return nil
 }
 
 func (o *operation) configure(s plan.Interface) error {

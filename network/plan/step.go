@@ -47,6 +47,11 @@ type Bridge struct {
 
 // Veth makes an endpoint's veth pair, born in place: the host's end up and a port
 // of the bridge, the other in the sandbox under its final name and MAC.
+//
+// NoIPv6 keeps addresses of its own off the host's end, which has no use for any:
+// their routes would stand in the host's table, which the kernel walks whenever a
+// link changes state (fib6_ifup), so that each attachment would cost more the
+// more there are.
 type Veth struct {
 	Name, Alias string
 	Bridge      string
@@ -54,6 +59,7 @@ type Veth struct {
 	Namespace   string
 	Peer        string
 	PeerMAC     spec.HardwareAddr
+	NoIPv6      bool
 }
 
 // Interface gives the sandbox's end its addresses and default routes, and puts
@@ -155,10 +161,11 @@ func (s Veth) Commands() []string {
 	if s.MTU != 0 {
 		mtu = fmt.Sprintf(" mtu %d", s.MTU)
 	}
-	return []string{
-		fmt.Sprintf("ip link add %s%s master %s up type veth peer name %s address %s%s netns %s", s.Name, mtu, s.Bridge, s.Peer, s.PeerMAC, mtu, s.Namespace),
-		"ip link set " + s.Name + " alias " + s.Alias,
+	out := []string{fmt.Sprintf("ip link add %s%s master %s type veth peer name %s address %s%s netns %s", s.Name, mtu, s.Bridge, s.Peer, s.PeerMAC, mtu, s.Namespace)}
+	if s.NoIPv6 {
+		out = append(out, "sysctl -w net.ipv6.conf."+s.Name+".disable_ipv6=1")
 	}
+	return append(out, "ip link set "+s.Name+" up alias "+s.Alias)
 }
 
 // Reason implements Step.
