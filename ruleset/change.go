@@ -53,6 +53,10 @@ type InsertRule struct {
 	Chain  string
 	Before uint64
 	Rule   Rule
+	// XTables makes the rule of iptables' own matches where they differ: for a
+	// chain that iptables-nft made, which cannot be listed by it any more once a
+	// rule has an expression that it does not know. nft lists such a rule too.
+	XTables bool
 }
 
 // DeleteRule takes the rule with the handle out of its chain.

@@ -87,7 +87,7 @@ func (c *Conn) encode(b *batch, change ruleset.Change) error {
 	case ruleset.DeleteElements:
 		return c.deleteElements(b, ch)
 	case ruleset.InsertRule:
-		return b.rule(ch.Family, ch.Table, ch.Chain, ch.Before, ch.Rule)
+		return b.rule(ch)
 	case ruleset.DeleteRule:
 		b.message(unix.NFT_MSG_DELRULE, 0, ch.Family, part{}, func(w *writer) {
 			w.str(unix.NFTA_RULE_TABLE, ch.Table)
@@ -144,7 +144,7 @@ func (c *Conn) replaceTable(b *batch, t ruleset.Table) error {
 	}
 	for _, ch := range t.Chains {
 		for _, r := range ch.Rules {
-			if err := b.rule(t.Family, t.Name, ch.Name, 0, r); err != nil {
+			if err := b.rule(ruleset.InsertRule{Family: t.Family, Table: t.Name, Chain: ch.Name, Rule: r}); err != nil {
 				return err
 			}
 		}

@@ -29,27 +29,31 @@ var stateBits = map[ruleset.State]uint32{
 }
 
 // rule adds the message that puts a rule into a chain.
-func (b *batch) rule(f ruleset.Family, table, chain string, before uint64, r ruleset.Rule) error {
+func (b *batch) rule(ins ruleset.InsertRule) error {
 	flags := uint16(unix.NLM_F_CREATE)
-	if before == 0 {
+	if ins.Before == 0 {
 		flags |= unix.NLM_F_APPEND
 	}
+	r := ins.Rule
 	var err error
-	b.message(unix.NFT_MSG_NEWRULE, flags, f, part{about: "rule " + r.String()}, func(w *writer) {
-		w.str(unix.NFTA_RULE_TABLE, table)
-		w.str(unix.NFTA_RULE_CHAIN, chain)
-		if before != 0 {
-			w.u64(unix.NFTA_RULE_POSITION, before)
+	b.message(unix.NFT_MSG_NEWRULE, flags, ins.Family, part{about: "rule " + r.String()}, func(w *writer) {
+		w.str(unix.NFTA_RULE_TABLE, ins.Table)
+		w.str(unix.NFTA_RULE_CHAIN, ins.Chain)
+		if ins.Before != 0 {
+			w.u64(unix.NFTA_RULE_POSITION, ins.Before)
 		}
 		exprs := w.nest(unix.NFTA_RULE_EXPRESSIONS)
-		e := exprWriter{w: w, family: f}
-		for _, x := range r.Exprs {
+		e := exprWriter{w: w, family: ins.Family, xtables: ins.XTables}
+		for i, x := range r.Exprs {
+			if _, ends := x.(ruleset.Verdict); ends && ins.XTables && i == len(r.Exprs)-1 {
+				e.xtComment(r.Comment)
+			}
 			if werr := e.write(x); werr != nil {
 				err = fmt.Errorf("rule %s: %w", r, werr)
 			}
 		}
 		w.close(exprs)
-		if r.Comment != "" {
+		if r.Comment != "" && !ins.XTables {
 			w.bytes(unix.NFTA_RULE_USERDATA, userdata(userdataRuleComment, r.Comment))
 		}
 	})
@@ -62,6 +66,8 @@ type exprWriter struct {
 	family ruleset.Family
 	// only is the family that the packet is known to be of.
 	only ruleset.Family
+	// xtables asks for the matches of iptables.
+	xtables bool
 }
 
 // expr writes one expression of the kernel's, whose attributes body writes.
@@ -105,17 +111,26 @@ func (e *exprWriter) write(x ruleset.Expr) error {
 		}
 		e.compare(unix.NFT_CMP_EQ, name)
 	case ruleset.Group:
-		op := uint32(unix.NFT_CMP_EQ)
-		if x.Not {
-			op = unix.NFT_CMP_NEQ
-		}
-		if err := e.load(x.Selector, regFirst); err != nil {
-			return err
-		}
-		e.compare(op, nativeU32(x.Group))
+		return e.group(x)
 	default:
 		return e.statement(x)
 	}
+	return nil
+}
+
+func (e *exprWriter) group(g ruleset.Group) error {
+	if e.xtables {
+		e.xtGroup(g)
+		return nil
+	}
+	if err := e.load(g.Selector, regFirst); err != nil {
+		return err
+	}
+	op := uint32(unix.NFT_CMP_EQ)
+	if g.Not {
+		op = unix.NFT_CMP_NEQ
+	}
+	e.compare(op, nativeU32(g.Group))
 	return nil
 }
 
