@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 	"path/filepath"
-	"time"
 
 	"github.com/containernetworking/cni/libcni"
 )
@@ -19,7 +18,6 @@ type cniPlugins struct {
 	dir  string
 	cni  *libcni.CNIConfig
 	list *libcni.NetworkConfigList
-	next int
 }
 
 func (c *cniPlugins) prepare(context.Context) (err error) {
@@ -43,52 +41,27 @@ func (c *cniPlugins) prepare(context.Context) (err error) {
 
 func (c *cniPlugins) close() error { return nil }
 
-func (c *cniPlugins) fill(ctx context.Context, endpoints, ports int) error {
-	for n := range endpoints {
-		rt, err := c.container(portsOf(n, ports))
-		if err != nil {
-			return err
-		}
-		if _, err := c.cni.AddNetworkList(ctx, c.list, rt); err != nil {
-			return fmt.Errorf("endpoint %d: %w", n, err)
-		}
-	}
-	return nil
-}
-
-func (c *cniPlugins) once(ctx context.Context, _ string) (up, down time.Duration, err error) {
-	rt, err := c.container([]uint16{measuredPort})
-	if err != nil {
-		return 0, 0, err
-	}
-	start := time.Now()
-	if _, err := c.cni.AddNetworkList(ctx, c.list, rt); err != nil {
-		return 0, 0, err
-	}
-	up = time.Since(start)
-	start = time.Now()
-	if err := c.cni.DelNetworkList(ctx, c.list, rt); err != nil {
-		return 0, 0, err
-	}
-	down = time.Since(start)
-	return up, down, dropNetns(rt.NetNS)
-}
-
-// container makes a namespace for the next container, and what the plugins are
-// told of it.
-func (c *cniPlugins) container(ports []uint16) (*libcni.RuntimeConf, error) {
-	c.next++
-	id := containerID(c.next)
-	path, err := newNetns(c.dir, id)
-	if err != nil {
-		return nil, err
+func (c *cniPlugins) attachment(n int, ports []uint16) (attachment, error) {
+	id := containerID(n)
+	path := netnsPath(c.dir, id)
+	if err := newNetns(path); err != nil {
+		return attachment{}, err
 	}
 	var mappings []map[string]any
 	for _, p := range ports {
 		mappings = append(mappings, map[string]any{"hostPort": p, "containerPort": 80, "protocol": "tcp"})
 	}
-	return &libcni.RuntimeConf{
+	rt := &libcni.RuntimeConf{
 		ContainerID: id, NetNS: path, IfName: "eth0",
 		CapabilityArgs: map[string]any{"portMappings": mappings},
+	}
+	return attachment{
+		netns: path, dial: published,
+		up: func(ctx context.Context) error {
+			_, err := c.cni.AddNetworkList(ctx, c.list, rt)
+			return err
+		},
+		down: func(ctx context.Context) error { return c.cni.DelNetworkList(ctx, c.list, rt) },
+		end:  func() error { return dropNetns(path) },
 	}, nil
 }

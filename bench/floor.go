@@ -19,7 +19,6 @@ import (
 type floor struct {
 	dir    string
 	bridge int
-	next   int
 }
 
 const floorBridge = "floor0"
@@ -38,31 +37,23 @@ func (f *floor) prepare(context.Context) error {
 
 func (f *floor) close() error { return nil }
 
-func (f *floor) fill(_ context.Context, endpoints, _ int) error {
-	for range endpoints {
-		if _, _, err := f.attach(); err != nil {
+func (f *floor) attachment(n int, _ []uint16) (attachment, error) {
+	ip := net.IPv4(172, 17, byte((n+1)>>8), byte(n+1)).To4() // .0.1 is the gateway
+	a := attachment{dial: ip.String() + ":80", end: func() error { return nil }}
+	veth := fmt.Sprintf("veth%d", n)
+	a.netns = netnsPath(f.dir, veth)
+	a.up = func(context.Context) error { return f.attach(a.netns, veth, ip) }
+	a.down = func(context.Context) error {
+		if err := dropNetns(a.netns); err != nil {
 			return err
 		}
+		// The kernel takes the veth away some time after the namespace.
+		for exists(veth) {
+			time.Sleep(100 * time.Microsecond)
+		}
+		return nil
 	}
-	return nil
-}
-
-func (f *floor) once(context.Context, string) (up, down time.Duration, err error) {
-	start := time.Now()
-	path, veth, err := f.attach()
-	up = time.Since(start)
-	if err != nil {
-		return 0, 0, err
-	}
-	start = time.Now()
-	if err := dropNetns(path); err != nil {
-		return 0, 0, err
-	}
-	// The kernel takes the veth away some time after the namespace.
-	for exists(veth) {
-		time.Sleep(100 * time.Microsecond)
-	}
-	return up, time.Since(start), nil
+	return a, nil
 }
 
 func exists(link string) bool {
@@ -70,20 +61,15 @@ func exists(link string) bool {
 	return err == nil
 }
 
-func (f *floor) attach() (path, veth string, err error) {
-	f.next++
-	veth = fmt.Sprintf("veth%d", f.next)
-	path, err = newNetns(f.dir, veth)
-	if err != nil {
-		return "", "", err
+func (f *floor) attach(path, veth string, ip net.IP) error {
+	if err := newNetns(path); err != nil {
+		return err
 	}
 	ns, err := os.Open(path)
 	if err != nil {
-		return "", "", err
+		return err
 	}
 	defer ns.Close()
-	n := f.next + 1 // .0.1 is the gateway
-	ip := net.IPv4(172, 17, byte(n>>8), byte(n)).To4()
 	err = netlink.LinkAdd(&netlink.Veth{
 		LinkAttrs:        netlink.LinkAttrs{Name: veth, MasterIndex: f.bridge, Flags: net.FlagUp},
 		PeerName:         "eth0",
@@ -91,9 +77,9 @@ func (f *floor) attach() (path, veth string, err error) {
 		PeerHardwareAddr: net.HardwareAddr{2, 0x42, ip[0], ip[1], ip[2], ip[3]},
 	})
 	if err != nil {
-		return "", "", fmt.Errorf("veth: %w", err)
+		return fmt.Errorf("veth: %w", err)
 	}
-	return path, veth, configure(ns, ip)
+	return configure(ns, ip)
 }
 
 func configure(ns *os.File, ip net.IP) error {

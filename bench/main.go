@@ -20,6 +20,8 @@ import (
 	"slices"
 	"strings"
 	"time"
+
+	"github.com/fairlead/fairlead/relay"
 )
 
 // options are what the command line sets.
@@ -40,6 +42,15 @@ func main() {
 	if len(os.Args) == 4 && (os.Args[1] == stageHost || os.Args[1] == stageSubject) {
 		if err := stage(os.Args[1], os.Args[2], os.Args[3]); err != nil {
 			fmt.Fprintf(os.Stderr, "%s %s: %v\n", os.Args[1], os.Args[2], err)
+			os.Exit(1)
+		}
+		return
+	}
+	if len(os.Args) > 1 && os.Args[1] == relay.Name {
+		cmd := relay.Command()
+		cmd.SetArgs(os.Args[2:])
+		if err := cmd.ExecuteContext(context.Background()); err != nil {
+			fmt.Fprintln(os.Stderr, "relay:", err)
 			os.Exit(1)
 		}
 		return

@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"os/exec"
 	"path/filepath"
-	"time"
 )
 
 // netavarkBinary is where Debian's podman finds it.
@@ -16,48 +15,28 @@ const netavarkBinary = "/usr/lib/podman/netavark"
 // netavark is podman's network set-up: one process for set-up and one for
 // teardown, told everything in JSON on standard input. Choosing the address is
 // podman's work and so outside the clock, as is making the namespace.
-type netavark struct {
-	dir  string
-	next int
+type netavark struct{ dir string }
+
+func (v *netavark) prepare(context.Context) error { return nil }
+
+func (v *netavark) close() error { return nil }
+
+func (v *netavark) attachment(n int, ports []uint16) (attachment, error) {
+	path := netnsPath(v.dir, containerID(n))
+	if err := newNetns(path); err != nil {
+		return attachment{}, err
+	}
+	config, err := netavarkConfig(n, ports)
+	return attachment{
+		netns: path, dial: published,
+		up:   func(ctx context.Context) error { return v.call(ctx, "setup", path, config) },
+		down: func(ctx context.Context) error { return v.call(ctx, "teardown", path, config) },
+		end:  func() error { return dropNetns(path) },
+	}, err
 }
 
-func (n *netavark) prepare(context.Context) error { return nil }
-
-func (n *netavark) close() error { return nil }
-
-func (n *netavark) fill(ctx context.Context, endpoints, ports int) error {
-	for i := range endpoints {
-		path, config, err := n.container(portsOf(i, ports))
-		if err != nil {
-			return err
-		}
-		if err := n.call(ctx, "setup", path, config); err != nil {
-			return fmt.Errorf("endpoint %d: %w", i, err)
-		}
-	}
-	return nil
-}
-
-func (n *netavark) once(ctx context.Context, _ string) (up, down time.Duration, err error) {
-	path, config, err := n.container([]uint16{measuredPort})
-	if err != nil {
-		return 0, 0, err
-	}
-	start := time.Now()
-	if err := n.call(ctx, "setup", path, config); err != nil {
-		return 0, 0, err
-	}
-	up = time.Since(start)
-	start = time.Now()
-	if err := n.call(ctx, "teardown", path, config); err != nil {
-		return 0, 0, err
-	}
-	down = time.Since(start)
-	return up, down, dropNetns(path)
-}
-
-func (n *netavark) call(ctx context.Context, verb, path string, config []byte) error {
-	cmd := exec.CommandContext(ctx, netavarkBinary, "--config", filepath.Join(n.dir, "netavark"), verb, path)
+func (v *netavark) call(ctx context.Context, verb, path string, config []byte) error {
+	cmd := exec.CommandContext(ctx, netavarkBinary, "--config", filepath.Join(v.dir, "netavark"), verb, path)
 	cmd.Stdin = bytes.NewReader(config)
 	if out, err := cmd.CombinedOutput(); err != nil {
 		return fmt.Errorf("netavark %s: %w: %s", verb, err, out)
@@ -65,14 +44,8 @@ func (n *netavark) call(ctx context.Context, verb, path string, config []byte) e
 	return nil
 }
 
-// container makes a namespace for the next container, and what netavark is told
-// of it.
-func (n *netavark) container(ports []uint16) (path string, config []byte, err error) {
-	n.next++
-	id := containerID(n.next)
-	if path, err = newNetns(n.dir, id); err != nil {
-		return "", nil, err
-	}
+// netavarkConfig is what netavark is told of the n-th container.
+func netavarkConfig(n int, ports []uint16) ([]byte, error) {
 	type object = map[string]any
 	var mappings []object
 	for _, p := range ports {
@@ -80,9 +53,9 @@ func (n *netavark) container(ports []uint16) (path string, config []byte, err er
 			"container_port": 80, "host_ip": "", "host_port": p, "protocol": "tcp", "range": 1,
 		})
 	}
-	addr := fmt.Sprintf("172.17.%d.%d", (n.next+1)>>8, (n.next+1)&255)
-	config, err = json.Marshal(object{
-		"container_id": id, "container_name": fmt.Sprintf("bench%d", n.next),
+	addr := fmt.Sprintf("172.17.%d.%d", (n+1)>>8, (n+1)&255)
+	return json.Marshal(object{
+		"container_id": containerID(n), "container_name": fmt.Sprintf("bench%d", n),
 		"port_mappings": mappings,
 		"networks":      object{"bench": object{"static_ips": []string{addr}, "interface_name": "eth0"}},
 		"network_info": object{"bench": object{
@@ -92,5 +65,4 @@ func (n *netavark) container(ports []uint16) (path string, config []byte, err er
 			"ipam_options": object{"driver": "host-local"},
 		}},
 	})
-	return path, config, err
 }

@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"io"
 	"os"
-	"path/filepath"
 	"strings"
 	"time"
 )
@@ -60,22 +59,16 @@ type subject interface {
 	close() error
 }
 
-// filler is a subject that can be loaded.
-type filler interface {
-	// fill attaches endpoints that stay, each with ports published ports.
-	fill(ctx context.Context, endpoints, ports int) error
-}
-
 func newSubject(name, dir string) (subject, error) {
 	switch strings.TrimSuffix(name, loaded) {
 	case "floor":
-		return &floor{dir: dir}, nil
+		return &attachments{network: &floor{dir: dir}}, nil
 	case "fairlead":
-		return &attacher{dir: dir, binary: filepath.Join(filepath.Dir(dir), binaryLink)}, nil
+		return &attachments{network: &attacher{dir: dir}}, nil
 	case "cni":
-		return &cniPlugins{dir: dir}, nil
+		return &attachments{network: &cniPlugins{dir: dir}}, nil
 	case "netavark":
-		return &netavark{dir: dir}, nil
+		return &attachments{network: &netavark{dir: dir}}, nil
 	case "fairlead-run":
 		return newFairleadRun(dir), nil
 	case "docker-run":
@@ -114,7 +107,7 @@ func do(ctx context.Context, s subject, r request) (a answer) {
 	case opOnce:
 		a.Up, a.Down, err = s.once(ctx, r.Kind)
 	case opFill:
-		f, ok := s.(filler)
+		f, ok := s.(*attachments)
 		if !ok {
 			err = errors.New("cannot be loaded")
 			break
@@ -128,19 +121,3 @@ func do(ctx context.Context, s subject, r request) (a answer) {
 	}
 	return a
 }
-
-// portsOf are the host ports of the n-th endpoint that stays. Port 8080 is left
-// for the one that is measured.
-func portsOf(n, ports int) []uint16 {
-	out := make([]uint16, ports)
-	for i := range out {
-		out[i] = uint16(10000 + n*ports + i)
-	}
-	return out
-}
-
-// measuredPort is the host port of the attachment that is measured.
-const measuredPort uint16 = 8080
-
-// containerID is a container's identifier as each peer takes it.
-func containerID(n int) string { return fmt.Sprintf("%064x", n+1) }
