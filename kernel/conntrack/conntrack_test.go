@@ -112,22 +112,41 @@ var targets = []string{"127.0.0.1:53", "127.0.0.1:54", "127.0.0.2:53", "[::1]:53
 
 func TestDelete(t *testing.T) {
 	t.Parallel()
-	port := func(proto string, hosts ...string) func() error {
+	// More than a few at once are looked for in another way, which is also that of
+	// kernels without filters. These stand for nothing.
+	var manyPorts []netip.AddrPort
+	var manyAddrs []netip.Addr
+	for i := range 100 {
+		a := netip.AddrFrom4([4]byte{192, 0, 2, byte(i)})
+		manyAddrs = append(manyAddrs, a)
+		manyPorts = append(manyPorts, netip.AddrPortFrom(a, 53))
+	}
+	port := func(proto string, hosts ...string) func(many bool) error {
 		var all []netip.AddrPort
 		for _, h := range hosts {
 			all = append(all, netip.MustParseAddrPort(h))
 		}
-		return func() error { return conntrack.DeleteByOrigPort(proto, all...) }
+		return func(many bool) error {
+			if many {
+				return conntrack.DeleteByOrigPort(proto, append(all, manyPorts...)...)
+			}
+			return conntrack.DeleteByOrigPort(proto, all...)
+		}
 	}
-	addr := func(addrs ...string) func() error {
+	addr := func(addrs ...string) func(many bool) error {
 		var all []netip.Addr
 		for _, a := range addrs {
 			all = append(all, netip.MustParseAddr(a))
 		}
-		return func() error { return conntrack.DeleteByAddr(all...) }
+		return func(many bool) error {
+			if many {
+				return conntrack.DeleteByAddr(append(all, manyAddrs...)...)
+			}
+			return conntrack.DeleteByAddr(all...)
+		}
 	}
 	for name, c := range map[string]struct {
-		do   func() error
+		do   func(many bool) error
 		left []string
 	}{
 		"one port":          {port("udp", "127.0.0.1:53"), []string{"127.0.0.1:54", "127.0.0.2:53", "[::1]:53"}},
@@ -141,20 +160,22 @@ func TestDelete(t *testing.T) {
 		"no such address":   {addr("192.0.2.1", "2001:db8::1"), targets},
 		"none":              {addr(), targets},
 	} {
-		t.Run(name, func(t *testing.T) {
-			t.Parallel()
-			ns := namespace(t)
-			send(t, ns, targets...)
-			if diff := cmp.Diff(targets, flows(t, ns)); diff != "" {
-				t.Fatalf("flows before (-want +got):\n%s", diff)
-			}
-			if err := netns.Do(ns, c.do); err != nil {
-				t.Fatal(err)
-			}
-			if diff := cmp.Diff(c.left, flows(t, ns)); diff != "" {
-				t.Errorf("flows left (-want +got):\n%s", diff)
-			}
-		})
+		for _, many := range []bool{false, true} {
+			t.Run(fmt.Sprintf("%s/many=%v", name, many), func(t *testing.T) {
+				t.Parallel()
+				ns := namespace(t)
+				send(t, ns, targets...)
+				if diff := cmp.Diff(targets, flows(t, ns)); diff != "" {
+					t.Fatalf("flows before (-want +got):\n%s", diff)
+				}
+				if err := netns.Do(ns, func() error { return c.do(many) }); err != nil {
+					t.Fatal(err)
+				}
+				if diff := cmp.Diff(c.left, flows(t, ns)); diff != "" {
+					t.Errorf("flows left (-want +got):\n%s", diff)
+				}
+			})
+		}
 	}
 }
 
