@@ -12,8 +12,7 @@ GOFUMPT               := $(TOOLS)/gofumpt-$(GOFUMPT_VERSION)
 
 VERSION := $(shell git describe --tags --always --dirty 2>/dev/null || echo unknown)
 COMMIT  := $(shell git rev-parse --short=12 HEAD 2>/dev/null || echo unknown)
-LDFLAGS := -s -w -X $(VERSION_PKG).Version=$(VERSION) -X $(VERSION_PKG).Commit=$(COMMIT)
-VERSION_PKG = main
+LDFLAGS := -s -w -X main.Version=$(VERSION) -X main.Commit=$(COMMIT)
 
 # COMMAND:PACKAGE, as hack/debian-install.sh reads them.
 RUN_DEPS   := containerd:containerd runc:runc static:busybox:busybox-static \
