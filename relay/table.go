@@ -230,7 +230,13 @@ func (t *table) close() error {
 	if err := t.poller.close(); !errors.Is(err, os.ErrClosed) { // abandon may have
 		errs = append(errs, err)
 	}
-	return errors.Join(append(errs, t.spare.Close())...)
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.spare != nil {
+		errs = append(errs, t.spare.Close())
+		t.spare = nil
+	}
+	return errors.Join(errs...)
 }
 
 // ready serves one readable socket.
@@ -284,10 +290,16 @@ func (t *table) refuse(p *port, cause error) {
 		t.warned = now
 		t.logger.Error("no room for a connection, clients are refused", "port", p.Binding, "error", cause)
 	}
-	_ = t.spare.Close()
+	if t.spare != nil {
+		_ = t.spare.Close()
+		t.spare = nil
+	}
 	if fd, _, err := unix.Accept4(p.fd, unix.SOCK_CLOEXEC); err == nil {
 		_ = unix.SetsockoptLinger(fd, unix.SOL_SOCKET, unix.SO_LINGER, &unix.Linger{Onoff: 1})
 		_ = unix.Close(fd)
+	} else {
+		// Not even that: at least do not ask again at once.
+		time.Sleep(10 * time.Millisecond)
 	}
 	if f, err := os.Open(os.DevNull); err == nil {
 		t.spare = f
