@@ -51,6 +51,8 @@ type Daemon struct {
 	cmd     *exec.Cmd
 	exited  chan struct{}
 	started bool
+	// containers are those it had when it was torn down.
+	containers []string
 }
 
 // Daemon starts a daemon on the host and waits until it answers. When the lab ends
@@ -128,8 +130,12 @@ func (d *Daemon) TryStart(env ...string) error {
 		_ = cmd.Wait()
 		close(exited)
 	}()
-	d.cmd, d.exited, d.started = cmd, exited, true
-	return d.answers()
+	d.cmd, d.exited = cmd, exited
+	err = d.answers()
+	// One that refuses has to tidy up after itself; one that was killed, by a crash
+	// point say, could not.
+	d.started = d.started || err == nil || d.Running() || exitCode(cmd) > 128
+	return err
 }
 
 // ContainerdNamespace is where the daemon's containers are in a containerd that is
@@ -307,12 +313,29 @@ func (d *Daemon) Teardown() {
 			return
 		}
 	}
+	pins, _ := filepath.Glob(filepath.Join(d.ExecRoot, "netns", "*"))
+	for _, pin := range pins {
+		d.containers = append(d.containers, filepath.Base(pin))
+	}
 	if _, stderr, code := d.CLI("system", "teardown"); code != 0 {
 		d.lab.t.Errorf("daemon %s: teardown: exit status %d: %s\n%s", d.Name, code, stderr, d.LogTail(40))
 		_ = d.cmd.Process.Kill()
 	}
 	d.Wait()
 	d.started = false
+}
+
+// groups are the control groups of the containers it had.
+func (d *Daemon) groups() (left []string) {
+	for _, id := range d.containers {
+		for _, pattern := range []string{"/sys/fs/cgroup/fairlead/" + id, "/sys/fs/cgroup/*/fairlead/" + id} {
+			dirs, _ := filepath.Glob(pattern)
+			for _, dir := range dirs {
+				left = append(left, "control group: "+dir)
+			}
+		}
+	}
+	return left
 }
 
 // end is the daemon's part in the lab's end.

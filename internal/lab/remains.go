@@ -24,7 +24,8 @@ type process struct {
 	cmdline string
 }
 
-// processes finds those that belong to the lab of that directory.
+// processes finds those that belong to the lab of that directory, and their
+// children: a container's first process knows nothing of a lab, its shim does.
 func processes(run string) []process {
 	tag := filepath.Base(run)
 	spaces := pinned(tag)
@@ -32,19 +33,46 @@ func processes(run string) []process {
 	if err != nil {
 		return nil
 	}
+	ours := map[int]bool{}
 	var found []process
-	for _, e := range entries {
-		pid, err := strconv.Atoi(e.Name())
-		if err != nil || pid == os.Getpid() || !belongs(pid, run, tag, spaces) {
-			continue
+	for again := true; again; {
+		again = false
+		for _, e := range entries {
+			pid, err := strconv.Atoi(e.Name())
+			if err != nil || pid == os.Getpid() || ours[pid] || !ours[parent(pid)] && !belongs(pid, run, tag, spaces) {
+				continue
+			}
+			// Without a command line it has ended, and its parent has yet to notice.
+			if cmdline, _ := os.ReadFile(filepath.Join("/proc", e.Name(), "cmdline")); len(cmdline) > 0 {
+				ours[pid], again = true, true
+				found = append(found, process{pid, string(bytes.TrimSpace(bytes.ReplaceAll(cmdline, []byte{0}, []byte{' '})))})
+			}
 		}
-		cmdline, _ := os.ReadFile(filepath.Join("/proc", e.Name(), "cmdline"))
-		if len(cmdline) == 0 {
-			continue // it has ended, and its parent has yet to notice
-		}
-		found = append(found, process{pid, string(bytes.TrimSpace(bytes.ReplaceAll(cmdline, []byte{0}, []byte{' '})))})
 	}
 	return found
+}
+
+// stat returns the fields of /proc/PID/stat after the name, which may hold
+// anything: the state, then the parent's number, and so on (proc_pid_stat(5)).
+func stat(pid int) []string {
+	b, err := os.ReadFile(filepath.Join("/proc", strconv.Itoa(pid), "stat"))
+	if err != nil {
+		return nil
+	}
+	return strings.Fields(string(b[bytes.LastIndexByte(b, ')')+1:]))
+}
+
+// parent is the number of a process's parent, -1 if it is gone.
+func parent(pid int) int {
+	fields := stat(pid)
+	if len(fields) < 2 {
+		return -1
+	}
+	ppid, err := strconv.Atoi(fields[1])
+	if err != nil {
+		return -1
+	}
+	return ppid
 }
 
 func belongs(pid int, run, tag string, spaces map[uint64]bool) bool {
@@ -127,9 +155,14 @@ func (l *Lab) remains() (left []string) {
 		}
 	}
 	for _, dir := range cgroups(tag) {
-		left = append(left, "control group: "+dir)
+		// One of a containerd namespace stays when its last container goes; that is
+		// runc's way, and nothing is in it.
+		if strings.Contains(filepath.Dir(dir), tag) {
+			left = append(left, "control group: "+dir)
+		}
 	}
 	for _, d := range l.daemons {
+		left = append(left, d.groups()...)
 		files, _ := filepath.Glob(filepath.Join(d.ExecRoot, "netns", "*"))
 		for _, f := range files {
 			left = append(left, "namespace: "+f)
@@ -145,6 +178,7 @@ func scrub(run string) error {
 	if !strings.HasPrefix(tag, prefix) || len(tag) == len(prefix) {
 		return fmt.Errorf("%s is no lab", run)
 	}
+	sockets := shimSockets(run)
 	for range 200 {
 		all := processes(run)
 		if len(all) == 0 {
@@ -163,13 +197,34 @@ func scrub(run string) error {
 	}
 	// The shim keeps runc's state here, by containerd namespace.
 	runc, _ := filepath.Glob("/run/containerd/runc/" + tag + "*")
-	for _, dir := range runc {
-		_ = os.RemoveAll(dir)
+	for _, path := range append(runc, sockets...) {
+		_ = os.RemoveAll(path)
 	}
 	if left := mounts(tag); len(left) > 0 {
 		return fmt.Errorf("still mounted: %s", strings.Join(left, ", "))
 	}
 	return errors.Join(os.RemoveAll(run), os.RemoveAll(filepath.Join(dataBase, tag)))
+}
+
+// shimSockets are the sockets of the shims of the lab's containers, which a shim
+// that is killed leaves under /run/containerd. Its containerd, which may be one that
+// labs share, notes them beside the container.
+func shimSockets(run string) (paths []string) {
+	const task = "io.containerd.runtime.v2.task"
+	for _, pattern := range []string{
+		filepath.Join(runBase, prefix+"*", "state", task, filepath.Base(run)+"*", "*", "address"),
+		filepath.Join(run, "*", "*", task, "*", "*", "address"),
+		filepath.Join(run, "*", "*", "*", task, "*", "*", "address"),
+	} {
+		notes, _ := filepath.Glob(pattern)
+		for _, note := range notes {
+			address, _ := os.ReadFile(note)
+			if path, ok := strings.CutPrefix(string(address), "unix://"); ok && filepath.Dir(path) == "/run/containerd/s" {
+				paths = append(paths, path)
+			}
+		}
+	}
+	return paths
 }
 
 // ownerFile, in a lab's directory, names the process that made it.
@@ -182,17 +237,12 @@ func writeOwner(run string) error {
 // identity tells a process from a later one of the same number, by when it
 // started: field 22 of /proc/PID/stat. It is empty for one that is gone.
 func identity(pid int) string {
-	stat, err := os.ReadFile(filepath.Join("/proc", strconv.Itoa(pid), "stat"))
-	if err != nil {
+	const start = 22 - 3
+	fields := stat(pid)
+	if len(fields) <= start {
 		return ""
 	}
-	// The name, in parentheses, may hold anything.
-	_, rest, _ := strings.Cut(string(stat[bytes.LastIndexByte(stat, ')'):]), " ")
-	fields := strings.Fields(rest)
-	if len(fields) < 20 {
-		return ""
-	}
-	return fmt.Sprintf("%d %s", pid, fields[19])
+	return fmt.Sprintf("%d %s", pid, fields[start])
 }
 
 // sweep takes away the labs of test processes that were killed.
