@@ -8,6 +8,7 @@ package sysctl
 import (
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"maps"
 	"os"
@@ -56,8 +57,12 @@ func Get(key string) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	b, err := os.ReadFile(path)
+	f, err := private.open(path, os.O_RDONLY)
 	if err != nil {
+		return "", explain("read", key, err)
+	}
+	b, err := io.ReadAll(f)
+	if err = errors.Join(err, f.Close()); err != nil {
 		return "", explain("read", key, err)
 	}
 	return strings.TrimRight(string(b), "\n"), nil
@@ -67,13 +72,6 @@ func Get(key string) (string, error) {
 // has that value already. A value that the kernel refuses gives
 // errdefs.ErrInvalidArgument, a parameter that is absent errdefs.ErrNotFound.
 func Set(key, value string) (old string, err error) {
-	if strings.ContainsAny(value, "\x00\n") {
-		return "", fmt.Errorf("invalid value %q of sysctl %s: %w", value, key, errdefs.ErrInvalidArgument)
-	}
-	path, err := Path(key)
-	if err != nil {
-		return "", err
-	}
 	// Some, such as net.ipv4.route.flush, can only be written.
 	old, err = Get(key)
 	if err != nil && !errdefs.IsPermissionDenied(err) {
@@ -82,21 +80,28 @@ func Set(key, value string) (old string, err error) {
 	if err == nil && old == value {
 		return old, nil
 	}
-	if err := write(path, value); err != nil {
-		return "", explain("set", key+"="+value, err)
-	}
-	return old, nil
+	return old, write(key, value)
 }
 
 // write opens without O_CREAT: a key that is absent must not look like one that
 // cannot be made.
-func write(path, value string) error {
-	f, err := os.OpenFile(path, os.O_WRONLY, 0)
+func write(key, value string) error {
+	if strings.ContainsAny(value, "\x00\n") {
+		return fmt.Errorf("invalid value %q of sysctl %s: %w", value, key, errdefs.ErrInvalidArgument)
+	}
+	path, err := Path(key)
 	if err != nil {
 		return err
 	}
+	f, err := private.open(path, os.O_WRONLY)
+	if err != nil {
+		return explain("set", key+"="+value, err)
+	}
 	_, err = f.WriteString(value)
-	return errors.Join(err, f.Close())
+	if err = errors.Join(err, f.Close()); err != nil {
+		return explain("set", key+"="+value, err)
+	}
+	return nil
 }
 
 // SetIn sets the parameters in the namespace, in the order of their keys; nil is
@@ -107,7 +112,7 @@ func SetIn(ns *os.File, values map[string]string) error {
 	}
 	return netns.Do(ns, func() error {
 		for _, key := range slices.Sorted(maps.Keys(values)) {
-			if _, err := Set(key, values[key]); err != nil {
+			if err := write(key, values[key]); err != nil {
 				return err
 			}
 		}
