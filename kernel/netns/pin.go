@@ -92,12 +92,13 @@ func List(dir string) ([]string, error) {
 // preparing keeps two first users of a directory from mounting it twice.
 var preparing sync.Mutex
 
-// prepare makes dir a mount point with a peer group of its own. Pins then do not
-// spread into the mount namespaces there are, which would make each mount as dear
-// as there are services on the machine. But it stays shared with the copies that
-// later mount namespaces get of it (runc makes one for each container, systemd one
-// for a service with PrivateTmp=), so that Remove takes the pin away there too:
-// with a private mount the copy would keep the namespace, and its addresses, alive.
+// prepare makes dir a private mount point. Pins then do not spread into the mount
+// namespaces there are, which would make each as dear as there are services on the
+// machine. Mount namespaces made later begin with a copy of the pins (runc makes
+// one for each container, systemd one for a service with PrivateTmp=), and a copy
+// would keep the network namespace and its addresses alive; but the kernel drops
+// every mount on a file that is unlinked, in all of them (Linux 3.18), and Remove
+// unlinks it.
 func prepare(dir string) error {
 	preparing.Lock()
 	defer preparing.Unlock()
@@ -124,10 +125,8 @@ func prepare(dir string) error {
 	if err := unix.Mount(dir, dir, "", unix.MS_BIND, ""); err != nil {
 		return fmt.Errorf("mount %s on itself: %w", dir, err)
 	}
-	for _, flag := range []uintptr{unix.MS_PRIVATE, unix.MS_SHARED} {
-		if err := unix.Mount("", dir, "", flag, ""); err != nil {
-			return errors.Join(fmt.Errorf("set the propagation of %s: %w", dir, err), unix.Unmount(dir, unix.MNT_DETACH))
-		}
+	if err := unix.Mount("", dir, "", unix.MS_PRIVATE, ""); err != nil {
+		return errors.Join(fmt.Errorf("make %s a private mount: %w", dir, err), unix.Unmount(dir, unix.MNT_DETACH))
 	}
 	return nil
 }
