@@ -13,7 +13,9 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/fairlead/fairlead/cli"
+	"github.com/fairlead/fairlead/daemon"
 	"github.com/fairlead/fairlead/relay"
+	"github.com/fairlead/fairlead/streams"
 )
 
 // Version and Commit are set by the linker (see the Makefile).
@@ -25,7 +27,9 @@ var (
 // fronts are the commands that are not the CLI's. The constructors run only
 // when their front is the one picked.
 var fronts = map[string]func() *cobra.Command{
-	"relay": relay.Command,
+	"daemon":  func() *cobra.Command { return daemon.Command(Version) },
+	"relay":   relay.Command,
+	"streams": streams.Command,
 }
 
 func main() {

@@ -1,0 +1,270 @@
+// Package daemon is `fairlead daemon`: its flags and configuration file, and the
+// start and stop of everything the daemon is made of. It wires the other
+// packages together and holds no logic of theirs.
+package daemon
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"net/netip"
+	"os"
+	"reflect"
+	"slices"
+	"strconv"
+	"strings"
+
+	"github.com/spf13/pflag"
+
+	"github.com/fairlead/fairlead/network"
+	"github.com/fairlead/fairlead/network/ipam"
+	"github.com/fairlead/fairlead/network/plan"
+)
+
+// Config is what the daemon is told, by flags and by its configuration file. A
+// field's json tag is its key in the file, which is the flag's name as in
+// dockerd; its plural tag, where it has one, is the key that takes a list.
+type Config struct {
+	Hosts               []string `json:"hosts"`
+	Group               string   `json:"group"`
+	DataRoot            string   `json:"data-root"`
+	ExecRoot            string   `json:"exec-root"`
+	PIDFile             string   `json:"pidfile"`
+	LogLevel            string   `json:"log-level"`
+	LogFormat           string   `json:"log-format"`
+	Debug               bool     `json:"debug"`
+	Containerd          string   `json:"containerd"`
+	ContainerdNamespace string   `json:"containerd-namespace"`
+	LiveRestore         bool     `json:"live-restore"`
+
+	Bridge         string `json:"bridge"`
+	BridgeName     string `json:"bridge-name"`
+	BIP            string `json:"bip"`
+	FixedCIDR      string `json:"fixed-cidr"`
+	DefaultGateway string `json:"default-gateway"`
+	MTU            int    `json:"mtu"`
+	IPForward      bool   `json:"ip-forward"`
+	IPMasq         bool   `json:"ip-masq"`
+	UserlandProxy  bool   `json:"userland-proxy"`
+	IP             string `json:"ip"`
+	AddressPools   []Pool `json:"default-address-pools"`
+}
+
+// Pool is an address pool as the configuration file has it.
+type Pool struct {
+	Base string `json:"base"`
+	Size int    `json:"size"`
+}
+
+// The defaults of the paths.
+const (
+	DefaultDataRoot   = "/var/lib/fairlead"
+	DefaultExecRoot   = "/run/fairlead"
+	defaultConfigFile = "/etc/fairlead/daemon.json"
+)
+
+func defaults() Config {
+	return Config{
+		Group: "fairlead", DataRoot: DefaultDataRoot, ExecRoot: DefaultExecRoot,
+		LogLevel: "info", LogFormat: "text", LiveRestore: true,
+		BridgeName: network.DefaultBridge, MTU: 1500, IPForward: true, IPMasq: true, UserlandProxy: true, IP: "0.0.0.0",
+	}
+}
+
+// flagOf is the flag whose name is not the key of the file.
+var flagOf = map[string]string{"hosts": "host", "default-address-pools": "default-address-pool"}
+
+func (c *Config) register(f *pflag.FlagSet) {
+	f.StringArrayVarP(&c.Hosts, "host", "H", nil, "listen here: unix:///path, several times for several (default unix://EXEC_ROOT/fairlead.sock)")
+	f.StringVarP(&c.Group, "group", "G", c.Group, "group that may use the socket, where it exists")
+	f.StringVar(&c.DataRoot, "data-root", c.DataRoot, "where images, containers and networks are kept")
+	f.StringVar(&c.ExecRoot, "exec-root", c.ExecRoot, "where what lives until the next boot is kept: sockets, namespaces, leases")
+	f.StringVarP(&c.PIDFile, "pidfile", "p", "", "write the process ID here (default EXEC_ROOT/fairlead.pid)")
+	f.StringVarP(&c.LogLevel, "log-level", "l", c.LogLevel, "debug, info, warn or error")
+	f.StringVar(&c.LogFormat, "log-format", c.LogFormat, "text or json")
+	f.BoolVarP(&c.Debug, "debug", "D", false, "the same as --log-level debug")
+	f.StringVar(&c.Containerd, "containerd", "", "containerd's socket (default: the system's where it runs, else one of our own)")
+	f.StringVar(&c.ContainerdNamespace, "containerd-namespace", "", "containerd namespace of our containers (default: by the data root)")
+	f.BoolVar(&c.LiveRestore, "live-restore", c.LiveRestore, "leave containers running when the daemon stops")
+	f.StringVarP(&c.Bridge, "bridge", "b", "", "use this bridge of the host's own for the default network; none for no default network")
+	f.StringVar(&c.BridgeName, "bridge-name", c.BridgeName, "name of the default network's own bridge")
+	f.StringVar(&c.BIP, "bip", "", "address of the default network's bridge, with its length: 192.168.5.1/24")
+	f.StringVar(&c.FixedCIDR, "fixed-cidr", "", "part of the default network's subnet that containers get addresses of")
+	f.StringVar(&c.DefaultGateway, "default-gateway", "", "the containers' default route on the default network, where it is not the bridge")
+	f.IntVar(&c.MTU, "mtu", c.MTU, "MTU of the default network")
+	f.BoolVar(&c.IPForward, "ip-forward", c.IPForward, "turn IP forwarding on where it is off")
+	f.BoolVar(&c.IPMasq, "ip-masq", c.IPMasq, "give packets that leave the default network the host's address")
+	f.BoolVar(&c.UserlandProxy, "userland-proxy", c.UserlandProxy, "serve published ports on loopback by a proxy")
+	f.StringVar(&c.IP, "ip", c.IP, "host address for ports published without one")
+	f.Var(&poolsFlag{&c.AddressPools}, "default-address-pool", "cut networks' subnets from here: base=10.20.0.0/16,size=24; several times for several")
+}
+
+// poolsFlag reads base=CIDR,size=BITS.
+type poolsFlag struct{ pools *[]Pool }
+
+func (p *poolsFlag) Type() string { return "pool" }
+
+func (p *poolsFlag) String() string {
+	var out []string
+	for _, pool := range *p.pools {
+		out = append(out, fmt.Sprintf("base=%s,size=%d", pool.Base, pool.Size))
+	}
+	return strings.Join(out, " ")
+}
+
+func (p *poolsFlag) Set(v string) error {
+	var pool Pool
+	for field := range strings.SplitSeq(v, ",") {
+		key, val, _ := strings.Cut(field, "=")
+		switch key {
+		case "base":
+			pool.Base = val
+		case "size":
+			n, err := strconv.Atoi(val)
+			if err != nil {
+				return fmt.Errorf("size %q is not a number", val)
+			}
+			pool.Size = n
+		default:
+			return fmt.Errorf("unknown field %q: want base=CIDR,size=BITS", key)
+		}
+	}
+	*p.pools = append(*p.pools, pool)
+	return nil
+}
+
+// mergeFile reads the configuration file into c. A key that is unknown, and a key
+// whose value is not that of a flag also given, are refused by name. The default
+// file may be absent; one that was named may not.
+func (c *Config) mergeFile(path string, named bool, flags *pflag.FlagSet) error {
+	raw, err := os.ReadFile(path)
+	if errors.Is(err, fs.ErrNotExist) && !named {
+		return nil
+	}
+	if err != nil {
+		return fmt.Errorf("read the configuration file: %w", err)
+	}
+	if len(bytes.TrimSpace(raw)) == 0 {
+		return nil
+	}
+	var keys map[string]json.RawMessage
+	if err := json.Unmarshal(raw, &keys); err != nil {
+		return fmt.Errorf("configuration file %s is not a JSON object: %w", path, err)
+	}
+	v := reflect.ValueOf(c).Elem()
+	fields := make(map[string]reflect.Value)
+	for i := range v.NumField() {
+		fields[v.Type().Field(i).Tag.Get("json")] = v.Field(i)
+	}
+	var unknown, clash []string
+	for key, val := range keys {
+		field, ok := fields[key]
+		if !ok {
+			unknown = append(unknown, key)
+			continue
+		}
+		fresh := reflect.New(field.Type())
+		if err := json.Unmarshal(val, fresh.Interface()); err != nil {
+			return fmt.Errorf("configuration file %s: key %q: %w", path, key, err)
+		}
+		flag := key
+		if f, other := flagOf[key]; other {
+			flag = f
+		}
+		if flags.Changed(flag) && !reflect.DeepEqual(field.Interface(), fresh.Elem().Interface()) {
+			clash = append(clash, fmt.Sprintf("%s: (from flag: %v, from file: %v)", key, field.Interface(), fresh.Elem().Interface()))
+			continue
+		}
+		field.Set(fresh.Elem())
+	}
+	slices.Sort(unknown)
+	slices.Sort(clash)
+	if len(unknown) > 0 {
+		return fmt.Errorf("configuration file %s: the following directives don't match any configuration option: %s", path, strings.Join(unknown, ", "))
+	}
+	if len(clash) > 0 {
+		return fmt.Errorf("configuration file %s: the following directives are specified both as a flag and in the configuration file: %s", path, strings.Join(clash, ", "))
+	}
+	return nil
+}
+
+// network turns the settings into the network's own, and refuses those that
+// contradict each other.
+func (c *Config) network() (network.Config, error) {
+	out := network.Config{ExecRoot: c.ExecRoot, IPForward: c.IPForward, UserlandProxy: c.UserlandProxy}
+	d := network.DefaultNetwork{Bridge: c.BridgeName, MTU: c.MTU, Masquerade: c.IPMasq, Disabled: c.Bridge == "none"}
+	if c.Bridge != "" && !d.Disabled {
+		if c.BIP != "" {
+			return out, errors.New("--bridge and --bip are mutually exclusive: an existing bridge keeps its own address")
+		}
+		d.Foreign = c.Bridge
+	}
+	for flag, name := range map[string]string{"--bridge": d.Foreign, "--bridge-name": d.Bridge} {
+		if name == "" {
+			continue
+		}
+		if err := plan.CheckInterfaceName(name); err != nil {
+			return out, fmt.Errorf("%s: %w", flag, err)
+		}
+	}
+	if c.MTU != 0 && (c.MTU < 68 || c.MTU > 65535) {
+		return out, fmt.Errorf("--mtu %d: an MTU is 68 to 65535", c.MTU)
+	}
+	var err error
+	read := func(flag, val string, into *netip.Prefix) {
+		if val == "" || err != nil {
+			return
+		}
+		if *into, err = netip.ParsePrefix(val); err != nil {
+			err = fmt.Errorf("--%s %q is not an address with its length, such as 192.168.5.1/24: %w", flag, val, err)
+		}
+	}
+	readAddr := func(flag, val string, into *netip.Addr) {
+		if val == "" || err != nil {
+			return
+		}
+		if *into, err = netip.ParseAddr(val); err != nil {
+			err = fmt.Errorf("--%s %q is not an address: %w", flag, val, err)
+		}
+	}
+	read("bip", c.BIP, &d.Address)
+	read("fixed-cidr", c.FixedCIDR, &d.Range)
+	readAddr("default-gateway", c.DefaultGateway, &d.Gateway)
+	readAddr("ip", c.IP, &d.HostBinding)
+	if d.HostBinding.IsUnspecified() {
+		d.HostBinding = netip.Addr{} // every address of both families
+	}
+	out.Default = d
+	for _, p := range c.AddressPools {
+		pool := ipam.AddressPool{Size: p.Size}
+		read("default-address-pool base", p.Base, &pool.Base)
+		if err == nil {
+			err = pool.Check()
+		}
+		out.Pools = append(out.Pools, pool)
+	}
+	return out, err
+}
+
+func (c *Config) check() error {
+	if c.LogFormat != "text" && c.LogFormat != "json" {
+		return fmt.Errorf("--log-format %q: want text or json", c.LogFormat)
+	}
+	for name, path := range map[string]string{"data-root": c.DataRoot, "exec-root": c.ExecRoot} {
+		if !strings.HasPrefix(path, "/") || strings.ContainsAny(path, "\n\t ,:") {
+			return fmt.Errorf("--%s %q: want an absolute path without spaces, commas or colons", name, path)
+		}
+	}
+	if len(c.Hosts) == 0 {
+		c.Hosts = []string{"unix://" + c.ExecRoot + "/fairlead.sock"}
+	}
+	if c.PIDFile == "" {
+		c.PIDFile = c.ExecRoot + "/fairlead.pid"
+	}
+	if c.Debug {
+		c.LogLevel = "debug"
+	}
+	return nil
+}

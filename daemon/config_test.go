@@ -1,0 +1,86 @@
+package daemon
+
+import (
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/spf13/pflag"
+)
+
+// parse reads a command line and a configuration file as the command does.
+func parse(t *testing.T, file string, args ...string) (Config, error) {
+	t.Helper()
+	cfg := defaults()
+	flags := pflag.NewFlagSet("daemon", pflag.ContinueOnError)
+	cfg.register(flags)
+	if err := flags.Parse(args); err != nil {
+		return cfg, err
+	}
+	path := filepath.Join(t.TempDir(), "daemon.json")
+	if err := os.WriteFile(path, []byte(file), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if err := cfg.mergeFile(path, true, flags); err != nil {
+		return cfg, err
+	}
+	return cfg, cfg.check()
+}
+
+func TestFlagsAndFileMerge(t *testing.T) {
+	t.Parallel()
+	cfg, err := parse(t, `{"bip": "10.9.0.1/24", "userland-proxy": false, "hosts": ["unix:///tmp/x.sock"],
+		"default-address-pools": [{"base": "10.20.0.0/16", "size": 24}]}`, "--mtu", "1400", "--bip=10.9.0.1/24")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if cfg.BIP != "10.9.0.1/24" || cfg.UserlandProxy || cfg.MTU != 1400 || cfg.Hosts[0] != "unix:///tmp/x.sock" || cfg.AddressPools[0].Size != 24 {
+		t.Errorf("merged to %+v", cfg)
+	}
+	if !cfg.LiveRestore || !cfg.IPMasq {
+		t.Error("a default was lost")
+	}
+	cfg, err = parse(t, ``, "--default-address-pool", "base=10.20.0.0/16,size=24", "--exec-root", "/run/x")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if cfg.AddressPools[0].Base != "10.20.0.0/16" || cfg.Hosts[0] != "unix:///run/x/fairlead.sock" || cfg.PIDFile != "/run/x/fairlead.pid" {
+		t.Errorf("settled to %+v", cfg)
+	}
+	if _, err := cfg.network(); err != nil {
+		t.Error(err)
+	}
+}
+
+func TestConfigurationIsRefused(t *testing.T) {
+	t.Parallel()
+	for _, c := range []struct {
+		name, file string
+		args       []string
+		says       string
+	}{
+		{"a flag and a key that disagree", `{"mtu": 1400}`, []string{"--mtu=1300"}, "mtu: (from flag: 1300, from file: 1400)"},
+		{"hosts that disagree", `{"hosts": ["unix:///a"]}`, []string{"-H", "unix:///b"}, "hosts: (from flag"},
+		{"an unknown key", `{"bips": "x"}`, nil, "don't match any configuration option: bips"},
+		{"a value of the wrong type", `{"mtu": "big"}`, nil, `key "mtu"`},
+		{"no JSON", `mtu=1`, nil, "not a JSON object"},
+		{"a bad log format", ``, []string{"--log-format=xml"}, "want text or json"},
+		{"a relative root", ``, []string{"--exec-root=run"}, "absolute path"},
+		{"a bad bip", ``, []string{"--bip=10.0.0.1"}, "--bip"},
+		{"bridge and bip", ``, []string{"-b", "br0", "--bip=10.0.0.1/24"}, "mutually exclusive"},
+		{"a bridge name in nft's language", ``, []string{"--bridge-name", `x";drop`}, "only letters"},
+		{"a pool that cannot be cut", ``, []string{"--default-address-pool=base=10.0.0.0/24,size=16"}, "cannot be cut"},
+		{"a pool without base", ``, []string{"--default-address-pool=size=16"}, "no base"},
+		{"a bad MTU", ``, []string{"--mtu=12"}, "68 to 65535"},
+		{"a bad address", ``, []string{"--ip=host"}, "--ip"},
+	} {
+		cfg, err := parse(t, c.file, c.args...)
+		if err == nil {
+			_, err = cfg.network()
+		}
+		if err == nil || !strings.Contains(err.Error(), c.says) {
+			t.Errorf("%s: %v; want one saying %q", c.name, err, c.says)
+		}
+	}
+}
