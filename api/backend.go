@@ -55,7 +55,8 @@ type Streams interface {
 	// Attach passes the client's connection on to whoever serves it; ours may
 	// be closed when it returns.
 	Attach(ctx context.Context, ref string, options engine.AttachOptions, conn *os.File) error
-	// Logs calls emit for each line, as the container wrote it.
+	// Logs calls emit for each line, as the container wrote it, with the time
+	// (RFC 3339, nine digits) and a space before it where asked for.
 	Logs(ctx context.Context, ref string, options engine.LogsOptions, emit func(stream string, t time.Time, line []byte) error) error
 	Resize(ctx context.Context, ref string, height, width uint) error
 }

@@ -169,9 +169,6 @@ func timestamp(text string) (time.Time, error) {
 	return time.Unix(seconds, nanos), nil
 }
 
-// logTime is Docker's form of a line's time: always nine digits.
-const logTime = "2006-01-02T15:04:05.000000000Z07:00"
-
 func (s *server) containerLogs(w http.ResponseWriter, r *http.Request) error {
 	options, err := logsOptions(r)
 	if err != nil {
@@ -203,9 +200,9 @@ func (s *server) containerLogs(w http.ResponseWriter, r *http.Request) error {
 			return err
 		}
 	}
-	err = s.engine.Logs(r.Context(), name, options, func(stream string, t time.Time, line []byte) error {
+	err = s.engine.Logs(r.Context(), name, options, func(stream string, _ time.Time, line []byte) error {
 		begin()
-		if err := writeLine(out, stream, t, line, options.Timestamps, terminal); err != nil {
+		if err := writeLine(out, stream, line, terminal); err != nil {
 			return err
 		}
 		if options.Follow {
@@ -228,10 +225,7 @@ func (s *server) containerLogs(w http.ResponseWriter, r *http.Request) error {
 }
 
 // writeLine writes one line of a log in the stream's form.
-func writeLine(out io.Writer, stream string, t time.Time, line []byte, timestamps, terminal bool) error {
-	if timestamps {
-		line = append([]byte(t.UTC().Format(logTime)+" "), line...)
-	}
+func writeLine(out io.Writer, stream string, line []byte, terminal bool) error {
 	if !terminal {
 		number := stdcopy.Stdout
 		if stream == "stderr" {

@@ -208,7 +208,11 @@ func (e *Engine) Logs(_ context.Context, ref string, options engine.LogsOptions,
 		if (line.stream == "stdout" && !options.Stdout) || (line.stream == "stderr" && !options.Stderr) {
 			continue
 		}
-		if err := emit(line.stream, line.at, line.text); err != nil {
+		text := line.text
+		if options.Timestamps {
+			text = append([]byte(line.at.UTC().Format("2006-01-02T15:04:05.000000000Z07:00 ")), text...)
+		}
+		if err := emit(line.stream, line.at, text); err != nil {
 			return err
 		}
 	}
