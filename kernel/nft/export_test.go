@@ -1,0 +1,7 @@
+package nft
+
+// ForgetDestroy makes the connection work as on a kernel before Linux 6.3.
+func (c *Conn) ForgetDestroy() { c.features.Destroy = false }
+
+// ForgetPersist makes the connection work as on a kernel before Linux 6.9.
+func (c *Conn) ForgetPersist() { c.features.Persist = false }
