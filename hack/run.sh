@@ -61,18 +61,19 @@ fetch() {
 
 # Says what is in the kernel now, read back from it.
 show_path() {
-	local id=$1 addr=$2 uplink=$3 netns peer veth bridge
+	local id=$1 addr=$2 host=$3 netns peer veth bridge element
 	netns=/run/fairlead/netns/$id
 	peer=$(nsenter --net="$netns" ip -o link show eth0 | sed -n 's/.*eth0@if\([0-9]*\):.*/\1/p')
 	veth=$(ip -o link | awk -F': ' -v i="$peer" '$1 == i { sub(/@.*/, "", $2); print $2 }')
-	bridge=$(basename "$(readlink "/sys/class/net/$veth/master")")
+	bridge=$(ip -o link show "$veth" | sed -n 's/.* master \([^ ]*\).*/\1/p')
+	element=$(nft list map inet fairlead publish4any | grep -o "tcp \. $port : [0-9.]* \. [0-9]*")
 	cat <<-TEXT
-		$name has the address $addr. A packet from outside reaches it this way:
-		  ${uplink:-the host}:$port  the host, where fairlead relay holds the port
-		  nft, inet fairlead   $(nft list table inet fairlead | grep -o "tcp \. $port : [0-9.]* \. [0-9]*" | head -n 1)
-		  $bridge            $(ip -4 -o addr show dev "$bridge" | awk '{ print $4 }'), the bridge
-		  $veth     its port, the host's end of the veth pair
-		  eth0                 $addr, in $netns
+		$name has the address $addr. A packet from outside comes to it by
+		  $host:$port    the host; fairlead relay holds the port, so no other program takes it
+		  inet fairlead     nft table: map publish4any has $element
+		  $bridge         the bridge, $(ip -4 -o addr show dev "$bridge" | awk '{ print $4 }')
+		  $veth       the bridge's port, the host's end of the veth pair
+		  eth0              $addr in $netns
 	TEXT
 }
 
