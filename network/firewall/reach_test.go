@@ -20,11 +20,10 @@ import (
 //
 // and the same in IPv6, 2001:db8:1::/64, 2001:db8:2::/64, fd00:18::/64, ….
 type site struct {
-	host, outside, beyond        *lab.Host
-	web, app, other, in1, in2    *lab.Host
-	policy                       firewall.Policy
-	conn                         *nft.Conn
-	hostAddr, hostAddr6, farAddr string
+	host, outside, beyond     *lab.Host
+	web, app, other, in1, in2 *lab.Host
+	policy                    firewall.Policy
+	conn                      *nft.Conn
 }
 
 // br_netfilter is as the kernel has it, on where it is loaded: bridged packets pass
