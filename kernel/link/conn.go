@@ -129,8 +129,13 @@ func (c *conn) dump(r *request) ([]packet, error) {
 	if c.fd < 0 {
 		return nil, os.ErrClosed
 	}
+	return whole(func() ([]packet, bool, error) { return c.dumpOnce(r) })
+}
+
+// whole reads a list until it is not torn.
+func whole(read func() (all []packet, torn bool, err error)) ([]packet, error) {
 	for range dumpAttempts {
-		all, torn, err := c.dumpOnce(r)
+		all, torn, err := read()
 		if err != nil || !torn {
 			return all, err
 		}

@@ -80,21 +80,31 @@ func Do(ns *os.File, f func() error) error {
 // panics or exits, the lock is kept and the runtime ends the thread with it.
 func onThread(f func(back *os.File) (fit bool, err error)) error {
 	result := make(chan error, 1)
-	go func() {
-		err := errors.New("the function left its goroutine")
-		defer func() { result <- err }()
-		runtime.LockOSThread()
-		back, e := Current()
-		if e != nil {
-			runtime.UnlockOSThread()
-			err = e
-			return
-		}
-		fit, e := f(back)
-		err = errors.Join(e, back.Close())
-		if fit {
-			runtime.UnlockOSThread()
-		}
-	}()
+	go serve(f, result)
 	return <-result
+}
+
+func serve(f func(back *os.File) (fit bool, err error), result chan<- error) {
+	err := errors.New("the function left its goroutine")
+	defer func() { result <- err }()
+	runtime.LockOSThread()
+	if unix.Gettid() == os.Getpid() {
+		// The main thread's namespace is the process's own to everybody who looks
+		// (/proc/PID/ns/net), and the runtime cannot end it. While it is locked here
+		// another serves.
+		err = onThread(f)
+		runtime.UnlockOSThread()
+		return
+	}
+	back, e := Current()
+	if e != nil {
+		runtime.UnlockOSThread()
+		err = e
+		return
+	}
+	fit, e := f(back)
+	err = errors.Join(e, back.Close())
+	if fit {
+		runtime.UnlockOSThread()
+	}
 }

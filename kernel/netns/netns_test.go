@@ -157,6 +157,9 @@ func TestDo(t *testing.T) {
 				if inode(t) == home {
 					t.Error("Do ran outside the namespace")
 				}
+				if unix.Gettid() == os.Getpid() {
+					t.Error("Do ran on the main thread, whose namespace is the process's")
+				}
 				return nil
 			})
 			if got := inode(t); got != home {
