@@ -11,6 +11,7 @@ import (
 	"github.com/containerd/errdefs"
 	"github.com/moby/moby/api/types/container"
 	"github.com/opencontainers/runtime-spec/specs-go"
+	"golang.org/x/sys/unix"
 
 	"github.com/fairlead/fairlead/engine/oci"
 	"github.com/fairlead/fairlead/engine/rootfs"
@@ -224,20 +225,22 @@ func (e *Engine) undoLaunch(ctx context.Context, rec Record) error {
 
 // endTask kills the container's process, if it has one, and removes its task.
 func (e *Engine) endTask(ctx context.Context, id string) error {
-	if _, err := e.rt.Task(ctx, id); errdefs.IsNotFound(err) {
+	task, err := e.rt.Task(ctx, id)
+	if errdefs.IsNotFound(err) {
 		return nil
 	}
-	ctx, cancel := context.WithTimeout(ctx, killTime)
-	defer cancel()
-	if err := e.rt.KillTask(ctx, id, "", 9, true); err != nil && !gone(err) {
+	if err != nil {
 		return err
 	}
-	// One that was never started ends by being deleted.
-	if err := e.rt.DeleteTask(ctx, id); !errdefs.IsFailedPrecondition(err) {
-		return err
-	}
-	if _, err := e.rt.WaitTask(ctx, id, ""); err != nil && !errdefs.IsNotFound(err) {
-		return err
+	if task.Running {
+		ctx, cancel := context.WithTimeout(ctx, killTime)
+		defer cancel()
+		if err := e.rt.KillTask(ctx, id, "", int(unix.SIGKILL), true); err != nil && !gone(err) {
+			return err
+		}
+		if _, err := e.rt.WaitTask(ctx, id, ""); err != nil && !errdefs.IsNotFound(err) {
+			return err
+		}
 	}
 	return e.rt.DeleteTask(ctx, id)
 }

@@ -174,9 +174,17 @@ func security(s *specs.Spec, h *container.HostConfig) {
 		s.Linux.ReadonlyPaths = h.ReadonlyPaths
 	}
 	if !unconfined(h) {
-		// The profile depends on the capabilities in the specification.
-		s.Linux.Seccomp = seccomp.DefaultProfile(s)
+		s.Linux.Seccomp = filter(s)
 	}
+}
+
+// filter is containerd's system call filter for the capabilities in the
+// specification, without x32: no Debian kernel runs programs of it unless told
+// to at boot, and compiling the filter for it takes runc a third of 15 ms.
+func filter(s *specs.Spec) *specs.LinuxSeccomp {
+	out := seccomp.DefaultProfile(s)
+	out.Architectures = slices.DeleteFunc(out.Architectures, func(a specs.Arch) bool { return a == specs.ArchX32 })
+	return out
 }
 
 // SecurityOptions checks the words of --security-opt that are understood:

@@ -41,6 +41,8 @@ type Config struct {
 	// DataRoot and ExecRoot are the daemon's; a child lives in the
 	// containerd directory of each.
 	DataRoot, ExecRoot string
+	// Child starts one of our own, whatever the system has.
+	Child bool
 	// Logger is slog.Default when nil.
 	Logger *slog.Logger
 }
@@ -81,7 +83,7 @@ func Start(ctx context.Context, cfg Config) (*Containerd, error) {
 		cfg.Logger = slog.Default()
 	}
 	c := &Containerd{address: cfg.Address, namespace: cfg.Namespace, log: cfg.Logger, closed: make(chan struct{})}
-	if c.address == "" && usable(SystemSocket) {
+	if c.address == "" && !cfg.Child && usable(SystemSocket) {
 		c.address = SystemSocket
 	}
 	if c.address == "" {
