@@ -44,6 +44,8 @@ type server struct {
 	log      *slog.Logger
 	hostname string
 	table    []route
+	// attaching is what a start waits for.
+	attaching attaching
 }
 
 // New makes the handler that serves engine.

@@ -140,6 +140,7 @@ func (s *server) containerStart(w http.ResponseWriter, r *http.Request) error {
 	} else if !empty && len(body) > 0 {
 		return invalid("starting container with non-empty request body was deprecated since API v1.22 and removed in v1.24")
 	}
+	s.attaching.wait(r.Context())
 	if err := s.engine.Start(r.Context(), r.PathValue("name")); err != nil {
 		return err
 	}

@@ -113,6 +113,7 @@ func (s *server) containerAttach(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
+	defer s.attaching.begin()()
 	s.stream(w, r, terminal, func(conn *os.File, ahead []byte) error {
 		options.Preread = ahead
 		return s.engine.Attach(r.Context(), name, options, conn)

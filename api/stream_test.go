@@ -55,6 +55,8 @@ func TestAttach(t *testing.T) {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
 			l := newLab(t, tt.network, api.Options{Hosts: []string{"docker"}})
+			// The start below must wait for what the 101 promised.
+			l.engine.AttachDelay = 50 * time.Millisecond
 			l.image()
 			l.create(tt.config)
 			// What the client sends right behind its request must not be lost.

@@ -33,6 +33,8 @@ type Engine struct {
 
 	// Differences are what Check returns.
 	Differences []string
+	// AttachDelay is how long Attach takes.
+	AttachDelay time.Duration
 	// Panic makes Info panic.
 	Panic bool
 	// Created are the requests Create was called with, in order.

@@ -181,6 +181,7 @@ func (e *Engine) Terminal(ref string) (bool, error) {
 
 // Attach keeps the connection for the container's streams.
 func (e *Engine) Attach(_ context.Context, ref string, options engine.AttachOptions, conn *os.File) error {
+	time.Sleep(e.AttachDelay)
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	c, err := e.find(ref)

@@ -16,7 +16,9 @@ import (
 	"github.com/moby/moby/api/types/network"
 )
 
+// tagged is a reference in its short form, with a tag.
 func tagged(ref string) string {
+	ref = strings.TrimPrefix(ref, "docker.io/library/")
 	if !strings.Contains(ref[strings.LastIndex(ref, "/")+1:], ":") {
 		return ref + ":latest"
 	}
