@@ -60,7 +60,7 @@ func environ(build string) []string {
 }
 
 // ensure starts or finds the relay of root, and stops it at the end of the test.
-func ensure(t *testing.T, root, build string) *Client {
+func ensure(t testing.TB, root, build string) *Client {
 	t.Helper()
 	o := Options{ExecRoot: root, Env: environ(build), Logger: slog.New(slog.DiscardHandler)}
 	if build != "command" {
@@ -86,7 +86,7 @@ func ensure(t *testing.T, root, build string) *Client {
 }
 
 // bind holds a random port of the loopback, or of ip.
-func bind(t *testing.T, proto, ip string) (netip.AddrPort, *os.File) {
+func bind(t testing.TB, proto, ip string) (netip.AddrPort, *os.File) {
 	t.Helper()
 	for range 50 {
 		ap := netip.AddrPortFrom(netip.MustParseAddr(ip), freePort(t, proto, ip))
@@ -107,7 +107,7 @@ func bind(t *testing.T, proto, ip string) (netip.AddrPort, *os.File) {
 	return netip.AddrPort{}, nil
 }
 
-func freePort(t *testing.T, proto, ip string) uint16 {
+func freePort(t testing.TB, proto, ip string) uint16 {
 	t.Helper()
 	if proto == "udp" {
 		c, err := net.ListenPacket("udp", net.JoinHostPort(ip, "0"))
@@ -126,7 +126,7 @@ func freePort(t *testing.T, proto, ip string) uint16 {
 }
 
 // hold gives a fresh port to the relay.
-func hold(t *testing.T, c *Client, owner, proto, ip string, backend netip.AddrPort) netip.AddrPort {
+func hold(t testing.TB, c *Client, owner, proto, ip string, backend netip.AddrPort) netip.AddrPort {
 	t.Helper()
 	host, f := bind(t, proto, ip)
 	if err := c.Hold(t.Context(), []Binding{{Owner: owner, Proto: proto, Host: host, Backend: backend, Proxy: true, File: f}}); err != nil {
@@ -192,7 +192,7 @@ func echoUDP(t *testing.T) netip.AddrPort {
 	return c.LocalAddr().(*net.UDPAddr).AddrPort()
 }
 
-func dial(t *testing.T, proto string, ap netip.AddrPort) net.Conn {
+func dial(t testing.TB, proto string, ap netip.AddrPort) net.Conn {
 	t.Helper()
 	c, err := net.Dial(proto, ap.String())
 	if err != nil {
@@ -206,7 +206,7 @@ func dial(t *testing.T, proto string, ap netip.AddrPort) net.Conn {
 }
 
 // say sends a line's worth and reads it back.
-func say(t *testing.T, c net.Conn, text string) {
+func say(t testing.TB, c net.Conn, text string) {
 	t.Helper()
 	if _, err := io.WriteString(c, text); err != nil {
 		t.Fatal(err)
@@ -218,7 +218,7 @@ func say(t *testing.T, c net.Conn, text string) {
 }
 
 // ask sends a datagram and returns the answer.
-func ask(t *testing.T, c net.Conn) string {
+func ask(t testing.TB, c net.Conn) string {
 	t.Helper()
 	b := make([]byte, 100)
 	if _, err := c.Write([]byte("?")); err != nil {

@@ -56,6 +56,7 @@ type port struct {
 
 // owner is one sandbox: its ports, and its live connections under ctx.
 type owner struct {
+	name   string
 	ports  []*port
 	ctx    context.Context
 	cancel context.CancelFunc
@@ -124,7 +125,7 @@ func (t *table) hold(bindings []Binding, fds []int) error {
 var errFrozen = fmt.Errorf("the relay is being replaced, try again: %w", errdefs.ErrUnavailable)
 
 func (t *table) add(b Binding, fd int) (*port, error) {
-	hk := hostKey{b.Proto, b.Host}
+	hk := hostKey{proto(b.Proto), b.Host}
 	if p, ok := t.hosts[hk]; ok {
 		return nil, fmt.Errorf("port %s is held already, for %s: %w", b, p.Owner, errdefs.ErrConflict)
 	}
@@ -140,13 +141,23 @@ func (t *table) add(b Binding, fd int) (*port, error) {
 	}
 	o := t.owners[b.Owner]
 	if o == nil {
-		o = &owner{}
+		o = &owner{name: b.Owner}
 		o.ctx, o.cancel = context.WithCancel(context.Background())
 		t.owners[b.Owner] = o
 	}
+	// One string for all of the owner's ports, and not one each.
+	p.Owner, p.Proto = o.name, proto(b.Proto)
 	p.owner, o.ports = o, append(o.ports, p)
 	t.ports[p.key], t.hosts[hk] = p, p
 	return p, nil
+}
+
+// proto returns the constant of that value, to let the copy go.
+func proto(s string) string {
+	if s == "udp" {
+		return "udp"
+	}
+	return "tcp"
 }
 
 // remove forgets the port; its socket is the caller's to close.
