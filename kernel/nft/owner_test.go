@@ -56,7 +56,7 @@ func TestOwnedTable(t *testing.T) {
 		t.Errorf("another program deleted the table: %s", out)
 	}
 
-	// The socket changes hands with an answer unread.
+	// The socket changes hands.
 	fd, err := unix.Dup(int(h.sock.Fd()))
 	if err != nil {
 		t.Fatal(err)
