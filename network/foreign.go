@@ -2,12 +2,44 @@ package network
 
 import (
 	"context"
+	"errors"
 
+	"github.com/fairlead/fairlead/kernel/iptables"
+	"github.com/fairlead/fairlead/kernel/nft"
+	"github.com/fairlead/fairlead/network/spec"
 	"github.com/fairlead/fairlead/ruleset"
 )
 
-func (c *Controller) openForeignForward(context.Context) ([]string, error) { return nil, nil }
-func (c *Controller) closeForeignForward(context.Context) error            { return nil }
+// openForeignForward lets our networks through chains of the host's own that drop
+// what is forwarded: an accept in our table does not override their drop. What we
+// forbid stays forbidden, since a drop in our table is not overridden either. The
+// rules are tagged with our table's name: two daemons in one host namespace each
+// have their own.
+func (c *Controller) openForeignForward(ctx context.Context, nets []spec.Network) error {
+	var bridges []string
+	for _, n := range nets {
+		if n.Foreign {
+			bridges = append(bridges, n.Bridge) // it is not in our group
+		}
+	}
+	found, err := c.fw.OpenForward(ctx, nft.Forward{Tag: c.plan.Table, Group: Group, Bridges: bridges})
+	for _, ch := range found {
+		if ch.Err != nil {
+			c.log.Error(ch.String())
+		} else {
+			c.log.Warn(ch.String())
+		}
+	}
+	legacy, err2 := iptables.OpenForward(ctx, iptables.Forward{Tag: c.plan.Table, Group: Group, Bridges: bridges})
+	for _, line := range legacy {
+		c.log.Warn(line)
+	}
+	return errors.Join(err, err2)
+}
+
+func (c *Controller) closeForeignForward(ctx context.Context) error {
+	return errors.Join(c.fw.CloseForward(ctx, c.plan.Table), iptables.CloseForward(ctx, c.plan.Table))
+}
 
 func (c *Controller) deleteTable(ctx context.Context) error {
 	return c.fw.Apply(ctx, []ruleset.Change{ruleset.DeleteTable{Family: ruleset.Inet, Name: c.plan.Table, IgnoreMissing: true}})

@@ -99,11 +99,12 @@ func (c *Controller) mendFirewall(ctx context.Context, nets []spec.Network, atta
 	if err := c.fw.Apply(ctx, []ruleset.Change{ruleset.ReplaceTable{Table: table}}); err != nil {
 		return err
 	}
-	opened, err := c.openForeignForward(ctx)
-	for _, chain := range opened {
-		c.log.Warn("a chain of the host's own drops what is forwarded: rules that let our networks through were added to it; its policy is left as it is", "chain", chain)
+	if err := c.openForeignForward(ctx, nets); err != nil {
+		// Containers may be cut off by what the host drops; nothing that
+		// is ours is open because of it.
+		c.log.Error("chains of the host's own that drop what is forwarded could not all be opened", "err", err)
 	}
-	return err
+	return nil
 }
 
 // mendPorts has the relay hold what is wanted and nothing else. Ports that it

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net"
 	"os/exec"
+	"path/filepath"
 	"strings"
 	"sync"
 	"testing"
@@ -32,8 +33,10 @@ func TestAttachedSandboxesReachEachOther(t *testing.T) {
 		t.Fatal(err)
 	}
 	c, d := h.attach(t, 3, "other"), h.attach(t, 4, n.ID[:12])
-	if !ping(c, d.Endpoints[0].Addr4.Addr().String()) || !ping(c, d.Endpoints[0].Addr6.Addr().String()) {
-		t.Error("no way between sandboxes of a network with both families")
+	for _, p := range d.Endpoints[0].Addrs() {
+		if !ping(c, p.Addr().String()) {
+			t.Errorf("no way to %s between sandboxes of a network with both families", p)
+		}
 	}
 	if ping(c, a.Endpoints[0].Addr4.Addr().String()) {
 		t.Error("networks are not isolated")
@@ -272,4 +275,43 @@ func TestForeignBridgeIsLeftAlone(t *testing.T) {
 		t.Error("no way to the gateway")
 	}
 	h.clean(t)
+}
+
+// TestForwardPolicyDrop: the host drops what it forwards, as Docker and ufw leave
+// it; containers get out all the same, and the host's policy stays.
+func TestForwardPolicyDrop(t *testing.T) {
+	for _, c := range []struct{ name, setup, list, after string }{
+		{"native nft", "nft add table inet mine; nft add chain inet mine passing { type filter hook forward priority 0; policy drop; }", "nft list chain inet mine passing", "nft delete table inet mine"},
+		{"iptables-nft", "iptables-nft -P FORWARD DROP", "iptables-nft -S FORWARD", "nft delete table ip filter"},
+		{"iptables-legacy", "iptables-legacy -P FORWARD DROP", "iptables-legacy -S FORWARD", "iptables-legacy -P FORWARD ACCEPT"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			command(t, "sh", "-c", strings.ReplaceAll(strings.ReplaceAll(c.setup, "{", "'{"), "}", "}'"))
+			before := command(t, "sh", "-c", c.list)
+			t.Cleanup(func() {
+				if got := command(t, "sh", "-c", c.list); got != before {
+					t.Errorf("the host's chain was\n%sand is\n%s", before, got)
+				}
+				command(t, "sh", "-c", c.after)
+			})
+			far := filepath.Join(t.TempDir(), "far")
+			if err := netns.New(far); err != nil {
+				t.Fatal(err)
+			}
+			t.Cleanup(func() {
+				if err := netns.RemoveDir(filepath.Dir(far)); err != nil {
+					t.Error(err)
+				}
+			})
+			command(t, "sh", "-c", "ip link add uplink0 type veth peer name eth0 netns "+far+
+				" && ip addr add 10.77.0.1/24 dev uplink0 && ip link set uplink0 up && nsenter --net="+far+
+				" sh -c 'ip addr add 10.77.0.2/24 dev eth0 && ip link set eth0 up && ip link set lo up'")
+			h := newHost(t)
+			a := h.attach(t, 1, "bridge", tcp(8080, 80))
+			if !ping(a, "10.77.0.2") {
+				t.Errorf("no way out; the chain is\n%s", command(t, "sh", "-c", c.list))
+			}
+			h.clean(t)
+		})
+	}
 }

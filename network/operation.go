@@ -100,7 +100,7 @@ func (o *operation) do(ctx context.Context, step plan.Step) error {
 	case plan.Veth:
 		return o.makeVeth(s)
 	case plan.Interface:
-		return o.configure(s)
+		return o.configure(ctx, s)
 	case plan.Firewall:
 		return o.c.fw.Apply(ctx, s.Changes)
 	case plan.Publish:
@@ -187,7 +187,7 @@ func (o *operation) makeVeth(s plan.Veth) error {
 	return nil
 }
 
-func (o *operation) configure(s plan.Interface) error {
+func (o *operation) configure(ctx context.Context, s plan.Interface) error {
 	sb, err := o.enter(s.Namespace)
 	if err != nil {
 		return err
@@ -198,7 +198,10 @@ func (o *operation) configure(s plan.Interface) error {
 			return err
 		}
 	}
-	return sb.links.Configure(s.Name, link.Config{Addrs: s.Addrs, Gateways: s.Gateways, Up: true})
+	if err := sb.links.Configure(s.Name, link.Config{Addrs: s.Addrs, Gateways: s.Gateways, Up: true}); err != nil {
+		return err
+	}
+	return o.c.links.Settle(ctx, s.HostIf, s.Bridge)
 }
 
 // publish hands the sockets over first and takes their filters off last, so that

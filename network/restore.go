@@ -194,9 +194,21 @@ func (c *Controller) mendEndpoint(ctx context.Context, a spec.Attachment, e spec
 	}
 	if !l.Up {
 		c.log.Warn("an endpoint's link is put up again", "container", a.Sandbox.Name, "link", e.HostIf)
-		return c.links.Configure(e.HostIf, link.Config{Up: true})
+		if err := c.links.Configure(e.HostIf, link.Config{Up: true}); err != nil {
+			return err
+		}
 	}
-	return nil
+	if l.Running && byIndex[l.MasterIndex] == e.Bridge {
+		return nil
+	}
+	// The peer lost its carrier too, and each end waits for the kernel's link
+	// watch by itself.
+	op := c.newOperation(nil)
+	sb, err := op.enter(a.Sandbox.Path)
+	if err == nil {
+		err = errors.Join(sb.links.Settle(ctx, e.Interface), c.links.Settle(ctx, e.HostIf, e.Bridge))
+	}
+	return errors.Join(err, op.close())
 }
 
 func (c *Controller) dropStrayNamespaces(keep map[string]bool) error {

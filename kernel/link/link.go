@@ -83,8 +83,10 @@ type Link struct {
 	// MasterIndex is the bridge's (or bond's) index, 0 if it has none.
 	MasterIndex int
 	// Up is the administrative state, not the carrier's.
-	Up    bool
-	Addrs []netip.Prefix
+	Up bool
+	// Running says that it is up and its carrier is on.
+	Running bool
+	Addrs   []netip.Prefix
 }
 
 // Links returns every link of the namespace with its addresses, by index.
@@ -187,6 +189,7 @@ func parseLink(p packet) (Link, bool) {
 	l := Link{
 		Index:       int(binary.NativeEndian.Uint32(p.body[4:])),
 		Up:          binary.NativeEndian.Uint32(p.body[8:])&unix.IFF_UP != 0,
+		Running:     binary.NativeEndian.Uint32(p.body[8:])&unix.IFF_RUNNING != 0,
 		Name:        a[unix.IFLA_IFNAME].text(),
 		Alias:       a[unix.IFLA_IFALIAS].text(),
 		Group:       a[unix.IFLA_GROUP].uint32(),

@@ -50,7 +50,10 @@ func (c Config) VethStep(a spec.Attachment, e spec.Endpoint) Veth {
 
 // InterfaceStep is the sandbox's end of the endpoint as it is wanted.
 func (c Config) InterfaceStep(a spec.Attachment, e spec.Endpoint) Interface {
-	i := Interface{Namespace: a.Sandbox.Path, Name: e.Interface, Addrs: e.Addrs(), IPv6: e.Addr6.IsValid()}
+	i := Interface{
+		Namespace: a.Sandbox.Path, Name: e.Interface, HostIf: e.HostIf, Bridge: e.Bridge,
+		Addrs: e.Addrs(), IPv6: e.Addr6.IsValid(),
+	}
 	for _, g := range []netip.Addr{e.Gateway4, e.Gateway6} {
 		if g.IsValid() {
 			i.Gateways = append(i.Gateways, g)

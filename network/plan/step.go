@@ -63,9 +63,10 @@ type Veth struct {
 }
 
 // Interface gives the sandbox's end its addresses and default routes, and puts
-// it up.
+// it up. It is done when the cable carries: HostIf and Bridge can send, too.
 type Interface struct {
 	Namespace, Name string
+	HostIf, Bridge  string
 	Addrs           []netip.Prefix
 	Gateways        []netip.Addr
 	IPv6            bool
