@@ -287,7 +287,7 @@ func (d *Daemon) Must(args ...string) string {
 
 // Container is a container's namespace seen as a host.
 func (d *Daemon) Container(id string) *Host {
-	return d.lab.Inside("container "+id, filepath.Join(d.ExecRoot, "netns", id))
+	return d.lab.Inside("container-"+id, filepath.Join(d.ExecRoot, "netns", id))
 }
 
 // LogTail returns the last lines of the daemon's log.
