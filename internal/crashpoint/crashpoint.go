@@ -2,7 +2,8 @@
 // recovery is proven at every step rather than hoped for. It must not be used
 // for anything else.
 //
-// A point does nothing unless FAIRLEAD_CRASHPOINT names it.
+// A point does nothing unless FAIRLEAD_CRASHPOINT names it, or
+// FAIRLEAD_CRASHPOINT_LOG a file to note it in.
 package crashpoint
 
 import (
@@ -17,9 +18,14 @@ import (
 // "@N" waits for the N-th time the point is reached.
 const Env = "FAIRLEAD_CRASHPOINT"
 
+// LogEnv names a file to which every point that is reached is appended, a line
+// each: how a test knows that it has not forgotten one.
+const LogEnv = "FAIRLEAD_CRASHPOINT_LOG"
+
 var (
 	armed, countdown = parse(os.Getenv(Env))
 	hits             atomic.Int64
+	logFile          = open(os.Getenv(LogEnv))
 )
 
 func parse(v string) (string, int64) {
@@ -34,9 +40,24 @@ func parse(v string) (string, int64) {
 	return name, k
 }
 
+// open opens the log; without one, or if it cannot be opened, nothing is noted.
+func open(path string) *os.File {
+	if path == "" {
+		return nil
+	}
+	f, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_APPEND, 0o600)
+	if err != nil {
+		return nil
+	}
+	return f
+}
+
 // Here marks the point name. SIGKILL, not exit: no deferred call runs, as in a
 // real crash.
 func Here(name string) {
+	if logFile != nil {
+		_, _ = logFile.WriteString(name + "\n") // whoever reads it misses what is not there
+	}
 	if armed == "" || armed != name {
 		return
 	}
