@@ -25,7 +25,8 @@ func parse(t *testing.T, file string, args ...string) (Config, error) {
 	if err := cfg.mergeFile(path, true, flags); err != nil {
 		return cfg, err
 	}
-	return cfg, cfg.check()
+	err := cfg.check()
+	return cfg, err
 }
 
 func TestFlagsAndFileMerge(t *testing.T) {

@@ -245,7 +245,7 @@ func TestHundredInParallel(t *testing.T) {
 
 func TestDefaultNetworkAvoidsTheHost(t *testing.T) {
 	command(t, "ip", "link", "add", "lan0", "type", "bridge")
-	defer exec.Command("ip", "link", "del", "lan0").Run() //nolint:errcheck // gone with the namespace anyway
+	defer exec.Command("ip", "link", "del", "lan0").Run()
 	command(t, "ip", "link", "set", "lan0", "up")
 	command(t, "ip", "addr", "add", "172.17.3.1/24", "dev", "lan0")
 	h := newHost(t)

@@ -286,7 +286,8 @@ func (s *State) DecideDefaultNetwork(want spec.Network, host Surroundings) (spec
 	if n.Foreign {
 		return n, nil
 	}
-	return n, s.chooseSubnets(&n, host)
+	err := s.chooseSubnets(&n, host)
+	return n, err
 }
 
 // Used is the number of addresses handed out of the network, by family.

@@ -152,11 +152,11 @@ func (b *Book) refuse(r Request, port uint16, mine *Book, foreign func(spec.Prot
 		ap := netip.AddrPortFrom(host, port)
 		for _, book := range []*Book{b, mine} {
 			if name, taken := book.Taken(r.Proto, ap); taken {
-				return fmt.Errorf("Bind for %s failed: port is already allocated by %s: %w", ap, describe(name), errdefs.ErrConflict) //nolint:staticcheck,revive // Docker's words, which clients match on.
+				return fmt.Errorf("Bind for %s failed: port is already allocated by %s: %w", ap, describe(name), errdefs.ErrConflict) //nolint:staticcheck // Docker's words, which clients match on.
 			}
 		}
 		if foreign != nil && foreign(r.Proto, ap) {
-			return fmt.Errorf("Bind for %s failed: port is already allocated by a program of the host: %w", ap, errdefs.ErrConflict) //nolint:staticcheck,revive // Docker's words, which clients match on.
+			return fmt.Errorf("Bind for %s failed: port is already allocated by a program of the host: %w", ap, errdefs.ErrConflict) //nolint:staticcheck // Docker's words, which clients match on.
 		}
 	}
 	return nil
