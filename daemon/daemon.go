@@ -105,7 +105,7 @@ func run(ctx context.Context, cfg Config, version string, teardown bool) error {
 		return err
 	}
 	if err := d.start(ctx, netCfg); err != nil {
-		return errors.Join(err, d.close())
+		return errors.Join(err, d.abandon(context.WithoutCancel(ctx)), d.close())
 	}
 	if teardown {
 		return errors.Join(d.teardown(ctx), d.close())
@@ -185,6 +185,28 @@ func (d *daemon) start(ctx context.Context, netCfg network.Config) error {
 	}
 	d.supervise(ctx)
 	return nil
+}
+
+// abandon ends the helpers, and the containerd of our own, that a start which
+// failed leaves with nothing to do. What has anything in its care lives on.
+func (d *daemon) abandon(ctx context.Context) error {
+	var errs []error
+	if d.relay != nil {
+		if held, err := d.relay.List(ctx); err == nil && len(held) == 0 {
+			errs = append(errs, d.relay.client().Stop(ctx))
+		}
+	}
+	if d.streams != nil {
+		if open, err := d.streams.List(ctx); err == nil && len(open) == 0 {
+			errs = append(errs, d.streams.client().Stop(ctx))
+		}
+	}
+	if d.containerd != nil {
+		if tasks, err := d.containerd.Tasks(ctx); err == nil && len(tasks) == 0 {
+			errs = append(errs, d.containerd.Stop(ctx))
+		}
+	}
+	return errors.Join(errs...)
 }
 
 func (d *daemon) startHelpers(ctx context.Context) error {

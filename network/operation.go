@@ -258,17 +258,12 @@ func (o *operation) dropNamespace(ctx context.Context, s plan.DropNamespace) err
 }
 
 func (o *operation) forgetFlows(s plan.ForgetFlows) error {
-	for _, a := range s.Addrs {
-		err := conntrack.DeleteByAddr(a)
-		if errors.Is(err, errdefs.ErrNotImplemented) {
-			o.c.log.Warn("old flows are not forgotten", "address", a, "err", err)
-			return nil
-		}
-		if err != nil {
-			return err
-		}
+	err := conntrack.DeleteByAddr(s.Addrs...)
+	if errdefs.IsUnavailable(err) {
+		o.c.log.Warn("old flows are not forgotten", "addresses", s.Addrs, "err", err)
+		return nil
 	}
-	return nil
+	return err
 }
 
 // ensureBridge makes the bridge, or mends it where it differs. A bridge that is
