@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"io"
 	"slices"
-	"strings"
 	"time"
 
 	"github.com/containerd/errdefs"
@@ -50,7 +49,7 @@ func (e *Engine) ImageList(ctx context.Context, _ bool, filters map[string][]str
 	if err != nil {
 		return nil, err
 	}
-	slices.SortFunc(list, func(a, b image.Image) int { return cmp.Compare(a.Name, b.Name) })
+	slices.SortFunc(list, func(a, b image.Image) int { return cmp.Compare(a.Tag(), b.Tag()) })
 	match, err := e.imageFilter(ctx, filters)
 	if err != nil {
 		return nil, err
@@ -181,7 +180,9 @@ func (e *Engine) ImageInspect(ctx context.Context, ref string) (apiimage.Inspect
 	if h := img.Config.History; len(h) > 0 {
 		out.Comment = h[len(h)-1].Comment
 	}
-	slices.Sort(names)
+	slices.SortFunc(names, func(a, b string) int {
+		return cmp.Compare(image.Image{Name: a}.Tag(), image.Image{Name: b}.Tag())
+	})
 	for _, n := range names {
 		one := image.Image{Name: n, ID: img.ID}
 		if tag := one.Tag(); tag != "" {
@@ -205,7 +206,7 @@ func (e *Engine) imageUsers() map[string][]Record {
 // ImageRemove takes a name away, and with the last one the image. Given an ID it
 // takes all names.
 func (e *Engine) ImageRemove(ctx context.Context, ref string, force bool) ([]apiimage.DeleteResponse, error) {
-	img, err := e.images.Get(ctx, ref)
+	img, byID, err := e.images.Find(ctx, ref)
 	if err != nil {
 		return nil, err
 	}
@@ -213,7 +214,6 @@ func (e *Engine) ImageRemove(ctx context.Context, ref string, force bool) ([]api
 	if err != nil {
 		return nil, err
 	}
-	byID := strings.HasPrefix(img.ID.Encoded(), strings.TrimPrefix(ref, "sha256:"))
 	names := []string{img.Name}
 	if byID {
 		if len(all) > 1 && !force {

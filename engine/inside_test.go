@@ -64,20 +64,28 @@ func TestConfigInside(t *testing.T) {
 		cmd    []string
 		want   string
 	}{
-		"the image's command":             {of(nil), nil, "entry image\n"},
-		"own command":                     {of(nil), []string{"mine"}, "entry mine\n"},
-		"own entrypoint":                  {of(func(r *CreateRequest) { r.Config.Entrypoint = []string{"pwd"} }), nil, "/made/here\n"},
-		"no entrypoint":                   {of(func(r *CreateRequest) { r.Config.Entrypoint = []string{""} }), []string{"echo", "x"}, "x\n"},
-		"environment":                     {of(func(r *CreateRequest) { r.Config.Entrypoint = []string{"sh", "-c", "echo $A $B $C"}; r.Config.Env = []string{"B=3", "C=4"} }), nil, "1 3 4\n"},
-		"the image's user":                {of(func(r *CreateRequest) { r.Config.Entrypoint = []string{"id"} }), nil, "uid=1000(sailor) gid=1001(crew) groups=1001(crew),1002(deck)\n"},
-		"user by number":                  {func(r *CreateRequest) { r.Config.User = "4711:deck" }, []string{"id"}, "uid=4711 gid=1002(deck) groups=1002(deck)\n"},
-		"more groups":                     {func(r *CreateRequest) { r.Config.User = "sailor:crew"; r.HostConfig.GroupAdd = []string{"7"} }, []string{"id", "-G"}, "1001 7\n"},
-		"a user has no capabilities":      {func(r *CreateRequest) { r.Config.User = "sailor" }, []string{"grep", "CapEff", "/proc/self/status"}, "CapEff:\t0000000000000000\n"},
-		"working directory is made":       {func(r *CreateRequest) { r.Config.WorkingDir = "/new/dir" }, []string{"pwd"}, "/new/dir\n"},
-		"capabilities":                    {func(r *CreateRequest) { r.HostConfig.CapDrop = []string{"ALL"}; r.HostConfig.CapAdd = []string{"NET_ADMIN"} }, []string{"grep", "CapEff", "/proc/self/status"}, "CapEff:\t0000000000001000\n"},
-		"no new privileges":               {func(r *CreateRequest) { r.HostConfig.SecurityOpt = []string{"no-new-privileges", "seccomp=unconfined"} }, []string{"grep", "-E", "NoNewPrivs|Seccomp:", "/proc/self/status"}, "NoNewPrivs:\t1\nSeccomp:\t0\n"},
-		"sysctls":                         {func(r *CreateRequest) { r.HostConfig.Sysctls = map[string]string{"kernel.msgmax": "4242"} }, []string{"cat", "/proc/sys/kernel/msgmax"}, "4242\n"},
-		"ulimits":                         {func(r *CreateRequest) { r.HostConfig.Ulimits = []*container.Ulimit{{Name: "nofile", Soft: 111, Hard: 222}} }, []string{"sh", "-c", "ulimit -n; ulimit -Hn"}, "111\n222\n"},
+		"the image's command": {of(nil), nil, "entry image\n"},
+		"own command":         {of(nil), []string{"mine"}, "entry mine\n"},
+		"own entrypoint":      {of(func(r *CreateRequest) { r.Config.Entrypoint = []string{"pwd"} }), nil, "/made/here\n"},
+		"no entrypoint":       {of(func(r *CreateRequest) { r.Config.Entrypoint = []string{""} }), []string{"echo", "x"}, "x\n"},
+		"environment": {of(func(r *CreateRequest) {
+			r.Config.Entrypoint = []string{"sh", "-c", "echo $A $B $C"}
+			r.Config.Env = []string{"B=3", "C=4"}
+		}), nil, "1 3 4\n"},
+		"the image's user":           {of(func(r *CreateRequest) { r.Config.Entrypoint = []string{"id"} }), nil, "uid=1000(sailor) gid=1001(crew) groups=1001(crew),1002(deck)\n"},
+		"user by number":             {func(r *CreateRequest) { r.Config.User = "4711:deck" }, []string{"id"}, "uid=4711 gid=1002(deck) groups=1002(deck)\n"},
+		"more groups":                {func(r *CreateRequest) { r.Config.User = "sailor:crew"; r.HostConfig.GroupAdd = []string{"7"} }, []string{"id", "-G"}, "1001 7\n"},
+		"a user has no capabilities": {func(r *CreateRequest) { r.Config.User = "sailor" }, []string{"grep", "CapEff", "/proc/self/status"}, "CapEff:\t0000000000000000\n"},
+		"working directory is made":  {func(r *CreateRequest) { r.Config.WorkingDir = "/new/dir" }, []string{"pwd"}, "/new/dir\n"},
+		"capabilities": {func(r *CreateRequest) {
+			r.HostConfig.CapDrop = []string{"ALL"}
+			r.HostConfig.CapAdd = []string{"NET_ADMIN"}
+		}, []string{"grep", "CapEff", "/proc/self/status"}, "CapEff:\t0000000000001000\n"},
+		"no new privileges": {func(r *CreateRequest) { r.HostConfig.SecurityOpt = []string{"no-new-privileges", "seccomp=unconfined"} }, []string{"grep", "-E", "NoNewPrivs|Seccomp:", "/proc/self/status"}, "NoNewPrivs:\t1\nSeccomp:\t0\n"},
+		"sysctls":           {func(r *CreateRequest) { r.HostConfig.Sysctls = map[string]string{"kernel.msgmax": "4242"} }, []string{"cat", "/proc/sys/kernel/msgmax"}, "4242\n"},
+		"ulimits": {func(r *CreateRequest) {
+			r.HostConfig.Ulimits = []*container.Ulimit{{Name: "nofile", Soft: 111, Hard: 222}}
+		}, []string{"sh", "-c", "ulimit -n; ulimit -Hn"}, "111\n222\n"},
 		"hostname":                        {func(r *CreateRequest) { r.Config.Hostname, r.Config.Domainname = "me", "example.org" }, []string{"sh", "-c", "hostname; cat /etc/hostname; cat /proc/sys/kernel/domainname; tail -n 1 /etc/hosts"}, "me\nme\nexample.org\n172.17.0.2\tme.example.org me\n"},
 		"tmpfs":                           {func(r *CreateRequest) { r.HostConfig.Tmpfs = map[string]string{"/scratch": "size=1m"} }, []string{"sh", "-c", "grep -c ' /scratch tmpfs .*size=1024k' /proc/mounts"}, "1\n"},
 		"read-only":                       {func(r *CreateRequest) { r.HostConfig.ReadonlyRootfs = true }, []string{"sh", "-c", "touch /x 2>/dev/null || echo refused"}, "refused\n"},
@@ -174,7 +182,10 @@ func TestNetworkFiles(t *testing.T) {
 		t.Errorf("of a host with a loopback resolver: %q", out)
 	}
 	f.ok(os.WriteFile(f.cfg.ResolvConf, []byte("nameserver 127.0.0.53\nsearch host\n"), 0o644))
-	host := func(r *CreateRequest) { r.HostConfig.NetworkMode = "host"; r.HostConfig.ExtraHosts = []string{"db:10.0.0.9"} }
+	host := func(r *CreateRequest) {
+		r.HostConfig.NetworkMode = "host"
+		r.HostConfig.ExtraHosts = []string{"db:10.0.0.9"}
+	}
 	out, _ = f.run(host, "sh", "-c", "cat /etc/resolv.conf; tail -n 1 /etc/hosts; hostname")
 	name, err := os.Hostname()
 	f.ok(err)

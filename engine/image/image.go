@@ -104,24 +104,36 @@ func (s *Store) List(ctx context.Context) ([]Image, error) {
 	return out, nil
 }
 
-// Get finds an image by name, ID or unique prefix of an ID. errdefs.ErrNotFound
-// carries Docker's words.
+// Get finds an image by name, ID or unique prefix of an ID; a name comes first.
+// errdefs.ErrNotFound carries Docker's words.
 func (s *Store) Get(ctx context.Context, ref string) (Image, error) {
+	img, _, err := s.Find(ctx, ref)
+	return img, err
+}
+
+// Find is Get that says too whether it was by ID.
+func (s *Store) Find(ctx context.Context, ref string) (img Image, byID bool, err error) {
 	named, nameErr := parse(ref)
 	if nameErr == nil {
 		in, err := s.client.ImageService().Get(ctx, named)
 		if err == nil {
-			return s.fill(ctx, in)
+			img, err = s.fill(ctx, in)
+			return img, false, err
 		}
 		if !errdefs.IsNotFound(err) {
-			return Image{}, fmt.Errorf("find image %s: %w", ref, err)
+			return Image{}, false, fmt.Errorf("find image %s: %w", ref, err)
 		}
 	}
+	if !hexadecimal(strings.TrimPrefix(ref, "sha256:")) && nameErr != nil {
+		return Image{}, false, nameErr
+	}
+	img, err = s.byID(ctx, ref)
+	return img, true, err
+}
+
+func (s *Store) byID(ctx context.Context, ref string) (Image, error) {
 	prefix := strings.TrimPrefix(ref, "sha256:")
 	if !hexadecimal(prefix) || len(prefix) > 64 {
-		if nameErr != nil {
-			return Image{}, nameErr
-		}
 		return Image{}, notFound(ref)
 	}
 	list, err := s.client.ImageService().List(ctx)

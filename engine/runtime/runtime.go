@@ -14,12 +14,14 @@ import (
 	"fmt"
 	"log/slog"
 	"path/filepath"
+	"strings"
 	"sync"
 	"time"
 
 	client "github.com/containerd/containerd/v2/client"
 	"github.com/containerd/containerd/v2/pkg/dialer"
 	"github.com/containerd/errdefs"
+	"github.com/containerd/log"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/backoff"
 	"google.golang.org/grpc/credentials/insecure"
@@ -76,6 +78,7 @@ type Containerd struct {
 // child outlives the daemon: one that an earlier daemon left running is used
 // again. It returns errdefs.ErrUnavailable when no containerd can be had.
 func Start(ctx context.Context, cfg Config) (*Containerd, error) {
+	quiet()
 	if cfg.Namespace == "" {
 		cfg.Namespace = DefaultNamespace(cfg.DataRoot)
 	}
@@ -105,6 +108,17 @@ func Start(ctx context.Context, cfg Config) (*Containerd, error) {
 		go c.child.supervise(c.closed)
 	}
 	return c, nil
+}
+
+// quiet takes over what containerd's client library has to say, through a
+// logger of its own.
+var quiet = sync.OnceFunc(func() { log.L.Logger.SetOutput(debugLog{}) })
+
+type debugLog struct{}
+
+func (debugLog) Write(p []byte) (int, error) {
+	slog.Debug("containerd client", "said", strings.TrimSpace(string(p)))
+	return len(p), nil
 }
 
 // connect dials lazily; a containerd that was restarted is found again within

@@ -1,0 +1,212 @@
+package engine
+
+import (
+	"errors"
+	"net/netip"
+	"regexp"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/containerd/errdefs"
+	"github.com/google/go-cmp/cmp"
+	"github.com/moby/moby/api/types/container"
+	"github.com/moby/moby/api/types/mount"
+	"github.com/moby/moby/api/types/network"
+
+	"github.com/fairlead/fairlead/engine/image"
+	"github.com/fairlead/fairlead/network/spec"
+)
+
+func port(s string) network.Port { return network.MustParsePort(s) }
+
+func TestPublish(t *testing.T) {
+	t.Parallel()
+	local := netip.MustParseAddr("127.0.0.1")
+	for name, tc := range map[string]struct {
+		bindings network.PortMap
+		all      bool
+		exposed  network.PortSet
+		want     []spec.PortRequest
+		err      string
+	}{
+		"none":             {exposed: network.PortSet{port("22"): {}}},
+		"one":              {bindings: network.PortMap{port("80"): {{HostPort: "8080"}}}, want: []spec.PortRequest{{Proto: spec.TCP, Port: 80, HostPort: 8080, HostPortEnd: 8080}}},
+		"any":              {bindings: network.PortMap{port("80"): {{}}}, want: []spec.PortRequest{{Proto: spec.TCP, Port: 80}}},
+		"any by zero":      {bindings: network.PortMap{port("80"): {{HostPort: "0"}}}, want: []spec.PortRequest{{Proto: spec.TCP, Port: 80}}},
+		"address":          {bindings: network.PortMap{port("53/udp"): {{HostIP: local, HostPort: "53"}}}, want: []spec.PortRequest{{Proto: spec.UDP, Port: 53, HostIP: local, HostPort: 53, HostPortEnd: 53}}},
+		"range":            {bindings: network.PortMap{port("80"): {{HostPort: "8000-8010"}}}, want: []spec.PortRequest{{Proto: spec.TCP, Port: 80, HostPort: 8000, HostPortEnd: 8010}}},
+		"in order":         {bindings: network.PortMap{port("81"): {{HostPort: "2"}}, port("80"): {{HostPort: "4"}, {HostPort: "3"}}}, want: []spec.PortRequest{{Proto: spec.TCP, Port: 80, HostPort: 3, HostPortEnd: 3}, {Proto: spec.TCP, Port: 80, HostPort: 4, HostPortEnd: 4}, {Proto: spec.TCP, Port: 81, HostPort: 2, HostPortEnd: 2}}},
+		"all":              {all: true, exposed: network.PortSet{port("22"): {}, port("80"): {}}, bindings: network.PortMap{port("80"): {{HostPort: "8080"}}}, want: []spec.PortRequest{{Proto: spec.TCP, Port: 22}, {Proto: spec.TCP, Port: 80, HostPort: 8080, HostPortEnd: 8080}}},
+		"all, bound empty": {all: true, bindings: network.PortMap{port("80"): nil}, want: []spec.PortRequest{{Proto: spec.TCP, Port: 80}}},
+		"port 0":           {bindings: network.PortMap{port("0"): {{HostPort: "80"}}}, err: "want 1 to 65535"},
+		"host port 65536":  {bindings: network.PortMap{port("80"): {{HostPort: "65536"}}}, err: `invalid host port "65536"`},
+		"host port word":   {bindings: network.PortMap{port("80"): {{HostPort: "http"}}}, err: "invalid host port"},
+		"range from 0":     {bindings: network.PortMap{port("80"): {{HostPort: "0-5"}}}, err: "invalid host port"},
+		"range backwards":  {bindings: network.PortMap{port("80"): {{HostPort: "9-5"}}}, err: "ends before it begins"},
+		"sctp":             {bindings: network.PortMap{port("80/sctp"): {{HostPort: "80"}}}, err: "cannot be published"},
+	} {
+		got, err := publish(&container.Config{ExposedPorts: tc.exposed}, &container.HostConfig{PortBindings: tc.bindings, PublishAllPorts: tc.all})
+		if tc.err != "" {
+			if !errdefs.IsInvalidArgument(err) || !strings.Contains(err.Error(), tc.err) {
+				t.Errorf("%s: %v, want %q", name, err, tc.err)
+			}
+			continue
+		}
+		if d := cmp.Diff(tc.want, got, cmp.Comparer(func(a, b netip.Addr) bool { return a == b })); err != nil || d != "" {
+			t.Errorf("%s: %v -want +got\n%s", name, err, d)
+		}
+	}
+}
+
+func TestParseSignal(t *testing.T) {
+	t.Parallel()
+	for s, want := range map[string]int{
+		"TERM": 15, "SIGTERM": 15, "sigkill": 9, "9": 9, "RTMIN": 34, "SIGRTMIN+3": 37, "RTMAX-1": 63, "RTMAX": 64,
+	} {
+		if got, err := parseSignal(s); err != nil || got != want {
+			t.Errorf("%s = %d, %v; want %d", s, got, err, want)
+		}
+	}
+	for _, s := range []string{"", "0", "-1", "65", "NOPE", "RTMIN+40", "RTMINx"} {
+		if got, err := parseSignal(s); !errdefs.IsInvalidArgument(err) {
+			t.Errorf("%q = %d, %v; want it refused", s, got, err)
+		}
+	}
+}
+
+func TestDetachKeys(t *testing.T) {
+	t.Parallel()
+	for s, want := range map[string]string{
+		"": "\x10\x11", "a": "a", "ctrl-a": "\x01", "ctrl-@,ctrl-_": "\x00\x1f", "a,b,ctrl-z": "ab\x1a", "ctrl-\\": "\x1c", ",": ",",
+	} {
+		if got, err := detachKeys(s); err != nil || string(got) != want {
+			t.Errorf("%q = %q, %v; want %q", s, got, err, want)
+		}
+	}
+	for _, s := range []string{"ab", "ctrl-", "ctrl-A", "ctrl-1", "a,,b,ctrl-"} {
+		if got, err := detachKeys(s); !errdefs.IsInvalidArgument(err) {
+			t.Errorf("%q = %q, %v; want it refused", s, got, err)
+		}
+	}
+}
+
+func TestFreeNameIsValidAndGivesWay(t *testing.T) {
+	t.Parallel()
+	refusals := 0
+	name := freeName(func(n string) bool {
+		if err := spec.ValidName("container", n); err != nil {
+			t.Error(err)
+		}
+		refusals++
+		return refusals > 10
+	})
+	if !regexp.MustCompile(`^[a-z]+_[a-z]+[0-9a-f]{4}$`).MatchString(name) {
+		t.Errorf("after ten refusals: %s", name)
+	}
+}
+
+func TestRefusals(t *testing.T) {
+	t.Parallel()
+	yes := true
+	for name, tc := range map[string]struct {
+		c container.Config
+		h container.HostConfig
+	}{
+		"Config.Healthcheck":         {c: container.Config{Healthcheck: &container.HealthConfig{Test: []string{"CMD", "true"}}}},
+		"Config.Volumes":             {c: container.Config{Volumes: map[string]struct{}{"/data": {}}}},
+		"HostConfig.Links":           {h: container.HostConfig{Links: []string{"a:b"}}},
+		"HostConfig.VolumesFrom":     {h: container.HostConfig{VolumesFrom: []string{"a"}}},
+		"HostConfig.RestartPolicy":   {h: container.HostConfig{RestartPolicy: container.RestartPolicy{Name: "always"}}},
+		"HostConfig.Init":            {h: container.HostConfig{Init: &yes}},
+		"HostConfig.IpcMode":         {h: container.HostConfig{IpcMode: "container:a"}},
+		"HostConfig.PidMode":         {h: container.HostConfig{PidMode: "container:a"}},
+		"HostConfig.LogConfig":       {h: container.HostConfig{LogConfig: container.LogConfig{Type: "journald"}}},
+		"HostConfig.Devices":         {h: container.HostConfig{Resources: container.Resources{Devices: []container.DeviceMapping{{}}}}},
+		"HostConfig.DeviceRequests":  {h: container.HostConfig{Resources: container.Resources{DeviceRequests: []container.DeviceRequest{{}}}}},
+		"HostConfig.Blkio*":          {h: container.HostConfig{Resources: container.Resources{BlkioWeight: 5}}},
+		"HostConfig.StorageOpt":      {h: container.HostConfig{StorageOpt: map[string]string{"size": "1"}}},
+		"HostConfig.MemorySwappines": {h: container.HostConfig{Resources: container.Resources{MemorySwappiness: new(int64)}}},
+	} {
+		err := refuse(&tc.c, &tc.h)
+		if !errdefs.IsNotImplemented(err) || !strings.HasPrefix(err.Error(), name) {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+	for name, tc := range map[string]struct {
+		c container.Config
+		h container.HostConfig
+	}{
+		"runtime":     {h: container.HostConfig{Runtime: "kata"}},
+		"security":    {h: container.HostConfig{SecurityOpt: []string{"nonsense"}}},
+		"directory":   {c: container.Config{WorkingDir: "a"}},
+		"signal":      {c: container.Config{StopSignal: "a"}},
+		"environment": {c: container.Config{Env: []string{"=a"}}},
+		"oom":         {h: container.HostConfig{OomScoreAdj: 2000}},
+	} {
+		if err := refuse(&tc.c, &tc.h); !errdefs.IsInvalidArgument(err) {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+	if err := refuse(&container.Config{}, &container.HostConfig{
+		IpcMode: "private", RestartPolicy: container.RestartPolicy{Name: "no"}, LogConfig: container.LogConfig{Type: "json-file"},
+		Mounts: []mount.Mount{{}}, Resources: container.Resources{MemorySwappiness: ptr(int64(-1))},
+	}); err != nil {
+		t.Errorf("what the docker client always sends: %v", err)
+	}
+}
+
+func ptr[T any](v T) *T { return &v }
+
+func TestInheritVolumesAndHealthCheckAreTold(t *testing.T) {
+	t.Parallel()
+	var img image.Image
+	img.Config.Config.Volumes = map[string]struct{}{"/data": {}}
+	img.Config.Config.Healthcheck = &container.HealthConfig{Test: []string{"CMD", "x"}}
+	img.Config.Config.ExposedPorts = map[string]struct{}{"70000/tcp": {}, "80/tcp": {}}
+	c := &container.Config{}
+	warnings := strings.Join(inherit(c, img), "\n")
+	for _, want := range []string{"/data", "health check", "70000"} {
+		if !strings.Contains(warnings, want) {
+			t.Errorf("%q is not in %q", want, warnings)
+		}
+	}
+	if _, ok := c.ExposedPorts[port("80")]; !ok || len(c.ExposedPorts) != 1 {
+		t.Errorf("%v", c.ExposedPorts)
+	}
+}
+
+func TestStatusText(t *testing.T) {
+	t.Parallel()
+	now := time.Now()
+	for want, s := range map[string]State{
+		"Created":                     {},
+		"Up 5 minutes":                {Running: true, StartedAt: now.Add(-5 * time.Minute)},
+		"Exited (137) 2 hours ago":    {StartedAt: now.Add(-3 * time.Hour), FinishedAt: now.Add(-2 * time.Hour), ExitCode: 137},
+		"Up Less than a second":       {Running: true, StartedAt: now},
+		"Exited (0) 3 seconds ago":    {StartedAt: now.Add(-time.Minute), FinishedAt: now.Add(-3 * time.Second)},
+		"Removal In Progress":         {Removing: true},
+		"Exited (128) 10 seconds ago": {FinishedAt: now.Add(-10 * time.Second), ExitCode: 128},
+	} {
+		if got := statusText(s, now); got != want {
+			t.Errorf("%q, want %q", got, want)
+		}
+	}
+}
+
+func TestStartErrorCodes(t *testing.T) {
+	t.Parallel()
+	r := Record{Config: &container.Config{Entrypoint: []string{"/x"}}}
+	for text, want := range map[string]int{
+		`runc create failed: unable to start container process: exec: "x": executable file not found in $PATH: unknown`: 127,
+		`exec: "/x": stat /x: no such file or directory: unknown`:                                                       127,
+		`exec: "/x": permission denied: unknown`:                                                                        126,
+		`error mounting "/y": no such file or directory`:                                                                128,
+	} {
+		err := startError(r, errors.New(text))
+		var s *StartError
+		if !errors.As(err, &s) || s.Code != want || strings.HasSuffix(err.Error(), "unknown") {
+			t.Errorf("%s: %v", text, err)
+		}
+	}
+}
