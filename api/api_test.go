@@ -199,9 +199,16 @@ func TestVersions(t *testing.T) {
 		status  int
 		want    string
 	}{
-		{"1.40", 200, ""}, {"1.41", 200, ""}, {"1.55", 200, ""},
-		{"1.56", 400, tooNew}, {"2.0", 400, tooNew}, {"1.39", 400, tooOld}, {"1.9", 400, tooOld}, {"0.1", 400, tooOld},
-		{"x", 404, `{"message":"page not found"}`}, {"1.40x", 404, `{"message":"page not found"}`},
+		{"1.40", 200, ""},
+		{"1.41", 200, ""},
+		{"1.55", 200, ""},
+		{"1.56", 400, tooNew},
+		{"2.0", 400, tooNew},
+		{"1.39", 400, tooOld},
+		{"1.9", 400, tooOld},
+		{"0.1", 400, tooOld},
+		{"x", 404, `{"message":"page not found"}`},
+		{"1.40x", 404, `{"message":"page not found"}`},
 	}
 	for _, tt := range tests {
 		resp, body := l.do("GET", "/v"+tt.version+"/containers/json", "")
@@ -218,8 +225,15 @@ func TestUnknownRoutes(t *testing.T) {
 	t.Parallel()
 	l := unixLab(t)
 	for _, tt := range []struct{ method, path string }{
-		{"GET", "/"}, {"GET", "/nope"}, {"GET", "/v1.50/nope"}, {"POST", "/v1.50/containers/json"}, {"PUT", "/_ping"},
-		{"POST", "/v1.50/containers//start"}, {"GET", "/containers/a/b/json"}, {"GET", "/v1.99/nope"}, {"GET", "/containers/"},
+		{"GET", "/"},
+		{"GET", "/nope"},
+		{"GET", "/v1.50/nope"},
+		{"POST", "/v1.50/containers/json"},
+		{"PUT", "/_ping"},
+		{"POST", "/v1.50/containers//start"},
+		{"GET", "/containers/a/b/json"},
+		{"GET", "/v1.99/nope"},
+		{"GET", "/containers/"},
 	} {
 		resp, body := l.do(tt.method, tt.path, "")
 		if resp.StatusCode != 404 || strings.TrimSpace(body) != `{"message":"page not found"}` {
@@ -336,7 +350,7 @@ func TestFairleadRoutes(t *testing.T) {
 	if text := l.want(200, "GET", "/fairlead/v1/debug/check", "", nil); strings.TrimSpace(text) != `{"differences":[]}` {
 		t.Error(text)
 	}
-	l.engine.Differences = []string{"link fairlead0 is missing"}
+	l.engine.Differ("link fairlead0 is missing")
 	if text := l.want(200, "GET", "/fairlead/v1/debug/check", "", nil); !strings.Contains(text, "link fairlead0 is missing") {
 		t.Error(text)
 	}

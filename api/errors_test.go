@@ -17,7 +17,7 @@ func TestClassify(t *testing.T) {
 		text   string
 	}{
 		{fmt.Errorf("bad: %w", errdefs.ErrInvalidArgument), 400, "bad"},
-		{fmt.Errorf("No such container: web: %w", errdefs.ErrNotFound), 404, "No such container: web"}, //nolint:staticcheck // Docker's words
+		{fmt.Errorf("No such container: web: %w", errdefs.ErrNotFound), 404, "No such container: web"},
 		{fmt.Errorf("page %w", errdefs.ErrNotFound), 404, "page not found"},
 		{fmt.Errorf("in use: %w", errdefs.ErrConflict), 409, "in use"},
 		{fmt.Errorf("there: %w", errdefs.ErrAlreadyExists), 409, "there"},

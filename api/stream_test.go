@@ -72,10 +72,11 @@ func TestAttach(t *testing.T) {
 			if _, err := io.ReadFull(r, first); err != nil {
 				t.Fatal(err)
 			}
-			if _, err := io.WriteString(conn, "late"); err != nil {
+			if _, err := io.WriteString(conn, "late\x04"); err != nil {
 				t.Fatal(err)
 			}
-			// Half a close ends the input; the output goes on to its own end.
+			// Half a close, or a terminal's ctrl-d, ends the input; the output
+			// goes on to its own end.
 			if err := conn.(interface{ CloseWrite() error }).CloseWrite(); err != nil {
 				t.Fatal(err)
 			}

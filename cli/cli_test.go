@@ -111,10 +111,9 @@ func TestScripts(t *testing.T) {
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
 			"differs": func(ts *testscript.TestScript, _ bool, args []string) {
 				engine, _ := ts.Value("engine").(*apitest.Engine)
-				engine.Differences = args
+				engine.Differ(args...)
 			},
 		},
 		UpdateScripts: os.Getenv("UPDATE") != "",
 	})
 }
-

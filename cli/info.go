@@ -152,8 +152,12 @@ func (a *app) printVersion(own clientVersion, server *client.ServerVersionResult
 	for _, part := range server.Components {
 		fmt.Fprintf(a.Out, " %s:\n  Version:     %s\n", part.Name, part.Version)
 		for _, detail := range []struct{ title, key string }{
-			{"API version", "ApiVersion"}, {"Oldest API", "MinAPIVersion"}, {"Git commit", "GitCommit"},
-			{"Go version", "GoVersion"}, {"Kernel", "KernelVersion"}, {"OS/Arch", ""},
+			{"API version", "ApiVersion"},
+			{"Oldest API", "MinAPIVersion"},
+			{"Git commit", "GitCommit"},
+			{"Go version", "GoVersion"},
+			{"Kernel", "KernelVersion"},
+			{"OS/Arch", ""},
 		} {
 			value := part.Details[detail.key]
 			if detail.key == "" && part.Details["Os"] != "" {

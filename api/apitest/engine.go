@@ -8,6 +8,7 @@ import (
 	"crypto/rand"
 	"encoding/hex"
 	"fmt"
+	"maps"
 	"net/netip"
 	"slices"
 	"strings"
@@ -25,14 +26,13 @@ import (
 
 // Engine implements api.Engine. Make one with New.
 type Engine struct {
-	mu         sync.Mutex
-	containers []*fakeContainer
-	execs      map[string]*fakeExec
-	images     []*image.InspectResponse
-	networks   []*network.Inspect
+	mu          sync.Mutex
+	containers  []*fakeContainer
+	execs       map[string]*fakeExec
+	images      []*image.InspectResponse
+	networks    []*network.Inspect
+	differences []string
 
-	// Differences are what Check returns.
-	Differences []string
 	// AttachDelay is how long Attach takes.
 	AttachDelay time.Duration
 	// Panic makes Info panic.
@@ -160,7 +160,7 @@ func (c *fakeContainer) summary() container.Summary {
 		ID: c.ID, Names: []string{c.Name}, Image: c.Config.Image, ImageID: c.Image,
 		Command: strings.Join(c.Config.Cmd, " "), Created: c.created.Unix(), Labels: c.Config.Labels,
 		State: c.State.Status, Status: map[bool]string{true: "Up 1 second", false: fmt.Sprintf("Exited (%d) 1 second ago", c.State.ExitCode)}[c.State.Running],
-		NetworkSettings: &container.NetworkSettingsSummary{Networks: c.NetworkSettings.Networks},
+		NetworkSettings: &container.NetworkSettingsSummary{Networks: maps.Clone(c.NetworkSettings.Networks)},
 	}
 	if c.State.Status == container.StateCreated {
 		s.Status = "Created"
@@ -189,6 +189,9 @@ func (e *Engine) Inspect(_ context.Context, ref string, _ bool) (container.Inspe
 	got := c.InspectResponse
 	state := *c.State
 	got.State = &state
+	got.NetworkSettings = &container.NetworkSettings{
+		Ports: maps.Clone(c.NetworkSettings.Ports), Networks: maps.Clone(c.NetworkSettings.Networks),
+	}
 	return got, nil
 }
 
@@ -247,5 +250,16 @@ func (e *Engine) Info(context.Context) (system.Info, error) {
 	}, nil
 }
 
-// Check returns the Differences it was told.
-func (e *Engine) Check(context.Context) ([]string, error) { return e.Differences, nil }
+// Differ sets what Check returns.
+func (e *Engine) Differ(differences ...string) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	e.differences = differences
+}
+
+// Check returns what Differ was told.
+func (e *Engine) Check(context.Context) ([]string, error) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	return e.differences, nil
+}

@@ -89,7 +89,7 @@ func (e *Engine) ImageList(_ context.Context, _ bool, filters map[string][]strin
 		if refs := filters["reference"]; refs != nil && !slices.ContainsFunc(refs, func(ref string) bool { return slices.Contains(img.RepoTags, tagged(ref)) }) {
 			continue
 		}
-		out = append(out, image.Summary{ID: img.ID, RepoTags: img.RepoTags, Size: img.Size, Created: time.Now().Unix(), Containers: -1})
+		out = append(out, image.Summary{ID: img.ID, RepoTags: slices.Clone(img.RepoTags), Size: img.Size, Created: time.Now().Unix(), Containers: -1})
 	}
 	return out, nil
 }
@@ -102,7 +102,9 @@ func (e *Engine) ImageInspect(_ context.Context, ref string) (image.InspectRespo
 	if err != nil {
 		return image.InspectResponse{}, err
 	}
-	return *img, nil
+	got := *img
+	got.RepoTags = slices.Clone(img.RepoTags)
+	return got, nil
 }
 
 // ImageTag adds a name.

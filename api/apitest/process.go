@@ -121,18 +121,25 @@ func startProcess(argv, env []string, s *stream) (*process, error) {
 	return p, nil
 }
 
-// cat copies input to output, and ends with it.
+// cat copies input to output, and ends with it: with a terminal, at ctrl-d, as
+// the terminal stays when its client goes.
 func (p *process) cat(s *stream) int {
 	s.mu.Lock()
 	in := s.in
 	s.mu.Unlock()
 	for buf := make([]byte, 4096); in != nil; {
 		n, err := in.Read(buf)
-		if n > 0 {
-			s.write("stdout", slices.Clone(buf[:n]))
+		text, _, ended := bytes.Cut(slices.Clone(buf[:n]), []byte{4})
+		if len(text) > 0 {
+			s.write("stdout", text)
 		}
-		if err != nil {
-			break
+		switch {
+		case s.terminal && ended:
+			return 0
+		case s.terminal && err != nil:
+			return p.sleep(s)
+		case err != nil:
+			return 0
 		}
 	}
 	return 0
@@ -164,6 +171,7 @@ func signalNumber(name string) syscall.Signal {
 type fakeExec struct {
 	container string
 	request   container.ExecCreateRequest
+	process   *process
 	running   bool
 	code      *int
 }
@@ -205,7 +213,7 @@ func (e *Engine) ExecStart(_ context.Context, id string, options engine.ExecStar
 		x.code = &code
 		return err
 	}
-	x.running = true
+	x.running, x.process = true, p
 	go func() {
 		code := <-p.exited
 		// The streams end first: that is how it is with a real one, too.
@@ -233,4 +241,28 @@ func (e *Engine) ExecInspect(_ context.Context, id string) (container.ExecInspec
 func (e *Engine) ExecResize(_ context.Context, id string, _, _ uint) error {
 	_, err := e.ExecInspect(context.Background(), id)
 	return err
+}
+
+// ExecsRunning is how many execs run.
+func (e *Engine) ExecsRunning() int {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	n := 0
+	for _, x := range e.execs {
+		if x.running {
+			n++
+		}
+	}
+	return n
+}
+
+// EndExecs sends a signal to all execs.
+func (e *Engine) EndExecs(signal string) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	for _, x := range e.execs {
+		if x.running {
+			x.process.signal(signal)
+		}
+	}
 }

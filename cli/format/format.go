@@ -29,10 +29,10 @@ type Listing[T any] struct {
 // "table TEMPLATE" a table of the template's columns (split by \t), "json" one
 // object a line, and anything else is a template executed for each row.
 func (l Listing[T]) Write(w io.Writer, spec string, rows []T) error {
-	switch {
-	case spec == "json":
+	switch spec {
+	case "json":
 		return writeJSON(w, rows)
-	case spec == "" || spec == "table":
+	case "", "table":
 		spec = "table " + l.Default
 	}
 	layout, isTable := strings.CutPrefix(spec, "table ")

@@ -80,10 +80,16 @@ func TestPorts(t *testing.T) {
 	}{
 		{"none", nil, ""},
 		{"exposed", []container.PortSummary{exposed(80, "tcp")}, "80/tcp"},
-		{"both families", []container.PortSummary{published(v6, 8080, 80), published(v4, 8080, 80)},
-			"0.0.0.0:8080->80/tcp, [::]:8080->80/tcp"},
-		{"same number", []container.PortSummary{exposed(443, "tcp"), published(v4, 80, 80), exposed(22, "tcp")},
-			"22/tcp, 443/tcp, 0.0.0.0:80->80/tcp"},
+		{
+			"both families",
+			[]container.PortSummary{published(v6, 8080, 80), published(v4, 8080, 80)},
+			"0.0.0.0:8080->80/tcp, [::]:8080->80/tcp",
+		},
+		{
+			"same number",
+			[]container.PortSummary{exposed(443, "tcp"), published(v4, 80, 80), exposed(22, "tcp")},
+			"22/tcp, 443/tcp, 0.0.0.0:80->80/tcp",
+		},
 		{"ranges", []container.PortSummary{
 			published(v4, 8002, 8002), published(v4, 8000, 8000), published(v4, 8001, 8001), published(v4, 9000, 9000),
 			exposed(53, "udp"), exposed(53, "tcp"), exposed(54, "tcp"),
