@@ -64,9 +64,11 @@ type Streams interface {
 	Drop(ctx context.Context, id string) error
 }
 
-// StreamsList tells what is open; *streams.Client has it.
-type StreamsList interface {
+// StreamsState tells what is open, and what ends; *streams.Client has it.
+type StreamsState interface {
 	List(ctx context.Context) ([]streams.Status, error)
+	// StdinClosed waits until the process has closed its end of stdin.
+	StdinClosed(ctx context.Context, id string) error
 }
 
 // Store keeps records across the daemon's life: *store.Bucket[Record] is one.
@@ -88,7 +90,7 @@ type Config struct {
 	Network            Network
 	Streams            interface {
 		Streams
-		StreamsList
+		StreamsState
 	}
 	Store Store
 	// HostNetns is the path of the daemon's own network namespace, for host
@@ -168,12 +170,14 @@ func (e *Engine) StreamsRestarted(ctx context.Context) error {
 			if err := e.cfg.Streams.Open(ctx, e.streamsSpec(r)); err != nil {
 				errs = append(errs, fmt.Errorf("open the streams of container %s again: %w", r.Name, err))
 			}
+			e.passStdinEnd(e.streamsSpec(r), c.id, "")
 		}
 	}
 	for _, x := range e.execs.running() {
 		if err := e.cfg.Streams.Open(ctx, e.execStreams(x)); err != nil {
 			errs = append(errs, fmt.Errorf("open the streams of exec %s again: %w", short(x.id), err))
 		}
+		e.passStdinEnd(e.execStreams(x), x.container, x.id)
 	}
 	return errors.Join(errs...)
 }

@@ -127,11 +127,7 @@ func (e *Engine) runExec(ctx context.Context, c *instance, x *execution, opts Ex
 	}
 	x.setPID(pid)
 	e.followExec(x)
-	if s.StdinOnce && !s.Terminal {
-		if err := e.rt.ReleaseStdin(ctx, c.id, x.id); err != nil && !gone(err) {
-			e.log.Error("the input of an exec stays open", "exec", short(x.id), "error", err)
-		}
-	}
+	e.passStdinEnd(s, c.id, x.id)
 	return nil
 }
 

@@ -137,6 +137,7 @@ func (e *Engine) restoreExecs(ctx context.Context) {
 			e.log.Error("open the streams of an exec again", "exec", short(id), "error", err)
 		}
 		e.followExec(x)
+		e.passStdinEnd(e.execStreams(x), x.container, x.id)
 	}
 }
 

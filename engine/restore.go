@@ -123,6 +123,7 @@ func (e *Engine) resume(ctx context.Context, c *instance, task runtime.Task) err
 		errs = append(errs, e.cfg.Store.Put(c.id, rec))
 	}
 	errs = append(errs, e.makeFIFOs(c.id, e.streamsSpec(rec)), e.cfg.Streams.Open(ctx, e.streamsSpec(rec)))
+	e.passStdinEnd(e.streamsSpec(rec), c.id, "")
 	return errors.Join(errs...)
 }
 

@@ -100,13 +100,7 @@ func (e *Engine) launch(ctx context.Context, c *instance, rec Record) (pid int, 
 		return 0, putErr
 	}
 	crashpoint.Here("engine-start-started")
-	if rec.Config.OpenStdin && rec.Config.StdinOnce && !rec.Config.Tty {
-		// From here on input ends when the streams process lets go of it. A
-		// process that has ended already has no input to end.
-		if err := e.rt.ReleaseStdin(ctx, c.id, ""); err != nil && !gone(err) {
-			return 0, err
-		}
-	}
+	e.passStdinEnd(e.streamsSpec(rec), c.id, "")
 	return pid, nil
 }
 

@@ -65,3 +65,20 @@ func (e *Engine) removeFIFOs(id string) error {
 	}
 	return nil
 }
+
+// passStdinEnd has the process see the end of its input when its client has
+// ended it: the shim keeps a writing end of its own until it is told. A terminal
+// has no end.
+func (e *Engine) passStdinEnd(s streams.Spec, id, execID string) {
+	if s.Stdin == "" || !s.StdinOnce || s.Terminal {
+		return
+	}
+	e.watch.Go(func() {
+		if e.cfg.Streams.StdinClosed(e.life, s.ID) != nil {
+			return // the streams are gone, or their process, or we are to end
+		}
+		if err := e.rt.ReleaseStdin(e.life, id, execID); err != nil && !gone(err) && e.life.Err() == nil {
+			e.log.Debug("the end of input was not passed on", "id", short(s.ID), "error", err)
+		}
+	})
+}

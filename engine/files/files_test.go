@@ -23,14 +23,19 @@ func TestResolvConf(t *testing.T) {
 		name, host, want string
 		user             Resolver
 	}{
-		{"copied", "# by dhcp\nnameserver 10.0.0.1\nnameserver fd00::53 ; second\nsearch a.example b.example\noptions timeout:1\n",
-			"nameserver 10.0.0.1\nnameserver fd00::53\nsearch a.example b.example\noptions timeout:1\n", Resolver{}},
+		{
+			"copied", "# by dhcp\nnameserver 10.0.0.1\nnameserver fd00::53 ; second\nsearch a.example b.example\noptions timeout:1\n",
+			"nameserver 10.0.0.1\nnameserver fd00::53\nsearch a.example b.example\noptions timeout:1\n",
+			Resolver{},
+		},
 		{"loopback is the host's", "nameserver 127.0.0.53\nnameserver ::1\nnameserver 10.0.0.1#dc\n", "nameserver 10.0.0.1\n", Resolver{}},
 		{"none left", "nameserver 127.0.0.1\ndomain corp\n", "nameserver 8.8.8.8\nnameserver 8.8.4.4\nsearch corp\n", Resolver{}},
 		{"no file", "", "nameserver 8.8.8.8\nnameserver 8.8.4.4\n", Resolver{}},
 		{"junk", "nameserver\nnameserver nonsense\nfoo bar\n", "nameserver 8.8.8.8\nnameserver 8.8.4.4\n", Resolver{}},
-		{"the user's", "nameserver 10.0.0.1\nsearch x\noptions a\n", "nameserver 127.0.0.5\nsearch y z\noptions ndots:2\n",
-			Resolver{addrs("127.0.0.5"), []string{"y", "z"}, []string{"ndots:2"}}},
+		{
+			"the user's", "nameserver 10.0.0.1\nsearch x\noptions a\n", "nameserver 127.0.0.5\nsearch y z\noptions ndots:2\n",
+			Resolver{addrs("127.0.0.5"), []string{"y", "z"}, []string{"ndots:2"}},
+		},
 		{"no search", "nameserver 10.0.0.1\nsearch x\n", "nameserver 10.0.0.1\n", Resolver{Search: []string{"."}}},
 	} {
 		if d := cmp.Diff(tc.want, string(ResolvConf([]byte(tc.host), tc.user))); d != "" {

@@ -72,7 +72,8 @@ func parseBind(s string) (specs.Mount, error) {
 		}
 	}
 	m.Options = []string{"rbind", mode, propagation}
-	return m, target(&m)
+	err := target(&m)
+	return m, err
 }
 
 func parseMount(in mount.Mount) (specs.Mount, error) {
@@ -90,7 +91,8 @@ func parseMount(in mount.Mount) (specs.Mount, error) {
 			propagation = string(in.BindOptions.Propagation)
 		}
 		m.Options = []string{"rbind", mode, propagation}
-		return m, target(&m)
+		err := target(&m)
+		return m, err
 	case mount.TypeTmpfs:
 		var opts []string
 		if in.TmpfsOptions != nil {
@@ -114,7 +116,8 @@ func tmpfs(dst string, opts []string) (specs.Mount, error) {
 		Type: "tmpfs", Source: "tmpfs", Destination: dst,
 		Options: append([]string{"noexec", "nosuid", "nodev", "rprivate"}, opts...),
 	}
-	return m, target(&m)
+	err := target(&m)
+	return m, err
 }
 
 func target(m *specs.Mount) error {

@@ -197,8 +197,7 @@ func (c *Containerd) Resize(ctx context.Context, id, execID string, width, heigh
 }
 
 // ReleaseStdin makes the shim let go of its own writing end of the process's
-// input, so that input ends when the last other writer closes it. Without it
-// the shim keeps the input open for ever.
+// input, so that input ends when no other writer has it open.
 func (c *Containerd) ReleaseStdin(ctx context.Context, id, execID string) error {
 	_, err := c.client.TaskService().CloseIO(ctx, &tasks.CloseIORequest{ContainerID: id, ExecID: execID, Stdin: true})
 	if err != nil {
