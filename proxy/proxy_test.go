@@ -21,7 +21,7 @@ func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 // through runs TCP on one connection and returns the client's side, the
 // backend's side and TCP's outcome.
-func through(t *testing.T, ctx context.Context) (client, backend *net.TCPConn, done <-chan error) {
+func through(ctx context.Context, t *testing.T) (client, backend *net.TCPConn, done <-chan error) {
 	t.Helper()
 	front, back := listen(t), listen(t)
 	out := make(chan error, 1)
@@ -62,7 +62,7 @@ func listen(t *testing.T) *net.TCPListener {
 func TestHalfClose(t *testing.T) {
 	t.Parallel()
 	for _, first := range []string{"client", "backend"} {
-		client, backend, done := through(t, t.Context())
+		client, backend, done := through(t.Context(), t)
 		a, b := client, backend
 		if first == "backend" {
 			a, b = backend, client
@@ -88,7 +88,7 @@ func TestHalfClose(t *testing.T) {
 func TestResetIsPassedOn(t *testing.T) {
 	t.Parallel()
 	for _, first := range []string{"client", "backend"} {
-		client, backend, done := through(t, t.Context())
+		client, backend, done := through(t.Context(), t)
 		a, b := client, backend
 		if first == "backend" {
 			a, b = backend, client
@@ -109,7 +109,7 @@ func TestResetIsPassedOn(t *testing.T) {
 func TestContextClosesBoth(t *testing.T) {
 	t.Parallel()
 	ctx, cancel := context.WithCancel(t.Context())
-	client, backend, done := through(t, ctx)
+	client, backend, done := through(ctx, t)
 	cancel()
 	for _, c := range []net.Conn{client, backend} {
 		if _, err := c.Read(make([]byte, 1)); err == nil || errors.Is(err, syscall.ETIMEDOUT) {

@@ -274,8 +274,7 @@ func TestNoRoomForConnections(t *testing.T) {
 	if err := unix.Prlimit(c.PID(), unix.RLIMIT_NOFILE, &tight, nil); err != nil {
 		t.Fatal(err)
 	}
-	refused := dial(t, "tcp", host)
-	if _, err := refused.Read(make([]byte, 1)); !errors.Is(err, syscall.ECONNRESET) {
+	if err := refusal(host); !errors.Is(err, syscall.ECONNRESET) {
 		t.Errorf("without room: %v", err)
 	}
 	if err := unix.Prlimit(c.PID(), unix.RLIMIT_NOFILE, &old, nil); err != nil {

@@ -249,13 +249,26 @@ func TestTCP(t *testing.T) {
 	}
 }
 
+// refusal is what a client sees of a connection that is reset at once, which may
+// be before it knows that it is connected.
+func refusal(ap netip.AddrPort) error {
+	conn, err := net.Dial("tcp", ap.String())
+	if err != nil {
+		return err
+	}
+	defer conn.Close()
+	_ = conn.SetDeadline(time.Now().Add(20 * time.Second))
+	_, err = conn.Read(make([]byte, 1))
+	return err
+}
+
 // A backend that refuses and one that resets are both seen as a reset.
 func TestTCPReset(t *testing.T) {
 	t.Parallel()
 	c := ensure(t, t.TempDir(), "command")
 	nobody := netip.AddrPortFrom(netip.MustParseAddr("127.0.0.1"), freePort(t, "tcp", "127.0.0.1"))
 	host := hold(t, c, "a", "tcp", "127.0.0.1", nobody)
-	if _, err := dial(t, "tcp", host).Read(make([]byte, 1)); !errors.Is(err, syscall.ECONNRESET) {
+	if err := refusal(host); !errors.Is(err, syscall.ECONNRESET) {
 		t.Errorf("refusing backend: %v", err)
 	}
 

@@ -71,16 +71,12 @@ func newAttachment(s *stream, spec AttachSpec, f *os.File) (*attachment, error) 
 	if err != nil {
 		return nil, errors.Join(err, conn.Close())
 	}
-	a := &attachment{spec: spec, stream: s, conn: conn, raw: raw, pending: spec.Preread}
+	a := &attachment{spec: spec, stream: s, conn: conn, raw: raw}
 	if spec.Terminal {
 		a.keys.keys = spec.DetachKeys
 	}
 	// What came along was typed by the client too.
-	if detached := false; len(a.pending) > 0 {
-		if a.pending, detached = a.keys.filter(a.pending); detached {
-			a.finishing = true
-		}
-	}
+	a.pending, a.finishing = a.keys.filter(spec.Preread)
 	a.spec.Preread = nil
 	a.cond = sync.NewCond(&a.mu)
 	return a, nil

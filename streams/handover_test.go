@@ -67,20 +67,17 @@ func TestHandover(t *testing.T) {
 	must(t, c.Open(t.Context(), box.spec))
 	stdin := box.open(box.spec.Stdin) // the shim's ends
 	in := box.ends[1]
-	_ = stdin.Close()
 	box.connect()
 	typist := attach(t, c, AttachSpec{ID: "a", Stdin: true, Stdout: true})
 	watcher := attach(t, c, AttachSpec{ID: "a", Stdout: true, Stderr: true})
 	waiting := attach(t, c, AttachSpec{ID: "b", Stdin: true, Stdout: true, Preread: []byte("early ")})
 
-	var wg sync.WaitGroup
+	var wg, writing sync.WaitGroup
 	stop := make(chan struct{})
 	var wroteOut, wroteIn, gotIn, gotTypist, gotWatcher string
-	wg.Go(func() {
+	writing.Go(func() {
 		wroteOut = numbered(box.stdout, stop)
 		fmt.Fprint(box.stderr, "bye")
-		box.ends = box.ends[2:] // stdin's
-		box.exit()
 	})
 	wg.Go(func() {
 		wroteIn = numbered(typist, stop)
@@ -105,8 +102,13 @@ func TestHandover(t *testing.T) {
 	}
 	time.Sleep(100 * time.Millisecond)
 	close(stop)
-	drained(t, c, "a")
 	must(t, c.StdinClosed(t.Context(), "a"))
+	_ = stdin.Close() // the task's CloseIO
+	writing.Wait()
+	for _, f := range box.ends[2:] { // not stdin's
+		_ = f.Close()
+	}
+	drained(t, c, "a")
 	wg.Wait()
 	if len(wroteOut) < 1_000_000 {
 		t.Logf("only %d bytes were written", len(wroteOut))

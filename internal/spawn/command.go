@@ -23,6 +23,8 @@ func Command(name, short string, serve func(ctx context.Context, execRoot string
 		SilenceUsage:  true,
 		SilenceErrors: true,
 		RunE: func(cmd *cobra.Command, _ []string) error {
+			// Run as /proc/self/exe it would be "exe" to ps(1) and nft(8).
+			_ = os.WriteFile("/proc/self/comm", []byte("fairlead-"+name), 0)
 			// These processes are there for as long as the machine is up, and
 			// make little garbage: memory counts more than collecting it.
 			debug.SetGCPercent(25)

@@ -98,11 +98,15 @@ func (s *Service) Run(ctx context.Context, w Worker) error {
 	if err != nil {
 		return fmt.Errorf("%s: %w", s.Name, errors.Join(err, w.Close()))
 	}
+	var accepting sync.WaitGroup
 	failed := make(chan error, 1)
-	go func() { failed <- s.acceptClients() }()
+	accepting.Go(func() {
+		if err := s.acceptClients(); err != nil {
+			failed <- err
+		}
+	})
 	select {
 	case err = <-failed:
-		failed <- nil
 	case <-ctx.Done():
 	case <-s.stop:
 	case <-s.handedOver:
@@ -110,7 +114,7 @@ func (s *Service) Run(ctx context.Context, w Worker) error {
 		s.drain(ctx)
 	}
 	err = errors.Join(err, s.close())
-	<-failed
+	accepting.Wait()
 	s.rpc.Close() // the last: who stops us sees it as the end
 	return err
 }
@@ -159,7 +163,7 @@ func (s *Service) handle(ctx context.Context, r *fdpass.Request) (fdpass.Respons
 	case "handover":
 		return s.handOver(r)
 	case "handed-over":
-		return fdpass.Response{}, s.commit(r)
+		return s.commit(r)
 	case "stop":
 		ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
 		defer cancel()
@@ -268,15 +272,19 @@ func (s *Service) goOn() {
 	}
 }
 
-func (s *Service) commit(r *fdpass.Request) error {
+// commit lets go of what the successor has; what fails of that is no reason for
+// the successor to give up.
+func (s *Service) commit(r *fdpass.Request) (fdpass.Response, error) {
 	h := s.outcome()
 	if h == nil {
-		return fmt.Errorf("nothing is being handed over: %w", errdefs.ErrFailedPrecondition)
+		return fdpass.Response{}, fmt.Errorf("nothing is being handed over: %w", errdefs.ErrFailedPrecondition)
 	}
 	s.rpc.CloseOthers(r)
-	err := errors.Join(h.Commit(), s.listener.Close())
-	close(s.handedOver)
-	return err
+	if err := errors.Join(h.Commit(), s.listener.Close()); err != nil {
+		s.Logger.Warn("let go of what was handed over", "error", err)
+	}
+	// Not before the answer is on its way: it leads to the end of this process.
+	return fdpass.Response{After: func() { close(s.handedOver) }}, nil
 }
 
 // drain waits for the worker and for its predecessor.
@@ -314,6 +322,9 @@ func (s *Service) takeOver(ctx context.Context, conn *fdpass.Conn) error {
 	}
 	if err == nil {
 		_, err = pred.Call(ctx, "handed-over", nil, nil, nil)
+		if errdefs.IsUnavailable(err) {
+			err = nil // it is gone, and we have everything
+		}
 	}
 	if err != nil {
 		return errors.Join(fmt.Errorf("take over from process %d: %w", pred.Hello().PID, err), pred.Close())

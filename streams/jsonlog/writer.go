@@ -35,8 +35,9 @@ func (w *Writer) Write(stream string, t time.Time, output []byte) error {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	rest := output
-	if p := w.pending[stream]; len(p) > 0 {
-		rest = append(p, output...)
+	if len(w.pending[stream]) > 0 {
+		w.pending[stream] = append(w.pending[stream], output...)
+		rest = w.pending[stream]
 	}
 	w.buf = w.buf[:0]
 	for {
