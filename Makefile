@@ -18,7 +18,7 @@ LDFLAGS := -s -w -X main.Version=$(VERSION) -X main.Commit=$(COMMIT)
 RUN_DEPS   := containerd:containerd runc:runc static:busybox:busybox-static \
 	nft:nftables iptables:iptables ip:iproute2 nsenter:util-linux
 # gcc is for the race detector.
-TEST_DEPS  := $(RUN_DEPS) ping:iputils-ping conntrack:conntrack gcc:gcc \
+TEST_DEPS  := $(RUN_DEPS) ping:iputils-ping conntrack:conntrack sysctl:procps gcc:gcc \
 	/usr/include/stdlib.h:libc6-dev
 LINT_DEPS  := shellcheck:shellcheck
 BENCH_DEPS := $(RUN_DEPS) dockerd:docker.io /usr/bin/docker:docker.io \
