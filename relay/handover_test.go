@@ -34,6 +34,35 @@ func exited(pid int, within time.Duration) bool {
 	return false
 }
 
+// connectAgainAndAgain reports every connection that is not served.
+func connectAgainAndAgain(t *testing.T, to netip.AddrPort, stop <-chan struct{}) {
+	exchange := func() error {
+		conn, err := net.Dial("tcp", to.String())
+		if err != nil {
+			return err
+		}
+		defer conn.Close()
+		_ = conn.SetDeadline(time.Now().Add(10 * time.Second))
+		if _, err := io.WriteString(conn, "hello"); err != nil {
+			return err
+		}
+		_, err = io.ReadFull(conn, make([]byte, 5))
+		return err
+	}
+	for made := 0; ; made++ {
+		select {
+		case <-stop:
+			t.Logf("%d connections", made)
+			return
+		default:
+		}
+		if err := exchange(); err != nil {
+			t.Errorf("connection %d: %v", made, err)
+			return
+		}
+	}
+}
+
 // Clients that connect again and again notice nothing of two replacements; a
 // live connection and a UDP flow go on; the firewall's socket stays the same.
 func TestHandover(t *testing.T) {
@@ -43,12 +72,7 @@ func TestHandover(t *testing.T) {
 	backend := echoTCP(t)
 	tcp := hold(t, c, "a", "tcp", "127.0.0.1", backend)
 	udp := hold(t, c, "a", "udp", "127.0.0.1", echoUDP(t))
-	fd, err := unix.Socket(unix.AF_NETLINK, unix.SOCK_RAW|unix.SOCK_CLOEXEC, unix.NETLINK_NETFILTER)
-	if err != nil {
-		t.Fatal(err)
-	}
-	firewall := os.NewFile(uintptr(fd), "netlink")
-	defer firewall.Close()
+	firewall := netlinkSocket(t)
 	if err := c.KeepFirewallSocket(t.Context(), firewall); err != nil {
 		t.Fatal(err)
 	}
@@ -58,32 +82,7 @@ func TestHandover(t *testing.T) {
 
 	stop := make(chan struct{})
 	var wg sync.WaitGroup
-	var made int
-	wg.Go(func() {
-		for {
-			select {
-			case <-stop:
-				return
-			default:
-			}
-			conn, err := net.Dial("tcp", tcp.String())
-			if err != nil {
-				t.Errorf("connection %d: %v", made, err)
-				return
-			}
-			_ = conn.SetDeadline(time.Now().Add(10 * time.Second))
-			b := make([]byte, 5)
-			_, err = io.WriteString(conn, "hello")
-			if err == nil {
-				_, err = io.ReadFull(conn, b)
-			}
-			if err != nil {
-				t.Errorf("connection %d: %v", made, err)
-			}
-			_ = conn.Close()
-			made++
-		}
-	})
+	wg.Go(func() { connectAgainAndAgain(t, tcp, stop) })
 	first := c
 	for _, build := range []string{"two", "three"} {
 		time.Sleep(50 * time.Millisecond)
@@ -100,13 +99,12 @@ func TestHandover(t *testing.T) {
 	}
 	close(stop)
 	wg.Wait()
-	t.Logf("%d connections", made)
 	got, err := c.FirewallSocket(t.Context())
 	if err != nil || got == nil {
 		t.Fatalf("firewall socket: %v, %v", got, err)
 	}
 	defer got.Close()
-	if cookie(t, int(got.Fd())) != cookie(t, fd) {
+	if cookie(t, got) != cookie(t, firewall) {
 		t.Error("another firewall socket")
 	}
 
@@ -124,14 +122,8 @@ func TestHandover(t *testing.T) {
 		t.Error("the first process does not end")
 		_ = syscall.Kill(first.PID(), syscall.SIGKILL)
 	}
-	for proto, host := range map[string]netip.AddrPort{"tcp": tcp, "udp": udp} {
-		f, err := socket.Listen(proto, host)
-		if err != nil {
-			t.Errorf("%s is not free: %v", proto, err)
-			continue
-		}
-		_ = f.Close()
-	}
+	isFree(t, "tcp", tcp)
+	isFree(t, "udp", udp)
 }
 
 // A successor that dies, before or after it has everything, leaves all as it

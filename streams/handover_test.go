@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"net"
 	"os"
 	"strings"
 	"sync"
@@ -53,6 +54,19 @@ func awaitExit(t *testing.T, pid int) {
 	}
 	t.Errorf("process %d is still there", pid)
 	_ = syscall.Kill(pid, syscall.SIGKILL)
+}
+
+// same says where two texts differ.
+func same(t *testing.T, what, got, want string) {
+	t.Helper()
+	if got == want {
+		return
+	}
+	i := 0
+	for i < min(len(got), len(want)) && got[i] == want[i] {
+		i++
+	}
+	t.Errorf("%s: %d bytes, want %d; they differ from %d on", what, len(got), len(want), i)
 }
 
 // Through several replacements by other builds, while the container writes and
@@ -110,26 +124,21 @@ func TestHandover(t *testing.T) {
 	}
 	drained(t, c, "a")
 	wg.Wait()
-	if len(wroteOut) < 1_000_000 {
-		t.Logf("only %d bytes were written", len(wroteOut))
-	}
-	for what, pair := range map[string][2]string{
-		"log":     {box.log("stdout"), wroteOut},
-		"stderr":  {box.log("stderr"), "bye"},
-		"typist":  {gotTypist, wroteOut},
-		"watcher": {gotWatcher, wroteOut},
-		"stdin":   {gotIn, wroteIn},
-	} {
-		if got, want := pair[0], pair[1]; got != want {
-			i := 0
-			for i < min(len(got), len(want)) && got[i] == want[i] {
-				i++
-			}
-			t.Errorf("%s: %d bytes, want %d; they differ from %d on", what, len(got), len(want), i)
-		}
-	}
+	t.Logf("%d bytes out, %d in", len(wroteOut), len(wroteIn))
+	same(t, "log", box.log("stdout"), wroteOut)
+	same(t, "stderr", box.log("stderr"), "bye")
+	same(t, "typist", gotTypist, wroteOut)
+	same(t, "watcher", gotWatcher, wroteOut)
+	same(t, "stdin", gotIn, wroteIn)
 
 	// The client that waits has come along.
+	earlyBird(t, c, waiting)
+}
+
+// earlyBird opens what a client waits for that has sent "early " and checks that
+// it gets through.
+func earlyBird(t *testing.T, c *Client, waiting *net.UnixConn) {
+	t.Helper()
 	second := newContainer(t, "b")
 	second.spec.OpenStdin, second.spec.StdinOnce = true, true
 	_, err := io.WriteString(waiting, "bird")
