@@ -26,6 +26,7 @@ import (
 	"github.com/fairlead/fairlead/kernel/link"
 	"github.com/fairlead/fairlead/kernel/nft"
 	"github.com/fairlead/fairlead/kernel/socket"
+	"github.com/fairlead/fairlead/kernel/sysctl"
 	"github.com/fairlead/fairlead/network/firewall"
 	"github.com/fairlead/fairlead/network/ipam"
 	"github.com/fairlead/fairlead/network/plan"
@@ -158,6 +159,7 @@ func (c *Controller) open(ctx context.Context) error {
 		Pools:         c.cfg.Pools,
 		UserlandProxy: c.cfg.UserlandProxy,
 		HostIPv6:      hostHasIPv6(),
+
 		EphemeralLow:  lo,
 		EphemeralHigh: hi,
 	}
@@ -195,8 +197,8 @@ func (d DefaultNetwork) bridgeName() string {
 }
 
 func hostHasIPv6() bool {
-	b, err := os.ReadFile("/proc/sys/net/ipv6/conf/all/disable_ipv6")
-	return err == nil && len(b) > 0 && b[0] == '0'
+	off, err := sysctl.Get("net.ipv6.conf.all.disable_ipv6")
+	return err == nil && off == "0"
 }
 
 // openFirewall gets the socket that owns our table from the relay, which keeps it

@@ -10,6 +10,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/containerd/errdefs"
 
@@ -312,6 +313,42 @@ func TestForwardPolicyDrop(t *testing.T) {
 				t.Errorf("no way out; the chain is\n%s", command(t, "sh", "-c", c.list))
 			}
 			h.clean(t)
+		})
+	}
+}
+
+// TestHairpin: a container reaches a port that it published itself, and its
+// neighbour does, whether or not br_netfilter has bridged frames meet the rules.
+func TestHairpin(t *testing.T) {
+	for _, nf := range []string{"0", "1"} {
+		t.Run("bridge-nf-call-iptables="+nf, func(t *testing.T) {
+			command(t, "sysctl", "-qw", "net.bridge.bridge-nf-call-iptables="+nf, "net.bridge.bridge-nf-call-ip6tables="+nf)
+			h := newHost(t)
+			n, err := h.CreateNetwork(t.Context(), spec.NetworkRequest{Name: "n", IPv6: true})
+			if err != nil {
+				t.Fatal(err)
+			}
+			a, b := h.attach(t, 1, "n", tcp(8080, 80)), h.attach(t, 2, "n")
+			server := exec.Command("nsenter", "--net="+a.Sandbox.Path, "busybox", "nc", "-ll", "-p", "80", "-e", "echo", "hello")
+			if err := server.Start(); err != nil {
+				t.Fatal(err)
+			}
+			t.Cleanup(func() { _ = server.Process.Kill(); _ = server.Wait() })
+			for _, from := range []spec.Attachment{b, a} {
+				for _, sub := range n.Subnets {
+					var out []byte
+					for range 20 { // until the server listens
+						out, err = exec.Command("nsenter", "--net="+from.Sandbox.Path, "timeout", "2", "busybox", "nc", sub.Gateway.String(), "8080").CombinedOutput()
+						if err == nil {
+							break
+						}
+						time.Sleep(20 * time.Millisecond)
+					}
+					if strings.TrimSpace(string(out)) != "hello" {
+						t.Errorf("container %s → %s port 8080: %q, %v", from.Sandbox.Name, sub.Gateway, out, err)
+					}
+				}
+			}
 		})
 	}
 }

@@ -170,7 +170,7 @@ func (o *operation) makeVeth(s plan.Veth) error {
 	}
 	err = o.c.links.CreateVeth(link.Veth{
 		Name: s.Name, Alias: s.Alias, MTU: s.MTU, Bridge: s.Bridge,
-		PeerName: s.Peer, PeerMAC: []byte(s.PeerMAC), PeerNS: sb.file,
+		PeerName: s.Peer, PeerMAC: []byte(s.PeerMAC), PeerNS: sb.file, Hairpin: s.Hairpin,
 	})
 	if err != nil {
 		return err

@@ -191,6 +191,11 @@ func (c *Controller) mendEndpoint(ctx context.Context, a spec.Attachment, e spec
 		if err := c.links.SetMaster(e.HostIf, e.Bridge); err != nil {
 			return err
 		}
+		if c.plan.VethStep(a, e).Hairpin {
+			if err := c.links.SetHairpin(e.HostIf); err != nil {
+				return err
+			}
+		}
 	}
 	if !l.Up {
 		c.log.Warn("an endpoint's link is put up again", "container", a.Sandbox.Name, "link", e.HostIf)

@@ -32,6 +32,8 @@ type Veth struct {
 	PeerMAC net.HardwareAddr
 	// PeerNS is where the peer is born; nil for here.
 	PeerNS *os.File
+	// Hairpin lets the bridge send a frame back out of the port it came in by.
+	Hairpin bool
 	// Up brings the end here up.
 	Up bool
 }
@@ -56,13 +58,20 @@ func (h *Handle) CreateVeth(v Veth) error {
 		return fmt.Errorf("this kernel has no veth links (CONFIG_VETH, module veth): %w", err)
 	case err != nil:
 		return full(v.Bridge, err)
-	case v.Alias == "":
+	case v.Alias == "" && !v.Hairpin:
 		return nil
 	}
-	// The kernel heeds no alias at birth. It does not go along in the same system
+	// The kernel heeds neither at birth. It does not go along in the same system
 	// call: were the name taken, it would mark another's link as ours. What a crash
 	// in between leaves is known by its group.
-	if err := h.apply(change{"set alias of " + v.Name, setAlias(v.Name, v.Alias)}); err != nil {
+	r := newLink(unix.RTM_NEWLINK, 0, v.Name, false)
+	if v.Alias != "" {
+		r.attr(unix.IFLA_IFALIAS, []byte(v.Alias))
+	}
+	if v.Hairpin {
+		hairpin(r)
+	}
+	if err := h.apply(change{"set alias and hairpin mode of " + v.Name, r}); err != nil {
 		return errors.Join(err, h.Delete(v.Name))
 	}
 	return nil
@@ -106,6 +115,22 @@ func (v Veth) peer(r *request) {
 // the sending CPU's backlog takes the packet in.
 func oneQueue(r *request) {
 	r.uint32(unix.IFLA_NUM_TX_QUEUES, 1).uint32(unix.IFLA_NUM_RX_QUEUES, 1)
+}
+
+// SetHairpin puts a port of a bridge in hairpin mode (`ip link set type bridge_slave
+// hairpin on`), which ends when the port leaves its bridge.
+func (h *Handle) SetHairpin(name string) error {
+	if err := checkName(name); err != nil {
+		return err
+	}
+	return h.apply(change{"set hairpin mode of " + name, hairpin(newLink(unix.RTM_NEWLINK, 0, name, false))})
+}
+
+func hairpin(r *request) *request {
+	return r.nest(unix.IFLA_LINKINFO, func() {
+		r.text(unix.IFLA_INFO_SLAVE_KIND, "bridge")
+		r.nest(unix.IFLA_INFO_SLAVE_DATA, func() { r.attr(unix.IFLA_BRPORT_MODE, []byte{1}) })
+	})
 }
 
 func setAlias(name, alias string) *request {

@@ -52,6 +52,11 @@ type Bridge struct {
 // their routes would stand in the host's table, which the kernel walks whenever a
 // link changes state (fib6_ifup), so that each attachment would cost more the
 // more there are.
+//
+// Hairpin lets a container reach a port that it published itself where
+// br_netfilter translates bridged frames: such a frame is then bridged back to the
+// port it came from (br_nf_pre_routing_finish), not routed. It is on for all that
+// publish, since br_netfilter may be loaded at any time.
 type Veth struct {
 	Name, Alias string
 	Bridge      string
@@ -60,6 +65,7 @@ type Veth struct {
 	Peer        string
 	PeerMAC     spec.HardwareAddr
 	NoIPv6      bool
+	Hairpin     bool
 }
 
 // Interface gives the sandbox's end its addresses and default routes, and puts
@@ -165,6 +171,9 @@ func (s Veth) Commands() []string {
 	out := []string{fmt.Sprintf("ip link add %s%s master %s type veth peer name %s address %s%s netns %s", s.Name, mtu, s.Bridge, s.Peer, s.PeerMAC, mtu, s.Namespace)}
 	if s.NoIPv6 {
 		out = append(out, "sysctl -w net.ipv6.conf."+s.Name+".disable_ipv6=1")
+	}
+	if s.Hairpin {
+		out = append(out, "bridge link set dev "+s.Name+" hairpin on")
 	}
 	return append(out, "ip link set "+s.Name+" up alias "+s.Alias)
 }
