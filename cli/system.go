@@ -48,10 +48,14 @@ behind.`,
 			switch {
 			case err == nil:
 				return a.awaitGone(cmd.Context())
-			case !unreachable(err) || isPermission(err):
+			case isPermission(err):
 				return a.explain(err)
+			case unreachable(err), lost(err):
+				// A daemon that lives after all holds its roots: then the
+				// other is refused.
+				return a.teardownAlone(f)
 			}
-			return a.teardownAlone(f)
+			return err
 		},
 	}
 	cmd.Flags().StringVar(&f.dataRoot, "data-root", "", "where no daemon answers: its --data-root")

@@ -51,11 +51,13 @@ func run(ctx context.Context, args []string) int {
 }
 
 func execute(ctx context.Context, name string, args []string) int {
-	cmd := fronts[name]()
-	cmd.SetArgs(args)
-	// Errors are printed here, once.
-	cmd.SilenceErrors, cmd.SilenceUsage = true, true
-	if err := cmd.ExecuteContext(ctx); err != nil {
+	// The parent gives the front its full name in its usage text. Errors are
+	// printed here, once.
+	parent := &cobra.Command{Use: "fairlead", SilenceErrors: true, SilenceUsage: true}
+	parent.CompletionOptions.DisableDefaultCmd = true
+	parent.AddCommand(fronts[name]())
+	parent.SetArgs(append([]string{name}, args...))
+	if err := parent.ExecuteContext(ctx); err != nil {
 		fmt.Fprintf(os.Stderr, "fairlead %s: %v\n", name, err)
 		return 1
 	}
