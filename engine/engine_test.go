@@ -20,6 +20,7 @@ import (
 
 	"github.com/containerd/errdefs"
 	"github.com/moby/moby/api/types/container"
+	"go.uber.org/goleak"
 
 	"github.com/fairlead/fairlead/engine/runtime"
 	"github.com/fairlead/fairlead/kernel/netns"
@@ -81,7 +82,14 @@ func runTests(m *testing.M) (code int) {
 		}
 	}()
 	host.dir, host.address, host.image = dir, ctr.Address(), busyboxRoot()
-	return m.Run()
+	leaks := goleak.IgnoreCurrent()
+	if code = m.Run(); code == 0 {
+		if err := goleak.Find(leaks); err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			code = 1
+		}
+	}
+	return code
 }
 
 // leftBehind lists processes and mounts that have to do with dir.
@@ -311,9 +319,15 @@ type fixture struct {
 	network *fakeNetwork
 	streams *streams.Client
 	runtime *runtime.Containerd
+	address string // of containerd
 }
 
 func newFixture(t testing.TB) *fixture {
+	t.Helper()
+	return newFixtureOn(t, host.address)
+}
+
+func newFixtureOn(t testing.TB, address string) *fixture {
 	t.Helper()
 	dir, err := os.MkdirTemp(host.dir, "t")
 	if err != nil {
@@ -323,7 +337,7 @@ func newFixture(t testing.TB) *fixture {
 	if err := os.MkdirAll(ns, 0o755); err != nil {
 		t.Fatal(err)
 	}
-	f := &fixture{t: t, store: newMemoryStore(), network: newFakeNetwork(ns)}
+	f := &fixture{t: t, store: newMemoryStore(), network: newFakeNetwork(ns), address: address}
 	f.cfg = Config{
 		DataRoot: filepath.Join(dir, "d"), ExecRoot: filepath.Join(dir, "x"), Network: f.network, Store: f.store,
 		HostNetns: "/proc/self/ns/net", Log: slog.New(slog.NewTextHandler(testWriter{t}, &slog.HandlerOptions{Level: slog.LevelInfo})),
@@ -349,7 +363,7 @@ func (f *fixture) begin() {
 	f.t.Helper()
 	ctx := context.Background()
 	var err error
-	f.runtime, err = runtime.Start(ctx, runtime.Config{Address: host.address, DataRoot: f.cfg.DataRoot, ExecRoot: f.cfg.ExecRoot})
+	f.runtime, err = runtime.Start(ctx, runtime.Config{Address: f.address, DataRoot: f.cfg.DataRoot, ExecRoot: f.cfg.ExecRoot})
 	if err != nil {
 		f.t.Fatal(err)
 	}

@@ -2,9 +2,12 @@ package engine
 
 import (
 	"bytes"
+	"context"
 	"errors"
 	"io"
+	"log/slog"
 	"os"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -13,6 +16,7 @@ import (
 	"github.com/moby/moby/api/types/container"
 	"golang.org/x/sys/unix"
 
+	"github.com/fairlead/fairlead/engine/runtime"
 	"github.com/fairlead/fairlead/network/spec"
 	"github.com/fairlead/fairlead/streams"
 )
@@ -222,4 +226,45 @@ func TestUnreadableRecordIsLeftAlone(t *testing.T) {
 func attachment(f *fixture, id string) spec.Attachment {
 	a, _ := f.network.Attachment(id)
 	return a
+}
+
+func TestContainersLiveThroughContainerdsDeath(t *testing.T) {
+	t.Parallel()
+	dir, err := os.MkdirTemp(host.dir, "c")
+	if err != nil {
+		t.Fatal(err)
+	}
+	quiet := slog.New(slog.DiscardHandler)
+	own, err := runtime.Start(t.Context(), runtime.Config{DataRoot: dir + "/d", ExecRoot: dir + "/x", Child: true, Logger: quiet})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := own.Stop(context.Background()); err != nil {
+			t.Error(err)
+		}
+	})
+	f := newFixtureOn(t, own.Address())
+	ctx := t.Context()
+	lives := f.create(nil, "sleep", "1000")
+	ends := f.create(nil, "sh", "-c", "sleep 0.4; exit 5")
+	f.ok(f.Start(ctx, lives))
+	f.ok(f.Start(ctx, ends))
+	ended := must(f.Wait(ctx, ends, container.WaitConditionNotRunning))
+	pid, err := os.ReadFile(dir + "/x/containerd/containerd.pid")
+	f.ok(err)
+	f.ok(unix.Kill(must(strconv.Atoi(string(pid))), unix.SIGKILL))
+	select {
+	case r := <-ended:
+		if r.StatusCode != 5 {
+			t.Errorf("exit code %d, want 5", r.StatusCode)
+		}
+	case <-time.After(10 * time.Second):
+		t.Fatal("its end was not noticed")
+	}
+	if !f.state(lives).Running {
+		t.Error("the other does not run")
+	}
+	f.ok(f.Stop(ctx, lives, StopOptions{Timeout: new(int)}))
+	f.clean()
 }
