@@ -60,6 +60,10 @@ func (k *keptStreams) Drained(ctx context.Context, id string) error {
 func (k *keptStreams) Close(ctx context.Context, id string) error { return k.client().Close(ctx, id) }
 func (k *keptStreams) Drop(ctx context.Context, id string) error  { return k.client().Drop(ctx, id) }
 
+func (k *keptStreams) StdinClosed(ctx context.Context, id string) error {
+	return k.client().StdinClosed(ctx, id)
+}
+
 func (k *keptStreams) List(ctx context.Context) ([]streams.Status, error) {
 	return k.client().List(ctx)
 }
