@@ -22,9 +22,11 @@ func privilege(s *specs.Spec) error {
 			return err
 		}
 		switch path {
-		case "/dev/pts", "/dev/shm", "/dev/mqueue", "/dev/fd", "/dev/.lxc", "/dev/.lxd-mounts":
-			return fs.SkipDir
-		case "/dev/console", "/dev/ptmx":
+		case "/dev/pts", "/dev/shm", "/dev/mqueue":
+			if d.IsDir() { // for a link it would skip the whole of /dev
+				return fs.SkipDir
+			}
+		case "/dev/console", "/dev/ptmx": // the container has its own
 			return nil
 		}
 		if d.Type()&fs.ModeDevice == 0 {

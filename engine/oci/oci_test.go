@@ -1,0 +1,280 @@
+package oci
+
+import (
+	"bytes"
+	"encoding/json"
+	"flag"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/containerd/errdefs"
+	"github.com/google/go-cmp/cmp"
+	"github.com/moby/moby/api/types/container"
+	"github.com/moby/moby/api/types/mount"
+	"github.com/opencontainers/runtime-spec/specs-go"
+)
+
+var update = flag.Bool("update", false, "write the golden files anew")
+
+func example() Container {
+	return Container{
+		ID: "c0ffee", Config: &container.Config{Env: []string{"A=1"}}, HostConfig: &container.HostConfig{}, Args: []string{"sh", "-c", "true"},
+		Hostname: "c0ffee", NetworkNamespace: "/run/fairlead/netns/c0ffee", OwnNetwork: true,
+		Files: map[string]string{"/etc/hosts": "/var/lib/fairlead/containers/c0ffee/hosts"},
+	}
+}
+
+// TestSpec compares whole specifications with golden text. The system call
+// filter is containerd's own and left out.
+func TestSpec(t *testing.T) {
+	t.Parallel()
+	score, pids := 500, int64(100)
+	for name, change := range map[string]func(*Container){
+		"default": func(*Container) {},
+		"host": func(c *Container) {
+			c.OwnNetwork, c.NetworkNamespace = false, "/run/fairlead/netns/host"
+			c.HostConfig.PidMode, c.HostConfig.IpcMode, c.HostConfig.UTSMode = "host", "host", "host"
+			c.Hostname = ""
+		},
+		"everything": func(c *Container) {
+			c.Config.Tty, c.Config.WorkingDir = true, "/srv"
+			c.User = specs.User{UID: 1000, GID: 1001, AdditionalGids: []uint32{1001, 7}}
+			c.Domainname, c.Sysctls = "example.org", map[string]string{"kernel.msgmax": "1"}
+			c.HostConfig = &container.HostConfig{
+				CapAdd: []string{"net_admin"}, CapDrop: []string{"CAP_MKNOD"}, ReadonlyRootfs: true, ShmSize: 1 << 20, OomScoreAdj: score,
+				SecurityOpt: []string{"no-new-privileges:true", "seccomp=unconfined"}, ConsoleSize: [2]uint{24, 80}, CgroupnsMode: "private",
+				Binds: []string{"/srv/data:/data/deep:ro,rslave"}, Tmpfs: map[string]string{"/data": "size=1m", "/dev/shm": ""}, MaskedPaths: []string{},
+				Resources: container.Resources{
+					Memory: 64 << 20, NanoCPUs: 15e8, CPUShares: 512, CpusetCpus: "0", PidsLimit: &pids, CgroupParent: "group",
+					Ulimits: []*container.Ulimit{{Name: "nofile", Soft: 1, Hard: 2}, {Name: "core"}},
+				},
+			}
+		},
+	} {
+		c := example()
+		change(&c)
+		s, err := Spec(c)
+		if err != nil {
+			t.Fatal(name, err)
+		}
+		if unconfined(c.HostConfig) != (s.Linux.Seccomp == nil) {
+			t.Errorf("%s: seccomp %v", name, s.Linux.Seccomp)
+		}
+		s.Linux.Seccomp = nil
+		got, err := json.MarshalIndent(s, "", "  ")
+		if err != nil {
+			t.Fatal(err)
+		}
+		got = append(got, '\n')
+		golden := filepath.Join("testdata", name+".json")
+		if *update {
+			if err := os.WriteFile(golden, got, 0o644); err != nil {
+				t.Fatal(err)
+			}
+		}
+		want, err := os.ReadFile(golden)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if !bytes.Equal(got, want) {
+			t.Errorf("%s: -want +got\n%s", name, cmp.Diff(string(want), string(got)))
+		}
+	}
+}
+
+func TestPrivileged(t *testing.T) {
+	t.Parallel()
+	c := example()
+	c.HostConfig.Privileged = true
+	s, err := Spec(c)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if s.Linux.Seccomp != nil || len(s.Linux.MaskedPaths)+len(s.Linux.ReadonlyPaths) > 0 || !s.Linux.Resources.Devices[0].Allow {
+		t.Errorf("%+v", s.Linux)
+	}
+	if !slices.Equal(s.Process.Capabilities.Bounding, prefixed(every())) || len(every()) <= len(defaults) {
+		t.Errorf("%v", s.Process.Capabilities.Bounding)
+	}
+	null := slices.IndexFunc(s.Linux.Devices, func(d specs.LinuxDevice) bool { return d.Path == "/dev/null" })
+	if null < 0 || s.Linux.Devices[null].Major != 1 || s.Linux.Devices[null].Minor != 3 || s.Linux.Devices[null].Type != "c" {
+		t.Errorf("devices %v", s.Linux.Devices)
+	}
+}
+
+func TestCapabilities(t *testing.T) {
+	t.Parallel()
+	has := func(h container.HostConfig, name string) bool {
+		t.Helper()
+		caps, err := capabilities(&h)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return slices.Contains(caps, "CAP_"+name)
+	}
+	for name, ok := range map[string]bool{
+		"default":               has(container.HostConfig{}, "CHOWN") && !has(container.HostConfig{}, "SYS_ADMIN"),
+		"add":                   has(container.HostConfig{CapAdd: []string{"sys_admin"}}, "SYS_ADMIN"),
+		"add with prefix":       has(container.HostConfig{CapAdd: []string{"CAP_SYS_ADMIN"}}, "SYS_ADMIN"),
+		"drop":                  !has(container.HostConfig{CapDrop: []string{"CHOWN"}}, "CHOWN"),
+		"drop all, add":         has(container.HostConfig{CapDrop: []string{"ALL"}, CapAdd: []string{"CHOWN"}}, "CHOWN"),
+		"drop all":              !has(container.HostConfig{CapDrop: []string{"all"}}, "CHOWN"),
+		"add all, drop":         !has(container.HostConfig{CapAdd: []string{"ALL"}, CapDrop: []string{"CHOWN"}}, "CHOWN"),
+		"add all":               has(container.HostConfig{CapAdd: []string{"ALL"}}, "SYS_ADMIN"),
+		"added and dropped one": !has(container.HostConfig{CapAdd: []string{"CHOWN"}, CapDrop: []string{"CHOWN"}}, "CHOWN"),
+	} {
+		if !ok {
+			t.Error(name)
+		}
+	}
+	if _, err := capabilities(&container.HostConfig{CapAdd: []string{"NONSENSE"}}); !errdefs.IsInvalidArgument(err) {
+		t.Error(err)
+	}
+}
+
+func TestBadLimits(t *testing.T) {
+	t.Parallel()
+	for name, r := range map[string]container.Resources{
+		"negative memory":      {Memory: -1},
+		"too little memory":    {Memory: 1 << 20},
+		"reservation":          {Memory: 8 << 20, MemoryReservation: 16 << 20},
+		"swap below memory":    {Memory: 16 << 20, MemorySwap: 8 << 20},
+		"swap without memory":  {MemorySwap: 8 << 20},
+		"negative CPUs":        {NanoCPUs: -1},
+		"too little of a CPU":  {NanoCPUs: 1},
+		"two kinds of a limit": {NanoCPUs: 1e9, CPUQuota: 5000},
+	} {
+		if _, err := resources(&container.HostConfig{Resources: r}); !errdefs.IsInvalidArgument(err) {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+	out, err := resources(&container.HostConfig{Resources: container.Resources{Memory: 8 << 20, MemorySwap: -1}})
+	if err != nil || *out.Memory.Swap != -1 {
+		t.Errorf("unlimited swap: %v %v", out, err)
+	}
+}
+
+func TestMounts(t *testing.T) {
+	t.Parallel()
+	bind := func(b ...string) container.HostConfig { return container.HostConfig{Binds: b} }
+	for name, tc := range map[string]struct {
+		h    container.HostConfig
+		want string // the mount's source, destination and options, or the error's kind
+	}{
+		"volume":            {bind("/a:/b"), "/a /b rbind,rw,rprivate"},
+		"volume read-only":  {bind("/a/../c:/b/:ro,Z"), "/c /b rbind,ro,rprivate"},
+		"named":             {bind("a:/b"), "not implemented"},
+		"one part":          {bind("/a"), "invalid"},
+		"four parts":        {bind("/a:/b:ro:x"), "invalid"},
+		"mode":              {bind("/a:/b:nonsense"), "invalid"},
+		"relative target":   {bind("/a:b"), "invalid"},
+		"root":              {bind("/a:/x/.."), "invalid"},
+		"twice":             {bind("/a:/b", "/c:/b"), "invalid"},
+		"mount":             {container.HostConfig{Mounts: []mount.Mount{{Type: "bind", Source: "/a", Target: "/b", ReadOnly: true}}}, "/a /b rbind,ro,rprivate"},
+		"mount shared":      {container.HostConfig{Mounts: []mount.Mount{{Type: "bind", Source: "/a", Target: "/b", BindOptions: &mount.BindOptions{Propagation: "rshared"}}}}, "/a /b rbind,rw,rshared"},
+		"mount relative":    {container.HostConfig{Mounts: []mount.Mount{{Type: "bind", Source: "a", Target: "/b"}}}, "invalid"},
+		"mount of a volume": {container.HostConfig{Mounts: []mount.Mount{{Type: "volume", Source: "a", Target: "/b"}}}, "not implemented"},
+		"mount of a tmpfs":  {container.HostConfig{Mounts: []mount.Mount{{Type: "tmpfs", Target: "/b", TmpfsOptions: &mount.TmpfsOptions{SizeBytes: 5, Mode: 0o700}}}}, "tmpfs /b noexec,nosuid,nodev,rprivate,size=5,mode=700"},
+		"tmpfs":             {container.HostConfig{Tmpfs: map[string]string{"/b": "size=1,,exec"}}, "tmpfs /b noexec,nosuid,nodev,rprivate,size=1,exec"},
+	} {
+		got, err := Mounts(&tc.h)
+		switch {
+		case tc.want == "invalid" && errdefs.IsInvalidArgument(err):
+		case tc.want == "not implemented" && errdefs.IsNotImplemented(err):
+		case err != nil || len(got) != 1 || got[0].Source+" "+got[0].Destination+" "+strings.Join(got[0].Options, ",") != tc.want:
+			t.Errorf("%s: %v %v, want %s", name, got, err, tc.want)
+		}
+	}
+}
+
+func TestSecurityOptions(t *testing.T) {
+	t.Parallel()
+	for opt, is := range map[string]func(error) bool{
+		"no-new-privileges": isNil, "no-new-privileges=false": isNil, "seccomp=unconfined": isNil, "apparmor:unconfined": isNil, "label=disable": isNil,
+		"seccomp={}": errdefs.IsNotImplemented, "apparmor=mine": errdefs.IsNotImplemented, "label=type:x": errdefs.IsNotImplemented,
+		"nonsense": errdefs.IsInvalidArgument, "no-new-privileges=maybe": errdefs.IsInvalidArgument,
+	} {
+		if err := SecurityOptions(&container.HostConfig{SecurityOpt: []string{opt}}); !is(err) {
+			t.Errorf("%s: %v", opt, err)
+		}
+	}
+}
+
+func isNil(err error) bool { return err == nil }
+
+type memoryFS map[string]string
+
+func (m memoryFS) ReadFile(path string) ([]byte, error) {
+	if s, ok := m[path]; ok {
+		return []byte(s), nil
+	}
+	return nil, fs.ErrNotExist
+}
+
+func TestUser(t *testing.T) {
+	t.Parallel()
+	full := memoryFS{
+		"/etc/passwd": "root:x:0:0::/root:/bin/sh\nann:x:5:6::/:/bin/sh\n",
+		"/etc/group":  "root:x:0:\nwheel:x:10:root,ann\ncrew:x:6:\n",
+	}
+	for name, tc := range map[string]struct {
+		root   memoryFS
+		user   string
+		groups []string
+		want   specs.User
+	}{
+		"none":             {memoryFS{}, "", nil, specs.User{AdditionalGids: []uint32{0}}},
+		"root's groups":    {full, "", nil, specs.User{AdditionalGids: []uint32{0, 10}}},
+		"by name":          {full, "ann", nil, specs.User{UID: 5, GID: 6, AdditionalGids: []uint32{6, 10}}},
+		"by number":        {full, "5", nil, specs.User{UID: 5, GID: 6, AdditionalGids: []uint32{6, 10}}},
+		"unknown number":   {full, "77:88", nil, specs.User{UID: 77, GID: 88, AdditionalGids: []uint32{88}}},
+		"with a group":     {full, "ann:wheel", nil, specs.User{UID: 5, GID: 10, AdditionalGids: []uint32{10}}},
+		"with more groups": {full, "ann:crew", []string{"wheel", "99"}, specs.User{UID: 5, GID: 6, AdditionalGids: []uint32{6, 10, 99}}},
+	} {
+		got, err := User(tc.root, tc.user, tc.groups)
+		if d := cmp.Diff(tc.want, got); err != nil || d != "" {
+			t.Errorf("%s: %v %s", name, err, d)
+		}
+	}
+	for _, bad := range []string{"bob", "ann:nonesuch", "-1"} {
+		if _, err := User(full, bad, nil); !errdefs.IsInvalidArgument(err) {
+			t.Errorf("%s: %v", bad, err)
+		}
+	}
+}
+
+func TestMergeEnv(t *testing.T) {
+	t.Parallel()
+	got := MergeEnv([]string{"A=1", "B=2", "AB=3"}, []string{"A=9", "B", "C=4", "D", "A=10"})
+	if d := cmp.Diff([]string{"A=10", "AB=3", "C=4"}, got); d != "" {
+		t.Error(d)
+	}
+}
+
+func TestExec(t *testing.T) {
+	t.Parallel()
+	c := example()
+	c.HostConfig.CapDrop = []string{"ALL"}
+	s, err := Spec(c)
+	if err != nil {
+		t.Fatal(err)
+	}
+	p, err := Exec(s, c.HostConfig, container.ExecCreateRequest{
+		Cmd: []string{"id"}, Env: []string{"B=2"}, Tty: true, ConsoleSize: &[2]uint{3, 4}, WorkingDir: "/w",
+	}, specs.User{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !p.Terminal || p.Cwd != "/w" || p.ConsoleSize.Height != 3 || len(p.Capabilities.Effective) != 0 ||
+		!slices.Contains(p.Env, "TERM=xterm") || !slices.Contains(p.Env, "A=1") || !slices.Contains(p.Env, "B=2") || slices.Contains(s.Process.Env, "B=2") {
+		t.Errorf("%+v", p)
+	}
+	p, err = Exec(s, c.HostConfig, container.ExecCreateRequest{Cmd: []string{"id"}, Privileged: true}, specs.User{})
+	if err != nil || len(p.Capabilities.Effective) != len(every()) {
+		t.Errorf("%+v %v", p, err)
+	}
+}
