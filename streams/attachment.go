@@ -61,7 +61,7 @@ type attachment struct {
 func newAttachment(s *stream, spec AttachSpec, f *os.File) (*attachment, error) {
 	c, err := net.FileConn(f)
 	if err != nil {
-		return nil, fmt.Errorf("attach to %s: %w", spec.ID, errors.Join(errdefs.ErrInvalidArgument, err))
+		return nil, fmt.Errorf("attach to %s: %w: %w", spec.ID, errdefs.ErrInvalidArgument, err)
 	}
 	conn, ok := c.(socket)
 	if !ok {

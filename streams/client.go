@@ -69,7 +69,9 @@ type listResult struct {
 // Open starts reading the FIFOs. They are opened so that neither side waits for
 // the other: call it before the task is created. Opening what is open with the
 // same paths is no error, with other paths errdefs.ErrConflict; what is drained
-// is replaced.
+// is replaced. The end is seen when the last writer closes. For a container that
+// ended while nobody had the FIFOs open (this process had died) there is none to
+// see, and Drained would wait for ever: call Close.
 func (c *Client) Open(ctx context.Context, s Spec) error {
 	if err := s.validate(); err != nil {
 		return err

@@ -37,7 +37,7 @@ func NewClient(ctx context.Context, conn *Conn) (*Client, error) {
 	stop := context.AfterFunc(ctx, func() { _ = conn.Close() })
 	data, fds, err := conn.Receive()
 	if !stop() {
-		err = errors.Join(ctx.Err(), err)
+		err = ctx.Err() // which closed the connection
 	}
 	CloseFDs(fds)
 	var m message
@@ -48,7 +48,8 @@ func NewClient(ctx context.Context, conn *Conn) (*Client, error) {
 		err = errors.New("the peer speaks another protocol: no hello")
 	}
 	if err != nil {
-		return nil, fmt.Errorf("no greeting from the peer: %w", errors.Join(errdefs.ErrUnavailable, err, conn.Close()))
+		_ = conn.Close()
+		return nil, fmt.Errorf("no greeting from the peer: %w (%w)", errdefs.ErrUnavailable, err)
 	}
 	c := &Client{conn: conn, hello: *m.Hello, done: make(chan struct{}), waiting: make(map[uint64]chan answer)}
 	go c.receive()
@@ -93,7 +94,7 @@ func (c *Client) Call(ctx context.Context, method string, params any, files []*o
 	KeepOpen(files)
 	if err != nil {
 		c.forget(id, ch)
-		return nil, fmt.Errorf("%s: %w", method, errors.Join(errdefs.ErrUnavailable, err))
+		return nil, fmt.Errorf("%s: %w (%w)", method, errdefs.ErrUnavailable, err)
 	}
 	select {
 	case a := <-ch:
@@ -186,7 +187,7 @@ func (c *Client) fail(cause error) {
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.err = errors.Join(errdefs.ErrUnavailable, cause)
+	c.err = fmt.Errorf("%w (%w)", errdefs.ErrUnavailable, cause)
 	gone := toWire(c.err)
 	for id, ch := range c.waiting {
 		delete(c.waiting, id)

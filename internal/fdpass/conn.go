@@ -56,10 +56,13 @@ type Conn struct {
 // Dial connects to the socket at path. It fails with errdefs.ErrUnavailable
 // when nobody listens there.
 func Dial(ctx context.Context, path string) (*Conn, error) {
+	if err := checkPath(path); err != nil {
+		return nil, err
+	}
 	var d net.Dialer
 	c, err := d.DialContext(ctx, "unixpacket", path)
 	if errors.Is(err, unix.ENOENT) || errors.Is(err, unix.ECONNREFUSED) {
-		return nil, fmt.Errorf("nobody listens on %s: %w", path, errors.Join(errdefs.ErrUnavailable, err))
+		return nil, fmt.Errorf("nobody listens on %s: %w (%w)", path, errdefs.ErrUnavailable, err)
 	}
 	if err != nil {
 		return nil, fmt.Errorf("connect to %s: %w", path, err)
@@ -67,9 +70,22 @@ func Dial(ctx context.Context, path string) (*Conn, error) {
 	return NewConn(c.(*net.UnixConn))
 }
 
+// checkPath says what "invalid argument" would not: sun_path holds 108 bytes with
+// the zero at its end (unix(7)).
+func checkPath(path string) error {
+	const longest = 107
+	if len(path) > longest {
+		return fmt.Errorf("socket path %s is %d bytes long, over %d; use a shorter directory: %w", path, len(path), longest, errdefs.ErrInvalidArgument)
+	}
+	return nil
+}
+
 // Listen makes a socket at path that only its owner may open, in place of one
 // that a dead process left.
 func Listen(path string) (*net.UnixListener, error) {
+	if err := checkPath(path); err != nil {
+		return nil, err
+	}
 	if err := os.Remove(path); err != nil && !errors.Is(err, os.ErrNotExist) {
 		return nil, fmt.Errorf("remove the old socket: %w", err)
 	}

@@ -235,6 +235,17 @@ func TestServerGone(t *testing.T) {
 	<-c.Done()
 }
 
+func TestPathTooLong(t *testing.T) {
+	t.Parallel()
+	path := "/tmp/" + strings.Repeat("x", 110)
+	if _, err := Listen(path); !errdefs.IsInvalidArgument(err) {
+		t.Errorf("listen: %v", err)
+	}
+	if _, err := Dial(t.Context(), path); !errdefs.IsInvalidArgument(err) {
+		t.Errorf("dial: %v", err)
+	}
+}
+
 func TestNoHello(t *testing.T) {
 	t.Parallel()
 	a, b := pair(t)

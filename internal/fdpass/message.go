@@ -103,7 +103,7 @@ func decodeBody(b json.RawMessage, v any) error {
 		return nil
 	}
 	if err := json.Unmarshal(b, v); err != nil {
-		return fmt.Errorf("decode message: %w", errors.Join(errdefs.ErrInvalidArgument, err))
+		return fmt.Errorf("decode message: %w: %w", errdefs.ErrInvalidArgument, err)
 	}
 	return nil
 }

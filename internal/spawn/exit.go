@@ -35,7 +35,10 @@ func Stop(ctx context.Context, c *fdpass.Client) error {
 		case n > 0:
 			return nil
 		case ctx.Err() != nil:
-			return fmt.Errorf("process %d does not end: %w", pid, errors.Join(ctx.Err(), callErr))
+			if callErr != nil && !errors.Is(callErr, ctx.Err()) {
+				return fmt.Errorf("process %d does not end: %w (%w)", pid, ctx.Err(), callErr)
+			}
+			return fmt.Errorf("process %d does not end: %w", pid, ctx.Err())
 		}
 	}
 }
