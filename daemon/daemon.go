@@ -230,8 +230,8 @@ func (d *daemon) startHelpers(ctx context.Context) error {
 // own: a teardown must be able to end them for good.
 func (d *daemon) supervise(ctx context.Context) {
 	ctx, d.unsupervise = context.WithCancel(ctx)
-	go supervise(ctx, relay.Name, func() process { return d.relay.client() }, d.relay.renew, d.network.RelayRestarted)
-	go supervise(ctx, streams.Name, func() process { return d.streams.client() }, d.streams.renew, d.engine.StreamsRestarted)
+	go d.relay.supervise(ctx, d.network.RelayRestarted)
+	go d.streams.supervise(ctx, d.engine.StreamsRestarted)
 }
 
 // newEngine makes the engine on what is running.

@@ -3,46 +3,23 @@ package daemon
 import (
 	"context"
 	"os"
-	"sync"
 
 	"github.com/fairlead/fairlead/relay"
 )
 
-// keptRelay is a relay client that starts the process anew when it dies. It is a
-// network.Relay.
-type keptRelay struct {
-	opts relay.Options
-
-	mu      sync.Mutex
-	current *relay.Client
-}
+// keptRelay is a relay that is started anew when it dies; it is a network.Relay.
+type keptRelay struct{ kept[*relay.Client] }
 
 func keepRelay(ctx context.Context, opts relay.Options) (*keptRelay, error) {
-	client, err := relay.Ensure(ctx, opts)
-	if err != nil {
+	k := &keptRelay{kept[*relay.Client]{
+		name:   relay.Name,
+		ensure: func(ctx context.Context) (*relay.Client, error) { return relay.Ensure(ctx, opts) },
+		drop:   (*relay.Client).Close,
+	}}
+	if err := k.start(ctx); err != nil {
 		return nil, err
 	}
-	return &keptRelay{opts: opts, current: client}, nil
-}
-
-func (k *keptRelay) client() *relay.Client {
-	k.mu.Lock()
-	defer k.mu.Unlock()
-	return k.current
-}
-
-// renew replaces the client whose process is gone.
-func (k *keptRelay) renew(ctx context.Context) error {
-	client, err := relay.Ensure(ctx, k.opts)
-	if err != nil {
-		return err
-	}
-	k.mu.Lock()
-	old := k.current
-	k.current = client
-	k.mu.Unlock()
-	_ = old.Close() // its process is gone
-	return nil
+	return k, nil
 }
 
 func (k *keptRelay) Hold(ctx context.Context, b []relay.Binding) error {

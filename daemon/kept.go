@@ -1,0 +1,78 @@
+package daemon
+
+import (
+	"context"
+	"log/slog"
+	"sync"
+	"time"
+)
+
+// connection is a client of a helper process.
+type connection interface {
+	// Done is closed when the process is gone.
+	Done() <-chan struct{}
+}
+
+// kept is the connection to a helper process that is started anew when it dies.
+type kept[C connection] struct {
+	name string
+	// ensure connects to the process, and starts it if none runs; drop ends a
+	// connection whose process is gone.
+	ensure func(context.Context) (C, error)
+	drop   func(C) error
+
+	mu      sync.Mutex
+	current C
+}
+
+// start connects for the first time.
+func (k *kept[C]) start(ctx context.Context) error {
+	client, err := k.ensure(ctx)
+	if err != nil {
+		return err
+	}
+	k.current = client
+	return nil
+}
+
+// client is the connection of the moment.
+func (k *kept[C]) client() C {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	return k.current
+}
+
+// supervise starts the process again whenever it is gone, until ctx is done, and
+// then has it given what its predecessor held.
+func (k *kept[C]) supervise(ctx context.Context, restarted func(context.Context) error) {
+	const pause = time.Second
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-k.client().Done():
+		}
+		if ctx.Err() != nil {
+			return
+		}
+		slog.Warn("a helper is gone and is started again", "helper", k.name)
+		client, err := k.ensure(ctx)
+		if err != nil {
+			slog.Error("a helper cannot be started; it is tried again", "helper", k.name, "err", err)
+			select {
+			case <-ctx.Done():
+				return
+			case <-time.After(pause):
+			}
+			continue
+		}
+		k.mu.Lock()
+		old := k.current
+		k.current = client
+		k.mu.Unlock()
+		_ = k.drop(old) // its process is gone
+		if err := restarted(ctx); err != nil {
+			slog.Error("a new helper was not given all that the old one held", "helper", k.name, "err", err)
+		}
+	}
+}
