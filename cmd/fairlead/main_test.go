@@ -1,0 +1,42 @@
+package main
+
+import (
+	"os/exec"
+	"testing"
+	"time"
+
+	"github.com/rogpeppe/go-internal/testscript"
+)
+
+func TestMain(m *testing.M) {
+	testscript.Main(m, map[string]func(){"fairlead": main, "fairlead-daemon": main, "fairlead-other": main})
+}
+
+func TestFronts(t *testing.T) {
+	t.Parallel()
+	testscript.Run(t, testscript.Params{Dir: "testdata/script"})
+}
+
+// startUp is how long the command line may take to be ready: people type it, and
+// scripts call it in loops. The daemon's libraries are in the same binary, and
+// their initialization must not be felt.
+const startUp = 15 * time.Millisecond
+
+func TestStartUp(t *testing.T) {
+	path, err := exec.LookPath("fairlead")
+	if err != nil {
+		t.Fatal(err)
+	}
+	best := time.Hour
+	for range 50 {
+		began := time.Now()
+		if out, err := exec.CommandContext(t.Context(), path, "version", "--client").CombinedOutput(); err != nil {
+			t.Fatalf("%v: %s", err, out)
+		}
+		best = min(best, time.Since(began))
+	}
+	// The best of many: other tests share the processor.
+	if best > startUp {
+		t.Errorf("`fairlead version --client` takes %s, over %s", best, startUp)
+	}
+}
