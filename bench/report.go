@@ -128,10 +128,10 @@ func (r *report) goalTable(b *bytes.Buffer) {
 
 func (r *report) attachTable(b *bytes.Buffer) {
 	fmt.Fprintf(b, "\n## One attachment with one published port\n\n%d rounds after one that is not counted. Loaded: %d endpoints with %d published ports\n"+
-		"each are there already (for the floor, endpoints alone).\n\n", r.options.rounds, r.options.endpoints, r.options.ports)
+		"each are there already (for the floor, endpoints alone), and × floor is against the loaded floor.\n\n", r.options.rounds, r.options.endpoints, r.options.ports)
 	fmt.Fprint(b, "| subject | median ms | p99 ms | × floor | detach, median ms | inside the clock |\n|---|---:|---:|---:|---:|---|\n")
-	floor := r.attach.median("floor", kindAttach)
 	for _, state := range []string{"", loaded} {
+		floor := r.attach.median("floor"+state, kindAttach)
 		for _, d := range described {
 			s := r.attach[key{d.subject + state, kindAttach}]
 			if s == nil {
