@@ -29,20 +29,6 @@ func (e *Engine) decideNetwork(rec *Record, nc *network.NetworkingConfig) error 
 	if err != nil {
 		return err
 	}
-	if mode.IsContainer() {
-		switch {
-		case mode.ConnectedContainer() == "":
-			return fmt.Errorf("invalid network mode %q: want container:NAME or container:ID: %w", mode, errdefs.ErrInvalidArgument)
-		case len(h.PortBindings) > 0 || h.PublishAllPorts:
-			return fmt.Errorf("conflicting options: port publishing and the container type network mode: %w", errdefs.ErrInvalidArgument)
-		case len(rec.Config.ExposedPorts) > 0:
-			return fmt.Errorf("conflicting options: port exposing and the container type network mode: %w", errdefs.ErrInvalidArgument)
-		case len(h.DNS) > 0:
-			return fmt.Errorf("conflicting options: dns and the network mode: %w", errdefs.ErrInvalidArgument)
-		case len(h.ExtraHosts) > 0:
-			return fmt.Errorf("conflicting options: custom host-to-IP mapping and the network mode: %w", errdefs.ErrInvalidArgument)
-		}
-	}
 	rec.Endpoints = make(map[string]*network.EndpointSettings)
 	if nc != nil {
 		for name, settings := range nc.EndpointsConfig {

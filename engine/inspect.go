@@ -66,12 +66,12 @@ func (e *Engine) networkSettings(r Record) *container.NetworkSettings {
 	if path, err := e.sandbox(r); err == nil {
 		out.SandboxKey = path
 	}
+	a, ok := e.cfg.Network.Attachment(r.ID)
+	if !ok || len(a.Endpoints) == 0 {
+		return out // the network of the host, of another container, or none
+	}
 	for p := range r.Config.ExposedPorts {
 		out.Ports[p] = nil
-	}
-	a, ok := e.cfg.Network.Attachment(r.ID)
-	if !ok {
-		return out
 	}
 	for _, b := range a.Ports {
 		p, ok := network.PortFrom(b.Container.Port(), network.IPProtocol(b.Proto))

@@ -214,16 +214,18 @@ func (e *Engine) portSummaries(r Record) []container.PortSummary {
 	if !r.State.Running {
 		return out
 	}
+	a, ok := e.cfg.Network.Attachment(r.ID)
+	if !ok || len(a.Endpoints) == 0 {
+		return out // the network of the host, of another container, or none
+	}
 	published := make(map[network.Port]bool)
-	if a, ok := e.cfg.Network.Attachment(r.ID); ok {
-		for _, b := range a.Ports {
-			if p, ok := network.PortFrom(b.Container.Port(), network.IPProtocol(b.Proto)); ok {
-				published[p] = true
-			}
-			out = append(out, container.PortSummary{
-				IP: b.Host.Addr(), PublicPort: b.Host.Port(), PrivatePort: b.Container.Port(), Type: string(b.Proto),
-			})
+	for _, b := range a.Ports {
+		if p, ok := network.PortFrom(b.Container.Port(), network.IPProtocol(b.Proto)); ok {
+			published[p] = true
 		}
+		out = append(out, container.PortSummary{
+			IP: b.Host.Addr(), PublicPort: b.Host.Port(), PrivatePort: b.Container.Port(), Type: string(b.Proto),
+		})
 	}
 	for p := range r.Config.ExposedPorts {
 		if !published[p] {

@@ -76,5 +76,28 @@ func invalid(c *container.Config, h *container.HostConfig) error {
 			return fmt.Errorf("invalid environment variable: %s: %w", kv, errdefs.ErrInvalidArgument)
 		}
 	}
+	if err := joinsContainer(c, h); err != nil {
+		return err
+	}
 	return oci.SecurityOptions(h)
+}
+
+// joinsContainer turns down what a container that shares another's network asks for
+// and cannot have of its own. Ports that its image exposes are nobody's wish.
+func joinsContainer(c *container.Config, h *container.HostConfig) error {
+	switch mode := h.NetworkMode; {
+	case !mode.IsContainer():
+		return nil
+	case mode.ConnectedContainer() == "":
+		return fmt.Errorf("invalid network mode %q: want container:NAME or container:ID: %w", mode, errdefs.ErrInvalidArgument)
+	case len(h.PortBindings) > 0 || h.PublishAllPorts:
+		return fmt.Errorf("conflicting options: port publishing and the container type network mode: %w", errdefs.ErrInvalidArgument)
+	case len(c.ExposedPorts) > 0:
+		return fmt.Errorf("conflicting options: port exposing and the container type network mode: %w", errdefs.ErrInvalidArgument)
+	case len(h.DNS) > 0:
+		return fmt.Errorf("conflicting options: dns and the network mode: %w", errdefs.ErrInvalidArgument)
+	case len(h.ExtraHosts) > 0:
+		return fmt.Errorf("conflicting options: custom host-to-IP mapping and the network mode: %w", errdefs.ErrInvalidArgument)
+	}
+	return nil
 }
