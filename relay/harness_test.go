@@ -62,6 +62,12 @@ func ensure(t testing.TB, root, build string) *Client {
 	if build != "command" {
 		o.Build = build
 	}
+	return ensureOptions(t, o)
+}
+
+func ensureOptions(t testing.TB, o Options) *Client {
+	t.Helper()
+	root := o.ExecRoot
 	c, err := Ensure(t.Context(), o)
 	if err != nil {
 		t.Fatal(err)

@@ -5,7 +5,6 @@ import (
 	"log/slog"
 	"os"
 	"os/signal"
-	"runtime/debug"
 	"syscall"
 
 	"github.com/spf13/cobra"
@@ -25,12 +24,13 @@ func Command(name, short string, serve func(ctx context.Context, execRoot string
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			// Run as /proc/self/exe it would be "exe" to ps(1) and nft(8).
 			_ = os.WriteFile("/proc/self/comm", []byte("fairlead-"+name), 0)
-			// These processes are there for as long as the machine is up, and
-			// make little garbage: memory counts more than collecting it.
-			debug.SetGCPercent(25)
 			ctx, stop := signal.NotifyContext(cmd.Context(), syscall.SIGTERM, syscall.SIGINT)
 			defer stop()
-			return serve(ctx, execRoot, slog.New(slog.NewTextHandler(os.Stderr, nil)))
+			logger := slog.New(slog.NewTextHandler(os.Stderr, nil))
+			if err := saveMemory(); err != nil {
+				logger.Warn("save memory", "error", err)
+			}
+			return serve(ctx, execRoot, logger)
 		},
 	}
 	cmd.Flags().StringVar(&execRoot, "exec-root", "/run/fairlead", "directory of its socket")

@@ -1,0 +1,70 @@
+package spawn
+
+import (
+	"fmt"
+	"os"
+	"runtime/debug"
+	"strconv"
+	"strings"
+
+	"golang.org/x/sys/unix"
+)
+
+// saveMemory gives back what starting the one binary took: the packages of the
+// daemon are initialised in these processes too, and never run. Code and
+// constants are dropped from the mapping and come back from the page cache, a
+// page fault each, as they are used. It is for once, after the start.
+func saveMemory() error {
+	// These processes are there for as long as the machine is up and make
+	// little garbage: memory counts more than the work of collecting it.
+	debug.SetGCPercent(25)
+	debug.FreeOSMemory()
+	b, err := os.ReadFile("/proc/self/smaps")
+	if err != nil {
+		return fmt.Errorf("read own mappings: %w", err)
+	}
+	for _, m := range cleanFiles(string(b)) {
+		// Not unix.Madvise, which wants the memory as a slice.
+		if _, _, errno := unix.Syscall(unix.SYS_MADVISE, m.start, m.length, unix.MADV_DONTNEED); errno != 0 {
+			return fmt.Errorf("madvise: %w", errno)
+		}
+	}
+	return nil
+}
+
+// extent is a piece of the address space.
+type extent struct{ start, length uintptr }
+
+// cleanFiles returns, of a text as /proc/PID/smaps (proc_pid_smaps(5)), the
+// mappings of files that cannot be written and have not been: nothing is lost
+// when they are dropped. That a mapping is read-only is not enough, for the
+// dynamic linker writes to some before it makes them so.
+func cleanFiles(smaps string) []extent {
+	var out []extent
+	var candidate *extent
+	for line := range strings.Lines(smaps) {
+		f := strings.Fields(line)
+		switch {
+		case len(f) >= 2 && strings.HasSuffix(f[0], ":"): // Name: value kB
+			if f[0] == "Anonymous:" && f[1] == "0" && candidate != nil {
+				out = append(out, *candidate)
+			}
+		case len(f) >= 5: // address perms offset dev inode [path]
+			candidate = nil
+			if f[1][0] == 'r' && f[1][1] == '-' && f[4] != "0" {
+				candidate = parseExtent(f[0])
+			}
+		}
+	}
+	return out
+}
+
+func parseExtent(s string) *extent {
+	from, to, _ := strings.Cut(s, "-")
+	a, errFrom := strconv.ParseUint(from, 16, 64)
+	b, errTo := strconv.ParseUint(to, 16, 64)
+	if errFrom != nil || errTo != nil || b <= a {
+		return nil
+	}
+	return &extent{uintptr(a), uintptr(b - a)}
+}
