@@ -24,7 +24,7 @@ func (e *Engine) Check(ctx context.Context) ([]string, error) {
 	}
 	for _, c := range e.registry.all() {
 		if c.lifecycle.TryLock() {
-			out = append(out, e.checkOne(c, tasks)...)
+			out = append(out, e.checkOne(ctx, c, tasks)...)
 			c.lifecycle.Unlock()
 		}
 	}
@@ -45,12 +45,18 @@ func (e *Engine) Check(ctx context.Context) ([]string, error) {
 	return out, netErr
 }
 
-func (e *Engine) checkOne(c *instance, tasks map[string]runtime.Task) []string {
+// checkOne checks one container, whose lifecycle the caller holds.
+func (e *Engine) checkOne(ctx context.Context, c *instance, tasks map[string]runtime.Task) []string {
 	rec := c.record()
 	if c.isGone() {
 		return nil
 	}
 	task, hasTask := tasks[c.id]
+	if hasTask != rec.State.Running {
+		// It may have started or ended since all were listed.
+		now, err := e.rt.Task(ctx, c.id)
+		task, hasTask = now, err == nil
+	}
 	_, attached := e.cfg.Network.Attachment(c.id)
 	var out []string
 	say := func(format string, args ...any) {

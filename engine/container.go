@@ -119,10 +119,37 @@ type registry struct {
 	mu    sync.Mutex
 	byID  map[string]*instance
 	names map[string]string // name → ID
+	// busy are containers that are being made, or swept up after their
+	// removal: on no record, and yet not left over by anybody.
+	busy map[string]bool
 }
 
 func (g *registry) init() {
-	g.byID, g.names = make(map[string]*instance), make(map[string]string)
+	g.byID, g.names, g.busy = make(map[string]*instance), make(map[string]string), make(map[string]bool)
+}
+
+// work marks the ID as busy until the returned function is called.
+func (g *registry) work(id string) (done func()) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.busy[id] = true
+	return func() {
+		g.mu.Lock()
+		defer g.mu.Unlock()
+		delete(g.busy, id)
+	}
+}
+
+// note puts every ID that is known or busy into the set.
+func (g *registry) note(set map[string]bool) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	for id := range g.byID {
+		set[id] = true
+	}
+	for id := range g.busy {
+		set[id] = true
+	}
 }
 
 // reserve takes the name for the ID, or says who has it.

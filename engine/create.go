@@ -40,6 +40,7 @@ func (e *Engine) Create(ctx context.Context, req CreateRequest) (container.Creat
 	if err := e.name(&rec, strings.TrimPrefix(req.Name, "/")); err != nil {
 		return container.CreateResponse{}, err
 	}
+	defer e.registry.work(rec.ID)()
 	c := &instance{id: rec.ID, rec: rec}
 	if err := e.make(ctx, c, img); err != nil {
 		e.registry.release(rec.Name, rec.ID)

@@ -80,6 +80,7 @@ func (e *Engine) ExecStart(ctx context.Context, id string, opts ExecStartOptions
 		undo := context.WithoutCancel(ctx)
 		err = errors.Join(err, e.rt.DeleteExec(undo, c.id, x.id), e.cfg.Streams.Drop(undo, x.id), e.removeFIFOs(x.id), x.unsave(e))
 		x.end(startCode(err))
+		x.tidied()
 		return err
 	}
 	return nil
@@ -185,6 +186,10 @@ func (e *Engine) followExec(x *execution) {
 		err = errors.Join(e.closeStreams(ctx, x.id), e.rt.DeleteExec(ctx, x.container, x.id), x.unsave(e))
 		if err != nil {
 			e.log.Error("clean up after an exec", "exec", short(x.id), "error", err)
+		}
+		x.tidied()
+		if _, ok := e.registry.get(x.container); !ok {
+			e.execs.drop(x.id)
 		}
 	})
 	e.watch.Go(func() {

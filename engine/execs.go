@@ -29,6 +29,20 @@ type execution struct {
 	over    bool
 	code    int
 	pid     int
+	tidying bool // it is over, and its streams are not closed yet
+}
+
+func (x *execution) isTidying() bool {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	return x.tidying
+}
+
+// tidied says that nothing is left of it.
+func (x *execution) tidied() {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	x.tidying = false
 }
 
 // begin claims the one start that an exec has.
@@ -52,7 +66,7 @@ func (x *execution) end(code int) {
 	x.mu.Lock()
 	defer x.mu.Unlock()
 	if !x.over {
-		x.over, x.code = true, code
+		x.over, x.code, x.tidying = true, code, true
 		close(x.ended)
 	}
 }
@@ -155,11 +169,13 @@ func (s *execs) add(x *execution) {
 	s.byID[x.id] = x
 }
 
-func (s *execs) has(id string) bool {
+// note puts every ID into the set.
+func (s *execs) note(set map[string]bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	_, ok := s.byID[id]
-	return ok
+	for id := range s.byID {
+		set[id] = true
+	}
 }
 
 func (s *execs) find(id string) (*execution, error) {
@@ -190,8 +206,16 @@ func (s *execs) running() []*execution {
 	return slices.DeleteFunc(slices.Collect(maps.Values(s.byID)), func(x *execution) bool { return !x.isRunning() })
 }
 
+// dropAll forgets the container's execs. One that has not been tidied up after
+// is forgotten when it is.
 func (s *execs) dropAll(container string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	maps.DeleteFunc(s.byID, func(_ string, x *execution) bool { return x.container == container })
+	maps.DeleteFunc(s.byID, func(_ string, x *execution) bool { return x.container == container && !x.isRunning() && !x.isTidying() })
+}
+
+func (s *execs) drop(id string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	delete(s.byID, id)
 }

@@ -57,6 +57,7 @@ func (e *Engine) exited(ctx context.Context, c *instance, r *run, exit runtime.E
 	})
 	e.log.Debug("container ended", "container", rec.Name, "code", exit.Code)
 	if remove {
+		defer e.registry.work(c.id)()
 		err = errors.Join(err, e.forget(c))
 		close(r.ended)
 		err = errors.Join(err, <-taskGone, e.sweep(ctx, c.id))

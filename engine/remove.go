@@ -50,6 +50,7 @@ func (e *Engine) Remove(ctx context.Context, ref string, opts RemoveOptions) err
 // lifecycle.
 func (e *Engine) remove(ctx context.Context, c *instance) error {
 	rec := c.record()
+	defer e.registry.work(c.id)()
 	if err := e.forget(c); err != nil {
 		return fmt.Errorf("remove container %s: %w", rec.Name, err)
 	}

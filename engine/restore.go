@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"slices"
 	"time"
 
 	"github.com/containerd/errdefs"
@@ -170,42 +171,44 @@ type strays struct {
 // strays looks everywhere for what no container or exec accounts for.
 func (e *Engine) strays(ctx context.Context) (strays, error) {
 	var out strays
+	// Known is who was so before or after the look: containers come and go.
 	// Records that cannot be read still protect what is theirs.
 	known := make(map[string]bool)
 	err := e.cfg.Store.ForEach(func(id string, _ Record, _ error) error { known[id] = true; return nil })
 	if err != nil {
 		return out, err
 	}
-	for _, c := range e.registry.all() {
-		known[c.id] = true
-	}
-	seen := make(map[string]bool)
-	note := func(list *[]string, ids []string) {
-		for _, id := range ids {
-			if !known[id] && !e.execs.has(id) && !seen[id] {
-				seen[id] = true
-				*list = append(*list, id)
-			}
-		}
-	}
+	e.registry.note(known)
+	e.execs.note(known)
 	containers, err1 := e.rt.Containers(ctx)
 	snapshots, err2 := e.rt.Snapshots(ctx)
 	dirs, err3 := names(e.containersDir())
 	fifos, err4 := names(e.fifosDir())
 	open, err5 := e.cfg.Streams.List(ctx)
+	attachments := e.cfg.Network.Attachments()
+	e.registry.note(known)
+	e.execs.note(known)
 	for _, ids := range [][]string{containers, snapshots, dirs} {
-		note(&out.containers, ids)
+		out.containers = unknown(out.containers, known, ids...)
 	}
-	seen = make(map[string]bool)
-	for _, a := range e.cfg.Network.Attachments() {
-		note(&out.sandboxes, []string{a.Sandbox.ID})
+	for _, a := range attachments {
+		out.sandboxes = unknown(out.sandboxes, known, a.Sandbox.ID)
 	}
-	seen = make(map[string]bool)
-	note(&out.streams, fifos)
+	out.streams = unknown(out.streams, known, fifos...)
 	for _, s := range open {
-		note(&out.streams, []string{s.ID})
+		out.streams = unknown(out.streams, known, s.ID)
 	}
 	return out, errors.Join(err1, err2, err3, err4, err5)
+}
+
+// unknown adds to list the IDs that are in neither.
+func unknown(list []string, known map[string]bool, ids ...string) []string {
+	for _, id := range ids {
+		if !known[id] && !slices.Contains(list, id) {
+			list = append(list, id)
+		}
+	}
+	return list
 }
 
 func names(dir string) ([]string, error) {
