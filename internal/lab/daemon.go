@@ -1,6 +1,7 @@
 package lab
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -47,6 +48,9 @@ type Daemon struct {
 	DataRoot, ExecRoot, Socket string
 	// LogFile is what it prints.
 	LogFile string
+	// Binary is the program that the next Start runs, another build say; empty for
+	// the one that the tests share.
+	Binary string
 
 	cmd     *exec.Cmd
 	exited  chan struct{}
@@ -104,7 +108,7 @@ func (d *Daemon) TryStart(env ...string) error {
 	if d.Running() {
 		return errors.New("it runs already")
 	}
-	binary := Binary(d.lab.t)
+	binary := cmp.Or(d.Binary, Binary(d.lab.t))
 	args := []string{"daemon", "--data-root", d.DataRoot, "--exec-root", d.ExecRoot, "--host", "unix://" + d.Socket}
 	if d.options.Containerd != OwnContainerd {
 		address := d.options.Containerd
