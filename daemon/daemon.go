@@ -22,6 +22,7 @@ import (
 	"github.com/fairlead/fairlead/engine"
 	"github.com/fairlead/fairlead/engine/runtime"
 	"github.com/fairlead/fairlead/network"
+	"github.com/fairlead/fairlead/network/ipam"
 	"github.com/fairlead/fairlead/relay"
 	"github.com/fairlead/fairlead/store"
 	"github.com/fairlead/fairlead/streams"
@@ -30,8 +31,11 @@ import (
 // drainTime is how long requests under way get when the daemon stops.
 const drainTime = 5 * time.Second
 
-// Command is `fairlead daemon`; version is what the API tells its clients.
-func Command(version string) *cobra.Command {
+// Build is what was built, as the API tells its clients.
+type Build struct{ Version, Commit string }
+
+// Command is `fairlead daemon`.
+func Command(build Build) *cobra.Command {
 	cfg := defaults()
 	var file string
 	var teardown bool
@@ -58,7 +62,7 @@ same names as dockerd's daemon.json. A flag and a key that disagree are refused.
 			if err := cfg.check(); err != nil {
 				return err
 			}
-			return run(cmd.Context(), cfg, version, teardown)
+			return run(cmd.Context(), cfg, build, teardown)
 		},
 	}
 	cfg.register(cmd.Flags())
@@ -70,7 +74,8 @@ same names as dockerd's daemon.json. A flag and a key that disagree are refused.
 // daemon is what one running daemon is made of.
 type daemon struct {
 	cfg        Config
-	version    string
+	build      Build
+	pools      []ipam.AddressPool
 	log        *slog.Logger
 	locks      []*os.File
 	store      *store.Store
@@ -84,7 +89,7 @@ type daemon struct {
 	tornDown          bool
 }
 
-func run(ctx context.Context, cfg Config, version string, teardown bool) error {
+func run(ctx context.Context, cfg Config, build Build, teardown bool) error {
 	if os.Geteuid() != 0 {
 		return errors.New("the daemon needs root: it makes network namespaces, links and firewall rules; run it with sudo")
 	}
@@ -99,7 +104,10 @@ func run(ctx context.Context, cfg Config, version string, teardown bool) error {
 	slog.SetDefault(log)
 	ctx, stop := signal.NotifyContext(ctx, unix.SIGTERM, unix.SIGINT)
 	defer stop()
-	d := &daemon{cfg: cfg, version: version, log: log, stop: stop}
+	if netCfg.Pools == nil {
+		netCfg.Pools = ipam.DefaultPools()
+	}
+	d := &daemon{cfg: cfg, build: build, pools: netCfg.Pools, log: log, stop: stop}
 	defer d.unlock()
 	if err := d.lock(); err != nil {
 		return err
@@ -243,8 +251,20 @@ func (d *daemon) newEngine(ctx context.Context, hostNS string) (*engine.Engine, 
 	return engine.New(ctx, engine.Config{
 		DataRoot: d.cfg.DataRoot, ExecRoot: d.cfg.ExecRoot, Runtime: d.containerd,
 		Network: d.network, Streams: d.streams, Store: records, HostNetns: hostNS, Log: d.log,
-		Info: system.Info{ServerVersion: d.version, LiveRestoreEnabled: d.cfg.LiveRestore},
+		Info: d.info(),
 	})
+}
+
+// info is what the daemon knows of itself.
+func (d *daemon) info() system.Info {
+	info := system.Info{
+		ServerVersion: d.build.Version, LiveRestoreEnabled: d.cfg.LiveRestore,
+		FirewallBackend: &system.FirewallInfo{Driver: "nftables"},
+	}
+	for _, p := range d.pools {
+		info.DefaultAddressPools = append(info.DefaultAddressPools, system.NetworkAddressPool{Base: p.Base, Size: p.Size})
+	}
+	return info
 }
 
 // serve answers the API until a signal, or a teardown, ends it.
@@ -254,7 +274,7 @@ func (d *daemon) serve(ctx context.Context) error {
 		return err
 	}
 	server := &http.Server{
-		Handler:           api.New(d.engine, api.Options{Version: d.version, Log: d.log, Teardown: d.teardownByAPI}),
+		Handler:           api.New(d.engine, api.Options{Version: d.build.Version, Commit: d.build.Commit, Log: d.log, Teardown: d.teardownByAPI}),
 		ReadHeaderTimeout: 10 * time.Second,
 		ErrorLog:          slog.NewLogLogger(d.log.Handler(), slog.LevelDebug),
 		BaseContext:       func(net.Listener) context.Context { return ctx },

@@ -27,7 +27,7 @@ var (
 // fronts are the commands that are not the CLI's. The constructors run only
 // when their front is the one picked.
 var fronts = map[string]func() *cobra.Command{
-	"daemon":  func() *cobra.Command { return daemon.Command(Version) },
+	"daemon":  func() *cobra.Command { return daemon.Command(daemon.Build{Version: Version, Commit: Commit}) },
 	"relay":   relay.Command,
 	"streams": streams.Command,
 }
