@@ -93,7 +93,7 @@ func (e *Engine) attachRequest(rec Record, published []spec.PortRequest) (spec.A
 	for _, name := range append([]string{first}, names...) {
 		n, err := e.cfg.Network.Network(name)
 		if err != nil {
-			return req, fmt.Errorf("network %s not found: %w", name, err)
+			return req, err
 		}
 		endpoint, err := endpointRequest(n, rec.Endpoints[name])
 		if err != nil {
