@@ -205,6 +205,22 @@ func (s *site) consistent() {
 	}
 }
 
+// barred checks several ways that are to be closed at once: each takes the time that
+// no answer counts as none. Every probe is paired with its control.
+func barred(t *testing.T, pairs ...[2]lab.Probe) {
+	t.Helper()
+	var wg sync.WaitGroup
+	for _, p := range pairs {
+		wg.Go(func() { lab.Unreachable(t, p[0].From, p[0].Proto, p[0].Addr, p[1]) })
+	}
+	wg.Wait()
+}
+
+// from makes a probe.
+func from(h *lab.Host, proto, addr string) lab.Probe {
+	return lab.Probe{From: h, Proto: proto, Addr: addr}
+}
+
 // eventually tries until it is true, for what another process is to notice.
 func eventually(t *testing.T, what string, f func() bool) {
 	t.Helper()
