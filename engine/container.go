@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"time"
 
 	"github.com/containerd/errdefs"
 	"github.com/moby/moby/api/types/container"
@@ -95,6 +96,9 @@ func (e *Engine) Wait(ctx context.Context, ref string, condition container.WaitC
 		return nil, fmt.Errorf("invalid condition: %q: %w", condition, errdefs.ErrInvalidArgument)
 	}
 	c, err := e.registry.find(ref)
+	if errdefs.IsNotFound(err) {
+		c, err = e.registry.leaver(ref, err)
+	}
 	if err != nil {
 		return nil, err
 	}
@@ -122,10 +126,36 @@ type registry struct {
 	// busy are containers that are being made, or swept up after their
 	// removal: on no record, and yet not left over by anybody.
 	busy map[string]bool
+	// departed are those that ended while no daemon was there and have removed
+	// themselves since, for those who waited for them all the time.
+	departed map[string]*instance
 }
 
 func (g *registry) init() {
 	g.byID, g.names, g.busy = make(map[string]*instance), make(map[string]string), make(map[string]bool)
+	g.departed = make(map[string]*instance)
+}
+
+// depart keeps a container that has gone for a while.
+func (g *registry) depart(c *instance) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.departed[c.id] = c
+	time.AfterFunc(departedTime, func() {
+		g.mu.Lock()
+		defer g.mu.Unlock()
+		delete(g.departed, c.id)
+	})
+}
+
+// leaver finds one of the departed by its whole ID; it returns err for others.
+func (g *registry) leaver(id string, err error) (*instance, error) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if c, ok := g.departed[id]; ok {
+		return c, nil
+	}
+	return nil, err
 }
 
 // work marks the ID as busy until the returned function is called.

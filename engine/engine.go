@@ -191,6 +191,13 @@ const (
 	startTime = 2 * time.Minute
 	// killTime is how long a killed process may take to be gone.
 	killTime = 10 * time.Second
+	// containerdTime is how long a containerd that does not answer is asked
+	// again to take away what is left, every retryTime.
+	containerdTime = 15 * time.Second
+	retryTime      = 100 * time.Millisecond
+	// departedTime is how long one can ask for the exit code of a container
+	// that was removed while its daemon was away.
+	departedTime = time.Minute
 	// defaultStop is how long a container has to stop before it is killed.
 	defaultStop = 10
 )

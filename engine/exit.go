@@ -48,7 +48,7 @@ func (e *Engine) exited(ctx context.Context, c *instance, r *run, exit runtime.E
 	if remove {
 		// Nobody asks a container that removes itself for its exit code later,
 		// so that containerd need not keep it until it is recorded.
-		go func() { taskGone <- e.rt.DeleteTask(ctx, c.id) }()
+		go func() { taskGone <- e.insist(func() error { return e.rt.DeleteTask(ctx, c.id) }) }()
 	}
 	err := e.release(ctx, rec)
 	rec = c.update(func(r *Record) {
@@ -60,16 +60,27 @@ func (e *Engine) exited(ctx context.Context, c *instance, r *run, exit runtime.E
 		defer e.registry.work(c.id)()
 		err = errors.Join(err, e.forget(c))
 		close(r.ended)
-		err = errors.Join(err, <-taskGone, e.sweep(ctx, c.id))
+		err = errors.Join(err, <-taskGone, e.insist(func() error { return e.sweep(ctx, c.id) }))
 	} else {
 		err = errors.Join(err, e.cfg.Store.Put(c.id, rec))
 		crashpoint.Here("engine-exit-recorded")
 		c.answer(container.WaitConditionNextExit, container.WaitConditionNotRunning)
 		close(r.ended)
-		err = errors.Join(err, e.rt.DeleteTask(ctx, c.id))
+		err = errors.Join(err, e.insist(func() error { return e.rt.DeleteTask(ctx, c.id) }))
 	}
 	if err != nil {
 		e.log.Error("clean up after the container's end", "container", rec.Name, "error", err)
+	}
+}
+
+// insist calls f, which takes something away, until containerd answers. One that
+// died is started again soon, and nobody else would come back to take it away.
+func (e *Engine) insist(f func() error) error {
+	for deadline := time.Now().Add(containerdTime); ; time.Sleep(retryTime) {
+		err := f()
+		if !errdefs.IsUnavailable(err) || time.Now().After(deadline) {
+			return err
+		}
 	}
 }
 

@@ -55,7 +55,9 @@ func (e *Engine) remove(ctx context.Context, c *instance) error {
 		return fmt.Errorf("remove container %s: %w", rec.Name, err)
 	}
 	crashpoint.Here("engine-remove")
-	if err := errors.Join(e.endTask(ctx, c.id), e.cfg.Streams.Drop(ctx, c.id), e.removeFIFOs(c.id), e.sweep(ctx, c.id)); err != nil {
+	err := e.insist(func() error { return e.endTask(ctx, c.id) })
+	err = errors.Join(err, e.cfg.Streams.Drop(ctx, c.id), e.removeFIFOs(c.id), e.insist(func() error { return e.sweep(ctx, c.id) }))
+	if err != nil {
 		return fmt.Errorf("remove container %s: %w", rec.Name, err)
 	}
 	e.log.Debug("container removed", "container", rec.Name, "id", short(c.id))

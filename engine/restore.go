@@ -79,11 +79,11 @@ func (e *Engine) settle(ctx context.Context, c *instance, task runtime.Task, has
 			// The end was recorded; only the task is left.
 			return errors.Join(e.release(ctx, rec), e.rt.DeleteTask(ctx, c.id))
 		}
-		e.exited(ctx, c, c.begin(), task.Exit)
+		e.exitedAway(ctx, c, task.Exit)
 		return nil
 	case rec.State.Running && !hasTask:
 		// Its shim died, or the machine was booted since.
-		e.exited(ctx, c, c.begin(), runtime.Exit{Code: lostExit, At: time.Now()})
+		e.exitedAway(ctx, c, runtime.Exit{Code: lostExit, At: time.Now()})
 		return nil
 	case hasTask, e.touched(rec):
 		// A start that the daemon did not live to finish.
@@ -97,6 +97,14 @@ func (e *Engine) settle(ctx context.Context, c *instance, task runtime.Task, has
 		return err
 	}
 	return nil
+}
+
+// exitedAway is exited for a run that ended while no daemon was there.
+func (e *Engine) exitedAway(ctx context.Context, c *instance, exit runtime.Exit) {
+	e.exited(ctx, c, c.begin(), exit)
+	if c.isGone() {
+		e.registry.depart(c)
+	}
 }
 
 // begin makes a run for a container that a former daemon started.

@@ -207,9 +207,7 @@ func (e *Engine) owner(rec Record) (Record, error) {
 // undoLaunch takes away whatever launch made. It goes on past errors.
 func (e *Engine) undoLaunch(ctx context.Context, rec Record) error {
 	var errs []error
-	if err := e.endTask(ctx, rec.ID); err != nil {
-		errs = append(errs, err)
-	}
+	errs = append(errs, e.insist(func() error { return e.endTask(ctx, rec.ID) }))
 	errs = append(errs, e.cfg.Streams.Drop(ctx, rec.ID), e.removeFIFOs(rec.ID))
 	if rec.ownNetwork() {
 		errs = append(errs, e.cfg.Network.Detach(ctx, rec.ID))
