@@ -24,8 +24,10 @@ LINT_DEPS  := shellcheck:shellcheck
 BENCH_DEPS := $(RUN_DEPS) dockerd:docker.io /usr/bin/docker:docker.io \
 	/usr/lib/podman/netavark:netavark /usr/lib/cni/bridge:containernetworking-plugins
 
-# Packages whose tests need neither root nor a kernel: what `make check` runs.
-PURE = ./network/spec/... ./network/ipam/... ./network/plan/... ./network/firewall/... ./ruleset/...
+# Packages whose tests need neither root nor the kernel's network: make check.
+PLAIN = ./network/spec/... ./network/ipam/... ./network/plan/... ./network/apply/... ./network/ports/... \
+	./ruleset/... ./api/... ./cli/... ./engine/files/... ./engine/image/... ./engine/oci/... \
+	./store/... ./proxy/... ./internal/fdpass/... ./bench/...
 # Packages with goroutines that share state: tested under the race detector.
 RACE = ./network ./network/apply/... ./network/ports/... ./store/... ./engine/... ./daemon/... \
 	./relay/... ./proxy/... ./streams/... ./internal/fdpass/...
@@ -61,7 +63,7 @@ test: build ## run every test, installing what they need (root)
 
 check: lint ## before a commit: lint, build, and the tests that need no root; seconds
 	@$(MAKE) --no-print-directory build
-	go test $(TESTFLAGS) $(PURE)
+	go test $(TESTFLAGS) $(PLAIN)
 
 lint: $(GOLANGCI_LINT) ## run golangci-lint and shellcheck as pinned and set here
 	@hack/debian-install.sh $(LINT_DEPS)
