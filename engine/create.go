@@ -110,12 +110,18 @@ func (e *Engine) decide(ctx context.Context, req CreateRequest) (rec Record, war
 		ID: newID(), Created: time.Now().UTC(), Config: &config, HostConfig: &host,
 		ImageID: img.ID.String(), ImageName: img.Name,
 	}
+	if host.LogConfig.Type == "" {
+		host.LogConfig.Type = logJSON
+	}
 	warnings = inherit(&config, img)
 	if len(config.Entrypoint) == 0 && len(config.Cmd) == 0 {
 		return rec, nil, img, fmt.Errorf("no command specified: %w", errdefs.ErrInvalidArgument)
 	}
 	if err := e.decideNetwork(&rec, req.NetworkingConfig); err != nil {
 		return rec, nil, img, err
+	}
+	if m := host.NetworkMode; (m.IsHost() || m.IsNone()) && (len(host.PortBindings) > 0 || host.PublishAllPorts) {
+		warnings = append(warnings, fmt.Sprintf("Published ports are discarded when using %s network mode", m))
 	}
 	if err := e.decideHostname(&rec); err != nil {
 		return rec, nil, img, err

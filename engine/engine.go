@@ -116,6 +116,7 @@ type Engine struct {
 	log      *slog.Logger
 	registry registry
 	execs    execs
+	unified  bool // cgroup v2 alone
 	// life ends at Close; work counts what must be finished before.
 	life  context.Context
 	end   context.CancelFunc
@@ -141,6 +142,8 @@ func New(ctx context.Context, cfg Config) (*Engine, error) {
 		cfg.Log = slog.Default()
 	}
 	e := &Engine{cfg: cfg, rt: cfg.Runtime, log: cfg.Log, images: image.NewStore(cfg.Runtime.Client(), runtime.Snapshotter)}
+	_, err := os.Stat("/sys/fs/cgroup/cgroup.controllers")
+	e.unified = err == nil
 	e.registry.init()
 	e.execs.init()
 	e.life, e.end = context.WithCancel(context.WithoutCancel(ctx))

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/containerd/errdefs"
@@ -244,5 +245,10 @@ func (e *Engine) ExecResize(ctx context.Context, id string, height, width uint) 
 }
 
 func execError(x *execution, err error) error {
-	return startError(Record{Config: &container.Config{Cmd: slices.Clone(x.req.Cmd)}}, err)
+	err = startError(Record{Config: &container.Config{Cmd: slices.Clone(x.req.Cmd)}}, err)
+	var start *StartError
+	if errors.As(err, &start) {
+		start.text = strings.TrimPrefix(start.text, taskFailed)
+	}
+	return err
 }

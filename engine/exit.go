@@ -89,9 +89,16 @@ func (e *Engine) insist(f func() error) error {
 func (e *Engine) release(ctx context.Context, rec Record) error {
 	var wg sync.WaitGroup
 	errs := make([]error, 2)
-	wg.Go(func() { errs[0] = e.closeStreams(ctx, rec.ID) })
+	began := time.Now()
+	wg.Go(func() {
+		errs[0] = e.closeStreams(ctx, rec.ID)
+		e.log.Debug("streams closed", "container", rec.Name, "took", time.Since(began))
+	})
 	if rec.ownNetwork() {
-		wg.Go(func() { errs[1] = e.cfg.Network.Detach(ctx, rec.ID) })
+		wg.Go(func() {
+			errs[1] = e.cfg.Network.Detach(ctx, rec.ID)
+			e.log.Debug("network detached", "container", rec.Name, "took", time.Since(began))
+		})
 	}
 	wg.Wait()
 	return errors.Join(errs...)

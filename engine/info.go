@@ -39,15 +39,19 @@ func (e *Engine) Info(ctx context.Context) (system.Info, error) {
 	if err := describeHost(&out); err != nil {
 		return out, err
 	}
+	out.CgroupVersion = "1"
+	if e.unified {
+		out.CgroupVersion = "2"
+	}
 	out.Warnings = append(out.Warnings, e.cfg.Network.Warnings()...)
 	return out, nil
 }
 
 func (e *Engine) describeRuntime(ctx context.Context, out *system.Info) {
-	out.Driver, out.LoggingDriver, out.CgroupDriver = runtime.Snapshotter, "json-file", "cgroupfs"
+	out.Driver, out.LoggingDriver, out.CgroupDriver = runtime.Snapshotter, logJSON, "cgroupfs"
 	out.DriverStatus = [][2]string{{"driver-type", "io.containerd.snapshotter.v1"}}
 	out.DockerRootDir = e.cfg.DataRoot
-	out.Plugins.Log, out.Plugins.Network, out.Plugins.Volume = []string{"json-file"}, []string{"bridge", "host", "null"}, []string{}
+	out.Plugins.Log, out.Plugins.Network, out.Plugins.Volume = []string{logJSON, logNone}, []string{"bridge", "host", "null"}, []string{}
 	out.DefaultRuntime = "runc"
 	out.Runtimes = map[string]system.RuntimeWithStatus{"runc": {Runtime: system.Runtime{Path: "runc"}}}
 	out.Containerd = &system.ContainerdInfo{
@@ -79,10 +83,6 @@ func describeHost(out *system.Info) error {
 	out.NCPU, out.MemTotal = goruntime.NumCPU(), int64(mem.Totalram)*int64(mem.Unit)
 	out.NGoroutines = goruntime.NumGoroutine()
 	out.SystemTime = time.Now().Format(time.RFC3339Nano)
-	out.CgroupVersion = "1"
-	if _, err := os.Stat("/sys/fs/cgroup/cgroup.controllers"); err == nil {
-		out.CgroupVersion = "2"
-	}
 	forward, err := os.ReadFile("/proc/sys/net/ipv4/ip_forward")
 	out.IPv4Forwarding = err == nil && strings.TrimSpace(string(forward)) == "1"
 	return nil

@@ -11,6 +11,7 @@ import (
 	"github.com/containerd/errdefs"
 	"github.com/google/go-cmp/cmp"
 	"github.com/moby/moby/api/types/container"
+	"github.com/moby/moby/api/types/mount"
 	"github.com/moby/moby/api/types/network"
 )
 
@@ -151,6 +152,18 @@ func TestBinds(t *testing.T) {
 	}
 	if out, _ := f.run(bind(dir+":/data:ro"), "sh", "-c", "cat /data/x; touch /data/y 2>&1"); !strings.Contains(out, "Read-only") {
 		t.Fatal(out)
+	}
+	mounted := func(m mount.Mount) func(*CreateRequest) {
+		return func(r *CreateRequest) { r.HostConfig.Mounts = []mount.Mount{m} }
+	}
+	made := mount.Mount{Type: "bind", Source: dir + "/made", Target: "/data", BindOptions: &mount.BindOptions{CreateMountpoint: true}}
+	if out, code := f.run(mounted(made), "sh", "-c", "touch /data/x && echo made"); out != "made\n" || code != 0 {
+		t.Fatal(code, out)
+	}
+	req := CreateRequest{Config: &container.Config{Image: "demo"}, HostConfig: &container.HostConfig{}}
+	mounted(mount.Mount{Type: "bind", Source: dir + "/nowhere", Target: "/data"})(&req)
+	if _, err := f.Create(t.Context(), req); !errdefs.IsInvalidArgument(err) || !strings.Contains(err.Error(), "bind source path does not exist") {
+		t.Errorf("mount of nothing: %v", err)
 	}
 	for spec, want := range map[string]func(error) bool{
 		"named:/data": errdefs.IsNotImplemented, dir + ":data": errdefs.IsInvalidArgument,

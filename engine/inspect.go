@@ -29,7 +29,7 @@ func (e *Engine) Inspect(ctx context.Context, ref string, size bool) (container.
 		ID: r.ID, Created: r.Created.Format(time.RFC3339Nano), Name: "/" + r.Name,
 		Args: []string{}, State: inspectState(r.State), Image: r.ImageID, Platform: "linux", Driver: ctr.Snapshotter,
 		ResolvConfPath: files["/etc/resolv.conf"], HostnamePath: files["/etc/hostname"], HostsPath: files["/etc/hosts"],
-		LogPath: e.logPath(r.ID), ExecIDs: e.execs.of(r.ID), HostConfig: r.HostConfig, Config: r.Config,
+		LogPath: e.streamsSpec(r).Log, ExecIDs: e.execs.of(r.ID), HostConfig: r.HostConfig, Config: r.Config,
 		GraphDriver: &storage.DriverData{Name: ctr.Snapshotter}, Mounts: mountPoints(r), NetworkSettings: e.networkSettings(r),
 	}
 	if args := r.args(); len(args) > 0 {

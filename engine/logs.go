@@ -33,6 +33,9 @@ func (e *Engine) Logs(ctx context.Context, ref string, opts LogsOptions, emit fu
 	if !opts.Stdout && !opts.Stderr {
 		return fmt.Errorf("Bad parameters: you must choose at least one stream: %w", errdefs.ErrInvalidArgument) //nolint:staticcheck // Docker's words
 	}
+	if c.record().HostConfig.LogConfig.Type == logNone {
+		return fmt.Errorf("configured logging driver does not support reading: the container has no log: %w", errdefs.ErrNotImplemented)
+	}
 	var stop <-chan struct{}
 	if opts.Follow {
 		r := c.running()

@@ -140,17 +140,23 @@ func readIfThere(path string) ([]byte, error) {
 }
 
 // makeSources makes the directories that --volume names and the host lacks, as
-// Docker does.
+// Docker does, and those of a --mount that asks for it.
 func makeSources(h *container.HostConfig) error {
+	var sources []string
 	for _, b := range h.Binds {
 		src, _, _ := strings.Cut(b, ":")
-		if !filepath.IsAbs(src) {
-			continue
+		sources = append(sources, src)
+	}
+	for _, m := range h.Mounts {
+		if m.BindOptions != nil && m.BindOptions.CreateMountpoint {
+			sources = append(sources, m.Source)
 		}
+	}
+	for _, src := range sources {
 		if err := os.MkdirAll(src, 0o755); err != nil && !errors.Is(err, fs.ErrExist) {
 			// A file or a socket there is just as good.
 			if _, statErr := os.Stat(src); statErr != nil {
-				return fmt.Errorf("make the directory for volume %s: %w", b, err)
+				return fmt.Errorf("make the directory to mount: %w", err)
 			}
 		}
 	}

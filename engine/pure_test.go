@@ -150,7 +150,7 @@ func TestRefusals(t *testing.T) {
 	}
 	if err := refuse(&container.Config{}, &container.HostConfig{
 		IpcMode: "private", RestartPolicy: container.RestartPolicy{Name: "no"}, LogConfig: container.LogConfig{Type: "json-file"},
-		Mounts: []mount.Mount{{}}, Resources: container.Resources{MemorySwappiness: ptr(int64(-1))},
+		Mounts: []mount.Mount{{Type: "tmpfs", Target: "/x"}}, Resources: container.Resources{MemorySwappiness: ptr(int64(-1))},
 	}); err != nil {
 		t.Errorf("what the docker client always sends: %v", err)
 	}

@@ -2,12 +2,20 @@ package engine
 
 import (
 	"fmt"
+	"os"
 	"slices"
 
 	"github.com/containerd/errdefs"
 	"github.com/moby/moby/api/types/container"
+	"github.com/moby/moby/api/types/mount"
 
 	"github.com/fairlead/fairlead/engine/oci"
+)
+
+// The log drivers there are: a file of lines in JSON, or no log.
+const (
+	logJSON = "json-file"
+	logNone = "none"
 )
 
 // refuse turns down what is asked for and not supported, by its name in the API:
@@ -30,13 +38,14 @@ func refuse(c *container.Config, h *container.HostConfig) error {
 		{"HostConfig.Cgroup", h.Cgroup != ""},
 		{"HostConfig.IpcMode", !slices.Contains([]container.IpcMode{"", container.IPCModePrivate, container.IPCModeShareable, container.IPCModeHost}, h.IpcMode)},
 		{"HostConfig.PidMode", h.PidMode != "" && h.PidMode != "private" && !h.PidMode.IsHost()},
-		{"HostConfig.LogConfig", (h.LogConfig.Type != "" && h.LogConfig.Type != "json-file") || len(h.LogConfig.Config) > 0},
+		{"HostConfig.LogConfig", !slices.Contains([]string{"", logJSON, logNone}, h.LogConfig.Type) || len(h.LogConfig.Config) > 0},
 		{"HostConfig.Devices", len(r.Devices) > 0},
 		{"HostConfig.DeviceCgroupRules", len(r.DeviceCgroupRules) > 0},
 		{"HostConfig.DeviceRequests", len(r.DeviceRequests) > 0},
 		{"HostConfig.Blkio*", r.BlkioWeight != 0 || len(r.BlkioWeightDevice)+len(r.BlkioDeviceReadBps)+len(r.BlkioDeviceWriteBps)+
 			len(r.BlkioDeviceReadIOps)+len(r.BlkioDeviceWriteIOps) > 0},
 		{"HostConfig.CpuRealtime*", r.CPURealtimePeriod != 0 || r.CPURealtimeRuntime != 0},
+		{"HostConfig.CpuCount, CpuPercent or IOMaximum*", r.CPUCount != 0 || r.CPUPercent != 0 || r.IOMaximumIOps != 0 || r.IOMaximumBandwidth != 0},
 		{"HostConfig.MemorySwappiness", r.MemorySwappiness != nil && *r.MemorySwappiness != -1},
 	} {
 		if x.asked {
@@ -74,6 +83,14 @@ func invalid(c *container.Config, h *container.HostConfig) error {
 	for _, kv := range c.Env {
 		if kv == "" || kv[0] == '=' {
 			return fmt.Errorf("invalid environment variable: %s: %w", kv, errdefs.ErrInvalidArgument)
+		}
+	}
+	for _, m := range h.Mounts {
+		if m.Type != mount.TypeBind || (m.BindOptions != nil && m.BindOptions.CreateMountpoint) {
+			continue
+		}
+		if _, err := os.Stat(m.Source); err != nil {
+			return fmt.Errorf("invalid mount config for type \"bind\": bind source path does not exist: %s: %w", m.Source, errdefs.ErrInvalidArgument)
 		}
 	}
 	if err := joinsContainer(c, h); err != nil {

@@ -120,7 +120,9 @@ func (e *Engine) prepare(ctx context.Context, c *instance, rec Record, netns str
 			}
 			var req spec.AttachRequest
 			if req, errs[0] = e.attachRequest(rec, ports); errs[0] == nil {
+				began := time.Now()
 				attachment, errs[0] = e.cfg.Network.Attach(ctx, req)
+				e.log.Debug("network attached", "container", rec.Name, "took", time.Since(began))
 			}
 		})
 	}
@@ -162,7 +164,7 @@ func (e *Engine) ociContainer(rec Record, user specs.User, netns string) oci.Con
 		ID: rec.ID, Config: rec.Config, HostConfig: rec.HostConfig, Args: rec.args(),
 		Hostname: rec.Config.Hostname, Domainname: rec.Config.Domainname,
 		User: user, NetworkNamespace: netns, OwnNetwork: rec.ownNetwork(),
-		Files: e.mountedFiles(rec), Sysctls: otherSysctls(rec.HostConfig.Sysctls),
+		Files: e.mountedFiles(rec), Sysctls: otherSysctls(rec.HostConfig.Sysctls), UnifiedCgroups: e.unified,
 	}
 	if rec.HostConfig.UTSMode.IsHost() {
 		out.Hostname, out.Domainname = "", ""
@@ -276,6 +278,9 @@ func (s *StartError) Error() string { return s.text }
 
 func (s *StartError) Unwrap() error { return s.kind }
 
+// taskFailed begins what Docker says of a container that did not start.
+const taskFailed = "failed to create task for container: "
+
 func startError(rec Record, err error) error {
 	// containerd passes runc's words on in its own.
 	text := strings.TrimSuffix(err.Error(), ": unknown")
@@ -298,5 +303,5 @@ func startError(rec Record, err error) error {
 	case has("permission denied", "is a directory"):
 		code, kind = 126, errdefs.ErrInvalidArgument
 	}
-	return &StartError{Code: code, text: "failed to create task for container: " + text, kind: kind}
+	return &StartError{Code: code, text: taskFailed + text, kind: kind}
 }

@@ -137,6 +137,16 @@ func TestFollowedLogEndsWithTheContainer(t *testing.T) {
 	if !slices.Equal(lines, []string{"1", "2", "3", "4", "5"}) {
 		t.Fatal(lines)
 	}
+	silent := f.create(func(r *CreateRequest) { r.HostConfig.LogConfig.Type = "none" }, "echo", "unheard")
+	ended := must(f.Wait(t.Context(), silent, container.WaitConditionNextExit))
+	f.ok(f.Start(t.Context(), silent))
+	<-ended
+	if err := f.Logs(t.Context(), silent, LogsOptions{Stdout: true}, nil); !errdefs.IsNotImplemented(err) {
+		t.Errorf("a container without a log: %v", err)
+	}
+	if _, err := os.Stat(f.logPath(silent)); !os.IsNotExist(err) {
+		t.Errorf("it has a log: %v", err)
+	}
 	if err := f.Logs(t.Context(), id, LogsOptions{}, nil); !errdefs.IsInvalidArgument(err) {
 		t.Errorf("no stream: %v", err)
 	}

@@ -36,11 +36,14 @@ func (e *Engine) stdio(rec Record) runtime.Stdio {
 // streamsSpec is what the streams process is told of them.
 func (e *Engine) streamsSpec(rec Record) streams.Spec {
 	io := e.stdio(rec)
-	return streams.Spec{
+	out := streams.Spec{
 		ID: rec.ID, Stdin: io.Stdin, Stdout: io.Stdout, Stderr: io.Stderr,
 		Terminal: io.Terminal, OpenStdin: rec.Config.OpenStdin, StdinOnce: rec.Config.StdinOnce,
-		Log: e.logPath(rec.ID),
 	}
+	if rec.HostConfig.LogConfig.Type != logNone {
+		out.Log = e.logPath(rec.ID)
+	}
+	return out
 }
 
 // makeFIFOs makes the FIFOs in the specification; those that are there stay.

@@ -48,6 +48,9 @@ func Mounts(h *container.HostConfig) ([]specs.Mount, error) {
 	return out, nil
 }
 
+// propagations of mounts, see mount_namespaces(7).
+var propagations = []string{"private", "rprivate", "shared", "rshared", "slave", "rslave"}
+
 func parseBind(s string) (specs.Mount, error) {
 	parts := strings.Split(s, ":")
 	if len(parts) < 2 || len(parts) > 3 {
@@ -63,10 +66,12 @@ func parseBind(s string) (specs.Mount, error) {
 			switch opt {
 			case "rw", "ro":
 				mode = opt
-			case "private", "rprivate", "shared", "rshared", "slave", "rslave":
-				propagation = opt
 			case "z", "Z", "": // labels of SELinux, which is not used here
 			default:
+				if slices.Contains(propagations, opt) {
+					propagation = opt
+					continue
+				}
 				return specs.Mount{}, fmt.Errorf("invalid mode: %s in volume %q: %w", opt, s, errdefs.ErrInvalidArgument)
 			}
 		}
@@ -82,20 +87,13 @@ func parseMount(in mount.Mount) (specs.Mount, error) {
 		if !path.IsAbs(in.Source) {
 			return specs.Mount{}, fmt.Errorf("invalid mount config for type \"bind\": invalid mount path: '%s' mount path must be absolute: %w", in.Source, errdefs.ErrInvalidArgument)
 		}
-		m := specs.Mount{Type: "bind", Source: path.Clean(in.Source), Destination: in.Target}
-		mode, propagation := "rw", "rprivate"
-		if in.ReadOnly {
-			mode = "ro"
-		}
-		if in.BindOptions != nil && in.BindOptions.Propagation != "" {
-			propagation = string(in.BindOptions.Propagation)
-		}
-		m.Options = []string{"rbind", mode, propagation}
-		err := target(&m)
-		return m, err
+		return bindMount(in)
 	case mount.TypeTmpfs:
 		var opts []string
 		if in.TmpfsOptions != nil {
+			if len(in.TmpfsOptions.Options) > 0 {
+				return specs.Mount{}, fmt.Errorf("TmpfsOptions.Options of the mount at %s is not supported: %w", in.Target, errdefs.ErrNotImplemented)
+			}
 			if in.TmpfsOptions.SizeBytes > 0 {
 				opts = append(opts, fmt.Sprintf("size=%d", in.TmpfsOptions.SizeBytes))
 			}
@@ -109,6 +107,31 @@ func parseMount(in mount.Mount) (specs.Mount, error) {
 		return tmpfs(in.Target, opts)
 	}
 	return specs.Mount{}, fmt.Errorf("mount of type %q at %s is not supported: %w", in.Type, in.Target, errdefs.ErrNotImplemented)
+}
+
+func bindMount(in mount.Mount) (specs.Mount, error) {
+	m := specs.Mount{Type: "bind", Source: path.Clean(in.Source), Destination: in.Target}
+	kind, mode, propagation := "rbind", "rw", "rprivate"
+	if in.ReadOnly {
+		mode = "ro"
+	}
+	if o := in.BindOptions; o != nil {
+		if o.ReadOnlyNonRecursive || o.ReadOnlyForceRecursive {
+			return m, fmt.Errorf("BindOptions.ReadOnly… of the mount at %s is not supported: %w", in.Target, errdefs.ErrNotImplemented)
+		}
+		if o.NonRecursive {
+			kind = "bind"
+		}
+		if o.Propagation != "" {
+			propagation = string(o.Propagation)
+		}
+		if !slices.Contains(propagations, propagation) {
+			return m, fmt.Errorf("invalid propagation mode: %s: %w", propagation, errdefs.ErrInvalidArgument)
+		}
+	}
+	m.Options = []string{kind, mode, propagation}
+	err := target(&m)
+	return m, err
 }
 
 func tmpfs(dst string, opts []string) (specs.Mount, error) {

@@ -44,6 +44,9 @@ type Container struct {
 	Files map[string]string
 	// Sysctls are the kernel's own; those of the network are not set here.
 	Sysctls map[string]string
+	// UnifiedCgroups says that the host has cgroup v2 alone: the container
+	// then has a cgroup namespace of its own unless told otherwise.
+	UnifiedCgroups bool
 }
 
 // Spec makes the specification. Errors are errdefs.ErrInvalidArgument.
@@ -113,7 +116,7 @@ func namespaces(c Container) []specs.LinuxNamespace {
 	if !h.UTSMode.IsHost() {
 		out = append(out, specs.LinuxNamespace{Type: specs.UTSNamespace})
 	}
-	if h.CgroupnsMode.IsPrivate() {
+	if h.CgroupnsMode.IsPrivate() || (h.CgroupnsMode.IsEmpty() && c.UnifiedCgroups && !h.Privileged) {
 		out = append(out, specs.LinuxNamespace{Type: specs.CgroupNamespace})
 	}
 	return out

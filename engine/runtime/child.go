@@ -35,6 +35,10 @@ type child struct {
 	done sync.WaitGroup
 }
 
+// childDir has a child's content under the data root and its state under the
+// exec root.
+const childDir = "containerd"
+
 // Delays between restarts of a containerd that keeps dying.
 const (
 	firstDelay = 50 * time.Millisecond
@@ -46,8 +50,8 @@ const (
 
 func startChild(ctx context.Context, cfg Config) (*child, error) {
 	c := &child{
-		root:    filepath.Join(cfg.DataRoot, "containerd"),
-		state:   filepath.Join(cfg.ExecRoot, "containerd"),
+		root:    filepath.Join(cfg.DataRoot, childDir),
+		state:   filepath.Join(cfg.ExecRoot, childDir),
 		logFile: filepath.Join(cfg.ExecRoot, "containerd.log"),
 		log:     cfg.Logger,
 	}

@@ -1,15 +1,59 @@
 package runtime
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"net"
 	"os"
+	"path/filepath"
 	"strconv"
 	"time"
 
+	"github.com/containerd/errdefs"
 	"golang.org/x/sys/unix"
 )
+
+// choose returns the system's socket where its containerd is to be used, and ""
+// for a child. The choice stands for the life of the data root: what containerd
+// keeps of our containers cannot be found in another one.
+func choose(ctx context.Context, dataRoot, system string) (string, error) {
+	if _, err := os.Stat(filepath.Join(dataRoot, childDir)); err == nil {
+		return "", nil
+	}
+	mark := filepath.Join(dataRoot, "containerd.address")
+	_, err := os.Stat(mark)
+	chosen := err == nil
+	// At boot the system's may be a moment later than we are.
+	for deadline := time.Now().Add(systemStart); ; {
+		switch {
+		case usable(system) && chosen:
+			return system, nil
+		case usable(system):
+			err := os.MkdirAll(dataRoot, 0o710)
+			if err == nil {
+				err = os.WriteFile(mark, []byte(system+"\n"), 0o600)
+			}
+			if err != nil {
+				return "", fmt.Errorf("note which containerd is in use: %w", err)
+			}
+			return system, nil
+		case !chosen:
+			return "", nil
+		case time.Now().After(deadline):
+			return "", fmt.Errorf("the containers of %s are in the system's containerd, which does not answer at %s: start it, "+
+				"or remove %s to begin anew with a containerd of our own: %w", dataRoot, system, mark, errdefs.ErrUnavailable)
+		}
+		select {
+		case <-ctx.Done():
+			return "", ctx.Err()
+		case <-time.After(50 * time.Millisecond):
+		}
+	}
+}
+
+// systemStart is how long the system's containerd may take to come up.
+const systemStart = 3 * time.Second
 
 // usable says whether a containerd listens at the socket that sees the mounts,
 // paths and processes we see. One in another mount or pid namespace (that of

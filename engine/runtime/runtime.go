@@ -86,8 +86,11 @@ func Start(ctx context.Context, cfg Config) (*Containerd, error) {
 		cfg.Logger = slog.Default()
 	}
 	c := &Containerd{address: cfg.Address, namespace: cfg.Namespace, log: cfg.Logger, closed: make(chan struct{})}
-	if c.address == "" && !cfg.Child && usable(SystemSocket) {
-		c.address = SystemSocket
+	if c.address == "" && !cfg.Child {
+		var err error
+		if c.address, err = choose(ctx, cfg.DataRoot, SystemSocket); err != nil {
+			return nil, err
+		}
 	}
 	if c.address == "" {
 		ch, err := startChild(ctx, cfg)

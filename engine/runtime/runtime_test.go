@@ -218,3 +218,35 @@ func TestLayers(t *testing.T) {
 		t.Error(d)
 	}
 }
+
+func TestTheChoiceStands(t *testing.T) {
+	t.Parallel()
+	ctx := t.Context()
+	dir := t.TempDir()
+	socket := filepath.Join(dir, "s")
+	fresh, child := filepath.Join(dir, "fresh"), filepath.Join(dir, "child")
+	if err := os.MkdirAll(filepath.Join(child, childDir), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	if got, err := choose(ctx, fresh, socket); got != "" || err != nil {
+		t.Errorf("no system's: %q %v", got, err)
+	}
+	l, err := net.Listen("unix", socket)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for range 2 {
+		if got, err := choose(ctx, fresh, socket); got != socket || err != nil {
+			t.Errorf("the system's: %q %v", got, err)
+		}
+	}
+	if got, err := choose(ctx, child, socket); got != "" || err != nil {
+		t.Errorf("a child was used before: %q %v", got, err)
+	}
+	if err := l.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if got, err := choose(ctx, fresh, socket); !errdefs.IsUnavailable(err) || !strings.Contains(err.Error(), socket) {
+		t.Errorf("the system's is gone: %q %v", got, err)
+	}
+}

@@ -3,6 +3,7 @@ package runtime
 import (
 	"context"
 	"fmt"
+	"strings"
 	"time"
 
 	tasks "github.com/containerd/containerd/api/services/tasks/v1"
@@ -13,6 +14,7 @@ import (
 	"github.com/containerd/containerd/v2/pkg/protobuf"
 	"github.com/containerd/errdefs"
 	"github.com/containerd/errdefs/pkg/errgrpc"
+	"github.com/containerd/ttrpc"
 	"github.com/containerd/typeurl/v2"
 	"github.com/opencontainers/runtime-spec/specs-go"
 )
@@ -149,9 +151,19 @@ func (c *Containerd) WaitTask(ctx context.Context, id, execID string) (Exit, err
 func (c *Containerd) KillTask(ctx context.Context, id, execID string, signal int, all bool) error {
 	_, err := c.client.TaskService().Kill(ctx, &tasks.KillRequest{ContainerID: id, ExecID: execID, Signal: uint32(signal), All: all})
 	if err != nil {
-		return fmt.Errorf("signal %s: %w", short(id), errgrpc.ToNative(err))
+		return fmt.Errorf("signal %s: %w", short(id), processGone(errgrpc.ToNative(err)))
 	}
 	return nil
+}
+
+// processGone makes errdefs.ErrNotFound of what containerd says when the shim
+// ended, with its process, while it was being asked: the words of ttrpc, which
+// have no code.
+func processGone(err error) error {
+	if strings.Contains(err.Error(), ttrpc.ErrClosed.Error()) {
+		return fmt.Errorf("%w: %w", err, errdefs.ErrNotFound)
+	}
+	return err
 }
 
 // DeleteTask removes the ended process with its shim; absent is no error.

@@ -1,0 +1,24 @@
+package runtime
+
+import (
+	"errors"
+	"testing"
+
+	"github.com/containerd/errdefs"
+	"github.com/containerd/errdefs/pkg/errgrpc"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+)
+
+// TestProcessGone takes the answer of a shim that ends while it is asked for a
+// process that is no more, and no other answer without a code.
+func TestProcessGone(t *testing.T) {
+	t.Parallel()
+	closed := errgrpc.ToNative(status.Error(codes.Unknown, "ttrpc: closed"))
+	if !errdefs.IsNotFound(processGone(closed)) {
+		t.Errorf("%v is not taken for a process that is gone", closed)
+	}
+	if other := errors.New("permission denied"); errdefs.IsNotFound(processGone(other)) {
+		t.Errorf("%v is taken for a process that is gone", other)
+	}
+}
