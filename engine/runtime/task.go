@@ -14,7 +14,6 @@ import (
 	"github.com/containerd/containerd/v2/pkg/protobuf"
 	"github.com/containerd/errdefs"
 	"github.com/containerd/errdefs/pkg/errgrpc"
-	"github.com/containerd/ttrpc"
 	"github.com/containerd/typeurl/v2"
 	"github.com/opencontainers/runtime-spec/specs-go"
 )
@@ -160,7 +159,7 @@ func (c *Containerd) KillTask(ctx context.Context, id, execID string, signal int
 // ended, with its process, while it was being asked: the words of ttrpc, which
 // have no code.
 func processGone(err error) error {
-	if strings.Contains(err.Error(), ttrpc.ErrClosed.Error()) {
+	if strings.Contains(err.Error(), "ttrpc: closed") {
 		return fmt.Errorf("%w: %w", err, errdefs.ErrNotFound)
 	}
 	return err
