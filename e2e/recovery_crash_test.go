@@ -21,7 +21,7 @@ import (
 // run passes and is not here fails the test, and so does what is here and is not
 // passed.
 var crashPoints = map[string][]string{
-	"attach":         {"begin", "namespace", "firewall", "veth", "interface", "publish", "commit"},
+	"attach":         {"begin", "namespace", "firewall", "forgetflows", "veth", "interface", "publish", "commit"},
 	"detach":         {"begin", "withdraw", "dropnamespace", "firewall", "forgetflows", "commit"},
 	"network-create": {"begin", "firewall", "bridge", "stored", "commit"},
 	"network-rm":     {"begin", "unstored", "bridge", "firewall", "commit"},

@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
+	"syscall"
 	"testing"
 	"time"
 
@@ -107,6 +108,48 @@ func TestPortTakenByAProgramOfTheHost(t *testing.T) {
 		t.Errorf("a range: %v, %v; want 8081", a.Ports, err)
 	}
 	h.clean(t)
+}
+
+// TestPublishedUDPTakesOverOldFlows: who sent to a port before it was published is
+// translated like everybody, though the kernel remembers the flow as it was.
+func TestPublishedUDPTakesOverOldFlows(t *testing.T) {
+	h := newHost(t)
+	// The first sandbox's bridge address is the host's that is sent to.
+	h.attach(t, 1, "bridge")
+	client, err := net.Dial("udp", "172.17.0.1:5000")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = client.Close() })
+	send := func() {
+		for range 2 { // the first may report that the last one reached nobody
+			if _, err := client.Write([]byte("x")); err != nil && !errors.Is(err, syscall.ECONNREFUSED) {
+				t.Fatal(err)
+			}
+		}
+	}
+	send()
+	a := h.attach(t, 2, "bridge", spec.PortRequest{Proto: spec.UDP, HostPort: 5000, Port: 53})
+	ns, err := netns.Open(a.Sandbox.Path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = ns.Close() })
+	var server net.PacketConn
+	if err := netns.Do(ns, func() error {
+		server, err = net.ListenPacket("udp", ":53")
+		return err
+	}); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = server.Close() })
+	send()
+	_ = server.SetReadDeadline(time.Now().Add(2 * time.Second))
+	if _, from, err := server.ReadFrom(make([]byte, 10)); err != nil {
+		t.Errorf("a client that sent before the port was published does not reach the container: %v", err)
+	} else if from.String() != client.LocalAddr().String() {
+		t.Errorf("the container sees %s, the client is %s", from, client.LocalAddr())
+	}
 }
 
 func TestFailedAttachLeavesNothing(t *testing.T) {

@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net"
+	"net/netip"
 	"os"
 	"time"
 
@@ -16,6 +18,7 @@ import (
 	"github.com/fairlead/fairlead/kernel/sysctl"
 	"github.com/fairlead/fairlead/network/plan"
 	"github.com/fairlead/fairlead/network/ports"
+	"github.com/fairlead/fairlead/network/spec"
 	"github.com/fairlead/fairlead/relay"
 )
 
@@ -259,11 +262,42 @@ func (o *operation) dropNamespace(ctx context.Context, s plan.DropNamespace) err
 
 func (o *operation) forgetFlows(s plan.ForgetFlows) error {
 	err := conntrack.DeleteByAddr(s.Addrs...)
+	if err == nil && len(s.Ports) > 0 {
+		err = forgetPorts(s.Ports)
+	}
 	if errdefs.IsUnavailable(err) {
-		o.c.log.Warn("old flows are not forgotten", "addresses", s.Addrs, "err", err)
+		o.c.log.Warn("old flows are not forgotten", "addresses", s.Addrs, "ports", s.Ports, "err", err)
 		return nil
 	}
 	return err
+}
+
+// forgetPorts forgets the flows to the ports on the host's own addresses: what
+// goes through the host to the same port elsewhere, such as a container's query
+// for a name, is not disturbed.
+func forgetPorts(bindings []spec.PortBinding) error {
+	local, err := net.InterfaceAddrs()
+	if err != nil {
+		return fmt.Errorf("list the host's addresses: %w", err)
+	}
+	byProto := make(map[spec.Proto][]netip.AddrPort)
+	for _, b := range bindings {
+		if !b.Host.Addr().IsUnspecified() {
+			byProto[b.Proto] = append(byProto[b.Proto], b.Host)
+			continue
+		}
+		for _, l := range local {
+			p, err := netip.ParsePrefix(l.String())
+			if err == nil && p.Addr().Is4() == b.Host.Addr().Is4() {
+				byProto[b.Proto] = append(byProto[b.Proto], netip.AddrPortFrom(p.Addr(), b.Host.Port()))
+			}
+		}
+	}
+	var errs []error
+	for proto, hosts := range byProto {
+		errs = append(errs, conntrack.DeleteByOrigPort(string(proto), hosts...))
+	}
+	return errors.Join(errs...)
 }
 
 // ensureBridge makes the bridge, or mends it where it differs. A bridge that is

@@ -2,6 +2,7 @@ package plan
 
 import (
 	"net/netip"
+	"slices"
 
 	"github.com/fairlead/fairlead/network/firewall"
 	"github.com/fairlead/fairlead/network/spec"
@@ -73,6 +74,9 @@ func (c Config) Attach(a spec.Attachment) []Step {
 			Reverse: firewall.RemoveAttachment(c.Table, a),
 			Why:     "published ports are translated to the container",
 		})
+		if udp := slices.DeleteFunc(udpPorts(a), proxied); len(udp) > 0 {
+			steps = append(steps, ForgetFlows{Ports: udp})
+		}
 	}
 	for _, e := range a.Endpoints {
 		steps = append(steps, c.VethStep(a, e))
@@ -99,16 +103,11 @@ func (c Config) Detach(a spec.Attachment) []Step {
 	for _, e := range a.Endpoints {
 		drop.HostIfs = append(drop.HostIfs, e.HostIf)
 	}
-	for _, p := range a.Ports {
-		// TCP ends by itself; a UDP flow that goes on would keep its old
-		// translation for ever.
-		if p.Proto == spec.UDP {
-			for _, e := range a.Endpoints {
-				for _, addr := range e.Addrs() {
-					forget.Addrs = append(forget.Addrs, addr.Addr())
-				}
+	if len(udpPorts(a)) > 0 {
+		for _, e := range a.Endpoints {
+			for _, addr := range e.Addrs() {
+				forget.Addrs = append(forget.Addrs, addr.Addr())
 			}
-			break
 		}
 	}
 	steps = append(steps, drop)
@@ -124,3 +123,20 @@ func (c Config) Detach(a spec.Attachment) []Step {
 	}
 	return steps
 }
+
+// udpPorts are the published ports whose flows must be forgotten when they change
+// hands: TCP ends by itself, but a UDP flow that goes on would keep its old
+// translation, or its want of one, for ever.
+func udpPorts(a spec.Attachment) []spec.PortBinding {
+	var udp []spec.PortBinding
+	for _, p := range a.Ports {
+		if p.Proto == spec.UDP {
+			udp = append(udp, p)
+		}
+	}
+	return udp
+}
+
+// proxied says that the rules do not translate the port, as from one family to
+// the other.
+func proxied(b spec.PortBinding) bool { return b.Host.Addr().Is4() != b.Container.Addr().Is4() }

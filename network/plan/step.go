@@ -107,8 +107,11 @@ type DropNamespace struct {
 }
 
 // ForgetFlows drops what conntrack remembers of addresses that are about to be
-// given to somebody else.
-type ForgetFlows struct{ Addrs []netip.Addr }
+// given to somebody else, and of the host's ports that have just been published.
+type ForgetFlows struct {
+	Addrs []netip.Addr
+	Ports []spec.PortBinding
+}
 
 // Commands implements Step.
 func (s Sysctl) Commands() []string { return []string{"sysctl -w " + s.Key + "=" + s.Value} }
@@ -256,8 +259,25 @@ func (s ForgetFlows) Commands() []string {
 	for _, a := range s.Addrs {
 		out = append(out, "conntrack -D --orig-src "+a.String(), "conntrack -D --reply-src "+a.String())
 	}
+	for _, b := range s.Ports {
+		command := fmt.Sprintf("conntrack -D -p %s --orig-port-dst %d --orig-dst ", b.Proto, b.Host.Port())
+		switch {
+		case !b.Host.Addr().IsUnspecified():
+			command += b.Host.Addr().String()
+		case b.Host.Addr().Is4():
+			command += "… # every IPv4 address of the host"
+		default:
+			command += "… # every IPv6 address of the host"
+		}
+		out = append(out, command)
+	}
 	return out
 }
 
 // Reason implements Step.
-func (ForgetFlows) Reason() string { return "no old flow finds the address's next owner" }
+func (s ForgetFlows) Reason() string {
+	if len(s.Addrs) == 0 {
+		return "who has been sending to the port is translated from now on"
+	}
+	return "no old flow finds the address's next owner"
+}
