@@ -4,6 +4,7 @@ import (
 	crand "crypto/rand"
 	"encoding/hex"
 	"math/rand/v2"
+	"strings"
 )
 
 // A container nobody named is called by a quality and a seafarer's surname.
@@ -44,8 +45,15 @@ func freeName(take func(string) bool) string {
 	}
 }
 
+// newID makes an ID of 64 hex digits. Its first twelve are the container's host
+// name, and a resolver takes a name of digits alone for an address (inet_aton(3)),
+// so that the container could not look itself up: those are passed over.
 func newID() string {
 	b := make([]byte, 32)
-	_, _ = crand.Read(b) // never fails: crypto/rand crashes the program instead
-	return hex.EncodeToString(b)
+	for {
+		_, _ = crand.Read(b) // never fails: crypto/rand crashes the program instead
+		if id := hex.EncodeToString(b); strings.Trim(short(id), "0123456789") != "" {
+			return id
+		}
+	}
 }
