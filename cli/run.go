@@ -31,8 +31,9 @@ func (a *app) runCommand() *cobra.Command {
 
 Without -d the container runs in the foreground: its output is printed, signals
 are passed on, and its exit code is this command's. 125 says that the daemon
-refused, 126 that the command cannot be run, 127 that it was not found. The
-daemon may be restarted meanwhile: the container does not notice.`,
+refused, 126 that the command cannot be run, 127 that it was not found; nothing
+is left of the container then. The daemon may be restarted meanwhile: the
+container does not notice.`,
 		Example: `  fairlead run --rm demo echo hello                   say hello, and leave nothing behind
   fairlead run -it --rm demo sh                       a shell; ctrl-p ctrl-q leaves it running
   fairlead run -d --name web -p 8080:80 demo httpd -f port 8080 of the host is port 80 of web
@@ -76,7 +77,7 @@ func (a *app) run(ctx context.Context, c *client.Client, f *runFlags, options cl
 	}
 	if f.detach {
 		if _, err := c.ContainerStart(ctx, id, client.ContainerStartOptions{}); err != nil {
-			return err
+			return errors.Join(err, discard(ctx, c, id))
 		}
 		fmt.Fprintln(a.Out, id)
 		return nil
@@ -84,8 +85,18 @@ func (a *app) run(ctx context.Context, c *client.Client, f *runFlags, options cl
 	return a.foreground(ctx, c, id, foreground{
 		tty:   f.tty,
 		stdin: options.Config.AttachStdin, stdout: options.Config.AttachStdout, stderr: options.Config.AttachStderr,
-		autoRemove: f.autoRemove, sigProxy: f.sigProxy, detachKeys: f.detachKeys, start: true,
+		autoRemove: f.autoRemove, sigProxy: f.sigProxy, detachKeys: f.detachKeys, start: true, created: true,
 	})
+}
+
+// discard removes a container that run made and that could not be started: a run
+// that is refused changes nothing. One that --rm has removed is no error.
+func discard(ctx context.Context, c *client.Client, id string) error {
+	_, err := c.ContainerRemove(context.WithoutCancel(ctx), id, client.ContainerRemoveOptions{Force: true})
+	if errdefs.IsNotFound(err) {
+		return nil
+	}
+	return err
 }
 
 // create makes the container, prints the daemon's warnings, and writes the ID
@@ -122,6 +133,9 @@ type foreground struct {
 	detachKeys            string
 	// start the container once attached; else it runs already.
 	start bool
+	// created says that the container is the command's own, to be removed if it
+	// does not start.
+	created bool
 }
 
 // removePatience is how long a container that did not start may take to go.
@@ -168,6 +182,9 @@ func (a *app) foreground(ctx context.Context, c *client.Client, id string, f for
 				case <-exit:
 				case <-time.After(removePatience):
 				}
+			}
+			if f.created {
+				err = errors.Join(err, discard(ctx, c, id))
 			}
 			return err
 		}
