@@ -80,7 +80,7 @@ the world by published ports.
 A first session, as root, with the daemon running (fairlead daemon &):
 
   fairlead import rootfs.tar demo              make an image of a root file system
-  fairlead run -d --name web -p 8080:80 demo httpd -f
+  fairlead run -d --name web -p 8080:80 demo httpd -f -p 80 -h /www
                                                run a web server in the background
   curl http://127.0.0.1:8080/                  reach it by its published port
   fairlead ps                                  what is running, and its ports

@@ -34,13 +34,13 @@ are passed on, and its exit code is this command's. 125 says that the daemon
 refused, 126 that the command cannot be run, 127 that it was not found; nothing
 is left of the container then. The daemon may be restarted meanwhile: the
 container does not notice.`,
-		Example: `  fairlead run --rm demo echo hello                   say hello, and leave nothing behind
-  fairlead run -it --rm demo sh                       a shell; ctrl-p ctrl-q leaves it running
-  fairlead run -d --name web -p 8080:80 demo httpd -f port 8080 of the host is port 80 of web
-  fairlead run -d -p 127.0.0.1:8080:80 demo httpd -f  the same, reachable from this host alone
-  fairlead run -d -p 8000-8009:8000-8009 demo server  ten ports at once
-  fairlead run --rm --network host demo ip addr       no network of its own: the host's
-  fairlead run --rm --network container:web demo sh   share web's network
+		Example: `  fairlead run --rm demo echo hello                      say hello, and leave nothing behind
+  fairlead run -it --rm demo sh                          a shell; ctrl-p ctrl-q leaves it running
+  fairlead run -d --name web -p 8080:80 demo httpd -f    port 8080 of the host is port 80 of web
+  fairlead run -d -p 127.0.0.1:8080:80 demo httpd -f     the same, reachable from this host alone
+  fairlead run -d -p 8000-8009:8000-8009 demo server     ten ports at once
+  fairlead run --rm --network host demo ip addr          no network of its own: the host's
+  fairlead run -it --rm --network container:web demo sh  share web's network
   fairlead run -d --network mynet --ip 172.30.0.10 demo server`,
 		Args: minArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {

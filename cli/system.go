@@ -18,7 +18,7 @@ const teardownPatience = 30 * time.Second
 func (a *app) systemCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "system",
-		Short: "Take everything down",
+		Short: "Take everything of Fairlead off this host",
 		Args:  groupArgs,
 		RunE:  func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
@@ -33,10 +33,10 @@ func (a *app) teardownCommand() *cobra.Command {
 	var f teardownFlags
 	cmd := &cobra.Command{
 		Use:   "teardown [OPTIONS]",
-		Short: "Stop all containers and the daemon, and undo every change to this host",
-		Long: `Stop all containers and the daemon, and undo every change to this host: links,
-namespaces, firewall rules, mounts and sysctls. Images, networks and stopped
-containers stay on disk; the next daemon has them again.
+		Short: "Remove all containers and networks, stop the daemon, and undo every change to this host",
+		Long: `Remove all containers, running and stopped, and all networks; stop the daemon;
+and undo every change to this host: links, namespaces, firewall rules, mounts and
+sysctls. Nothing is asked first. Images stay in the data root.
 
 Where no daemon answers, this program does the same from what the last one left
 behind.`,
