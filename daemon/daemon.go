@@ -90,8 +90,8 @@ type daemon struct {
 }
 
 func run(ctx context.Context, cfg Config, build Build, teardown bool) error {
-	if os.Geteuid() != 0 {
-		return errors.New("the daemon needs root: it makes network namespaces, links and firewall rules; run it with sudo")
+	if err := checkPrivileges(); err != nil {
+		return err
 	}
 	netCfg, err := cfg.network()
 	if err != nil {
