@@ -119,6 +119,15 @@ type host struct {
 // down and looks for leftovers.
 func newHost(tb testing.TB, change ...func(*Config)) *host {
 	tb.Helper()
+	h := emptyHost(tb, change...)
+	h.start(tb)
+	tb.Cleanup(func() { h.teardown(tb) })
+	return h
+}
+
+// emptyHost is a host on which no daemon has run yet.
+func emptyHost(tb testing.TB, change ...func(*Config)) *host {
+	tb.Helper()
 	h := &host{dir: tb.TempDir(), relay: &fakeRelay{}}
 	h.cfg = Config{
 		ExecRoot: filepath.Join(h.dir, "exec"), Relay: h.relay, IPForward: true, UserlandProxy: true,
@@ -132,24 +141,27 @@ func newHost(tb testing.TB, change ...func(*Config)) *host {
 			tb.Fatal(err)
 		}
 	}
-	h.start(tb)
-	tb.Cleanup(func() { h.teardown(tb) })
 	return h
 }
 
 func (h *host) start(tb testing.TB) {
 	tb.Helper()
+	if err := h.tryStart(tb); err != nil {
+		tb.Fatal(err)
+	}
+}
+
+func (h *host) tryStart(tb testing.TB) error {
+	tb.Helper()
 	var err error
 	if h.store, err = store.Open(filepath.Join(h.dir, "data")); err != nil {
-		tb.Fatal(err)
+		return err
 	}
 	h.cfg.Store = h.store
 	if h.Controller, err = Open(tb.Context(), h.cfg); err != nil {
-		tb.Fatal(err)
+		return err
 	}
-	if err := h.Restore(tb.Context()); err != nil {
-		tb.Fatal(err)
-	}
+	return h.Restore(tb.Context())
 }
 
 // restart is a daemon that ends, however, and the next one.

@@ -395,3 +395,31 @@ func TestHairpin(t *testing.T) {
 		})
 	}
 }
+
+// TestBridgeNameInUse: a daemon that cannot have its bridge leaves the host as it
+// was.
+func TestBridgeNameInUse(t *testing.T) {
+	for _, c := range []struct{ name, add, says string }{
+		{"by a veth", "ip link add fairlead0 type veth peer name other0", "is no bridge"},
+		{"by somebody's bridge", "ip link add fairlead0 type bridge", "made by another program"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			command(t, "sh", "-c", c.add)
+			t.Cleanup(func() { command(t, "ip", "link", "del", "fairlead0") })
+			h := emptyHost(t)
+			err := h.tryStart(t)
+			if !errors.Is(err, errdefs.ErrConflict) || !strings.Contains(err.Error(), c.says) {
+				t.Errorf("start: %v; want one saying %q", err, c.says)
+			}
+			if out := command(t, "nft", "list", "tables"); strings.Contains(out, "fairlead") {
+				t.Errorf("tables were left:\n%s", out)
+			}
+			if out := command(t, "sysctl", "-n", "net.ipv4.ip_forward"); out != "0\n" {
+				t.Errorf("ip_forward is %s", out)
+			}
+			if err := errors.Join(h.Close(), h.store.Close(), h.relay.firewall.Close()); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+}

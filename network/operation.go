@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"net"
 	"net/netip"
 	"os"
@@ -195,9 +196,11 @@ func (o *operation) configure(ctx context.Context, s plan.Interface) error {
 	if err != nil {
 		return err
 	}
-	if !s.IPv6 && o.c.plan.HostIPv6 {
+	if !s.IPv6 {
+		// Also where the host has it off: a namespace is born with it on. A
+		// kernel without IPv6 has no such key.
 		key := "net/ipv6/conf/" + s.Name + "/disable_ipv6"
-		if err := sysctl.SetIn(sb.file, map[string]string{key: "1"}); err != nil {
+		if err := sysctl.SetIn(sb.file, map[string]string{key: "1"}); err != nil && !errors.Is(err, fs.ErrNotExist) {
 			return err
 		}
 	}
@@ -300,23 +303,34 @@ func forgetPorts(bindings []spec.PortBinding) error {
 	return errors.Join(errs...)
 }
 
+// checkBridge refuses a bridge that cannot be made or used, and changes nothing.
+// One that is the host's own must be there.
+func (c *Controller) checkBridge(s plan.Bridge) error {
+	if !s.Foreign {
+		return c.links.CheckBridge(linkBridge(s))
+	}
+	l, err := c.links.Link(s.Name)
+	if err != nil {
+		return fmt.Errorf("bridge %s, which the daemon was told to use: %w; make it (ip link add %s type bridge), or leave out --bridge", s.Name, err, s.Name)
+	}
+	if l.Kind != "bridge" {
+		return fmt.Errorf("device %s, which the daemon was told to use, is no bridge (%s): %w", s.Name, l.Kind, errdefs.ErrInvalidArgument)
+	}
+	return nil
+}
+
 // ensureBridge makes the bridge, or mends it where it differs. A bridge that is
-// the host's own must be there.
+// the host's own is only looked at.
 func (c *Controller) ensureBridge(s plan.Bridge) error {
 	if s.Foreign {
-		l, err := c.links.Link(s.Name)
-		if err != nil {
-			return fmt.Errorf("bridge %s, which the daemon was told to use: %w; make it (ip link add %s type bridge), or leave out --bridge", s.Name, err, s.Name)
-		}
-		if l.Kind != "bridge" {
-			return fmt.Errorf("device %s, which the daemon was told to use, is no bridge (%s): %w", s.Name, l.Kind, errdefs.ErrInvalidArgument)
-		}
-		return nil
+		return c.checkBridge(s)
 	}
-	_, err := c.links.EnsureBridge(link.Bridge{
-		Name: s.Name, Alias: s.Alias, MAC: []byte(s.MAC), MTU: s.MTU, Group: s.Group, Addrs: s.Addrs,
-	})
+	_, err := c.links.EnsureBridge(linkBridge(s))
 	return err
+}
+
+func linkBridge(s plan.Bridge) link.Bridge {
+	return link.Bridge{Name: s.Name, Alias: s.Alias, MAC: []byte(s.MAC), MTU: s.MTU, Group: s.Group, Addrs: s.Addrs}
 }
 
 func (c *Controller) deleteBridge(s plan.Bridge) error {

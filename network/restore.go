@@ -107,12 +107,18 @@ func (c *Controller) endIntents(ctx context.Context, intents []store.Intent[reco
 // mend compares the kernel with the wanted state and does what is missing.
 // Policy first: nothing of ours comes up before its rules stand.
 func (c *Controller) mend(ctx context.Context) error {
-	if err := c.forwardIPv4(); err != nil {
-		return err
-	}
 	c.mu.Lock()
 	nets, attachments := c.state.Networks(), c.state.Attachments()
 	c.mu.Unlock()
+	// What cannot be is refused before anything is changed.
+	for _, n := range nets {
+		if err := c.checkBridge(c.plan.BridgeStep(n)); err != nil {
+			return fmt.Errorf("network %s: %w", n.Name, err)
+		}
+	}
+	if err := c.forwardIPv4(); err != nil {
+		return err
+	}
 	for _, n := range nets {
 		if n.IPv6 {
 			if err := c.forwardIPv6(); err != nil {

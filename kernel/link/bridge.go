@@ -73,15 +73,39 @@ func (h *Handle) EnsureBridge(b Bridge) (created bool, err error) {
 	if err != nil {
 		return false, err
 	}
-	switch {
-	case have.Kind != "bridge":
-		return false, fmt.Errorf("link %s is there and is no bridge: delete it or choose another bridge name: %w", b.Name, errdefs.ErrConflict)
-	case have.Alias == "" && b.Alias != "":
-		return false, fmt.Errorf("bridge %s is there and was made by another program: delete it or choose another bridge name: %w", b.Name, errdefs.ErrConflict)
-	case have.Alias != b.Alias:
-		return false, fmt.Errorf("bridge %s belongs to %q: choose another bridge name: %w", b.Name, have.Alias, errdefs.ErrConflict)
+	if err := b.conflict(have); err != nil {
+		return false, err
 	}
 	return false, h.apply(b.settle(have)...)
+}
+
+// CheckBridge says whether EnsureBridge would take the link that has the name; one
+// that is absent is fine. It changes nothing.
+func (h *Handle) CheckBridge(b Bridge) error {
+	have, err := h.get(b.Name)
+	if errdefs.IsNotFound(err) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	return b.conflict(have)
+}
+
+// conflict refuses a link that is somebody else's. One of our group without an
+// alias is ours: the alias is set after the birth, and a crash in between leaves
+// it so.
+func (b Bridge) conflict(have Link) error {
+	halfMade := have.Alias == "" && b.Group != 0 && have.Group == b.Group
+	switch {
+	case have.Kind != "bridge":
+		return fmt.Errorf("link %s is there and is no bridge: delete it or choose another bridge name: %w", b.Name, errdefs.ErrConflict)
+	case have.Alias == b.Alias || halfMade:
+		return nil
+	case have.Alias == "":
+		return fmt.Errorf("bridge %s is there and was made by another program: delete it or choose another bridge name: %w", b.Name, errdefs.ErrConflict)
+	}
+	return fmt.Errorf("bridge %s belongs to %q: choose another bridge name: %w", b.Name, have.Alias, errdefs.ErrConflict)
 }
 
 // settle returns what has to be done to make the bridge there is the one wanted.
