@@ -50,7 +50,7 @@ deps: ## install what is missing to run: containerd, runc, a static busybox, …
 run: deps build ## start the daemon and a web server in a container, and fetch its page (root)
 	@hack/run.sh
 
-stop: ## undo `make run`: containers, daemon, links, rules, mounts, sysctls (root)
+stop: ## remove all containers and networks, stop the daemon, undo its changes (root)
 	@hack/stop.sh
 
 test: build ## run every test, installing what they need (root)
@@ -61,7 +61,7 @@ test: build ## run every test, installing what they need (root)
 	go test -count=1 -timeout 12m $(TESTFLAGS) $$rest || status=1; \
 	exit $$status
 
-check: lint ## before a commit: lint, build, and the tests that need no root; seconds
+check: lint ## before a commit: lint, build, and the tests that need no root
 	@$(MAKE) --no-print-directory build
 	go test $(TESTFLAGS) $(PLAIN)
 
