@@ -33,7 +33,7 @@ func (e *Engine) Check(ctx context.Context) ([]string, error) {
 		return out, errors.Join(netErr, err)
 	}
 	for _, id := range strays.containers {
-		out = append(out, fmt.Sprintf("container %s is in containerd or under the data root and not on record", short(id)))
+		out = append(out, fmt.Sprintf("container %s is in containerd, has a shim or a directory, and is not on record", short(id)))
 	}
 	for _, id := range strays.sandboxes {
 		out = append(out, fmt.Sprintf("sandbox %s is attached and belongs to no container", short(id)))
@@ -84,5 +84,5 @@ func (e *Engine) checkOne(ctx context.Context, c *instance, tasks map[string]run
 func (e *Engine) Teardown(ctx context.Context) error {
 	err := e.each(func(c *instance) error { return e.Remove(ctx, c.id, RemoveOptions{Force: true}) })
 	e.work.Wait()
-	return errors.Join(err, e.sweepStrays(ctx), e.rt.RemoveCgroups())
+	return errors.Join(err, e.rt.ReapShims(ctx), e.sweepStrays(ctx), e.rt.RemoveCgroups())
 }

@@ -20,6 +20,9 @@ func (e *Engine) Restore(ctx context.Context) error {
 	if err := e.load(); err != nil {
 		return err
 	}
+	if err := e.rt.ReapShims(ctx); err != nil {
+		e.log.Error("shims that containerd has lost were not ended", "error", err)
+	}
 	list, err := e.rt.Tasks(ctx)
 	if err != nil {
 		return fmt.Errorf("restore containers: %w", err)
@@ -193,10 +196,11 @@ func (e *Engine) strays(ctx context.Context) (strays, error) {
 	dirs, err3 := names(e.containersDir())
 	fifos, err4 := names(e.fifosDir())
 	open, err5 := e.cfg.Streams.List(ctx)
+	shims, err6 := e.rt.LostShims(ctx)
 	attachments := e.cfg.Network.Attachments()
 	e.registry.note(known)
 	e.execs.note(known)
-	for _, ids := range [][]string{containers, snapshots, dirs} {
+	for _, ids := range [][]string{containers, snapshots, dirs, shims} {
 		out.containers = unknown(out.containers, known, ids...)
 	}
 	for _, a := range attachments {
@@ -206,7 +210,7 @@ func (e *Engine) strays(ctx context.Context) (strays, error) {
 	for _, s := range open {
 		out.streams = unknown(out.streams, known, s.ID)
 	}
-	return out, errors.Join(err1, err2, err3, err4, err5)
+	return out, errors.Join(err1, err2, err3, err4, err5, err6)
 }
 
 // unknown adds to list the IDs that are in neither.

@@ -1,0 +1,197 @@
+package runtime
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// A shim is containerd's process beside each container. When its client dies
+// during a call, containerd 1.6 may forget a shim that it was about to start or
+// end: the shim then stays for ever, with the container or without.
+type shimProcess struct {
+	id  string // of the container
+	pid int
+}
+
+// shims finds the shims of our namespace by their command lines.
+func (c *Containerd) shims() ([]shimProcess, error) {
+	entries, err := os.ReadDir("/proc")
+	if err != nil {
+		return nil, fmt.Errorf("list shims: %w", err)
+	}
+	var out []shimProcess
+	for _, e := range entries {
+		pid, err := strconv.Atoi(e.Name())
+		if err != nil {
+			continue
+		}
+		cmdline, err := os.ReadFile("/proc/" + e.Name() + "/cmdline")
+		if err != nil {
+			continue // it ended
+		}
+		if id := shimOf(cmdline, c.namespace, c.address); id != "" {
+			out = append(out, shimProcess{id, pid})
+		}
+	}
+	return out, nil
+}
+
+// shimOf returns the container that the command line is a shim of, "" for none
+// of this namespace and containerd.
+func shimOf(cmdline []byte, namespace, address string) string {
+	args := strings.Split(string(bytes.TrimRight(cmdline, "\x00")), "\x00")
+	if !strings.HasPrefix(filepath.Base(args[0]), "containerd-shim") {
+		return ""
+	}
+	value := func(flag string) string {
+		if i := slices.Index(args, flag); i > 0 && i+1 < len(args) {
+			return args[i+1]
+		}
+		return ""
+	}
+	if value("-namespace") != namespace || value("-address") != address || slices.Contains(args, "delete") {
+		return ""
+	}
+	return value("-id")
+}
+
+// LostShims returns the containers whose shim runs and is no task of
+// containerd's. One that is being started or ended is among them.
+func (c *Containerd) LostShims(ctx context.Context) ([]string, error) {
+	lost, err := c.lostShims(ctx)
+	ids := make([]string, 0, len(lost))
+	for _, s := range lost {
+		ids = append(ids, s.id)
+	}
+	return ids, err
+}
+
+func (c *Containerd) lostShims(ctx context.Context) ([]shimProcess, error) {
+	all, err := c.shims()
+	if err != nil || len(all) == 0 {
+		return nil, err
+	}
+	tasks, err := c.Tasks(ctx)
+	if err != nil {
+		return nil, err
+	}
+	return slices.DeleteFunc(all, func(s shimProcess) bool {
+		return slices.ContainsFunc(tasks, func(t Task) bool { return t.ID == s.id })
+	}), nil
+}
+
+// ReapShims ends every lost shim with what it kept: the container's processes,
+// its control groups and its mounts. No task may be being started or ended
+// meanwhile. It goes on past errors and joins them.
+func (c *Containerd) ReapShims(ctx context.Context) error {
+	lost, err := c.lostShims(ctx)
+	errs := []error{err}
+	for _, s := range lost {
+		c.log.Info("ending a shim that containerd has lost", "container", short(s.id), "pid", s.pid)
+		if err := c.reap(ctx, s); err != nil {
+			errs = append(errs, fmt.Errorf("end the shim of %s, process %d: %w", short(s.id), s.pid, err))
+		}
+	}
+	return errors.Join(errs...)
+}
+
+func (c *Containerd) reap(ctx context.Context, s shimProcess) error {
+	// From here on the number cannot become another process's.
+	fd, err := unix.PidfdOpen(s.pid, 0)
+	if errors.Is(err, unix.ESRCH) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	defer unix.Close(fd)
+	cmdline, err := os.ReadFile(fmt.Sprintf("/proc/%d/cmdline", s.pid))
+	if err != nil || shimOf(cmdline, c.namespace, c.address) != s.id {
+		return nil
+	}
+	sockets := listening(s.pid)
+	bundle, _ := os.Readlink(fmt.Sprintf("/proc/%d/cwd", s.pid))
+	errs := []error{c.deleteByRunc(ctx, s.id)}
+	if err := unix.PidfdSendSignal(fd, unix.SIGKILL, nil, 0); err != nil && !errors.Is(err, unix.ESRCH) {
+		return errors.Join(append(errs, err)...)
+	}
+	stop := make(chan struct{})
+	timer := time.AfterFunc(5*time.Second, func() { close(stop) })
+	defer timer.Stop()
+	if !ended(s.pid, stop) {
+		errs = append(errs, errors.New("it was killed and does not end"))
+	}
+	for _, path := range sockets {
+		if err := os.Remove(path); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			errs = append(errs, err)
+		}
+	}
+	if filepath.Base(bundle) == s.id {
+		err := unix.Unmount(filepath.Join(bundle, "rootfs"), unix.MNT_DETACH)
+		if err != nil && !errors.Is(err, unix.EINVAL) && !errors.Is(err, unix.ENOENT) {
+			errs = append(errs, fmt.Errorf("unmount its root: %w", err))
+		} else {
+			errs = append(errs, os.RemoveAll(bundle))
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// runcRoot is where containerd's shim has runc keep its state, by namespace.
+const runcRoot = "/run/containerd/runc"
+
+// deleteByRunc kills what runc runs under the ID and removes its control groups.
+func (c *Containerd) deleteByRunc(ctx context.Context, id string) error {
+	root := filepath.Join(runcRoot, c.namespace)
+	if _, err := os.Stat(filepath.Join(root, id)); err != nil {
+		return nil //nolint:nilerr // runc has deleted it, or never had it
+	}
+	runc, err := lookPath("runc")
+	if err != nil {
+		return err
+	}
+	out, err := exec.CommandContext(ctx, runc, "--root", root, "delete", "--force", id).CombinedOutput()
+	if err != nil {
+		return fmt.Errorf("runc delete: %w: %s", err, bytes.TrimSpace(out))
+	}
+	return nil
+}
+
+// listening returns the paths of the unix sockets that the process has open, see
+// proc_net_unix(5).
+func listening(pid int) []string {
+	proc := fmt.Sprintf("/proc/%d", pid)
+	fds, _ := filepath.Glob(proc + "/fd/*")
+	inodes := make(map[string]bool)
+	for _, fd := range fds {
+		if target, err := os.Readlink(fd); err == nil && strings.HasPrefix(target, "socket:[") {
+			inodes[strings.Trim(target, "socket:[]")] = true
+		}
+	}
+	table, err := os.ReadFile(proc + "/net/unix")
+	if err != nil {
+		return nil
+	}
+	var out []string
+	for line := range strings.Lines(string(table)) {
+		// Num RefCount Protocol Flags Type St Inode Path
+		f := strings.Fields(line)
+		const accepting = "00010000" // __SO_ACCEPTCON
+		if len(f) == 8 && f[3] == accepting && inodes[f[6]] && strings.HasPrefix(f[7], "/") {
+			out = append(out, f[7])
+		}
+	}
+	return out
+}
