@@ -39,6 +39,11 @@ func (c *Controller) forwardIPv4() error {
 		return err
 	}
 	was := c.sysctls.changed(forward4)
+	if on, err := sysctl.Get(forward4); err == nil && on != "1" {
+		if err := c.noteForwarding("ipv4"); err != nil {
+			return err
+		}
+	}
 	if err := c.sysctls.set(forward4, "1"); err != nil {
 		return err
 	}
@@ -72,11 +77,32 @@ func (c *Controller) forwardIPv6() error {
 			return err
 		}
 	}
+	if err := c.noteForwarding("ipv6"); err != nil {
+		return err
+	}
 	if err := c.sysctls.set(forward6, "1"); err != nil {
 		return err
 	}
 	c.log.Info("IPv6 forwarding was off and is turned on; what is not to or from our networks is still not forwarded", "sysctl", forward6, "was", "0", "now", "1")
 	return nil
+}
+
+// noteForwarding writes down what turning forwarding on, and off again one day,
+// would lose: it sets every interface's own, and IPv4's the acceptance of redirects
+// (the kernel's inet_forward_change and addrconf_fixup_forwarding).
+func (c *Controller) noteForwarding(family string) error {
+	links, err := c.links.Links()
+	if err != nil {
+		return err
+	}
+	errs := []error{c.sysctls.note("net/"+family+"/conf/default/forwarding", "0")}
+	for _, l := range links {
+		errs = append(errs, c.sysctls.note("net/"+family+"/conf/"+l.Name+"/forwarding", "0"))
+	}
+	if family == "ipv4" {
+		errs = append(errs, c.sysctls.note("net/ipv4/conf/all/accept_redirects", "1"))
+	}
+	return errors.Join(errs...)
 }
 
 // policy is the wanted ruleset.

@@ -1,12 +1,17 @@
 package network
 
 import (
+	"cmp"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io/fs"
 	"os"
+	"slices"
+	"strings"
 	"sync"
+
+	"github.com/containerd/errdefs"
 
 	"github.com/fairlead/fairlead/kernel/sysctl"
 )
@@ -53,6 +58,22 @@ func (b *sysctlBook) set(key, value string) error {
 	return err
 }
 
+// note writes down what the key is, unless it is the value that it will have by
+// itself: the kernel changes it along with one that is about to be set.
+func (b *sysctlBook) note(key, unless string) error {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	old, err := sysctl.Get(key)
+	if errdefs.IsNotFound(err) {
+		return nil // an interface that has gone, or one without the protocol
+	}
+	if _, noted := b.was[key]; err != nil || noted || old == unless {
+		return err
+	}
+	b.was[key] = old
+	return b.save()
+}
+
 // changed says whether the key's value is of our making.
 func (b *sysctlBook) changed(key string) bool {
 	b.mu.Lock()
@@ -70,14 +91,14 @@ func (b *sysctlBook) restore(key string) error {
 		return nil
 	}
 	// One that is gone went with its interface.
-	if _, err := sysctl.Set(key, old); err != nil && !errors.Is(err, fs.ErrNotExist) {
+	if _, err := sysctl.Set(key, old); err != nil && !errdefs.IsNotFound(err) {
 		return err
 	}
 	delete(b.was, key)
 	return b.save()
 }
 
-// restoreAll puts every key back.
+// restoreAll puts every key back: first those that change others along with them.
 func (b *sysctlBook) restoreAll() error {
 	b.mu.Lock()
 	keys := make([]string, 0, len(b.was))
@@ -85,6 +106,15 @@ func (b *sysctlBook) restoreAll() error {
 		keys = append(keys, key)
 	}
 	b.mu.Unlock()
+	slices.SortFunc(keys, func(x, y string) int {
+		leads := func(key string) int {
+			if key == forward4 || key == forward6 {
+				return 0
+			}
+			return 1
+		}
+		return cmp.Or(leads(x)-leads(y), strings.Compare(x, y))
+	})
 	var errs []error
 	for _, key := range keys {
 		errs = append(errs, b.restore(key))
