@@ -11,6 +11,7 @@ import (
 	"io/fs"
 	"net/netip"
 	"os"
+	"path/filepath"
 	"reflect"
 	"slices"
 	"strconv"
@@ -188,6 +189,32 @@ func (c *Config) mergeFile(path string, named bool, flags *pflag.FlagSet) error 
 		return fmt.Errorf("configuration file %s: the following directives are specified both as a flag and in the configuration file: %s", path, strings.Join(clash, ", "))
 	}
 	return nil
+}
+
+// settingsFile is where a daemon notes the settings it runs with, in EXEC_ROOT: who
+// takes away later what it made, without it, has to know the bridge, the table and
+// the containerd. It is a configuration file like any other.
+const settingsFile = "daemon.json"
+
+func (c *Config) save() error {
+	raw, err := json.MarshalIndent(c, "", "  ")
+	if err != nil {
+		return fmt.Errorf("note the settings: %w", err)
+	}
+	path := filepath.Join(c.ExecRoot, settingsFile)
+	if err := os.WriteFile(path+".tmp", raw, 0o600); err != nil {
+		return fmt.Errorf("note the settings: %w", err)
+	}
+	return os.Rename(path+".tmp", path)
+}
+
+// savedSettings returns the path of what save wrote, "" if there is none.
+func savedSettings(execRoot string) string {
+	path := filepath.Join(execRoot, settingsFile)
+	if _, err := os.Stat(path); err != nil {
+		return ""
+	}
+	return path
 }
 
 // network turns the settings into the network's own, and refuses those that

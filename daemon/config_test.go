@@ -3,6 +3,7 @@ package daemon
 import (
 	"os"
 	"path/filepath"
+	"reflect"
 	"strings"
 	"testing"
 
@@ -83,5 +84,34 @@ func TestConfigurationIsRefused(t *testing.T) {
 		if err == nil || !strings.Contains(err.Error(), c.says) {
 			t.Errorf("%s: %v; want one saying %q", c.name, err, c.says)
 		}
+	}
+}
+
+// TestSettingsAreSaved: what a daemon notes is a configuration file that gives the
+// same settings, and goes with the flags that name the roots.
+func TestSettingsAreSaved(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	if path := savedSettings(dir); path != "" {
+		t.Errorf("saved before anything was: %s", path)
+	}
+	cfg, err := parse(t, `{"default-address-pools": [{"base": "10.20.0.0/16", "size": 24}]}`,
+		"--exec-root", dir, "--bridge-name", "other0", "--containerd", "/run/c.sock", "--live-restore=false")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := cfg.save(); err != nil {
+		t.Fatal(err)
+	}
+	saved, err := os.ReadFile(savedSettings(dir))
+	if err != nil {
+		t.Fatal(err)
+	}
+	again, err := parse(t, string(saved), "--exec-root", dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !reflect.DeepEqual(cfg, again) {
+		t.Errorf("saved %+v\nread  %+v", cfg, again)
 	}
 }

@@ -56,6 +56,10 @@ same names as dockerd's daemon.json. A flag and a key that disagree are refused.
 		SilenceErrors: true,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			named := cmd.Flags().Changed("config-file")
+			if saved := savedSettings(cfg.ExecRoot); teardown && !named && saved != "" {
+				// What is to be taken away was made by these.
+				file, named = saved, true
+			}
 			if err := cfg.mergeFile(file, named, cmd.Flags()); err != nil {
 				return err
 			}
@@ -172,6 +176,9 @@ func (d *daemon) start(ctx context.Context, netCfg network.Config) error {
 		return err
 	}
 	if err := d.startHelpers(ctx); err != nil {
+		return err
+	}
+	if err := d.cfg.save(); err != nil {
 		return err
 	}
 	netCfg.Store, netCfg.Relay, netCfg.Log = d.store, d.relay, d.log
