@@ -317,16 +317,36 @@ func (d *Daemon) Teardown() {
 			return
 		}
 	}
-	pins, _ := filepath.Glob(filepath.Join(d.ExecRoot, "netns", "*"))
-	for _, pin := range pins {
-		d.containers = append(d.containers, filepath.Base(pin))
-	}
+	d.noteContainers()
 	if _, stderr, code := d.CLI("system", "teardown"); code != 0 {
 		d.lab.t.Errorf("daemon %s: teardown: exit status %d: %s\n%s", d.Name, code, stderr, d.LogTail(40))
 		_ = d.cmd.Process.Kill()
 	}
 	d.Wait()
 	d.started = false
+}
+
+// TeardownAlone has the command line take away what the daemon left, which does not
+// run.
+func (d *Daemon) TeardownAlone() {
+	d.lab.t.Helper()
+	if d.Running() {
+		d.lab.t.Fatalf("daemon %s runs", d.Name)
+	}
+	d.noteContainers()
+	if _, stderr, code := d.CLI("system", "teardown", "--data-root", d.DataRoot, "--exec-root", d.ExecRoot); code != 0 {
+		d.lab.t.Errorf("daemon %s: teardown without it: exit status %d: %s\n%s", d.Name, code, stderr, d.LogTail(40))
+		return
+	}
+	d.started = false
+}
+
+// noteContainers remembers the containers there are.
+func (d *Daemon) noteContainers() {
+	pins, _ := filepath.Glob(filepath.Join(d.ExecRoot, "netns", "*"))
+	for _, pin := range pins {
+		d.containers = append(d.containers, filepath.Base(pin))
+	}
 }
 
 // groups are the control groups of the containers it had.
