@@ -270,3 +270,14 @@ func inContainer(pid int, id string) bool {
 	groups, _ := os.ReadFile(filepath.Join("/proc", strconv.Itoa(pid), "cgroup"))
 	return strings.Contains(string(groups), id)
 }
+
+// numbers reads a file of numbers, one that is not there as none.
+func numbers(path string) (out []int) {
+	text, _ := os.ReadFile(path)
+	for field := range strings.FieldsSeq(string(text)) {
+		if n, err := strconv.Atoi(field); err == nil {
+			out = append(out, n)
+		}
+	}
+	return out
+}
