@@ -7,6 +7,7 @@ import (
 	"io"
 	"log/slog"
 	"os"
+	"path/filepath"
 	"strconv"
 	"strings"
 	"testing"
@@ -228,14 +229,16 @@ func attachment(f *fixture, id string) spec.Attachment {
 	return a
 }
 
-func TestContainersLiveThroughContainerdsDeath(t *testing.T) {
-	t.Parallel()
+// ownContainerd starts a containerd that a test may ill-treat; restart kills it
+// and waits until it is there again.
+func ownContainerd(t *testing.T) (dir string, own *runtime.Containerd, restart func()) {
+	t.Helper()
 	dir, err := os.MkdirTemp(host.dir, "c")
 	if err != nil {
 		t.Fatal(err)
 	}
 	quiet := slog.New(slog.DiscardHandler)
-	own, err := runtime.Start(t.Context(), runtime.Config{DataRoot: dir + "/d", ExecRoot: dir + "/x", Child: true, Logger: quiet})
+	own, err = runtime.Start(t.Context(), runtime.Config{DataRoot: dir + "/d", ExecRoot: dir + "/x", Child: true, Logger: quiet})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -244,6 +247,27 @@ func TestContainersLiveThroughContainerdsDeath(t *testing.T) {
 			t.Error(err)
 		}
 	})
+	return dir, own, func() {
+		t.Helper()
+		file := dir + "/x/containerd/containerd.pid"
+		pid, err := os.ReadFile(file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := unix.Kill(must(strconv.Atoi(string(pid))), unix.SIGKILL); err != nil {
+			t.Fatal(err)
+		}
+		eventually(t, "containerd is back", func() bool {
+			now, _ := os.ReadFile(file)
+			_, err := own.Version(context.Background())
+			return err == nil && len(now) > 0 && string(now) != string(pid)
+		})
+	}
+}
+
+func TestContainersLiveThroughContainerdsDeath(t *testing.T) {
+	t.Parallel()
+	_, own, restart := ownContainerd(t)
 	f := newFixtureOn(t, own.Address())
 	ctx := t.Context()
 	lives := f.create(nil, "sleep", "1000")
@@ -251,9 +275,7 @@ func TestContainersLiveThroughContainerdsDeath(t *testing.T) {
 	f.ok(f.Start(ctx, lives))
 	f.ok(f.Start(ctx, ends))
 	ended := must(f.Wait(ctx, ends, container.WaitConditionNotRunning))
-	pid, err := os.ReadFile(dir + "/x/containerd/containerd.pid")
-	f.ok(err)
-	f.ok(unix.Kill(must(strconv.Atoi(string(pid))), unix.SIGKILL))
+	restart()
 	select {
 	case r := <-ended:
 		if r.StatusCode != 5 {
@@ -267,4 +289,35 @@ func TestContainersLiveThroughContainerdsDeath(t *testing.T) {
 	}
 	f.ok(f.Stop(ctx, lives, StopOptions{Timeout: new(int)}))
 	f.clean()
+}
+
+// TestShimThatContainerdLost: containerd finds its shims by their bundles.
+func TestShimThatContainerdLost(t *testing.T) {
+	t.Parallel()
+	dir, own, restart := ownContainerd(t)
+	f := newFixtureOn(t, own.Address())
+	id := f.create(nil, "sleep", "1000")
+	f.ok(f.Start(t.Context(), id))
+	pid := f.state(id).Pid
+	f.crash()
+	bundle := filepath.Join(dir, "x/containerd/io.containerd.runtime.v2.task", f.runtime.Namespace(), id)
+	moved := filepath.Join(dir, "moved", id)
+	f.ok(os.MkdirAll(filepath.Dir(moved), 0o700))
+	f.ok(os.Rename(bundle, moved))
+	restart()
+	if err := unix.Kill(pid, 0); err != nil {
+		t.Fatalf("the container ended too early: %v", err)
+	}
+	f.begin()
+	if err := unix.Kill(pid, 0); !errors.Is(err, unix.ESRCH) {
+		t.Errorf("the container lives on with nobody to look after it: %v", err)
+	}
+	if s := f.state(id); s.Running || s.ExitCode != lostExit {
+		t.Errorf("%+v", s)
+	}
+	if _, err := os.Stat(moved); !os.IsNotExist(err) {
+		t.Errorf("its bundle is still there: %v", err)
+	}
+	f.clean()
+	f.ok(f.Start(t.Context(), id))
 }

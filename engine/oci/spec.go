@@ -133,8 +133,17 @@ func sysctls(c Container) map[string]string {
 	if out == nil {
 		out = make(map[string]string)
 	}
-	out["net.ipv4.ip_unprivileged_port_start"] = "0"
-	out["net.ipv4.ping_group_range"] = "0 2147483647"
+	for key, value := range map[string]string{
+		"net.ipv4.ip_unprivileged_port_start": "0",
+		"net.ipv4.ping_group_range":           "0 2147483647",
+	} {
+		// What the user asks for is set when the namespace is made.
+		_, dots := c.HostConfig.Sysctls[key]
+		_, slashes := c.HostConfig.Sysctls[strings.ReplaceAll(key, ".", "/")]
+		if !dots && !slashes {
+			out[key] = value
+		}
+	}
 	return out
 }
 

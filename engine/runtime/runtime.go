@@ -68,6 +68,9 @@ type Containerd struct {
 	client    *client.Client
 	address   string
 	namespace string
+	// runcRoot is where runc keeps its state, by namespace: under the exec
+	// root, so that it goes with it.
+	runcRoot  string
 	log       *slog.Logger
 	child     *child // nil for a containerd that is not ours
 	closed    chan struct{}
@@ -85,7 +88,10 @@ func Start(ctx context.Context, cfg Config) (*Containerd, error) {
 	if cfg.Logger == nil {
 		cfg.Logger = slog.Default()
 	}
-	c := &Containerd{address: cfg.Address, namespace: cfg.Namespace, log: cfg.Logger, closed: make(chan struct{})}
+	c := &Containerd{
+		address: cfg.Address, namespace: cfg.Namespace, runcRoot: filepath.Join(cfg.ExecRoot, "runc"),
+		log: cfg.Logger, closed: make(chan struct{}),
+	}
 	if c.address == "" && !cfg.Child {
 		var err error
 		if c.address, err = choose(ctx, cfg.DataRoot, SystemSocket); err != nil {

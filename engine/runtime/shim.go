@@ -149,12 +149,9 @@ func (c *Containerd) reap(ctx context.Context, s shimProcess) error {
 	return errors.Join(errs...)
 }
 
-// runcRoot is where containerd's shim has runc keep its state, by namespace.
-const runcRoot = "/run/containerd/runc"
-
 // deleteByRunc kills what runc runs under the ID and removes its control groups.
 func (c *Containerd) deleteByRunc(ctx context.Context, id string) error {
-	root := filepath.Join(runcRoot, c.namespace)
+	root := filepath.Join(c.runcRoot, c.namespace) // as the shim does
 	if _, err := os.Stat(filepath.Join(root, id)); err != nil {
 		return nil //nolint:nilerr // runc has deleted it, or never had it
 	}

@@ -90,7 +90,7 @@ func (c *Containerd) Containers(ctx context.Context) ([]string, error) {
 
 // CreateTask makes the container's process, which waits for StartTask.
 func (c *Containerd) CreateTask(ctx context.Context, id string, root Rootfs, io Stdio) (pid int, err error) {
-	opts, err := typeurl.MarshalAny(&options.Options{})
+	opts, err := typeurl.MarshalAny(&options.Options{Root: c.runcRoot})
 	if err != nil {
 		return 0, err
 	}
