@@ -6,6 +6,7 @@ import (
 
 	"github.com/fairlead/fairlead/kernel/iptables"
 	"github.com/fairlead/fairlead/kernel/nft"
+	"github.com/fairlead/fairlead/network/firewall"
 	"github.com/fairlead/fairlead/network/spec"
 	"github.com/fairlead/fairlead/ruleset"
 )
@@ -38,9 +39,37 @@ func (c *Controller) openForeignForward(ctx context.Context, nets []spec.Network
 }
 
 func (c *Controller) closeForeignForward(ctx context.Context) error {
-	return errors.Join(c.fw.CloseForward(ctx, c.plan.Table), iptables.CloseForward(ctx, c.plan.Table))
+	return c.closeForward(ctx, c.plan.Table)
+}
+
+func (c *Controller) closeForward(ctx context.Context, tag string) error {
+	return errors.Join(c.fw.CloseForward(ctx, tag), iptables.CloseForward(ctx, tag))
+}
+
+// dropFormerTables takes away what this daemon made under another name: the table
+// is called after the default network's bridge, and that may be another now. Its
+// guard would keep dropping what the new table lets through.
+func (c *Controller) dropFormerTables(ctx context.Context) error {
+	tables, err := c.fw.Tables()
+	if err != nil {
+		return err
+	}
+	for _, t := range tables {
+		if t.Family != ruleset.Inet || t.Name == c.plan.Table || t.Comment != firewall.Comment(c.plan.Daemon) {
+			continue
+		}
+		c.log.Info("removing the table of a former default bridge", "table", t.Name, "now", c.plan.Table)
+		if err := errors.Join(c.closeForward(ctx, t.Name), c.removeTable(ctx, t.Name)); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 func (c *Controller) deleteTable(ctx context.Context) error {
-	return c.fw.Apply(ctx, []ruleset.Change{ruleset.DeleteTable{Family: ruleset.Inet, Name: c.plan.Table, IgnoreMissing: true}})
+	return c.removeTable(ctx, c.plan.Table)
+}
+
+func (c *Controller) removeTable(ctx context.Context, name string) error {
+	return c.fw.Apply(ctx, []ruleset.Change{ruleset.DeleteTable{Family: ruleset.Inet, Name: name, IgnoreMissing: true}})
 }

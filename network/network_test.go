@@ -321,6 +321,25 @@ func TestForeignBridgeIsLeftAlone(t *testing.T) {
 	h.clean(t)
 }
 
+// TestTableFollowsTheBridge: the table is called after the default bridge; under
+// another name the former one does not stay, not even where a sandbox is attached.
+func TestTableFollowsTheBridge(t *testing.T) {
+	h := newHost(t)
+	a := h.attach(t, 1, "bridge", tcp(8080, 80))
+	for _, bridge := range []string{"second0", DefaultBridge} {
+		h.cfg.Default.Bridge = bridge
+		h.restart(t)
+		want := "table inet " + h.plan.Table + "\n"
+		if got := command(t, "nft", "list", "tables"); got != want {
+			t.Errorf("default bridge %s: tables\n%swant\n%s", bridge, got, want)
+		}
+		if !ping(a, "172.17.0.1") {
+			t.Errorf("default bridge %s: no way to the gateway", bridge)
+		}
+		h.clean(t)
+	}
+}
+
 // TestForwardPolicyDrop: the host drops what it forwards, as Docker and ufw leave
 // it; containers get out all the same, and the host's policy stays.
 func TestForwardPolicyDrop(t *testing.T) {

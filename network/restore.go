@@ -130,6 +130,9 @@ func (c *Controller) mend(ctx context.Context) error {
 	if err := c.mendFirewall(ctx, nets, attachments); err != nil {
 		return err
 	}
+	if err := c.dropFormerTables(ctx); err != nil {
+		return err
+	}
 	for _, n := range nets {
 		if err := c.ensureBridge(c.plan.BridgeStep(n)); err != nil {
 			return fmt.Errorf("network %s: %w", n.Name, err)

@@ -18,7 +18,8 @@ type TableInfo struct {
 	// Persist says that the table stays when its owner goes.
 	Persist bool
 	// Port is the netlink port of the owner's socket; 0 where it has none.
-	Port uint32
+	Port    uint32
+	Comment string
 }
 
 // BaseChain is a chain of somebody's table that the kernel calls.
@@ -51,6 +52,8 @@ func (c *Conn) Tables() ([]TableInfo, error) {
 				t.Persist = number(val)&tableFlagPersist != 0
 			case attrTableOwner:
 				t.Port = number(val)
+			case attrTableUserdata:
+				t.Comment = userdataComment(val)
 			}
 		})
 		out = append(out, t)

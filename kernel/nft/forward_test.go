@@ -189,7 +189,7 @@ func TestTables(t *testing.T) {
 	for _, tt := range tables {
 		switch tt.Name {
 		case "fairlead":
-			if tt.Family != ruleset.Inet || !tt.Owner || !tt.Persist || tt.Port == 0 {
+			if tt.Family != ruleset.Inet || !tt.Owner || !tt.Persist || tt.Port == 0 || tt.Comment != ownedTable().Comment {
 				t.Errorf("our table: %+v", tt)
 			}
 		case "other":

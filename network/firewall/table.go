@@ -103,7 +103,7 @@ func sets() []ruleset.Set {
 func Table(p Policy) ruleset.Table {
 	t := ruleset.Table{
 		Family: ruleset.Inet, Name: p.Table, Owner: p.Owner, Persist: p.Owner,
-		Comment: comment(p.Daemon), Sets: sets(), Chains: chains(p),
+		Comment: Comment(p.Daemon), Sets: sets(), Chains: chains(p),
 	}
 	index := make(map[string]*ruleset.Set, len(t.Sets))
 	for i := range t.Sets {
@@ -118,7 +118,8 @@ func Table(p Policy) ruleset.Table {
 	return t
 }
 
-func comment(daemon string) string {
+// Comment is what the table says of itself: whose it is, by the daemon's ID.
+func Comment(daemon string) string {
 	if daemon == "" {
 		return "made by fairlead; changes by hand are lost"
 	}
