@@ -13,13 +13,13 @@ import (
 	"encoding/hex"
 	"fmt"
 	"log/slog"
+	"net"
 	"path/filepath"
 	"strings"
 	"sync"
 	"time"
 
 	client "github.com/containerd/containerd/v2/client"
-	"github.com/containerd/containerd/v2/pkg/dialer"
 	"github.com/containerd/errdefs"
 	"github.com/containerd/log"
 	"google.golang.org/grpc"
@@ -139,8 +139,15 @@ func connect(address, namespace string) (*client.Client, error) {
 		client.WithDialOpts([]grpc.DialOption{
 			grpc.WithTransportCredentials(insecure.NewCredentials()),
 			grpc.WithConnectParams(grpc.ConnectParams{Backoff: wait, MinConnectTimeout: 5 * time.Second}),
-			grpc.WithContextDialer(dialer.ContextDialer),
+			grpc.WithContextDialer(dial),
 		}))
+}
+
+// dial connects to the unix socket of a gRPC target, or fails at once: gRPC
+// itself knows when to try again.
+func dial(ctx context.Context, target string) (net.Conn, error) {
+	var d net.Dialer
+	return d.DialContext(ctx, "unix", strings.TrimPrefix(target, "unix://"))
 }
 
 // serving waits until containerd answers its health check.
