@@ -25,7 +25,19 @@ func (c Config) BridgeStep(n spec.Network) Bridge {
 			b.Addrs = append(b.Addrs, p)
 		}
 	}
+	if n.IPv6 {
+		b.Addrs = append(b.Addrs, linkLocal(b.MAC))
+	}
 	return b
+}
+
+// linkLocal is the address that the kernel would give the device by itself (RFC
+// 4291, appendix A), a second or two after its first port carries. Until there is
+// one the host does not ask for neighbours on behalf of others (ndisc_solicit), so
+// that no packet from outside would find a container.
+func linkLocal(mac spec.HardwareAddr) netip.Prefix {
+	a := [16]byte{0: 0xfe, 1: 0x80, 8: mac[0] ^ 2, 9: mac[1], 10: mac[2], 11: 0xff, 12: 0xfe, 13: mac[3], 14: mac[4], 15: mac[5]}
+	return netip.PrefixFrom(netip.AddrFrom16(a), 64)
 }
 
 // CreateNetwork orders the making of a network: its policy stands before its
