@@ -1,0 +1,101 @@
+package e2e
+
+import (
+	"context"
+	"os/exec"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/fairlead/fairlead/internal/lab"
+)
+
+// dockerClient is Docker's own, unmodified.
+const dockerClient = "docker"
+
+// docker runs Docker's command line against the daemon.
+func (s *site) docker(in []byte, args ...string) lab.Result {
+	s.t.Helper()
+	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+	defer cancel()
+	cmd := s.host.Command(ctx, dockerClient, append([]string{"--config", s.lab.Dir("docker"), "-H", "unix://" + s.Socket}, args...)...)
+	return finish(cmd, in)
+}
+
+// must fails the test unless Docker's command line succeeds.
+func (s *site) mustDocker(args ...string) string {
+	s.t.Helper()
+	r := s.docker(nil, args...)
+	if r.Code != 0 {
+		s.t.Fatalf("docker %s: exit code %d\n%s%s\n%s", strings.Join(args, " "), r.Code, r.Stdout, r.Stderr, s.LogTail(20))
+	}
+	return strings.TrimSuffix(r.Stdout, "\n")
+}
+
+// TestDockerClient: Docker's own client does the main job.
+func TestDockerClient(t *testing.T) {
+	t.Parallel()
+	if _, err := exec.LookPath(dockerClient); err != nil {
+		t.Fatalf("Docker's client is needed (Debian: docker.io): %v", err)
+	}
+	s := newSite(t)
+	if r := s.docker(rootfs(), "import", "--change", `CMD ["httpd","-f","-h","/www"]`, "--change", "EXPOSE 80", "-", "web"); r.Code != 0 {
+		t.Fatalf("docker import: exit code %d, %s", r.Code, r.Stderr)
+	}
+	contains(t, "docker images", s.mustDocker("images"), "web", "demo", "latest")
+	contains(t, "docker version", s.mustDocker("version"), "Server:", "API version")
+	contains(t, "docker info", s.mustDocker("info"), "Containers: 0", "Images: 2")
+	id := s.mustDocker("run", "-d", "--name", "hello", "-p", "8080:80", "web")
+	contains(t, "docker ps", s.mustDocker("ps"), id[:12], "hello", "Up ", "0.0.0.0:8080->80/tcp")
+	eventually(t, "outside gets the page", func() bool {
+		return s.outside.Try("busybox", "wget", "-q", "-O-", "http://"+host4+":8080/").Stdout == page
+	})
+	if got := s.mustDocker("port", "hello", "80/tcp"); !strings.HasPrefix(got, "0.0.0.0:8080") {
+		t.Errorf("docker port: %s", got)
+	}
+	if got := s.mustDocker("inspect", "-f", "{{.NetworkSettings.IPAddress}} {{.NetworkSettings.Networks.bridge.IPAddress}} {{.State.Status}}", "hello"); got != "172.17.0.2 172.17.0.2 running" {
+		t.Errorf("docker inspect: %s", got)
+	}
+	if got := s.mustDocker("exec", "hello", "wget", "-q", "-O-", "http://127.0.0.1/"); got+"\n" != page {
+		t.Errorf("docker exec: %q", got)
+	}
+	if r := s.docker([]byte("typed\n"), "exec", "-i", "hello", "cat"); r.Stdout != "typed\n" {
+		t.Errorf("docker exec -i: %q %s", r.Stdout, r.Stderr)
+	}
+	for args, want := range map[string]int{
+		"run --rm web sh -c 'exit 7'": 7, "run --rm web nosuch": 127, "run --rm web /etc/noexec": 126, "run --rm --pull=never nosuch": 125,
+		"exec hello sh -c 'exit 6'": 6, "exec hello nosuch": 127,
+	} {
+		if r := s.docker(nil, words(args)...); r.Code != want {
+			t.Errorf("docker %s: exit code %d, want %d\n%s%s", args, r.Code, want, r.Stdout, r.Stderr)
+		}
+	}
+	r := s.docker([]byte("to and fro\n"), "run", "--rm", "-i", "web", "sh", "-c", "cat; echo err >&2")
+	if r.Stdout != "to and fro\n" || r.Stderr != "err\n" || r.Code != 0 {
+		t.Errorf("docker run -i: %+v", r)
+	}
+	s.mustDocker("run", "-d", "--name", "talk", "web", "sh", "-c", "echo one; sleep 1; echo two")
+	if got := s.mustDocker("logs", "-f", "talk"); got != "one\ntwo" {
+		t.Errorf("docker logs -f: %q", got)
+	}
+	if got := s.mustDocker("wait", "talk"); got != "0" {
+		t.Errorf("docker wait: %q", got)
+	}
+	s.mustDocker("network", "create", "--subnet", "10.30.0.0/24", "mine")
+	contains(t, "docker network ls", s.mustDocker("network", "ls"), "bridge", "host", "none", "mine")
+	s.mustDocker("run", "-d", "--name", "there", "--network", "mine", "--ip", "10.30.0.7", "web")
+	if got := s.mustDocker("network", "inspect", "-f", `{{range .Containers}}{{.Name}} {{.IPv4Address}}{{end}}`, "mine"); got != "there 10.30.0.7/24" {
+		t.Errorf("docker network inspect: %s", got)
+	}
+	contains(t, "docker run", s.docker(nil, "run", "--rm", "-p", "8080:80", "web").Stderr, "port is already allocated")
+	s.mustDocker("stop", "-t", "0", "there")
+	s.mustDocker("start", "there")
+	s.mustDocker("kill", "there")
+	s.mustDocker("rm", "-f", "hello", "talk", "there")
+	s.mustDocker("network", "rm", "mine")
+	s.mustDocker("rmi", "web")
+	if got := s.mustDocker("ps", "-aq"); got != "" {
+		t.Errorf("docker ps -aq: %s", got)
+	}
+	s.consistent()
+}
