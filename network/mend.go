@@ -7,6 +7,8 @@ import (
 	"slices"
 	"strings"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/fairlead/fairlead/kernel/socket"
 	"github.com/fairlead/fairlead/kernel/sysctl"
 	"github.com/fairlead/fairlead/network/firewall"
@@ -122,7 +124,11 @@ func (c *Controller) policy(nets []spec.Network, attachments []spec.Attachment) 
 // chains that would drop what it lets through.
 func (c *Controller) mendFirewall(ctx context.Context, nets []spec.Network, attachments []spec.Attachment) error {
 	table := firewall.Table(c.policy(nets, attachments))
-	if err := c.fw.Apply(ctx, []ruleset.Change{ruleset.ReplaceTable{Table: table}}); err != nil {
+	err := c.fw.Apply(ctx, []ruleset.Change{ruleset.ReplaceTable{Table: table}})
+	if errors.Is(err, unix.EPERM) {
+		return fmt.Errorf("table inet %s is another daemon's in this host namespace: stop that one, or give this one a --bridge-name of its own: %w", c.plan.Table, err)
+	}
+	if err != nil {
 		return err
 	}
 	if err := c.openForeignForward(ctx, nets); err != nil {

@@ -137,6 +137,20 @@ func (c *Controller) surroundings() (plan.Surroundings, error) {
 		}
 	}
 	host.Prefixes = append(host.Prefixes, resolvers("/etc/resolv.conf")...)
+	links, err := c.links.Links()
+	if err != nil {
+		return plan.Surroundings{}, err
+	}
+	for _, l := range links {
+		if strings.HasPrefix(l.Alias, "fairlead:"+c.plan.Daemon+":") {
+			continue // a bridge of ours: its network says what it has
+		}
+		for _, a := range l.Addrs {
+			if !a.Addr().IsLoopback() && !a.Addr().IsLinkLocalUnicast() {
+				host.Connected = append(host.Connected, plan.Connected{Prefix: a, Device: l.Name})
+			}
+		}
+	}
 	return host, nil
 }
 

@@ -95,7 +95,10 @@ func (c *Controller) endIntents(ctx context.Context, intents []store.Intent[reco
 			c.log.Error("a record of the journal says nothing that is known and is dropped", "op", in.Op, "id", in.ID)
 		}
 		if err = errors.Join(err, op.close()); err != nil {
-			return fmt.Errorf("end %s of %s: %w", in.Op, in.ID, err)
+			// It stays on record, for the next start and for check to tell;
+			// everybody else's containers do not wait for it.
+			c.log.Error("an operation that a crash cut short could not be ended", "op", in.Op, "id", in.ID, "err", err)
+			continue
 		}
 		if err := c.journal.Clear(in.Op, in.ID); err != nil {
 			return err
@@ -110,10 +113,19 @@ func (c *Controller) mend(ctx context.Context) error {
 	c.mu.Lock()
 	nets, attachments := c.state.Networks(), c.state.Attachments()
 	c.mu.Unlock()
-	// What cannot be is refused before anything is changed.
+	// What cannot be is refused before anything is changed: a daemon without its
+	// default network does not start. Another network that cannot be does not
+	// stop it.
+	usable := nets[:0:0]
 	for _, n := range nets {
-		if err := c.checkBridge(c.plan.BridgeStep(n)); err != nil {
+		err := c.checkBridge(c.plan.BridgeStep(n))
+		switch {
+		case err == nil:
+			usable = append(usable, n)
+		case n.Default:
 			return fmt.Errorf("network %s: %w", n.Name, err)
+		default:
+			c.log.Error("a network cannot be restored; its containers are cut off until it is and the daemon is started again", "network", n.Name, "err", err)
 		}
 	}
 	if err := c.forwardIPv4(); err != nil {
@@ -133,7 +145,7 @@ func (c *Controller) mend(ctx context.Context) error {
 	if err := c.dropFormerTables(ctx); err != nil {
 		return err
 	}
-	for _, n := range nets {
+	for _, n := range usable {
 		if err := c.ensureBridge(c.plan.BridgeStep(n)); err != nil {
 			return fmt.Errorf("network %s: %w", n.Name, err)
 		}
@@ -174,7 +186,9 @@ func (c *Controller) mendLinks(ctx context.Context, nets []spec.Network, attachm
 		for _, e := range a.Endpoints {
 			wanted[e.HostIf] = true
 			if err := c.mendEndpoint(ctx, a, e, byName[e.HostIf], byIndex); err != nil {
-				return fmt.Errorf("container %s on network %s: %w", a.Sandbox.Name, e.Network, err)
+				// One endpoint does not keep the others waiting; check
+				// tells what is wrong with it.
+				c.log.Error("an endpoint could not be mended", "container", a.Sandbox.Name, "network", e.Network, "err", err)
 			}
 		}
 	}

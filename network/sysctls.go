@@ -4,8 +4,9 @@ import (
 	"cmp"
 	"encoding/json"
 	"errors"
-	"fmt"
 	"io/fs"
+	"log/slog"
+	"maps"
 	"os"
 	"slices"
 	"strings"
@@ -34,7 +35,10 @@ func openSysctlBook(path string) (*sysctlBook, error) {
 		return nil, err
 	}
 	if err := json.Unmarshal(raw, &b.was); err != nil {
-		return nil, fmt.Errorf("read %s, which says what sysctls were before us: %w", path, err)
+		aside := path + ".damaged"
+		slog.Error("the record of what sysctls were before us cannot be read and is put aside: a teardown will not put them back", "file", aside, "err", err)
+		b.was = make(map[string]string)
+		return b, os.Rename(path, aside)
 	}
 	return b, nil
 }
@@ -100,12 +104,7 @@ func (b *sysctlBook) restore(key string) error {
 
 // restoreAll puts every key back: first those that change others along with them.
 func (b *sysctlBook) restoreAll() error {
-	b.mu.Lock()
-	keys := make([]string, 0, len(b.was))
-	for key := range b.was {
-		keys = append(keys, key)
-	}
-	b.mu.Unlock()
+	keys := b.keys()
 	slices.SortFunc(keys, func(x, y string) int {
 		leads := func(key string) int {
 			if key == forward4 || key == forward6 {
@@ -120,6 +119,13 @@ func (b *sysctlBook) restoreAll() error {
 		errs = append(errs, b.restore(key))
 	}
 	return errors.Join(errs...)
+}
+
+// keys are those that we changed.
+func (b *sysctlBook) keys() []string {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return slices.Sorted(maps.Keys(b.was))
 }
 
 func (b *sysctlBook) save() error {

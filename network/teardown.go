@@ -4,6 +4,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
+
+	"github.com/fairlead/fairlead/ruleset"
 )
 
 // Teardown takes away everything of ours that is in the kernel: sandboxes,
@@ -24,9 +27,25 @@ func (c *Controller) Teardown(ctx context.Context) error {
 		}
 		errs = append(errs, c.finishRemoval(ctx, n))
 	}
-	errs = append(errs, c.mendLinks(ctx, nil, nil), c.closeForeignForward(ctx), c.deleteTable(ctx), c.sysctls.restoreAll())
+	errs = append(errs, c.mendLinks(ctx, nil, nil), c.closeForeignForward(ctx), c.deleteTable(ctx), c.restoreSysctls())
 	if err := errors.Join(errs...); err != nil {
 		return fmt.Errorf("tear down the network: %w", err)
 	}
 	return c.journal.Remove()
+}
+
+// restoreSysctls puts sysctls back to what they were before us, unless another
+// daemon in this host namespace stands on them.
+func (c *Controller) restoreSysctls() error {
+	tables, err := c.fw.Tables()
+	if err != nil {
+		return err
+	}
+	for _, t := range tables {
+		if t.Family == ruleset.Inet && t.Name != c.plan.Table && strings.HasPrefix(t.Name, "fairlead") {
+			c.log.Warn("sysctls stay as they are: another daemon in this host namespace needs them", "table", t.Name, "changed", c.sysctls.keys())
+			return nil
+		}
+	}
+	return c.sysctls.restoreAll()
 }

@@ -103,7 +103,8 @@ func (j *Journal[T]) Clear(op, id string) error {
 }
 
 // Intents returns what had begun and not ended. A record that cannot be read is
-// joined to the error, the others are still returned.
+// put aside in a directory called damaged and joined to the error; the others are
+// still returned.
 func (j *Journal[T]) Intents() ([]Intent[T], error) {
 	var out []Intent[T]
 	err := each(j.intents, func(name string, raw []byte) error {
@@ -121,8 +122,9 @@ func (j *Journal[T]) Intents() ([]Intent[T], error) {
 	return out, err
 }
 
-// Leases returns what is done and stands. A record that cannot be read is joined
-// to the error, the others are still returned.
+// Leases returns what is done and stands. A record that cannot be read is put aside
+// in a directory called damaged and joined to the error; the others are still
+// returned.
 func (j *Journal[T]) Leases() ([]T, error) {
 	var out []T
 	err := each(j.leases, func(name string, raw []byte) error {
@@ -158,7 +160,19 @@ func each(dir string, f func(name string, raw []byte) error) error {
 		if err == nil {
 			err = f(e.Name(), raw)
 		}
-		errs = append(errs, err)
+		if err != nil {
+			errs = append(errs, err, PutAside(path))
+		}
 	}
 	return errors.Join(errs...)
+}
+
+// PutAside moves a file that cannot be read into a directory called damaged beside
+// the file's, where it is kept for people to look at.
+func PutAside(path string) error {
+	dir := filepath.Join(filepath.Dir(filepath.Dir(path)), "damaged")
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return err
+	}
+	return os.Rename(path, filepath.Join(dir, filepath.Base(path)))
 }

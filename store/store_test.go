@@ -188,6 +188,12 @@ func TestTornRecordsAreReportedNotHidden(t *testing.T) {
 	if len(leases) != 1 || err == nil {
 		t.Fatalf("leases %v, %v; want one and an error", leases, err)
 	}
+	if _, err := os.Stat(filepath.Join(dir, "state", "damaged", "c2")); err != nil {
+		t.Errorf("the torn record was not put aside: %v", err)
+	}
+	if leases, err := j.Leases(); len(leases) != 1 || err != nil {
+		t.Errorf("the second time: %v, %v; want one and no error", leases, err)
+	}
 	if _, err := os.Stat(filepath.Join(j.leases, "c3.tmp")); !errors.Is(err, os.ErrNotExist) {
 		t.Fatal("the half-written record is still there")
 	}

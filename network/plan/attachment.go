@@ -282,6 +282,12 @@ func (s *State) DecideDefaultNetwork(want spec.Network, host Surroundings) (spec
 			return spec.Network{}, fmt.Errorf("the default network's subnet %s overlaps network %s; choose another with --bip: %w", checked.Prefix, name, errdefs.ErrConflict)
 		}
 		n.Subnets[i] = checked
+		if n.Foreign {
+			continue // the device is the bridge itself
+		}
+		if err := host.clash(checked.Prefix); err != nil {
+			return spec.Network{}, fmt.Errorf("the default network: %w", err)
+		}
 	}
 	if n.Foreign {
 		return n, nil

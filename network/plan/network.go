@@ -15,10 +15,31 @@ import (
 	"github.com/fairlead/fairlead/network/spec"
 )
 
-// Surroundings is what the host uses already: destinations of its routes and
-// policy rules, and its resolvers. The default route is not among them.
+// Surroundings is what the host uses already.
 type Surroundings struct {
+	// Prefixes are destinations of its routes and policy rules, and its
+	// resolvers, without the default route. A subnet that is chosen for the
+	// caller keeps clear of all of them.
 	Prefixes []netip.Prefix
+	// Connected are the subnets that the host's own devices are on. No network
+	// may have one of these: its bridge would take the host's neighbours away.
+	Connected []Connected
+}
+
+// Connected is a subnet that a device of the host's is on.
+type Connected struct {
+	Prefix netip.Prefix // with the device's address
+	Device string
+}
+
+// clash refuses a subnet that a device of the host's is on.
+func (h Surroundings) clash(p netip.Prefix) error {
+	for _, c := range h.Connected {
+		if c.Prefix.Overlaps(p) {
+			return fmt.Errorf("subnet %s overlaps %s, which device %s of this host is on; choose another subnet: %w", p, c.Prefix.Masked(), c.Device, errdefs.ErrPermissionDenied)
+		}
+	}
+	return nil
 }
 
 // Birth is what a new object gets from chance and the clock.
@@ -168,6 +189,9 @@ func (s *State) decideSubnets(n *spec.Network, wanted []spec.Subnet, host Surrou
 		}
 		if name, clash := s.overlaps(sub.Prefix); clash {
 			return fmt.Errorf("invalid pool request: Pool overlaps with other one on this address space: %s overlaps network %s: %w", sub.Prefix, name, errdefs.ErrPermissionDenied)
+		}
+		if err := host.clash(sub.Prefix); err != nil {
+			return err
 		}
 		n.Subnets = append(n.Subnets, sub)
 	}

@@ -258,6 +258,7 @@ func TestRefusedNetworks(t *testing.T) {
 		{"a name in use", spec.NetworkRequest{Name: "dual"}, errdefs.ErrConflict, "already exists"},
 		{"another driver", spec.NetworkRequest{Name: "n", Driver: "overlay"}, errdefs.ErrInvalidArgument, "driver"},
 		{"overlap", with("10.5.0.128/25"), errdefs.ErrPermissionDenied, "Pool overlaps with other one on this address space"},
+		{"the host's own subnet", with("10.88.0.0/16"), errdefs.ErrPermissionDenied, "which device eth0 of this host is on"},
 		{"host bits", with("10.6.0.1/24"), errdefs.ErrInvalidArgument, "it should be 10.6.0.0/24"},
 		{"everything", with("0.0.0.0/0"), errdefs.ErrInvalidArgument, "cannot be given"},
 		{"loopback", with("127.1.0.0/16"), errdefs.ErrInvalidArgument, "cannot be given"},
@@ -274,7 +275,8 @@ func TestRefusedNetworks(t *testing.T) {
 	} {
 		s := testState(t)
 		before := len(s.Networks())
-		_, err := s.DecideNetwork(c.req, Surroundings{}, Birth{ID: hexID(7)})
+		host := Surroundings{Connected: []Connected{{netip.MustParsePrefix("10.88.0.2/24"), "eth0"}}}
+		_, err := s.DecideNetwork(c.req, host, Birth{ID: hexID(7)})
 		if !errors.Is(err, c.kind) || !strings.Contains(fmt.Sprint(err), c.says) {
 			t.Errorf("%s: %v; want %v saying %q", c.name, err, c.kind, c.says)
 		}
