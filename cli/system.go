@@ -2,10 +2,12 @@ package cli
 
 import (
 	"context"
+	"encoding/json"
 	"fmt"
 	"net"
 	"net/http"
 	"os"
+	"path/filepath"
 	"syscall"
 	"time"
 
@@ -26,8 +28,39 @@ func (a *app) systemCommand() *cobra.Command {
 	return cmd
 }
 
-// teardownFlags say which daemon's leavings to take down when none answers.
+// teardownFlags say which daemon to take down, or its leavings where it does not
+// answer.
 type teardownFlags struct{ dataRoot, execRoot, config string }
+
+func (f teardownFlags) given() bool { return f.dataRoot != "" || f.execRoot != "" || f.config != "" }
+
+// host is the address of the daemon that the flags name: never the default one's,
+// which would lose everything in another's place. It is "" where they do not tell
+// it; whoever takes the roots down without it is refused while a daemon holds them.
+func (f teardownFlags) host() (string, error) {
+	root := f.execRoot
+	if root == "" && f.config != "" {
+		raw, err := os.ReadFile(f.config)
+		if err != nil {
+			return "", fmt.Errorf("--config-file: %w", err)
+		}
+		var keys struct {
+			ExecRoot string `json:"exec-root"`
+		}
+		if err := json.Unmarshal(raw, &keys); err != nil {
+			return "", fmt.Errorf("--config-file %s is not a JSON object: %w", f.config, err)
+		}
+		root = keys.ExecRoot
+	}
+	if root == "" {
+		return "", nil
+	}
+	root, err := filepath.Abs(root)
+	if err != nil {
+		return "", fmt.Errorf("--exec-root: %w", err)
+	}
+	return "unix://" + filepath.Join(root, "fairlead.sock"), nil
+}
 
 func (a *app) teardownCommand() *cobra.Command {
 	var f teardownFlags
@@ -39,11 +72,22 @@ and undo every change to this host: links, namespaces, firewall rules, mounts an
 sysctls. Nothing is asked first. Images stay in the data root.
 
 Where no daemon answers, this program does the same from what the last one left
-behind.`,
+behind. Without -H, --exec-root and --config-file say which daemon is asked: the
+one that was started with them.`,
 		Example: `  fairlead system teardown
   fairlead system teardown --data-root /tmp/data --exec-root /tmp/run    of a daemon with other roots`,
 		Args: exactArgs(0),
 		RunE: func(cmd *cobra.Command, _ []string) error {
+			if a.host == "" && f.given() {
+				host, err := f.host()
+				if err != nil {
+					return err
+				}
+				if host == "" {
+					return a.teardownAlone(f)
+				}
+				a.host = host
+			}
 			err := a.call(cmd.Context(), http.MethodPost, "/fairlead/v1/system/teardown", nil)
 			switch {
 			case err == nil:
@@ -58,9 +102,9 @@ behind.`,
 			return err
 		},
 	}
-	cmd.Flags().StringVar(&f.dataRoot, "data-root", "", "where no daemon answers: its --data-root")
-	cmd.Flags().StringVar(&f.execRoot, "exec-root", "", "where no daemon answers: its --exec-root")
-	cmd.Flags().StringVar(&f.config, "config-file", "", "where no daemon answers: its --config-file")
+	cmd.Flags().StringVar(&f.dataRoot, "data-root", "", "the daemon's --data-root")
+	cmd.Flags().StringVar(&f.execRoot, "exec-root", "", "the daemon's --exec-root")
+	cmd.Flags().StringVar(&f.config, "config-file", "", "the daemon's --config-file")
 	return cmd
 }
 
@@ -87,7 +131,7 @@ func (a *app) awaitGone(ctx context.Context) error {
 // daemon. The default daemon's roots are known; another's have to be named, lest
 // the wrong one be taken down.
 func (a *app) teardownAlone(f teardownFlags) error {
-	if a.daemonHost() != defaultHost && f.dataRoot == "" && f.execRoot == "" && f.config == "" {
+	if a.daemonHost() != defaultHost && !f.given() {
 		return usagef("no daemon answers at %s: to take down what it left, name its --data-root and --exec-root", a.daemonHost())
 	}
 	args := []string{"fairlead", "daemon", "--teardown"}

@@ -63,6 +63,9 @@ same names as dockerd's daemon.json. A flag and a key that disagree are refused.
 			if err := cfg.mergeFile(file, named, cmd.Flags()); err != nil {
 				return err
 			}
+			if teardown && !cmd.Flags().Changed("log-level") {
+				cfg.LogLevel = "warn" // somebody waits for the end of it, at a terminal
+			}
 			if err := cfg.check(); err != nil {
 				return err
 			}
