@@ -58,6 +58,6 @@ func New(engine Engine, options Options) http.Handler {
 		s.options.Version = "dev"
 	}
 	s.hostname, _ = os.Hostname() // "" is no client's Host
-	s.table = s.routes()
+	s.table = append(s.routes(), unsupportedRoutes()...)
 	return s.logged(s.recovered(s.guarded(http.HandlerFunc(s.serve))))
 }

@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"net/http"
+	"strings"
 
 	"github.com/moby/moby/api/types/container"
 	"github.com/moby/moby/api/types/network"
@@ -55,13 +56,22 @@ func (s *server) containerCreate(w http.ResponseWriter, r *http.Request) error {
 	normalizeNetworks(&request, body.MacAddress)
 	created, err := s.engine.Create(r.Context(), request)
 	if err != nil {
-		return err
+		return createFailure(err)
 	}
 	if created.Warnings == nil {
 		created.Warnings = []string{}
 	}
 	writeJSON(w, http.StatusCreated, created)
 	return nil
+}
+
+// createFailure keeps 404 for the image: Docker's client takes it for a request to
+// pull that. A network, or a container to join, that is not there is a bad request.
+func createFailure(err error) error {
+	if status, text := classify(err); status == http.StatusNotFound && !strings.HasPrefix(text, "No such image") {
+		return invalid("%s", text)
+	}
+	return err
 }
 
 // normalizeNetworks fills in what may be left out, and gives the default network

@@ -38,6 +38,18 @@ func TestClassify(t *testing.T) {
 	}
 }
 
+// TestCreateFailure: 404 makes Docker's client pull an image, and is the image's.
+func TestCreateFailure(t *testing.T) {
+	t.Parallel()
+	for text, want := range map[string]int{
+		"No such image: demo:latest": 404, "network nonet not found": 400, "No such container: web": 400,
+	} {
+		if status, got := classify(createFailure(fmt.Errorf("%s: %w", text, errdefs.ErrNotFound))); status != want || got != text {
+			t.Errorf("%s: %d %q, want %d", text, status, got, want)
+		}
+	}
+}
+
 // FuzzSplitVersion: no path makes it panic, and a version it takes is served.
 func FuzzSplitVersion(f *testing.F) {
 	for _, seed := range []string{"/v1.40/x", "/v1.55", "/v/x", "/v../x", "/v1./x", "/v99999999999999999999.1/x", "//"} {

@@ -180,49 +180,66 @@ func (s *server) containerLogs(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
-	out := bufio.NewWriterSize(w, 32<<10)
-	began := false
-	begin := func() {
-		if !began {
-			began = true
-			w.Header().Set("Content-Type", mediaType(versionOf(r), terminal))
-			w.WriteHeader(http.StatusOK)
-		}
-	}
-	flush := func() error {
-		if err := out.Flush(); err != nil {
-			return err
-		}
-		return http.NewResponseController(w).Flush()
-	}
-	if options.Follow {
-		begin()
-		if err := flush(); err != nil {
-			return err
-		}
+	out := logWriter{w: w, buf: bufio.NewWriterSize(w, 32<<10), mediaType: mediaType(versionOf(r), terminal)}
+	if options.Follow && out.flush() != nil {
+		return nil // the client is gone
 	}
 	err = s.engine.Logs(r.Context(), name, options, func(stream string, _ time.Time, line []byte) error {
-		begin()
-		if err := writeLine(out, stream, line, terminal); err != nil {
+		out.begin()
+		if err := writeLine(out.buf, stream, line, terminal); err != nil {
+			out.gone = true
 			return err
 		}
 		if options.Follow {
-			return flush()
+			return out.flush()
 		}
 		return nil
 	})
 	switch {
-	case err != nil && !began:
+	case out.gone || r.Context().Err() != nil:
+		// Nobody reads on: that is how people leave `logs -f`.
+		s.log.DebugContext(r.Context(), "the reader of logs went away", "container", name, "error", err)
+		return nil
+	case err != nil && !out.began:
 		return err
-	case err != nil && r.Context().Err() == nil:
+	case err != nil:
 		// Too late for a status: Docker's clients print this frame.
 		s.log.ErrorContext(r.Context(), "reading logs failed", "container", name, "error", err)
 		_, text := classify(err)
-		_, _ = out.Write(frame(stdcopy.Systemerr, []byte("Error grabbing logs: "+text+"\n")))
+		_, _ = out.buf.Write(frame(stdcopy.Systemerr, []byte("Error grabbing logs: "+text+"\n")))
 	}
-	begin()
-	_ = flush() // the client may be gone
+	_ = out.flush() // the client may be gone
 	return nil
+}
+
+// logWriter is the answer to a logs request, which begins late: until then an
+// error has a status of its own.
+type logWriter struct {
+	w         http.ResponseWriter
+	buf       *bufio.Writer
+	mediaType string
+	began     bool
+	// gone is set where the client takes no more.
+	gone bool
+}
+
+func (l *logWriter) begin() {
+	if !l.began {
+		l.began = true
+		l.w.Header().Set("Content-Type", l.mediaType)
+		l.w.WriteHeader(http.StatusOK)
+	}
+}
+
+// flush sends what was written, and the header if nothing was.
+func (l *logWriter) flush() error {
+	l.begin()
+	err := l.buf.Flush()
+	if err == nil {
+		err = http.NewResponseController(l.w).Flush()
+	}
+	l.gone = l.gone || err != nil
+	return err
 }
 
 // writeLine writes one line of a log in the stream's form.

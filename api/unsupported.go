@@ -1,0 +1,69 @@
+package api
+
+import (
+	"fmt"
+	"net/http"
+	"strings"
+
+	"github.com/containerd/errdefs"
+)
+
+// unsupported are Docker's requests that are not served, with the way out where
+// there is one: a client is told that, and not that it mistook the path. The
+// groups that end in {name} take everything below them.
+var unsupported = []struct {
+	methods, paths []string
+	hint           string
+}{
+	{[]string{http.MethodPost}, []string{"/containers/{name}/pause", "/containers/{name}/unpause"}, "`kill -s STOP` and `kill -s CONT` signal its first process"},
+	{[]string{http.MethodGet}, []string{"/containers/{name}/top"}, "`exec CONTAINER ps` lists its processes"},
+	{[]string{http.MethodGet}, []string{"/containers/{name}/stats", "/containers/{name}/changes", "/containers/{name}/attach/ws"}, ""},
+	{[]string{http.MethodGet}, []string{"/containers/{name}/export"}, "`exec CONTAINER tar -c …` packs its files"},
+	{[]string{http.MethodGet, http.MethodHead, http.MethodPut}, []string{"/containers/{name}/archive"}, "`exec -i CONTAINER tar` copies files both ways, and -v shares a directory"},
+	{[]string{http.MethodPost}, []string{"/containers/{name}/update", "/commit"}, ""},
+	{[]string{http.MethodPost}, []string{"/containers/prune"}, "`rm` removes those that are named"},
+	{[]string{http.MethodGet}, []string{"/events"}, "`wait` waits for a container's end"},
+	{[]string{http.MethodGet}, []string{"/system/df"}, ""},
+	{[]string{http.MethodPost}, []string{"/build", "/build/prune", "/build/cancel", "/session", "/grpc"}, "`load` takes what another tool has built"},
+	{[]string{http.MethodPost}, []string{"/images/{name}/push", "/auth"}, "no registry is spoken to"},
+	{[]string{http.MethodGet}, []string{"/images/search", "/distribution/{name}/json"}, "no registry is spoken to; `load` and `import` make images"},
+	{[]string{http.MethodGet}, []string{"/images/{name}/get", "/images/get", "/images/{name}/history", "/images/{name}/attestations"}, ""},
+	{[]string{http.MethodPost}, []string{"/images/prune"}, "`rmi` removes those that are named"},
+	{[]string{http.MethodPost}, []string{"/networks/{name}/connect", "/networks/{name}/disconnect"}, "name all networks of a container when it is made: --network, several times"},
+	{[]string{http.MethodPost}, []string{"/networks/prune"}, "`network rm` removes those that are named"},
+	{[]string{http.MethodGet}, []string{"/volumes", "/volumes/{name}"}, ""},
+	{[]string{http.MethodPost}, []string{"/volumes/create", "/volumes/prune"}, "-v shares a directory of the host"},
+	{[]string{http.MethodPut, http.MethodDelete}, []string{"/volumes/{name}"}, ""},
+	{
+		[]string{http.MethodGet, http.MethodPost, http.MethodDelete},
+		[]string{
+			"/swarm", "/swarm/{name}", "/nodes", "/nodes/{name}", "/services", "/services/{name}", "/tasks", "/tasks/{name}",
+			"/secrets", "/secrets/{name}", "/configs", "/configs/{name}",
+		},
+		"this is one host, no cluster",
+	},
+	{[]string{http.MethodGet, http.MethodPost, http.MethodDelete}, []string{"/plugins", "/plugins/{name}"}, ""},
+}
+
+// unsupportedRoutes answer 501.
+func unsupportedRoutes() []route {
+	var out []route
+	for _, group := range unsupported {
+		handle := func(_ http.ResponseWriter, r *http.Request) error {
+			path, _, _ := splitVersion(r.URL.Path)
+			text := fmt.Sprintf("Fairlead does not do this yet: %s %s", r.Method, path)
+			if group.hint != "" {
+				text += "; " + group.hint
+			}
+			return fmt.Errorf("%s: %w", text, errdefs.ErrNotImplemented)
+		}
+		for _, path := range group.paths {
+			// Images' names have slashes, and a group is all that is below it.
+			deep := strings.HasSuffix(path, "{name}") || strings.HasPrefix(path, "/images/") || strings.HasPrefix(path, "/distribution/")
+			for _, method := range group.methods {
+				out = append(out, route{method: method, path: path, handle: handle, slashes: deep})
+			}
+		}
+	}
+	return out
+}

@@ -1,0 +1,40 @@
+package api_test
+
+import (
+	"strings"
+	"testing"
+)
+
+// TestUnsupported: what Docker has and Fairlead has not is said to be so, and is
+// not mistaken for a path that nobody has.
+func TestUnsupported(t *testing.T) {
+	t.Parallel()
+	l := unixLab(t)
+	for _, tt := range []struct{ method, path string }{
+		{"POST", "/containers/web/pause"},
+		{"GET", "/containers/web/top"},
+		{"GET", "/containers/web/stats"},
+		{"PUT", "/containers/web/archive"},
+		{"POST", "/containers/prune"},
+		{"GET", "/events"},
+		{"GET", "/system/df"},
+		{"POST", "/build"},
+		{"POST", "/images/example.org/a/b/push"},
+		{"GET", "/images/search"},
+		{"POST", "/networks/bridge/connect"},
+		{"GET", "/volumes"},
+		{"DELETE", "/volumes/v"},
+		{"POST", "/swarm/init"},
+		{"GET", "/plugins/x/json"},
+	} {
+		want := `{"message":"Fairlead does not do this yet: ` + tt.method + " " + tt.path
+		if text := l.want(501, tt.method, "/v1.45"+tt.path, "", nil); !strings.HasPrefix(text, want) {
+			t.Errorf("%s %s: %s", tt.method, tt.path, text)
+		}
+	}
+	for _, path := range []string{"/containers/a/b/pause", "/networks/a/b/connect", "/swarms", "/volumesx/v", "/event"} {
+		if text := l.want(404, "POST", path, "", nil); !strings.Contains(text, "page not found") {
+			t.Errorf("%s: %s", path, text)
+		}
+	}
+}
