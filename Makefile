@@ -47,10 +47,11 @@ build: ## build the static binary bin/fairlead
 deps: ## install what is missing to run: containerd, runc, a static busybox, … (root)
 	@hack/debian-install.sh $(RUN_DEPS)
 
-run: deps build ## start the daemon and a web server in a container, and fetch its page (root)
+run: deps build ## start the daemon and a web server in a container, and fetch its page; PORT=8080 (root)
 	@hack/run.sh
 
 stop: ## remove all containers and networks, stop the daemon, undo its changes (root)
+	@[ -x bin/fairlead ] || $(MAKE) --no-print-directory build
 	@hack/stop.sh
 
 test: build ## run every test, installing what they need (root)

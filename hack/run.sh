@@ -6,7 +6,7 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 PATH=$PWD/bin:$PATH
 
-image=demo name=hello port=8080
+image=demo name=hello port=${PORT:-8080}
 log=/run/fairlead/daemon.log
 
 fail() {
@@ -17,7 +17,8 @@ fail() {
 start_daemon() {
 	fairlead info >/dev/null 2>&1 && return
 	install -d -m 0711 /run/fairlead
-	hack/sysctls.sh >/run/fairlead.before
+	# What make stop compares with is the host as it was before the first daemon.
+	[ -e /run/fairlead/state ] || [ -e /run/fairlead.before ] || hack/sysctls.sh >/run/fairlead.before
 	setsid fairlead daemon >"$log" 2>&1 </dev/null &
 	local daemon=$!
 	for ((i = 0; i < 300; i++)); do
@@ -81,8 +82,10 @@ show_path() {
 start_daemon
 make_image
 fairlead rm -f "$name" >/dev/null 2>&1 || true
-id=$(fairlead run -d --name "$name" -p "$port:80" "$image" httpd -f -p 80 -h /www)
-host=$(ip -4 route get 192.0.2.1 2>/dev/null | sed -n 's/.* src \([0-9.]*\).*/\1/p')
+id=$(fairlead run -d --name "$name" -p "$port:80" "$image" httpd -f -p 80 -h /www) ||
+	fail "if port $port is taken, choose another: make run PORT=9090"
+# Empty on a host without a default route.
+host=$(ip -4 route get 192.0.2.1 2>/dev/null | sed -n 's/.* src \([0-9.]*\).*/\1/p') || true
 addr=$(fairlead inspect -f '{{.NetworkSettings.Networks.bridge.IPAddress}}' "$name")
 
 echo "\$ fairlead run -d --name $name -p $port:80 $image httpd -f -p 80 -h /www"
@@ -94,5 +97,5 @@ done
 echo "\$ fairlead ps"
 fairlead ps
 echo
-show_path "$id" "$addr" "$host"
+show_path "$id" "$addr" "${host:-127.0.0.1}"
 echo "make stop undoes all of it."
