@@ -182,7 +182,7 @@ func (s *server) containerLogs(w http.ResponseWriter, r *http.Request) error {
 	}
 	out := logWriter{w: w, buf: bufio.NewWriterSize(w, 32<<10), mediaType: mediaType(versionOf(r), terminal)}
 	if options.Follow && out.flush() != nil {
-		return nil // the client is gone
+		return nil //nolint:nilerr // the client is gone
 	}
 	err = s.engine.Logs(r.Context(), name, options, func(stream string, _ time.Time, line []byte) error {
 		out.begin()
@@ -199,7 +199,7 @@ func (s *server) containerLogs(w http.ResponseWriter, r *http.Request) error {
 	case out.gone || r.Context().Err() != nil:
 		// Nobody reads on: that is how people leave `logs -f`.
 		s.log.DebugContext(r.Context(), "the reader of logs went away", "container", name, "error", err)
-		return nil
+		return nil //nolint:nilerr // there is nobody to tell
 	case err != nil && !out.began:
 		return err
 	case err != nil:
