@@ -140,6 +140,9 @@ func (a *attachment) writeLoop() {
 		a.mu.Unlock()
 		n, err := a.conn.Write(b)
 		a.mu.Lock()
+		if a.dead {
+			return // killed meanwhile, and the queue with it
+		}
 		full := len(a.queue) >= queueLimit
 		if a.queue = a.queue[n:]; len(a.queue) == 0 {
 			a.queue = nil
