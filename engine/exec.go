@@ -37,7 +37,7 @@ func (e *Engine) ExecCreate(_ context.Context, ref string, req container.ExecCre
 	if c.running() == nil {
 		return "", fmt.Errorf("container %s is not running: %w", c.id, errdefs.ErrConflict)
 	}
-	x := &execution{id: newID(), container: c.id, req: req, drained: make(chan struct{}), ended: make(chan struct{})}
+	x := &execution{id: newID(), container: c.id, req: req, ended: make(chan struct{})}
 	e.execs.add(x)
 	return x.id, nil
 }
@@ -193,31 +193,29 @@ func (e *Engine) followExec(x *execution) {
 			e.execs.drop(x.id)
 		}
 	})
-	e.watch.Go(func() {
-		if e.cfg.Streams.Drained(e.life, x.id) == nil {
-			close(x.drained)
-		}
-	})
 }
 
-// Waits of ExecInspect, for a client that asks for the exit code as soon as it
-// has seen the end of the output: the process may have a moment to live.
-const (
-	drainedSoon = 20 * time.Millisecond
-	endedSoon   = 2 * time.Second
-)
+// endedSoon is how long ExecInspect waits for an exit code when the output has
+// ended: the process may have a moment to live.
+const endedSoon = 2 * time.Second
 
-// ExecInspect tells of an exec. When its output has ended it waits a moment for
-// its exit code.
+// ExecInspect tells of an exec. A client asks for the exit code as soon as it has
+// seen the end of the output, so when that has come it is waited for.
 func (e *Engine) ExecInspect(ctx context.Context, id string) (container.ExecInspectResponse, error) {
 	x, err := e.execs.find(id)
 	if err != nil {
 		return container.ExecInspectResponse{}, err
 	}
-	if x.isRunning() && waitFor(ctx, x.drained, drainedSoon) {
+	if x.isRunning() && e.outputEnded(ctx, id) {
 		waitFor(ctx, x.ended, endedSoon)
 	}
 	return x.inspect(), nil
+}
+
+// outputEnded asks the streams helper, which knows before any client does.
+func (e *Engine) outputEnded(ctx context.Context, id string) bool {
+	all, err := e.cfg.Streams.List(ctx)
+	return err == nil && slices.ContainsFunc(all, func(s streams.Status) bool { return s.ID == id && s.Drained })
 }
 
 func waitFor(ctx context.Context, event <-chan struct{}, limit time.Duration) bool {

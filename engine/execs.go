@@ -21,8 +21,8 @@ import (
 type execution struct {
 	id, container string
 	req           container.ExecCreateRequest
-	// drained is closed at the end of its output, ended at its own.
-	drained, ended chan struct{}
+	// ended is closed at its end.
+	ended chan struct{}
 
 	mu      sync.Mutex
 	started bool
@@ -130,7 +130,7 @@ func (e *Engine) restoreExecs(ctx context.Context) {
 		return
 	}
 	for _, id := range ids {
-		x := &execution{id: id, started: true, drained: make(chan struct{}), ended: make(chan struct{})}
+		x := &execution{id: id, started: true, ended: make(chan struct{})}
 		raw, err := os.ReadFile(x.path(e))
 		var saved savedExec
 		if err != nil || json.Unmarshal(raw, &saved) != nil || len(saved.Request.Cmd) == 0 {
