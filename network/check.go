@@ -57,6 +57,9 @@ func (c *Controller) Check(ctx context.Context) ([]string, error) {
 	d.lines = append(d.lines, rules...)
 	if c.cfg.IPForward {
 		d.sysctl(forward4, "1")
+		if c.plan.HostIPv6 && slices.ContainsFunc(nets, func(n spec.Network) bool { return n.IPv6 }) {
+			d.sysctl(forward6, "1")
+		}
 	}
 	return d.lines, nil
 }

@@ -26,32 +26,41 @@ const (
 // noForwarding is Docker's warning, word for word.
 const noForwarding = "IPv4 forwarding is disabled. Networking will not work."
 
+// announceForwarding notes what is about to be turned on, so that the table that is
+// made next has its guard.
+func (c *Controller) announceForwarding(nets []spec.Network) error {
+	if !c.cfg.IPForward {
+		return nil
+	}
+	err := c.sysctls.note(forward4, "1")
+	if c.plan.HostIPv6 && slices.ContainsFunc(nets, func(n spec.Network) bool { return n.IPv6 }) {
+		err = errors.Join(err, c.sysctls.note(forward6, "1"))
+	}
+	return err
+}
+
 // forwardIPv4 turns forwarding on, or notes that it is off and is to stay so.
 func (c *Controller) forwardIPv4() error {
 	c.mu.Lock()
 	c.warnings = nil
 	c.mu.Unlock()
-	if !c.cfg.IPForward {
-		on, err := sysctl.Get(forward4)
-		if err == nil && on == "0" {
-			c.mu.Lock()
-			c.warnings = append(c.warnings, noForwarding)
-			c.mu.Unlock()
-		}
+	on, err := sysctl.Get(forward4)
+	if err != nil || on == "1" {
 		return err
 	}
-	was := c.sysctls.changed(forward4)
-	if on, err := sysctl.Get(forward4); err == nil && on != "1" {
-		if err := c.noteForwarding("ipv4"); err != nil {
-			return err
-		}
+	if !c.cfg.IPForward {
+		c.mu.Lock()
+		c.warnings = append(c.warnings, noForwarding)
+		c.mu.Unlock()
+		return nil
+	}
+	if err := c.noteForwarding("ipv4"); err != nil {
+		return err
 	}
 	if err := c.sysctls.set(forward4, "1"); err != nil {
 		return err
 	}
-	if !was && c.sysctls.changed(forward4) {
-		c.log.Info("IPv4 forwarding was off and is turned on; what is not to or from our networks is still not forwarded", "sysctl", forward4, "was", "0", "now", "1")
-	}
+	c.log.Info("IPv4 forwarding was off and is turned on; what is not to or from our networks is still not forwarded", "sysctl", forward4, "was", "0", "now", "1")
 	return nil
 }
 
@@ -59,8 +68,8 @@ func (c *Controller) forwardIPv4() error {
 // router ignores router advertisements unless accept_ra is 2 (kernel
 // Documentation/networking/ip-sysctl.rst), so interfaces that lived by them are
 // told to go on.
-func (c *Controller) forwardIPv6() error {
-	if !c.cfg.IPForward || !c.plan.HostIPv6 || c.sysctls.changed(forward6) {
+func (c *Controller) forwardIPv6(ctx context.Context) error {
+	if !c.cfg.IPForward || !c.plan.HostIPv6 {
 		return nil
 	}
 	if on, err := sysctl.Get(forward6); err != nil || on == "1" {
@@ -80,6 +89,13 @@ func (c *Controller) forwardIPv6() error {
 		}
 	}
 	if err := c.noteForwarding("ipv6"); err != nil {
+		return err
+	}
+	// The guard stands before there is anything to guard.
+	if err := c.sysctls.note(forward6, "1"); err != nil {
+		return err
+	}
+	if err := c.fw.Apply(ctx, firewall.AddGuard6(c.plan.Table)); err != nil {
 		return err
 	}
 	if err := c.sysctls.set(forward6, "1"); err != nil {
@@ -110,13 +126,14 @@ func (c *Controller) noteForwarding(family string) error {
 // policy is the wanted ruleset.
 func (c *Controller) policy(nets []spec.Network, attachments []spec.Attachment) firewall.Policy {
 	return firewall.Policy{
-		Table:        c.plan.Table,
-		Daemon:       c.plan.Daemon,
-		Owner:        c.fw.Features().Persist,
-		Group:        Group,
-		Networks:     nets,
-		Attachments:  attachments,
-		GuardForward: c.sysctls.changed(forward4) || c.sysctls.changed(forward6),
+		Table:       c.plan.Table,
+		Daemon:      c.plan.Daemon,
+		Owner:       c.fw.Features().Persist,
+		Group:       Group,
+		Networks:    nets,
+		Attachments: attachments,
+		Guard4:      c.sysctls.changed(forward4),
+		Guard6:      c.sysctls.changed(forward6),
 	}
 }
 

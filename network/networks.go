@@ -50,7 +50,7 @@ func (c *Controller) makeNetwork(ctx context.Context, n spec.Network) error {
 	op := c.newOperation(nil)
 	defer func() { _ = op.close() }() // it entered no namespace
 	if n.IPv6 {
-		if err := c.forwardIPv6(); err != nil {
+		if err := c.forwardIPv6(ctx); err != nil {
 			return err
 		}
 	}

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"github.com/containerd/errdefs"
@@ -128,19 +129,19 @@ func (c *Controller) mend(ctx context.Context) error {
 			c.log.Error("a network cannot be restored; its containers are cut off until it is and the daemon is started again", "network", n.Name, "err", err)
 		}
 	}
-	if err := c.forwardIPv4(); err != nil {
+	if err := c.announceForwarding(nets); err != nil {
 		return err
-	}
-	for _, n := range nets {
-		if n.IPv6 {
-			if err := c.forwardIPv6(); err != nil {
-				return err
-			}
-			break
-		}
 	}
 	if err := c.mendFirewall(ctx, nets, attachments); err != nil {
 		return err
+	}
+	if err := c.forwardIPv4(); err != nil {
+		return err
+	}
+	if slices.ContainsFunc(nets, func(n spec.Network) bool { return n.IPv6 }) {
+		if err := c.forwardIPv6(ctx); err != nil {
+			return err
+		}
 	}
 	if err := c.dropFormerTables(ctx); err != nil {
 		return err

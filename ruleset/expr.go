@@ -24,6 +24,7 @@ const (
 	IIfGroup Selector = "iifgroup"
 	OIfGroup Selector = "oifgroup"
 	L4Proto  Selector = "meta l4proto"
+	L3Proto  Selector = "meta nfproto"
 	IPSAddr  Selector = "ip saddr"
 	IPDAddr  Selector = "ip daddr"
 	IP6SAddr Selector = "ip6 saddr"

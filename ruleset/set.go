@@ -19,6 +19,7 @@ const (
 	IPv6Addr
 	InetProto
 	InetService
+	NFProto
 )
 
 // String is nft's name of the type.
@@ -34,6 +35,8 @@ func (d DataType) String() string {
 		return "inet_proto"
 	case InetService:
 		return "inet_service"
+	case NFProto:
+		return "nf_proto"
 	}
 	return "type " + strconv.Itoa(int(d))
 }
@@ -95,6 +98,12 @@ var (
 	UDP = Value{typ: InetProto, name: "udp", num: 17}
 )
 
+// The network protocols, as values (NFPROTO_* of linux/netfilter.h).
+var (
+	ForIPv4 = Value{typ: NFProto, name: "ipv4", num: 2}
+	ForIPv6 = Value{typ: NFProto, name: "ipv6", num: 10}
+)
+
 // Port is a port of a transport protocol.
 func Port(n uint16) Value { return Value{typ: InetService, num: n} }
 
@@ -123,7 +132,7 @@ func (v Value) String() string {
 			return v.prefix.Addr().String()
 		}
 		return v.prefix.String()
-	case InetProto:
+	case InetProto, NFProto:
 		return v.name
 	case InetService:
 		return strconv.Itoa(int(v.num))

@@ -19,7 +19,7 @@ func policy() firewall.Policy {
 	pfx := netip.MustParsePrefix
 	ap := netip.MustParseAddrPort
 	return firewall.Policy{
-		Table: "fairlead", Daemon: "d1", Group: firewall.DefaultGroup, GuardForward: true,
+		Table: "fairlead", Daemon: "d1", Group: firewall.DefaultGroup, Guard4: true, Guard6: true,
 		Networks: []spec.Network{
 			{Bridge: "fairlead0", Masquerade: true, ICC: true, Subnets: []spec.Subnet{{Prefix: pfx("172.17.0.0/16")}, {Prefix: pfx("fd00:17::/64")}}},
 			{Bridge: "br-111111111111", ICC: true, Internal: true, Masquerade: true, Subnets: []spec.Subnet{{Prefix: pfx("10.0.0.0/24")}}},

@@ -203,6 +203,7 @@ var metaKeys = map[ruleset.Selector]struct{ key, size uint32 }{
 	ruleset.IIfGroup: {unix.NFT_META_IIFGROUP, 4},
 	ruleset.OIfGroup: {unix.NFT_META_OIFGROUP, 4},
 	ruleset.L4Proto:  {unix.NFT_META_L4PROTO, 1},
+	ruleset.L3Proto:  {unix.NFT_META_NFPROTO, 1},
 }
 
 // payload places by selector: header, offset and size in bytes (RFC 791, 8200,

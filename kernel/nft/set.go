@@ -20,7 +20,7 @@ func fieldSize(d ruleset.DataType) int {
 		return 4
 	case ruleset.IPv6Addr:
 		return 16
-	case ruleset.InetProto:
+	case ruleset.InetProto, ruleset.NFProto:
 		return 1
 	case ruleset.InetService:
 		return 2
@@ -32,6 +32,8 @@ func fieldSize(d ruleset.DataType) int {
 // The kernel keeps it and does not look: `nft list` reads it back.
 func typeNumber(d ruleset.DataType) uint32 {
 	switch d {
+	case ruleset.NFProto:
+		return 2
 	case ruleset.IPv4Addr:
 		return 7
 	case ruleset.IPv6Addr:
@@ -252,7 +254,7 @@ func putField(out []byte, v ruleset.Value, addr func(netip.Prefix) netip.Addr) {
 	case ruleset.IPv6Addr:
 		a := addr(v.Prefix()).As16()
 		copy(out, a[:])
-	case ruleset.InetProto:
+	case ruleset.InetProto, ruleset.NFProto:
 		out[0] = byte(v.Number())
 	case ruleset.InetService:
 		out[0], out[1] = byte(v.Number()>>8), byte(v.Number())

@@ -18,8 +18,7 @@ const (
 	chainInput       = "filter_input"
 )
 
-// chains are the table's rules, which are the same whatever is published. Their
-// one choice is the guard.
+// chains are the table's rules, which are the same whatever is published.
 func chains(p Policy) []ruleset.Chain {
 	return []ruleset.Chain{
 		prerouting(), output(), postrouting(), forward(p), inbound(), outbound(), input(),
@@ -93,22 +92,20 @@ func postrouting() ruleset.Chain {
 }
 
 func forward(p Policy) ruleset.Chain {
-	c := ruleset.Chain{
+	return ruleset.Chain{
 		Name: chainForward, Type: ruleset.Filter, Hook: ruleset.Forward,
 		Priority: ruleset.PriorityFilter, Policy: ruleset.PolicyAccept,
 		Rules: []ruleset.Rule{
 			ruleset.NewRule("answers", ruleset.CTState{ruleset.Established, ruleset.Related}, ruleset.Accept),
 			ruleset.NewRule("to a network of ours", onBridge(ruleset.OIfName, setBridges), ruleset.Goto(chainInbound)),
 			ruleset.NewRule("from a network of ours", onBridge(ruleset.IIfName, setBridges), ruleset.Goto(chainOutbound)),
+			ruleset.NewRule("forwarding is on for containers alone",
+				ruleset.Lookup{Key: []ruleset.Selector{ruleset.L3Proto}, Set: setGuarded},
+				ruleset.Group{Selector: ruleset.IIfGroup, Group: p.Group, Not: true},
+				ruleset.Group{Selector: ruleset.OIfGroup, Group: p.Group, Not: true},
+				ruleset.Counter{}, ruleset.Drop),
 		},
 	}
-	if p.GuardForward {
-		c.Rules = append(c.Rules, ruleset.NewRule("forwarding is on for containers alone",
-			ruleset.Group{Selector: ruleset.IIfGroup, Group: p.Group, Not: true},
-			ruleset.Group{Selector: ruleset.OIfGroup, Group: p.Group, Not: true},
-			ruleset.Counter{}, ruleset.Drop))
-	}
-	return c
 }
 
 func onBridge(s ruleset.Selector, set string) ruleset.Lookup {

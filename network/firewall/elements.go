@@ -39,6 +39,13 @@ func RemoveAttachment(table string, a spec.Attachment) []ruleset.Change {
 	return c.deletions(table)
 }
 
+// AddGuard6 is the change that guards IPv6 from now on, see Policy.
+func AddGuard6(table string) []ruleset.Change {
+	var c collector
+	c.add(setGuarded, key(ruleset.ForIPv6))
+	return c.additions(table)
+}
+
 // networkElements gives every element of the network.
 func networkElements(n spec.Network, add func(set string, e ruleset.Element)) {
 	bridge := ruleset.Interface(n.Bridge)

@@ -77,7 +77,7 @@ func TestTable(t *testing.T) {
 	for name, p := range map[string]firewall.Policy{
 		"empty.nft": {Table: "fairlead"},
 		"full.nft": {
-			Table: "fairlead_bridge0", Daemon: "6f1d", Owner: true, Group: firewall.DefaultGroup, GuardForward: true,
+			Table: "fairlead_bridge0", Daemon: "6f1d", Owner: true, Group: firewall.DefaultGroup, Guard4: true, Guard6: true,
 			Networks: networks(), Attachments: attachments(),
 		},
 	} {

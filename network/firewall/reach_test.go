@@ -56,7 +56,7 @@ func newSite(t *testing.T, guard bool) *site {
 		}
 		return c
 	}
-	s.policy = firewall.Policy{Table: "fairlead", Owner: true, Group: firewall.DefaultGroup, GuardForward: guard}
+	s.policy = firewall.Policy{Table: "fairlead", Owner: true, Group: firewall.DefaultGroup, Guard4: guard, Guard6: guard}
 	s.policy.Networks = []spec.Network{
 		net("br-a", "172.18.0.0/24", "172.18.0.1", "fd00:18::/64", "fd00:18::1"),
 		net("br-b", "172.19.0.0/24", "172.19.0.1", "fd00:19::/64", "fd00:19::1"),
@@ -214,11 +214,17 @@ func TestGuardForward(t *testing.T) {
 	t.Parallel()
 	s := newSite(t, true)
 	lab.Unreachable(t, s.outside, "tcp", "203.0.113.2:7", lab.Probe{From: s.web, Proto: "tcp", Addr: "203.0.113.2:7"})
-	s.policy.GuardForward = false
+	s.policy.Guard4 = false
 	if err := s.conn.Apply(t.Context(), []ruleset.Change{ruleset.ReplaceTable{Table: firewall.Table(s.policy)}}); err != nil {
 		t.Fatal(err)
 	}
 	seen(t, s.outside, "tcp", "203.0.113.2:7", "beyond", "198.51.100.2")
+	lab.Unreachable(t, s.outside, "tcp", "[2001:db8:2::2]:7", lab.Probe{From: s.web, Proto: "tcp", Addr: "[2001:db8:2::2]:7"})
+	s.policy.Guard6 = false
+	if err := s.conn.Apply(t.Context(), []ruleset.Change{ruleset.ReplaceTable{Table: firewall.Table(s.policy)}}); err != nil {
+		t.Fatal(err)
+	}
+	seen(t, s.outside, "tcp", "[2001:db8:2::2]:7", "beyond", "2001:db8:1::2")
 }
 
 // Where the host's own FORWARD drops, containers are reached once our rules are

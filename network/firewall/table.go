@@ -51,9 +51,10 @@ type Policy struct {
 	Owner bool
 	// Group is the device group of our bridges.
 	Group uint32
-	// GuardForward drops what is forwarded between interfaces that are no bridge
-	// of ours: wanted where the host forwards only because we turned it on.
-	GuardForward bool
+	// Guard4 and Guard6 drop what of the family is forwarded between interfaces
+	// that are no bridge of ours: wanted where the host forwards it only because
+	// we turned it on.
+	Guard4, Guard6 bool
 
 	Networks    []spec.Network
 	Attachments []spec.Attachment
@@ -68,6 +69,7 @@ const (
 	setSubnets6    = "subnets6"
 	setMasquerade4 = "masquerade4"
 	setMasquerade6 = "masquerade6"
+	setGuarded     = "guarded"
 	mapPublish4    = "publish4"
 	mapPublish4Any = "publish4any"
 	mapPublish6    = "publish6"
@@ -82,6 +84,7 @@ func sets() []ruleset.Set {
 		ip6   = ruleset.IPv6Addr
 		proto = ruleset.InetProto
 		port  = ruleset.InetService
+		nf    = ruleset.NFProto
 	)
 	key := func(t ...ruleset.DataType) []ruleset.DataType { return t }
 	return []ruleset.Set{
@@ -92,6 +95,7 @@ func sets() []ruleset.Set {
 		{Name: setSubnets6, Key: key(iface, ip6), Interval: true, Comment: "subnets by bridge"},
 		{Name: setMasquerade4, Key: key(ip4), Interval: true, Comment: "subnets that leave under the address of the host"},
 		{Name: setMasquerade6, Key: key(ip6), Interval: true, Comment: "subnets that leave under the address of the host"},
+		{Name: setGuarded, Key: key(nf), Comment: "what is forwarded for containers alone"},
 		{Name: mapPublish4, Key: key(proto, ip4, port), Data: key(ip4, port), Comment: "published on one address of the host"},
 		{Name: mapPublish4Any, Key: key(proto, port), Data: key(ip4, port), Comment: "published on every address of the host"},
 		{Name: mapPublish6, Key: key(proto, ip6, port), Data: key(ip6, port), Comment: "published on one address of the host"},
@@ -108,6 +112,14 @@ func Table(p Policy) ruleset.Table {
 	index := make(map[string]*ruleset.Set, len(t.Sets))
 	for i := range t.Sets {
 		index[t.Sets[i].Name] = &t.Sets[i]
+	}
+	for _, guard := range []struct {
+		on     bool
+		family ruleset.Value
+	}{{p.Guard4, ruleset.ForIPv4}, {p.Guard6, ruleset.ForIPv6}} {
+		if guard.on {
+			index[setGuarded].Elements = append(index[setGuarded].Elements, key(guard.family))
+		}
 	}
 	for _, n := range p.Networks {
 		networkElements(n, func(set string, e ruleset.Element) { index[set].Elements = append(index[set].Elements, e) })
