@@ -132,6 +132,36 @@ func TestTeardownAlone(t *testing.T) {
 	}
 }
 
+// TestRouterOfOneFamily: a host that routes IPv4 for others goes on to, and is made
+// no router of IPv6 for anybody but containers: from the first network with IPv6 on,
+// and after restarts.
+func TestRouterOfOneFamily(t *testing.T) {
+	t.Parallel()
+	s := newHosts(t)
+	beyond := s.lab.Host("beyond")
+	s.lab.Link(s.host.Port("second", "198.51.100.1/24", "2001:db8:2::1/64"), beyond.Port("eth0", "198.51.100.2/24", "2001:db8:2::2/64"))
+	beyond.DefaultRoute("eth0", "198.51.100.1", "2001:db8:2::1")
+	s.outside.DefaultRoute("eth0", host4, host6)
+	beyond.Listen("tcp", "0.0.0.0:7")
+	beyond.Listen("tcp", "[::]:7")
+	s.host.Sysctl("net.ipv4.ip_forward", "1")
+	s.Daemon = s.lab.Daemon(s.host, lab.DaemonOptions{})
+	s.importImage("demo")
+	lab.Reachable(t, s.outside, "tcp", "198.51.100.2:7")
+	s.Must("network", "create", "--ipv6", "dual")
+	dual := s.idle("--network", "dual")
+	for range 2 {
+		lab.Reachable(t, s.outside, "tcp", "198.51.100.2:7")
+		lab.Unreachable(t, s.outside, "tcp", "[2001:db8:2::2]:7", lab.Probe{From: dual.Host, Proto: "tcp", Addr: "[2001:db8:2::2]:7"})
+		s.consistent()
+		s.Restart()
+	}
+	s.Teardown()
+	if on := s.host.Run("cat", "/proc/sys/net/ipv4/ip_forward", "/proc/sys/net/ipv6/conf/all/forwarding"); on != "1\n0" {
+		t.Errorf("ip_forward and IPv6's after the teardown: %q", on)
+	}
+}
+
 // TestReboot: what the exec root says of an earlier boot is of no account. Containers
 // of then have ended, their addresses and ports are free, networks are made again.
 func TestReboot(t *testing.T) {
