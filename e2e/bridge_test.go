@@ -71,7 +71,7 @@ func TestA13(t *testing.T) {
 	s := newSite(t)
 	b := s.idle("--name", "one")
 	type inspected struct {
-		Name, Id, Created, Scope, Driver string //nolint:revive // the API's spelling
+		Name, Id, Created, Scope, Driver string
 		EnableIPv6, Internal             bool
 		IPAM                             struct {
 			Driver string

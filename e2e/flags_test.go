@@ -205,7 +205,10 @@ func TestSecondDaemonRefused(t *testing.T) {
 // teardown leaves the other alone.
 func TestTwoDaemonsOneHost(t *testing.T) {
 	t.Parallel()
-	s := newSite(t)
+	s := newHosts(t)
+	s.host.Router()
+	s.Daemon = s.lab.Daemon(s.host, lab.DaemonOptions{})
+	s.importImage("demo")
 	other := *s
 	other.Daemon = s.lab.Daemon(s.host, lab.DaemonOptions{Args: []string{"--bridge-name", "fairlead1"}})
 	other.importImage("demo")

@@ -27,7 +27,11 @@ func (s *site) picture() string {
 		b.WriteString(s.Must(args...) + "\n")
 	}
 	for _, command := range [][]string{
-		{"nft", "--stateless", "list", "ruleset"}, {"ip", "-br", "addr"}, {"ip", "route"}, {"ip", "-6", "route"}, {"ip", "rule"},
+		{"nft", "--stateless", "list", "ruleset"},
+		{"ip", "-br", "addr"},
+		{"ip", "route"},
+		{"ip", "-6", "route"},
+		{"ip", "rule"},
 		{"sysctl", "net.ipv4.ip_forward", "net.ipv6.conf.all.forwarding"},
 	} {
 		for line := range strings.Lines(s.host.Run(command[0], command[1:]...)) {

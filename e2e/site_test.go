@@ -175,7 +175,7 @@ type container struct {
 	HostConfig      struct{ NetworkMode string }
 	NetworkSettings struct {
 		SandboxKey string
-		Ports      map[string][]struct{ HostIp, HostPort string } //nolint:revive // the API's spelling
+		Ports      map[string][]struct{ HostIp, HostPort string }
 		Networks   map[string]struct {
 			NetworkID, EndpointID, Gateway, IPAddress, MacAddress string
 			GlobalIPv6Address, IPv6Gateway                        string
