@@ -40,6 +40,9 @@ func TestContainerLife(t *testing.T) {
 		t.Errorf("wait: %q", got)
 	}
 	s.consistent()
+	if got := s.Must("inspect", "-f", "{{.State.Status}} {{.State.ExitCode}} {{.Name}}", "job"); got != "exited 3 /job" {
+		t.Errorf("inspect -f: %q", got)
+	}
 	s.Must("start", "job")
 	s.Must("rename", "job", "work")
 	s.Must("kill", "work")
