@@ -132,7 +132,3 @@ func hairpin(r *request) *request {
 		r.nest(unix.IFLA_INFO_SLAVE_DATA, func() { r.attr(unix.IFLA_BRPORT_MODE, []byte{1}) })
 	})
 }
-
-func setAlias(name, alias string) *request {
-	return newLink(unix.RTM_SETLINK, 0, name, false).attr(unix.IFLA_IFALIAS, []byte(alias))
-}
