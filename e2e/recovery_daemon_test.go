@@ -135,7 +135,7 @@ func (s *site) begin(args ...string) *command {
 		s.t.Fatal(err)
 	}
 	go func() {
-		_ = c.Cmd.Wait()
+		_ = c.Wait()
 		close(c.done)
 	}()
 	s.t.Cleanup(func() {

@@ -30,9 +30,12 @@ func TestForeignHands(t *testing.T) {
 	reached := func(what string) {
 		t.Helper()
 		for _, probe := range []lab.Probe{
-			{From: s.outside, Proto: "tcp", Addr: at(host4, "7000")}, {From: s.host, Proto: "tcp", Addr: at("127.0.0.1", "7000")},
-			{From: s.outside, Proto: "tcp", Addr: at(host4, "7001")}, {From: s.outside, Proto: "tcp", Addr: at(host6, "7001")},
-			{From: s.host, Proto: "tcp", Addr: at("::1", "7001")}, {From: plain.Host, Proto: "tcp", Addr: at(host4, "7001")},
+			{From: s.outside, Proto: "tcp", Addr: at(host4, "7000")},
+			{From: s.host, Proto: "tcp", Addr: at("127.0.0.1", "7000")},
+			{From: s.outside, Proto: "tcp", Addr: at(host4, "7001")},
+			{From: s.outside, Proto: "tcp", Addr: at(host6, "7001")},
+			{From: s.host, Proto: "tcp", Addr: at("::1", "7001")},
+			{From: plain.Host, Proto: "tcp", Addr: at(host4, "7001")},
 		} {
 			lab.Reachable(t, probe.From, probe.Proto, probe.Addr)
 		}

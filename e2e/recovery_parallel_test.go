@@ -120,7 +120,7 @@ func (s *site) join(i int) *member {
 
 func (m *member) leave() error {
 	if m.err != nil {
-		return nil // said already
+		return nil //nolint:nilerr // said already
 	}
 	if err := m.stdin.Close(); err != nil {
 		return err
