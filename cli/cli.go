@@ -12,6 +12,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"slices"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -37,8 +38,8 @@ type app struct {
 }
 
 // Main runs the command line and returns the exit code of the process: the
-// container's own where one was run in the foreground, 125 for wrong usage (as
-// Docker), 1 for other failures. args are without the program's name.
+// container's own where one was run in the foreground, 125 for flags that are wrong
+// (as Docker), 1 for other failures. args are without the program's name.
 func Main(ctx context.Context, args []string, streams Streams, build Build) int {
 	a := &app{Streams: streams, build: build}
 	root := a.root()
@@ -62,7 +63,9 @@ func Main(ctx context.Context, args []string, streams Streams, build Build) int 
 	var usage usageError
 	if errors.As(err, &usage) {
 		fmt.Fprintf(streams.Err, "See '%s --help'.\n", cmd.CommandPath())
-		code = exitDaemon
+		if !errors.As(err, new(countError)) {
+			code = exitDaemon
+		}
 	}
 	return code
 }
@@ -102,15 +105,13 @@ func (a *app) root() *cobra.Command {
 			if len(args) == 0 {
 				return nil
 			}
-			text := fmt.Sprintf("%q is not a fairlead command", args[0])
-			if near := cmd.SuggestionsFor(args[0]); len(near) > 0 {
-				text += "; did you mean " + strings.Join(near, " or ") + "?"
-			}
-			return usageError{errors.New(text)}
+			return unknownCommand(cmd, args[0])
 		},
 		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
 	root.SuggestionsMinimumDistance = 2
+	root.Version = a.build.Version // makes --version and -v
+	root.SetVersionTemplate("fairlead version " + a.build.Version + ", build " + a.build.Commit + "\n")
 	root.PersistentFlags().StringVarP(&a.host, "host", "H", "",
 		"daemon to talk to, unix://PATH or tcp://HOST:PORT (default $FAIRLEAD_HOST, else "+defaultHost+")")
 	// Without the shorthand -h, which is run's --hostname as in Docker.
@@ -133,11 +134,28 @@ func (a *app) root() *cobra.Command {
 	add("containers",
 		a.runCommand(), a.createCommand(), a.startCommand(), a.stopCommand(), a.restartCommand(),
 		a.killCommand(), a.waitCommand(), a.rmCommand(), a.psCommand(), a.logsCommand(), a.attachCommand(),
-		a.execCommand(), a.inspectCommand(), a.portCommand(), a.renameCommand())
+		a.execCommand(), a.inspectCommand(), a.portCommand(), a.renameCommand(), a.containerCommand())
 	add("images", a.imagesCommand(), a.imageCommand(), a.importCommand(), a.loadCommand(), a.tagCommand(), a.rmiCommand())
 	add("networks", a.networkCommand())
 	add("system", a.infoCommand(), a.versionCommand(), a.systemCommand(), a.debugCommand(), daemonHelp())
+	finish(root)
 	return root
+}
+
+// destructive commands are not suggested: who mistypes and follows would lose
+// something.
+var destructive = []string{"kill", "rm", "rmi", "stop", "system"}
+
+func unknownCommand(root *cobra.Command, word string) error {
+	text := fmt.Sprintf("%q is not a fairlead command", word)
+	near := slices.DeleteFunc(root.SuggestionsFor(word), func(name string) bool { return slices.Contains(destructive, name) })
+	switch {
+	case word == "pull" || word == "push" || word == "build":
+		text += ": images come from no registry and are not built here; " + imageHint
+	case len(near) > 0:
+		text += "; did you mean " + strings.Join(near, " or ") + "?"
+	}
+	return countf("%s", text)
 }
 
 // daemonHelp is there for the list: the program picks its daemon front before

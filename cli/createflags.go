@@ -19,6 +19,7 @@ import (
 
 // createFlags are the flags that run and create share.
 type createFlags struct {
+	limitFlags
 	name, entrypoint, workdir, user string
 	hostname, domainname            string
 	env, envFiles, labels           []string
@@ -40,7 +41,8 @@ type createFlags struct {
 	entrypointGiven, stopTimeGiven bool
 }
 
-func (f *createFlags) register(cmd *cobra.Command) {
+// register adds the flags; networks completes --network.
+func (f *createFlags) register(cmd *cobra.Command, networks cobra.CompletionFunc) {
 	// What follows the image is the container's command, flags and all.
 	cmd.Flags().SetInterspersed(false)
 	fl := cmd.Flags()
@@ -81,6 +83,11 @@ func (f *createFlags) register(cmd *cobra.Command) {
 	fl.BoolVar(&f.readOnly, "read-only", false, "make the root file system read-only")
 	fl.StringVar(&f.stopSignal, "stop-signal", "", "signal that stops the container (default SIGTERM)")
 	fl.IntVar(&f.stopTimeout, "stop-timeout", 0, "seconds from the stop signal to SIGKILL (default 10)")
+	f.limitFlags.register(fl)
+	// It fails for a flag that is not there alone.
+	_ = cmd.RegisterFlagCompletionFunc("network", func(cmd *cobra.Command, _ []string, typed string) ([]string, cobra.ShellCompDirective) {
+		return networks(cmd, nil, typed)
+	})
 }
 
 // request turns the flags and the arguments IMAGE [COMMAND [ARG…]] into what the
@@ -193,12 +200,13 @@ func (f *createFlags) hostConfig() (*container.HostConfig, error) {
 			return nil, fmt.Errorf("invalid --add-host %q: want NAME:ADDRESS", h)
 		}
 	}
-	return &container.HostConfig{
+	host := &container.HostConfig{
 		AutoRemove: f.autoRemove, PublishAllPorts: f.publishAll,
 		DNS: servers, DNSSearch: f.dnsSearch, DNSOptions: f.dnsOptions,
 		ExtraHosts: f.addHosts, Sysctls: sysctls,
 		CapAdd: f.capAdd, CapDrop: f.capDrop, Privileged: f.privileged, ReadonlyRootfs: f.readOnly,
-	}, nil
+	}
+	return host, f.apply(host)
 }
 
 // cutHost splits NAME:ADDRESS or NAME=ADDRESS; an IPv6 address has colons too.

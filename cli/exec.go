@@ -20,7 +20,7 @@ func (a *app) execCommand() *cobra.Command {
   fairlead exec -it web sh                  a shell inside
   fairlead exec -e DEBUG=1 -w /tmp web env  with a variable, in a directory
   echo hello | fairlead exec -i web cat     pass input to it`,
-		Args: minArgs(2),
+		Args: minArgs(2), ValidArgsFunction: a.complete(1, listContainers(false)),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if err := checkDetachKeys(options.DetachKeys); err != nil {
 				return err

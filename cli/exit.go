@@ -71,6 +71,21 @@ type usageError struct{ error }
 
 func (e usageError) Unwrap() error { return e.error }
 
+// countError is a usageError that Docker's exit code for bad flags is not of: the
+// wrong number of arguments, or a word that is no command.
+type countError struct{ usageError }
+
+func (e countError) Unwrap() error { return e.usageError }
+
+func countf(format string, args ...any) error {
+	return countError{usageError{fmt.Errorf(format, args...)}}
+}
+
+// noteError is printed, and leaves the exit code 0 where nothing else fails.
+type noteError struct{ error }
+
+func (e noteError) Unwrap() error { return e.error }
+
 func usagef(format string, args ...any) error {
 	return usageError{fmt.Errorf(format, args...)}
 }
@@ -82,7 +97,7 @@ func exactArgs(n int) cobra.PositionalArgs {
 		if len(args) == n {
 			return nil
 		}
-		return usagef("%q takes %s, %s", cmd.CommandPath(), arguments(n), have(len(args)))
+		return countf("%q takes %s, %s", cmd.CommandPath(), arguments(n), have(len(args)))
 	}
 }
 
@@ -91,7 +106,7 @@ func minArgs(n int) cobra.PositionalArgs {
 		if len(args) >= n {
 			return nil
 		}
-		return usagef("%q takes at least %s, %s: %s", cmd.CommandPath(), arguments(n), have(len(args)), cmd.UseLine())
+		return countf("%q takes at least %s, %s: %s", cmd.CommandPath(), arguments(n), have(len(args)), cmd.UseLine())
 	}
 }
 
@@ -100,7 +115,7 @@ func rangeArgs(least, most int) cobra.PositionalArgs {
 		if len(args) >= least && len(args) <= most {
 			return nil
 		}
-		return usagef("%q takes %d to %d arguments, %s: %s", cmd.CommandPath(), least, most, have(len(args)), cmd.UseLine())
+		return countf("%q takes %d to %d arguments, %s: %s", cmd.CommandPath(), least, most, have(len(args)), cmd.UseLine())
 	}
 }
 
@@ -138,8 +153,11 @@ func (a *app) quietly(names []string, do func(name string) error) error {
 	var errs []error
 	for _, name := range names {
 		err := do(name)
+		var note noteError
 		switch {
 		case err == nil:
+		case errors.As(err, &note):
+			fmt.Fprintf(a.Err, "fairlead: %s\n", message(note))
 		case unreachable(err):
 			return errors.Join(append(errs, err)...)
 		default:
@@ -154,5 +172,5 @@ func groupArgs(cmd *cobra.Command, args []string) error {
 	if len(args) == 0 {
 		return nil
 	}
-	return usagef("%q is not a command of %q", args[0], cmd.CommandPath())
+	return countf("%q is not a command of %q", args[0], cmd.CommandPath())
 }

@@ -26,8 +26,8 @@ var imageListing = format.Listing[imageRow]{
 	},
 }
 
-// imagesFlags are those of `images` and `image ls`.
-func (a *app) listImages(use string, aliases ...string) *cobra.Command {
+// imageListCommand is `images` and `image ls`.
+func (a *app) imageListCommand(use string, aliases ...string) *cobra.Command {
 	var all, quiet, noTrunc bool
 	var filterFlags []string
 	var spec string
@@ -38,7 +38,7 @@ func (a *app) listImages(use string, aliases ...string) *cobra.Command {
 		Example: `  fairlead images
   fairlead images -q demo                              its ID, for scripts
   fairlead images --format '{{.Repository}}:{{.Tag}}'`,
-		Args: rangeArgs(0, 1),
+		Args: rangeArgs(0, 1), ValidArgsFunction: a.complete(1, listImages),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			chosen, err := filters(filterFlags)
 			if err != nil {
@@ -72,7 +72,7 @@ func (a *app) listImages(use string, aliases ...string) *cobra.Command {
 	return cmd
 }
 
-func (a *app) imagesCommand() *cobra.Command { return a.listImages("images") }
+func (a *app) imagesCommand() *cobra.Command { return a.imageListCommand("images") }
 
 // imageRows gives one row for each name of the image, and one without a name
 // where it has none.
@@ -141,7 +141,7 @@ func (a *app) imageCommand() *cobra.Command {
 	var spec string
 	inspect := &cobra.Command{
 		Use: "inspect [OPTIONS] IMAGE [IMAGE...]", Short: "Print all that is known of images, as JSON",
-		Args: minArgs(1),
+		Args: minArgs(1), ValidArgsFunction: a.complete(0, listImages),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			return a.with(func(c *client.Client) error {
 				return a.inspect(cmd.Context(), c, inspectImage, spec, args)
@@ -149,7 +149,7 @@ func (a *app) imageCommand() *cobra.Command {
 		},
 	}
 	formatFlag(inspect, &spec)
-	cmd.AddCommand(a.listImages("ls", "list"), a.removeImages("rm", "remove"), inspect, a.tagCommand(), a.importCommand(), a.loadCommand())
+	cmd.AddCommand(a.imageListCommand("ls", "list"), a.removeImages("rm", "remove"), inspect, a.tagCommand(), a.importCommand(), a.loadCommand())
 	return cmd
 }
 
@@ -158,7 +158,7 @@ func (a *app) tagCommand() *cobra.Command {
 		Use:     "tag SOURCE[:TAG] TARGET[:TAG]",
 		Short:   "Give an image a further name",
 		Example: `  fairlead tag demo demo:1`,
-		Args:    exactArgs(2),
+		Args:    exactArgs(2), ValidArgsFunction: a.complete(1, listImages),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			return a.with(func(c *client.Client) error {
 				_, err := c.ImageTag(cmd.Context(), client.ImageTagOptions{Source: args[0], Target: args[1]})
@@ -177,7 +177,7 @@ func (a *app) removeImages(use string, aliases ...string) *cobra.Command {
 		Aliases: aliases,
 		Short:   "Remove images",
 		Example: `  fairlead rmi demo:1    the image goes when its last name does`,
-		Args:    minArgs(1),
+		Args:    minArgs(1), ValidArgsFunction: a.complete(0, listImages),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			return a.with(func(c *client.Client) error {
 				return a.quietly(args, func(name string) error {

@@ -22,6 +22,12 @@ func (a *app) importCommand() *cobra.Command {
 		Example: `  tar -C rootfs -c . | fairlead import - demo
   fairlead import --change 'CMD ["/bin/sh"]' --change 'EXPOSE 80' rootfs.tar.gz demo:1`,
 		Args: rangeArgs(1, 2),
+		ValidArgsFunction: func(_ *cobra.Command, args []string, _ string) ([]string, cobra.ShellCompDirective) {
+			if len(args) == 0 {
+				return nil, cobra.ShellCompDirectiveDefault // a file
+			}
+			return nil, cobra.ShellCompDirectiveNoFileComp
+		},
 		RunE: func(cmd *cobra.Command, args []string) error {
 			ref := ""
 			if len(args) == 2 {

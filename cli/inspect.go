@@ -60,7 +60,7 @@ func (a *app) inspectCommand() *cobra.Command {
   fairlead inspect -f '{{range .NetworkSettings.Networks}}{{.IPAddress}}{{end}}' web
   fairlead inspect -f '{{json .NetworkSettings.Ports}}' web
   fairlead inspect --type network mynet`,
-		Args: minArgs(1),
+		Args: minArgs(1), ValidArgsFunction: a.complete(0, listContainers(true), listImages, listNetworks),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			get := inspectAny
 			if kind != "" {

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 
+	"github.com/containerd/errdefs"
 	"github.com/moby/moby/api/types/container"
 	"github.com/moby/moby/client"
 	"github.com/spf13/cobra"
@@ -19,7 +20,7 @@ func (a *app) startCommand() *cobra.Command {
 		Example: `  fairlead start web db        start both in the background
   fairlead start -a job        start it and print its output; its exit code is this command's
   fairlead start -ai shell     and pass input to it`,
-		Args: minArgs(1),
+		Args: minArgs(1), ValidArgsFunction: a.complete(0, listContainers(true)),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if !attach && !interactive {
 				return a.with(func(c *client.Client) error {
@@ -56,7 +57,7 @@ func (a *app) attachCommand() *cobra.Command {
 		Short: "Connect to a running container's streams",
 		Example: `  fairlead attach shell             what you type goes in, what it prints comes out
   fairlead attach --no-stdin web    only look; ctrl-p ctrl-q leaves a container with a terminal`,
-		Args: exactArgs(1),
+		Args: exactArgs(1), ValidArgsFunction: a.complete(1, listContainers(false)),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if err := checkDetachKeys(detachKeys); err != nil {
 				return err
@@ -134,7 +135,7 @@ func (a *app) stopCommand() *cobra.Command {
 		Short: "Stop containers: a signal, and SIGKILL if that does not help",
 		Example: `  fairlead stop web            SIGTERM, and SIGKILL after 10 seconds
   fairlead stop -t 1 web db    be less patient`,
-		Args: minArgs(1),
+		Args: minArgs(1), ValidArgsFunction: a.complete(0, listContainers(false)),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			return a.with(func(c *client.Client) error {
 				return a.each(args, func(name string) error {
@@ -154,7 +155,7 @@ func (a *app) restartCommand() *cobra.Command {
 		Use:     "restart [OPTIONS] CONTAINER [CONTAINER...]",
 		Short:   "Stop containers and start them again",
 		Example: `  fairlead restart web`,
-		Args:    minArgs(1),
+		Args:    minArgs(1), ValidArgsFunction: a.complete(0, listContainers(true)),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			return a.with(func(c *client.Client) error {
 				return a.each(args, func(name string) error {
@@ -175,7 +176,7 @@ func (a *app) killCommand() *cobra.Command {
 		Short: "Send a signal to containers",
 		Example: `  fairlead kill web            SIGKILL
   fairlead kill -s HUP web     have it read its configuration again`,
-		Args: minArgs(1),
+		Args: minArgs(1), ValidArgsFunction: a.complete(0, listContainers(false)),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			return a.with(func(c *client.Client) error {
 				return a.each(args, func(name string) error {
@@ -194,7 +195,7 @@ func (a *app) waitCommand() *cobra.Command {
 		Use:     "wait CONTAINER [CONTAINER...]",
 		Short:   "Wait until containers exit, and print their exit codes",
 		Example: `  fairlead wait job    prints 0 when it went well`,
-		Args:    minArgs(1),
+		Args:    minArgs(1), ValidArgsFunction: a.complete(0, listContainers(true)),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			return a.with(func(c *client.Client) error {
 				var errs []error
@@ -220,11 +221,15 @@ func (a *app) rmCommand() *cobra.Command {
 		Example: `  fairlead rm job                        one that has exited
   fairlead rm -f web                     one that runs: it is killed first
   fairlead rm -f $(fairlead ps -aq)      all of them`,
-		Args: minArgs(1),
+		Args: minArgs(1), ValidArgsFunction: a.complete(0, listContainers(true)),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			return a.with(func(c *client.Client) error {
 				return a.each(args, func(name string) error {
 					_, err := c.ContainerRemove(cmd.Context(), name, options)
+					if options.Force && errdefs.IsNotFound(err) {
+						// What is to be gone is: said, and no failure, as in Docker.
+						return noteError{err}
+					}
 					return err
 				})
 			})
@@ -240,7 +245,7 @@ func (a *app) renameCommand() *cobra.Command {
 		Use:     "rename CONTAINER NEW_NAME",
 		Short:   "Give a container another name",
 		Example: `  fairlead rename web web-old`,
-		Args:    exactArgs(2),
+		Args:    exactArgs(2), ValidArgsFunction: a.complete(1, listContainers(true)),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			return a.with(func(c *client.Client) error {
 				_, err := c.ContainerRename(cmd.Context(), args[0], client.ContainerRenameOptions{NewName: args[1]})

@@ -18,7 +18,7 @@ func (a *app) logsCommand() *cobra.Command {
 		Example: `  fairlead logs web                 all of it
   fairlead logs -f --tail 10 web    the last ten lines, and what comes
   fairlead logs -t --since 5m web   the last five minutes, with times`,
-		Args: exactArgs(1),
+		Args: exactArgs(1), ValidArgsFunction: a.complete(1, listContainers(true)),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			return a.with(func(c *client.Client) error {
 				info, err := c.ContainerInspect(cmd.Context(), args[0], client.ContainerInspectOptions{})

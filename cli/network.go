@@ -101,7 +101,7 @@ func (a *app) networkInspectCommand() *cobra.Command {
 		Use: "inspect [OPTIONS] NETWORK [NETWORK...]", Short: "Print all that is known of networks, as JSON",
 		Example: `  fairlead network inspect bridge
   fairlead network inspect -f '{{range .IPAM.Config}}{{.Subnet}}{{end}}' mynet`,
-		Args: minArgs(1),
+		Args: minArgs(1), ValidArgsFunction: a.complete(0, listNetworks),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			return a.with(func(c *client.Client) error {
 				return a.inspect(cmd.Context(), c, inspectNetwork, spec, args)
@@ -117,7 +117,7 @@ func (a *app) networkRemoveCommand() *cobra.Command {
 		Use: "rm NETWORK [NETWORK...]", Aliases: []string{"remove"},
 		Short:   "Remove networks that no container is on",
 		Example: `  fairlead network rm mynet`,
-		Args:    minArgs(1),
+		Args:    minArgs(1), ValidArgsFunction: a.complete(0, listNetworks),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			return a.with(func(c *client.Client) error {
 				return a.each(args, func(name string) error {

@@ -17,7 +17,7 @@ func (a *app) portCommand() *cobra.Command {
 		Short: "Show where a container's ports are published",
 		Example: `  fairlead port web          80/tcp -> 0.0.0.0:8080
   fairlead port web 80       0.0.0.0:8080, for scripts`,
-		Args: rangeArgs(1, 2),
+		Args: rangeArgs(1, 2), ValidArgsFunction: a.complete(1, listContainers(false)),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			return a.with(func(c *client.Client) error {
 				got, err := c.ContainerInspect(cmd.Context(), args[0], client.ContainerInspectOptions{})

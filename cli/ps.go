@@ -34,13 +34,16 @@ var psListing = format.Listing[psRow]{
 	},
 }
 
-func (a *app) psCommand() *cobra.Command {
+func (a *app) psCommand() *cobra.Command { return a.listCommand("ps") }
+
+// listCommand is ps, and `container ls`.
+func (a *app) listCommand(use string, aliases ...string) *cobra.Command {
 	var all, quiet, noTrunc, latest bool
 	var last int
 	var filterFlags []string
 	var spec string
 	cmd := &cobra.Command{
-		Use:   "ps [OPTIONS]",
+		Use: use + " [OPTIONS]", Aliases: aliases,
 		Short: "List containers, with their published ports",
 		Example: `  fairlead ps                                            those that run
   fairlead ps -a --filter status=exited                  those that have exited

@@ -42,7 +42,7 @@ container does not notice.`,
   fairlead run --rm --network host demo ip addr          no network of its own: the host's
   fairlead run -it --rm --network container:web demo sh  share web's network
   fairlead run -d --network mynet --ip 172.30.0.10 demo server`,
-		Args: minArgs(1),
+		Args: minArgs(1), ValidArgsFunction: a.complete(1, listImages),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			options, err := f.request(cmd, args, f.detach)
 			if err != nil {
@@ -54,7 +54,7 @@ container does not notice.`,
 			return nil
 		},
 	}
-	f.register(cmd)
+	f.register(cmd, a.complete(0, listNetworks))
 	cmd.Flags().BoolVarP(&f.detach, "detach", "d", false, "run in the background and print the container's ID")
 	cmd.Flags().BoolVar(&f.sigProxy, "sig-proxy", true, "pass signals on to the container (never with -t)")
 	detachFlag(cmd, &f.detachKeys)
@@ -99,6 +99,9 @@ func discard(ctx context.Context, c *client.Client, id string) error {
 	return err
 }
 
+// imageHint is where images come from.
+const imageHint = "make one with `fairlead import` (a root file system) or `fairlead load` (an archive)"
+
 // create makes the container, prints the daemon's warnings, and writes the ID
 // to --cidfile.
 func (a *app) create(ctx context.Context, c *client.Client, f *createFlags, options client.ContainerCreateOptions) (string, error) {
@@ -110,7 +113,7 @@ func (a *app) create(ctx context.Context, c *client.Client, f *createFlags, opti
 	created, err := c.ContainerCreate(ctx, options)
 	if err != nil {
 		if errdefs.IsNotFound(err) && strings.Contains(strings.ToLower(err.Error()), "no such image") {
-			return "", fmt.Errorf("%w\nmake one with `fairlead import` (a root file system) or `fairlead load` (an archive); `fairlead images` lists what is there", err)
+			return "", fmt.Errorf("%w\n%s; `fairlead images` lists what is there", err, imageHint)
 		}
 		return "", err
 	}
@@ -222,7 +225,7 @@ func (a *app) createCommand() *cobra.Command {
 		Short: "Create a container without starting it",
 		Example: `  id=$(fairlead create -p 8080:80 demo httpd -f)   make it, and keep its ID
   fairlead start "$id"                             run it later`,
-		Args: minArgs(1),
+		Args: minArgs(1), ValidArgsFunction: a.complete(1, listImages),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			options, err := f.request(cmd, args, false)
 			if err != nil {
@@ -237,6 +240,6 @@ func (a *app) createCommand() *cobra.Command {
 			})
 		},
 	}
-	f.register(cmd)
+	f.register(cmd, a.complete(0, listNetworks))
 	return cmd
 }

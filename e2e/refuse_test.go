@@ -163,7 +163,7 @@ func TestRefused(t *testing.T) {
 		{"sysctl of the machine", "run --sysctl kernel.threads-max=1 demo true", 125, `kernel.threads-max`},
 		{"signal", "kill -s FOO taken", 1, `invalid signal: FOO`},
 		{"user", "run -u nobodyhere demo true", 125, `nobodyhere`},
-		{"command", "frobnicate", 125, `"frobnicate" is not a fairlead command`},
+		{"command", "frobnicate", 1, `"frobnicate" is not a fairlead command`},
 		{"flag", "run --nosuch demo true", 125, `unknown flag: --nosuch`},
 		{"no daemon there", "-H unix:///nonexistent.sock run demo true", 125, `no daemon answers at unix:///nonexistent\.sock`},
 	})

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -46,17 +47,22 @@ func run(ctx context.Context, args []string) int {
 	if len(args) > 0 && fronts[args[0]] != nil {
 		return execute(ctx, args[0], args[1:])
 	}
+	// The shell asks for the completion of a front's flags.
+	if len(args) > 1 && fronts[args[1]] != nil && (args[0] == cobra.ShellCompRequestCmd || args[0] == cobra.ShellCompNoDescRequestCmd) {
+		return execute(ctx, args[1], args[2:], args[0])
+	}
 	return cli.Main(ctx, args, cli.Streams{In: os.Stdin, Out: os.Stdout, Err: os.Stderr},
 		cli.Build{Version: Version, Commit: Commit})
 }
 
-func execute(ctx context.Context, name string, args []string) int {
+// execute runs a front; words come before its name.
+func execute(ctx context.Context, name string, args []string, words ...string) int {
 	// The parent gives the front its full name in its usage text. Errors are
 	// printed here, once.
 	parent := &cobra.Command{Use: "fairlead", SilenceErrors: true, SilenceUsage: true}
 	parent.CompletionOptions.DisableDefaultCmd = true
 	parent.AddCommand(fronts[name]())
-	parent.SetArgs(append([]string{name}, args...))
+	parent.SetArgs(slices.Concat(words, []string{name}, args))
 	if err := parent.ExecuteContext(ctx); err != nil {
 		fmt.Fprintf(os.Stderr, "fairlead %s: %v\n", name, err)
 		return 1
