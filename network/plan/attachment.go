@@ -224,6 +224,9 @@ func checkPort(p spec.PortRequest) error {
 	return nil
 }
 
+// broadcast is the limited broadcast address (RFC 919), which no host has.
+var broadcast = netip.AddrFrom4([4]byte{255, 255, 255, 255})
+
 // settleHosts names the host addresses of a request and the container's address
 // behind each. A family the container lacks is served by the userland proxy to
 // the other; without the proxy a wildcard leaves it out and an address of it is
@@ -250,7 +253,7 @@ func (s *State) settleHosts(p spec.PortRequest, binding, addr4, addr6 netip.Addr
 				return r, fmt.Errorf("cannot publish on %s: IPv6 is off on this host: %w", h, errdefs.ErrInvalidArgument)
 			}
 			continue
-		case h.IsMulticast() || h.Zone() != "":
+		case h.IsMulticast() || h.Zone() != "" || h == broadcast:
 			return r, fmt.Errorf("cannot publish on %s: not an address of a host: %w", h, errdefs.ErrInvalidArgument)
 		case same.IsValid():
 			r.Backends = append(r.Backends, same)
