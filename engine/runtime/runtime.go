@@ -109,12 +109,13 @@ func Start(ctx context.Context, cfg Config) (*Containerd, error) {
 	if c.client, err = connect(c.address, c.namespace); err != nil {
 		return nil, fmt.Errorf("connect to containerd at %s: %w", c.address, err)
 	}
+	if c.child != nil {
+		// From the beginning: the one that was found may be about to end.
+		go c.child.supervise(c.closed)
+	}
 	if err := c.serving(ctx, 10*time.Second); err != nil {
 		c.Close()
 		return nil, err
-	}
-	if c.child != nil {
-		go c.child.supervise(c.closed)
 	}
 	return c, nil
 }
