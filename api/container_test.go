@@ -196,7 +196,9 @@ func TestNetworks(t *testing.T) {
 	l.want(201, "POST", "/networks/create", `{"Name":"mynet","Driver":"bridge","IPAM":{"Config":[{"Subnet":"10.1.0.0/24"}]}}`, &created)
 	l.want(409, "POST", "/networks/create", `{"Name":"mynet"}`, nil)
 	l.want(400, "POST", "/networks/create", ``, nil)
-	l.want(400, "POST", "/networks/create", `{"Name":"x","IPAM":{"Config":[{"Subnet":"10.1.0.0/99"}]}}`, nil)
+	if text := l.want(400, "POST", "/networks/create", `{"Name":"x","IPAM":{"Config":[{"Subnet":"10.1.0.0/99"}]}}`, nil); !strings.Contains(text, `invalid subnet \"10.1.0.0/99\"`) {
+		t.Error(text)
+	}
 	if text := l.want(200, "GET", "/networks/"+created.ID, "", nil); !strings.Contains(text, `"Containers":{}`) || !strings.Contains(text, `"Subnet":"10.1.0.0/24"`) {
 		t.Error(text)
 	}

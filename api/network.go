@@ -2,6 +2,7 @@ package api
 
 import (
 	"net/http"
+	"strings"
 
 	"github.com/moby/moby/api/types/network"
 )
@@ -32,7 +33,7 @@ func (s *server) networkCreate(w http.ResponseWriter, r *http.Request) error {
 	empty, err := readJSON(w, r, &body)
 	switch {
 	case err != nil:
-		return err
+		return badSubnet(err)
 	case empty:
 		return invalid("invalid JSON: got EOF while reading request body")
 	}
@@ -42,6 +43,17 @@ func (s *server) networkCreate(w http.ResponseWriter, r *http.Request) error {
 	}
 	writeJSON(w, http.StatusCreated, created)
 	return nil
+}
+
+// badSubnet says of a body that cannot be decoded which subnet, or range of one, is
+// none; Docker's client passes on what was typed.
+func badSubnet(err error) error {
+	_, rest, found := strings.Cut(err.Error(), "netip.ParsePrefix(")
+	text, _, closed := strings.Cut(rest, "): ")
+	if !found || !closed {
+		return err
+	}
+	return invalid("invalid subnet %s: want ADDRESS/LENGTH, as 172.30.0.0/24", text)
 }
 
 func (s *server) networkInspect(w http.ResponseWriter, r *http.Request) error {
