@@ -144,6 +144,8 @@ func TestBadArchives(t *testing.T) {
 	} {
 		if id, err := f.ImageImport(ctx, r, "bad", nil, ""); !errdefs.IsInvalidArgument(err) {
 			t.Errorf("import of %s: %s %v", name, id, err)
+		} else if name == "no archive" && !strings.Contains(err.Error(), "not a tar archive") {
+			t.Errorf("import of %s does not say so: %v", name, err)
 		}
 		if names, err := f.ImageLoad(ctx, strings.NewReader("no archive"), nil); !errdefs.IsInvalidArgument(err) {
 			t.Errorf("load of %s: %v %v", name, names, err)

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/moby/moby/api/types/container"
+	"github.com/moby/moby/api/types/swarm"
 	"github.com/moby/moby/api/types/system"
 	"golang.org/x/sys/unix"
 
@@ -60,6 +61,10 @@ func (e *Engine) describeRuntime(ctx context.Context, out *system.Info) {
 	if version, err := e.rt.Version(ctx); err == nil {
 		out.ContainerdCommit.ID = version
 	}
+	if version, err := runtime.RuncVersion(ctx); err == nil {
+		out.RuncCommit.ID = version
+	}
+	out.Swarm.LocalNodeState = swarm.LocalNodeStateInactive
 	out.SecurityOptions = []string{"name=seccomp,profile=builtin"}
 	out.MemoryLimit, out.SwapLimit, out.CPUCfsPeriod, out.CPUCfsQuota = true, true, true, true
 	out.CPUShares, out.CPUSet, out.PidsLimit = true, true, true

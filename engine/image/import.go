@@ -1,6 +1,8 @@
 package image
 
 import (
+	"archive/tar"
+	"bufio"
 	"bytes"
 	"context"
 	"encoding/json"
@@ -73,6 +75,10 @@ func (s *Store) writeLayer(ctx context.Context, r io.Reader) (ocispec.Descriptor
 		return ocispec.Descriptor{}, fmt.Errorf("read the archive: %w: %w", err, errdefs.ErrInvalidArgument)
 	}
 	defer plain.Close()
+	archive := bufio.NewReader(plain)
+	if err := checkTar(archive); err != nil {
+		return ocispec.Descriptor{}, err
+	}
 	ref := fmt.Sprintf("import-%d", time.Now().UnixNano())
 	w, err := content.OpenWriter(ctx, s.client.ContentStore(), content.WithRef(ref))
 	if err != nil {
@@ -80,7 +86,7 @@ func (s *Store) writeLayer(ctx context.Context, r io.Reader) (ocispec.Descriptor
 	}
 	defer w.Close()
 	sum := digest.SHA256.Digester()
-	size, err := io.Copy(io.MultiWriter(w, sum.Hash()), plain)
+	size, err := io.Copy(io.MultiWriter(w, sum.Hash()), archive)
 	if err != nil {
 		return ocispec.Descriptor{}, errors.Join(err, s.client.ContentStore().Abort(context.WithoutCancel(ctx), ref))
 	}
@@ -95,6 +101,24 @@ func (s *Store) writeLayer(ctx context.Context, r io.Reader) (ocispec.Descriptor
 		return ocispec.Descriptor{}, err
 	}
 	return d, nil
+}
+
+// checkTar looks at the first header: the layer would be refused too, after all of it
+// was stored, and in words about a header. An empty archive is the caller's.
+func checkTar(r *bufio.Reader) error {
+	const block = 512 // of a tar archive, see tar(5)
+	head, err := r.Peek(block)
+	switch {
+	case len(head) == 0 && errors.Is(err, io.EOF):
+		return nil
+	case err != nil && !errors.Is(err, io.EOF):
+		return fmt.Errorf("read the archive: %w", err)
+	}
+	_, err = tar.NewReader(bytes.NewReader(head)).Next()
+	if len(head) < block || errors.Is(err, tar.ErrHeader) {
+		return fmt.Errorf("this is not a tar archive: %w", errdefs.ErrInvalidArgument)
+	}
+	return nil
 }
 
 func (s *Store) writeManifest(ctx context.Context, layer ocispec.Descriptor, config dockerspec.DockerOCIImageConfig, message string) (ocispec.Descriptor, error) {

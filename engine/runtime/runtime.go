@@ -14,6 +14,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
+	"os/exec"
 	"path/filepath"
 	"strings"
 	"sync"
@@ -187,6 +188,20 @@ func (c *Containerd) Version(ctx context.Context) (string, error) {
 		return "", fmt.Errorf("ask containerd for its version: %w", err)
 	}
 	return v.Version, nil
+}
+
+// RuncVersion returns the version of the runc that shims start.
+func RuncVersion(ctx context.Context) (string, error) {
+	runc, err := lookPath("runc")
+	if err != nil {
+		return "", err
+	}
+	out, err := exec.CommandContext(ctx, runc, "--version").Output()
+	if err != nil {
+		return "", fmt.Errorf("ask runc for its version: %w", err)
+	}
+	first, _, _ := strings.Cut(string(out), "\n")
+	return strings.TrimPrefix(first, "runc version "), nil
 }
 
 // Close lets go of containerd, which lives on with its containers.
