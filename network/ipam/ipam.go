@@ -65,13 +65,14 @@ func (p *Pool) Next() (netip.Addr, error) {
 	return netip.Addr{}, fmt.Errorf("%w in %s", ErrFull, p.prefix)
 }
 
-// Check says whether Take would accept the address.
+// Check says whether Take would accept the address; the error leaves it to the
+// caller to name it.
 func (p *Pool) Check(a netip.Addr) error {
 	switch {
 	case !p.prefix.Contains(a):
-		return fmt.Errorf("%s: %w %s", a, ErrOutside, p.prefix)
+		return fmt.Errorf("%w %s", ErrOutside, p.prefix)
 	case p.busy(a):
-		return fmt.Errorf("%s: %w", a, ErrInUse)
+		return ErrInUse
 	}
 	return nil
 }

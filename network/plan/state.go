@@ -119,7 +119,7 @@ func (s *State) AddAttachment(a spec.Attachment) error {
 		}
 		for _, p := range e.Addrs() {
 			if err := seg.pool(p.Addr()).check(p.Addr()); err != nil {
-				return fmt.Errorf("sandbox %s on network %s: %w", a.Sandbox.ID, seg.Name, err)
+				return fmt.Errorf("sandbox %s on network %s: %s: %w", a.Sandbox.ID, seg.Name, p.Addr(), err)
 			}
 		}
 	}
