@@ -169,7 +169,7 @@ func (seg *segment) pool(a netip.Addr) poolRef {
 
 func (r poolRef) check(a netip.Addr) error {
 	if r.p == nil {
-		return fmt.Errorf("%s: the network has no subnet of that family: %w", a, errdefs.ErrInvalidArgument)
+		return fmt.Errorf("the network has no subnet of that family: %w", errdefs.ErrInvalidArgument)
 	}
 	return r.p.Check(a)
 }
