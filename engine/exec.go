@@ -197,7 +197,7 @@ func (e *Engine) followExec(x *execution) {
 
 // endedSoon is how long ExecInspect waits for an exit code when the output has
 // ended: the process may have a moment to live.
-const endedSoon = 2 * time.Second
+const endedSoon = 10 * time.Second
 
 // ExecInspect tells of an exec. A client asks for the exit code as soon as it has
 // seen the end of the output, so when that has come it is waited for.
@@ -206,7 +206,7 @@ func (e *Engine) ExecInspect(ctx context.Context, id string) (container.ExecInsp
 	if err != nil {
 		return container.ExecInspectResponse{}, err
 	}
-	if x.isRunning() && e.outputEnded(ctx, id) {
+	if x.isUnfinished() && e.outputEnded(ctx, id) {
 		waitFor(ctx, x.ended, endedSoon)
 	}
 	return x.inspect(), nil

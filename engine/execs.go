@@ -77,6 +77,14 @@ func (x *execution) isRunning() bool {
 	return x.started && !x.over && x.pid != 0
 }
 
+// isUnfinished says that it was started and its end is not known: it runs, or it
+// has ended so quickly that not even its start has been answered.
+func (x *execution) isUnfinished() bool {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	return x.started && !x.over
+}
+
 func (x *execution) inspect() container.ExecInspectResponse {
 	x.mu.Lock()
 	defer x.mu.Unlock()
