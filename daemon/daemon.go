@@ -94,6 +94,8 @@ type daemon struct {
 	// stop ends the daemon, unsupervise only the care for the helpers.
 	stop, unsupervise context.CancelFunc
 	tornDown          bool
+	// tearing is held by the one client that tears down.
+	tearing sync.Mutex
 }
 
 func run(ctx context.Context, cfg Config, build Build, teardown bool) error {
@@ -347,6 +349,11 @@ func (d *daemon) close() error {
 // teardownByAPI answers `fairlead system teardown`: when everything is away the
 // daemon ends too, after the answer has gone out.
 func (d *daemon) teardownByAPI(ctx context.Context) error {
+	d.tearing.Lock()
+	defer d.tearing.Unlock()
+	if d.tornDown {
+		return nil // by another client
+	}
 	if err := d.teardown(context.WithoutCancel(ctx)); err != nil {
 		return err
 	}

@@ -79,10 +79,14 @@ func (e *Engine) checkOne(ctx context.Context, c *instance, tasks map[string]run
 	return out
 }
 
-// Teardown kills and removes every container. Images stay. It goes on past
+// Teardown kills and removes every container, and lets nothing be made any more.
+// Images stay. It goes on past
 // errors and joins them.
 func (e *Engine) Teardown(ctx context.Context) error {
-	err := e.each(func(c *instance) error { return e.Remove(ctx, c.id, RemoveOptions{Force: true}) })
+	e.gate.Lock()
+	e.shut = true
+	e.gate.Unlock()
+	err := e.each(func(c *instance) error { return e.removeByRef(ctx, c.id, RemoveOptions{Force: true}) })
 	e.work.Wait()
 	return errors.Join(err, e.rt.ReapShims(ctx), e.sweepStrays(ctx), e.rt.RemoveCgroups())
 }

@@ -33,6 +33,11 @@ type CreateRequest struct {
 // Create makes a container that is ready to be started. Everything that can be
 // refused is refused here, before anything is made.
 func (e *Engine) Create(ctx context.Context, req CreateRequest) (container.CreateResponse, error) {
+	leave, err := e.enter()
+	if err != nil {
+		return container.CreateResponse{}, err
+	}
+	defer leave()
 	rec, warnings, img, err := e.decide(ctx, req)
 	if err != nil {
 		return container.CreateResponse{}, err

@@ -17,6 +17,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/containerd/errdefs"
 	"github.com/moby/moby/api/types/system"
 
 	"github.com/fairlead/fairlead/engine/image"
@@ -122,6 +123,22 @@ type Engine struct {
 	end   context.CancelFunc
 	watch sync.WaitGroup
 	work  sync.WaitGroup
+	// gate is held by those who make something or take it away; a teardown waits
+	// for them and shuts it.
+	gate sync.RWMutex
+	shut bool
+}
+
+// enter lets a caller in, who leaves when it is done. It returns
+// errdefs.ErrUnavailable once everything is being taken down: what was made then
+// would be left behind.
+func (e *Engine) enter() (leave func(), err error) {
+	e.gate.RLock()
+	if e.shut {
+		e.gate.RUnlock()
+		return nil, fmt.Errorf("everything is being taken down; start the daemon again: %w", errdefs.ErrUnavailable)
+	}
+	return e.gate.RUnlock, nil
 }
 
 // New makes an Engine. It knows no containers until Restore.

@@ -29,6 +29,11 @@ func (e *Engine) pseudoID(name string) string {
 
 // NetworkCreate makes a bridge network.
 func (e *Engine) NetworkCreate(ctx context.Context, req network.CreateRequest) (network.CreateResponse, error) {
+	leave, err := e.enter()
+	if err != nil {
+		return network.CreateResponse{}, err
+	}
+	defer leave()
 	for name, asked := range map[string]bool{
 		"Ingress": req.Ingress, "ConfigOnly": req.ConfigOnly,
 		"ConfigFrom": req.ConfigFrom != nil && req.ConfigFrom.Network != "", "Attachable": req.Attachable,
@@ -231,6 +236,11 @@ func options(n spec.Network) map[string]string {
 
 // NetworkRemove removes a network that nobody is on.
 func (e *Engine) NetworkRemove(ctx context.Context, ref string) error {
+	leave, err := e.enter()
+	if err != nil {
+		return err
+	}
+	defer leave()
 	n, err := e.NetworkInspect(ctx, ref)
 	if err != nil {
 		return err

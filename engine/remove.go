@@ -21,6 +21,15 @@ type RemoveOptions struct {
 
 // Remove takes the container away with its root file system and its log.
 func (e *Engine) Remove(ctx context.Context, ref string, opts RemoveOptions) error {
+	leave, err := e.enter()
+	if err != nil {
+		return err
+	}
+	defer leave()
+	return e.removeByRef(ctx, ref, opts)
+}
+
+func (e *Engine) removeByRef(ctx context.Context, ref string, opts RemoveOptions) error {
 	c, err := e.registry.find(ref)
 	if err != nil {
 		return err

@@ -22,6 +22,11 @@ import (
 // Start runs the container. When it returns without an error the process is
 // running, or has run. errdefs.ErrNotModified says that it runs already.
 func (e *Engine) Start(ctx context.Context, ref string) error {
+	leave, err := e.enter()
+	if err != nil {
+		return err
+	}
+	defer leave()
 	c, err := e.registry.find(ref)
 	if err != nil {
 		return err
