@@ -1,9 +1,11 @@
 package e2e
 
 import (
+	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"syscall"
 	"testing"
 	"time"
@@ -130,6 +132,36 @@ func TestTeardownAlone(t *testing.T) {
 	if inContainer(pid, web.id) {
 		t.Errorf("the container's process %d is there", pid)
 	}
+}
+
+// TestTeardownAmidWork: clients that go on making containers and networks while
+// everything is taken down are refused, and leave nothing.
+func TestTeardownAmidWork(t *testing.T) {
+	t.Parallel()
+	s := newSite(t)
+	var work sync.WaitGroup
+	stop := make(chan struct{})
+	for i := range 4 {
+		name := fmt.Sprintf("worker%d", i)
+		work.Go(func() {
+			for {
+				select {
+				case <-stop:
+					return
+				default:
+				}
+				s.CLI("network", "create", name)
+				s.CLI("run", "-d", "--rm", "--name", name, "--network", name, "-p", "80", "demo", "sleep", "3600")
+				s.CLI("run", "--rm", "-p", "80", "demo", "true")
+				s.CLI("rm", "-f", name)
+				s.CLI("network", "rm", name)
+			}
+		})
+	}
+	time.Sleep(time.Second)
+	s.Teardown()
+	close(stop)
+	work.Wait()
 }
 
 // TestRouterOfOneFamily: a host that routes IPv4 for others goes on to, and is made
