@@ -6,15 +6,16 @@ PATH=$PWD/bin:$PATH
 
 before=/run/fairlead.before
 
-# Processes of ours: the binary in this network namespace (another daemon may
-# run in its own), and what was started with our directories.
+# Processes of ours in this network namespace (another daemon may run in its own):
+# the binary, and what was started with our directories.
 processes() {
 	local here dir exe
 	here=$(readlink /proc/self/ns/net)
 	for dir in /proc/[0-9]*; do
 		exe=$(readlink "$dir/exe") || continue
 		exe=${exe% (deleted)}
-		if [[ ${exe##*/} == fairlead && $(readlink "$dir/ns/net") == "$here" ]] ||
+		[[ $(readlink "$dir/ns/net") == "$here" ]] || continue
+		if [[ ${exe##*/} == fairlead ]] ||
 			[[ ${exe##*/} == containerd* && $(tr '\0' ' ' <"$dir/cmdline") =~ /(run|var/lib)/fairlead/ ]]; then
 			echo "process ${dir#/proc/}: $(tr '\0' ' ' <"$dir/cmdline")"
 		fi
