@@ -198,6 +198,27 @@ func TestRouterOfOneFamily(t *testing.T) {
 // of then have ended, their addresses and ports are free, networks are made again.
 func TestReboot(t *testing.T) {
 	t.Parallel()
+	for name, execRoot := range map[string]func(*testing.T, *site){
+		"an exec root on disk": func(t *testing.T, s *site) {
+			if err := os.WriteFile(filepath.Join(s.ExecRoot, "state", "boot_id"), []byte("00000000-0000-0000-0000-000000000000\n"), 0o600); err != nil {
+				t.Fatal(err)
+			}
+		},
+		"an exec root in memory": func(t *testing.T, s *site) {
+			if err := os.RemoveAll(s.ExecRoot); err != nil {
+				t.Fatal(err)
+			}
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			reboot(t, execRoot)
+		})
+	}
+}
+
+func reboot(t *testing.T, execRoot func(*testing.T, *site)) {
+	t.Helper()
 	s := newHosts(t)
 	s.Daemon = s.lab.Daemon(s.host, lab.DaemonOptions{Containerd: lab.OwnContainerd})
 	s.importImage("demo")
@@ -207,9 +228,7 @@ func TestReboot(t *testing.T) {
 	before := s.inspect("web")
 	s.Kill()
 	s.powerCut()
-	if err := os.WriteFile(filepath.Join(s.ExecRoot, "state", "boot_id"), []byte("00000000-0000-0000-0000-000000000000\n"), 0o600); err != nil {
-		t.Fatal(err)
-	}
+	execRoot(t, s)
 	s.Start()
 	after := s.inspect("web")
 	if after.State.Status != "exited" || after.State.Running || after.State.ExitCode == 0 {
