@@ -206,7 +206,6 @@ func TestSecondDaemonRefused(t *testing.T) {
 func TestTwoDaemonsOneHost(t *testing.T) {
 	t.Parallel()
 	s := newHosts(t)
-	s.host.Router()
 	s.Daemon = s.lab.Daemon(s.host, lab.DaemonOptions{})
 	s.importImage("demo")
 	other := *s

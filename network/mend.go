@@ -27,16 +27,46 @@ const (
 const noForwarding = "IPv4 forwarding is disabled. Networking will not work."
 
 // announceForwarding notes what is about to be turned on, so that the table that is
-// made next has its guard.
+// made next has its guard. What another daemon of this host namespace turned on is
+// noted as ours too: the guard and the way back must outlast that daemon.
 func (c *Controller) announceForwarding(nets []spec.Network) error {
 	if !c.cfg.IPForward {
 		return nil
 	}
-	err := c.sysctls.note(forward4, "1")
+	err := errors.Join(c.sysctls.note(forward4, "1"), c.shareForwarding(forward4, firewall.Guard4))
 	if c.plan.HostIPv6 && slices.ContainsFunc(nets, func(n spec.Network) bool { return n.IPv6 }) {
-		err = errors.Join(err, c.sysctls.note(forward6, "1"))
+		err = errors.Join(err, c.sysctls.note(forward6, "1"), c.shareForwarding(forward6, firewall.Guard6))
 	}
 	return err
+}
+
+func (c *Controller) shareForwarding(key string, guard func() (string, ruleset.Element)) error {
+	others, err := c.otherTables()
+	if err != nil {
+		return err
+	}
+	set, element := guard()
+	for _, table := range others {
+		if theirs, err := c.fw.HasElement(ruleset.Inet, table, set, element); err != nil || theirs {
+			return errors.Join(err, c.sysctls.assume(key, "0"))
+		}
+	}
+	return nil
+}
+
+// otherTables are the tables of other daemons in this host namespace.
+func (c *Controller) otherTables() ([]string, error) {
+	tables, err := c.fw.Tables()
+	if err != nil {
+		return nil, err
+	}
+	var out []string
+	for _, t := range tables {
+		if t.Family == ruleset.Inet && t.Name != c.plan.Table && strings.HasPrefix(t.Name, "fairlead") && t.Comment != firewall.Comment(c.plan.Daemon) {
+			out = append(out, t.Name)
+		}
+	}
+	return out, nil
 }
 
 // forwardIPv4 turns forwarding on, or notes that it is off and is to stay so.

@@ -78,6 +78,18 @@ func (b *sysctlBook) note(key, unless string) error {
 	return b.save()
 }
 
+// assume writes down what the key was before another daemon changed it, so that
+// whichever of the two goes last puts it back.
+func (b *sysctlBook) assume(key, was string) error {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if _, noted := b.was[key]; noted {
+		return nil
+	}
+	b.was[key] = was
+	return b.save()
+}
+
 // changed says whether the key's value is of our making.
 func (b *sysctlBook) changed(key string) bool {
 	b.mu.Lock()

@@ -4,9 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"strings"
-
-	"github.com/fairlead/fairlead/ruleset"
 )
 
 // Teardown takes away everything of ours that is in the kernel: sandboxes,
@@ -37,15 +34,13 @@ func (c *Controller) Teardown(ctx context.Context) error {
 // restoreSysctls puts sysctls back to what they were before us, unless another
 // daemon in this host namespace stands on them.
 func (c *Controller) restoreSysctls() error {
-	tables, err := c.fw.Tables()
+	others, err := c.otherTables()
 	if err != nil {
 		return err
 	}
-	for _, t := range tables {
-		if t.Family == ruleset.Inet && t.Name != c.plan.Table && strings.HasPrefix(t.Name, "fairlead") {
-			c.log.Warn("sysctls stay as they are: another daemon in this host namespace needs them", "table", t.Name, "changed", c.sysctls.keys())
-			return nil
-		}
+	if len(others) > 0 {
+		c.log.Warn("sysctls stay as they are: another daemon in this host namespace needs them, and puts them back at its own teardown", "table", others[0], "changed", c.sysctls.keys())
+		return nil
 	}
 	return c.sysctls.restoreAll()
 }

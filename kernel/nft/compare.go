@@ -2,6 +2,7 @@ package nft
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 
@@ -63,17 +64,29 @@ func (c *Conn) Compare(ctx context.Context, want ruleset.Table) ([]string, error
 	return out, nil
 }
 
-func (c *Conn) compareSet(name string, t ruleset.Table, s ruleset.Set) ([]string, error) {
-	wanted := make(map[string]string, len(s.Elements))
-	for _, e := range s.Elements {
-		for _, raw := range encoded(e) {
-			wanted[raw] = e.String()
+// HasElement says whether the element is in a set of any table, ours or not. A
+// table or set that is not there has none.
+func (c *Conn) HasElement(family ruleset.Family, table, set string, e ruleset.Element) (bool, error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	found, err := c.elementsOf(family, table, set)
+	if err != nil {
+		return false, err
+	}
+	for _, raw := range encoded(e) {
+		if !found[raw] {
+			return false, nil
 		}
 	}
+	return true, nil
+}
+
+// elementsOf reads the elements of a set as the kernel keeps them.
+func (c *Conn) elementsOf(family ruleset.Family, table, set string) (map[string]bool, error) {
 	found := make(map[string]bool)
-	err := c.dump(unix.NFT_MSG_GETSETELEM, familyNumber(t.Family), func(w *writer) {
-		w.str(unix.NFTA_SET_ELEM_LIST_TABLE, t.Name)
-		w.str(unix.NFTA_SET_ELEM_LIST_SET, s.Name)
+	err := c.dump(unix.NFT_MSG_GETSETELEM, familyNumber(family), func(w *writer) {
+		w.str(unix.NFTA_SET_ELEM_LIST_TABLE, table)
+		w.str(unix.NFTA_SET_ELEM_LIST_SET, set)
 	}, func(_ uint8, attrs []byte) {
 		attributes(attrs, func(typ uint16, list []byte) {
 			if typ == unix.NFTA_SET_ELEM_LIST_ELEMENTS {
@@ -81,8 +94,22 @@ func (c *Conn) compareSet(name string, t ruleset.Table, s ruleset.Set) ([]string
 			}
 		})
 	}, func() { clear(found) })
+	if err != nil && !errors.Is(err, unix.ENOENT) {
+		return nil, fmt.Errorf("list the elements of %s %s %s: %w", family, table, set, err)
+	}
+	return found, nil
+}
+
+func (c *Conn) compareSet(name string, t ruleset.Table, s ruleset.Set) ([]string, error) {
+	wanted := make(map[string]string, len(s.Elements))
+	for _, e := range s.Elements {
+		for _, raw := range encoded(e) {
+			wanted[raw] = e.String()
+		}
+	}
+	found, err := c.elementsOf(t.Family, t.Name, s.Name)
 	if err != nil {
-		return nil, fmt.Errorf("list the elements of %s %s: %w", name, s.Name, err)
+		return nil, err
 	}
 	var out []string
 	for raw, text := range wanted {

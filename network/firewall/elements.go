@@ -46,6 +46,14 @@ func AddGuard6(table string) []ruleset.Change {
 	return c.additions(table)
 }
 
+// Guard4 and Guard6 name the element that guards a family, and the set it is in: in
+// whichever daemon's table it stands, the host forwards that family for containers
+// alone.
+func Guard4() (set string, e ruleset.Element) { return setGuarded, key(ruleset.ForIPv4) }
+
+// Guard6 is Guard4 for IPv6.
+func Guard6() (set string, e ruleset.Element) { return setGuarded, key(ruleset.ForIPv6) }
+
 // networkElements gives every element of the network.
 func networkElements(n spec.Network, add func(set string, e ruleset.Element)) {
 	bridge := ruleset.Interface(n.Bridge)
