@@ -138,7 +138,9 @@ func TestTeardownAlone(t *testing.T) {
 // everything is taken down are refused, and leave nothing.
 func TestTeardownAmidWork(t *testing.T) {
 	t.Parallel()
-	s := newSite(t)
+	s := newHosts(t)
+	s.Daemon = s.lab.Daemon(s.host, lab.DaemonOptions{Containerd: lab.OwnContainerd})
+	s.importImage("demo")
 	var work sync.WaitGroup
 	stop := make(chan struct{})
 	for i := range 4 {
@@ -151,8 +153,8 @@ func TestTeardownAmidWork(t *testing.T) {
 				default:
 				}
 				s.CLI("network", "create", name)
-				s.CLI("run", "-d", "--rm", "--name", name, "--network", name, "-p", "80", "demo", "sleep", "3600")
-				s.CLI("run", "--rm", "-p", "80", "demo", "true")
+				s.CLI("run", "-d", "--name", name, "--network", name, "-p", "80", "demo", "sleep", "3600")
+				s.CLI("run", "-d", "--rm", "-p", "80", "demo", "sleep", "3600")
 				s.CLI("rm", "-f", name)
 				s.CLI("network", "rm", name)
 			}
