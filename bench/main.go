@@ -14,6 +14,7 @@ import (
 	"errors"
 	"flag"
 	"fmt"
+	"math/rand/v2"
 	"os"
 	"os/signal"
 	"path/filepath"
@@ -161,13 +162,16 @@ func measureRuns(ctx context.Context, o options, dir string) (results, error) {
 	return interleave(ctx, hosts, []string{kindNone, kindBridge, kindPort}, o.runs, o.settle)
 }
 
-// interleave asks every host in turn, round by round, so that whatever slows
-// the machine down slows all of them. The first round is not counted: it loads
-// kernel modules and fills caches.
+// interleave asks every host once a round, so that whatever slows the machine
+// down slows all of them; in an order drawn anew each round, so that none always
+// pays for what another left to the kernel to clean up. The first round is not
+// counted: it loads kernel modules and fills caches.
 func interleave(ctx context.Context, hosts []*host, kinds []string, rounds int, settle time.Duration) (results, error) {
 	all := results{}
+	order := rand.New(rand.NewPCG(1, 1)) // the same in every run
 	for i := range rounds + 1 {
-		for _, h := range hosts {
+		for _, n := range order.Perm(len(hosts)) {
+			h := hosts[n]
 			for _, kind := range kinds {
 				if err := ctx.Err(); err != nil {
 					return nil, err

@@ -102,7 +102,7 @@ func (r *report) goals() []goal {
 func (r *report) markdown(ctx context.Context) (string, error) {
 	var b bytes.Buffer
 	fmt.Fprintf(&b, "# Results\n\nWritten by `make bench`; nothing here is typed by hand. All subjects of a table were measured in one\n"+
-		"run, in turn, round by round: trust the ratios before the times.\n\n")
+		"run, each once a round, in an order drawn anew each round: trust the ratios before the times.\n\n")
 	if err := r.machine(ctx, &b); err != nil {
 		return "", err
 	}
