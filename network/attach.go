@@ -30,7 +30,7 @@ func (c *Controller) Attach(ctx context.Context, req spec.AttachRequest) (spec.A
 		return spec.Attachment{}, err
 	}
 	op := c.newOperation(held)
-	err = apply.Run(ctx, op, c.entry("attach", a.Sandbox.ID, record{Attachment: &a}), "attach", c.plan.Attach(a))
+	err = apply.Run(ctx, op, c.entry("attach", a.Sandbox.ID, record{Attachment: &a}), "attach", c.plan.Attach(c.member(a)))
 	err = errors.Join(err, op.close())
 	if err != nil {
 		c.mu.Lock()
@@ -135,7 +135,7 @@ func (c *Controller) Detach(ctx context.Context, sandboxID string) error {
 func (c *Controller) finishDetach(ctx context.Context, a spec.Attachment) error {
 	crashpoint.Here("detach.begin")
 	op := c.newOperation(nil)
-	err := apply.Finish(ctx, op, "detach", c.plan.Detach(a))
+	err := apply.Finish(ctx, op, "detach", c.plan.Detach(c.member(a)))
 	if err = errors.Join(err, op.close()); err != nil {
 		return fmt.Errorf("take down the network of container %s: %w", a.Sandbox.Name, err)
 	}

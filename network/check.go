@@ -19,7 +19,7 @@ import (
 // detached meanwhile is the caller's care: such a sandbox may show up.
 func (c *Controller) Check(ctx context.Context) ([]string, error) {
 	c.mu.Lock()
-	nets, attachments := c.state.Networks(), c.state.Attachments()
+	nets, attachments, members := c.state.Networks(), c.state.Attachments(), c.state.Members()
 	c.mu.Unlock()
 	links, err := c.links.Links()
 	if err != nil {
@@ -50,7 +50,7 @@ func (c *Controller) Check(ctx context.Context) ([]string, error) {
 	if err := d.records(c); err != nil {
 		return nil, err
 	}
-	rules, err := c.fw.Compare(ctx, firewall.Table(c.policy(nets, attachments)))
+	rules, err := c.fw.Compare(ctx, firewall.Table(c.policy(nets, members)))
 	if err != nil {
 		return nil, err
 	}

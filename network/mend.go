@@ -154,23 +154,28 @@ func (c *Controller) noteForwarding(family string) error {
 }
 
 // policy is the wanted ruleset.
-func (c *Controller) policy(nets []spec.Network, attachments []spec.Attachment) firewall.Policy {
+func (c *Controller) policy(nets []spec.Network, members []firewall.Member) firewall.Policy {
 	return firewall.Policy{
-		Table:       c.plan.Table,
-		Daemon:      c.plan.Daemon,
-		Owner:       c.fw.Features().Persist,
-		Group:       Group,
-		Networks:    nets,
-		Attachments: attachments,
-		Guard4:      c.sysctls.changed(forward4),
-		Guard6:      c.sysctls.changed(forward6),
+		Table:    c.plan.Table,
+		Daemon:   c.plan.Daemon,
+		Owner:    c.fw.Features().Persist,
+		Group:    Group,
+		Networks: nets,
+		Members:  members,
+		Guard4:   c.sysctls.changed(forward4),
+		Guard6:   c.sysctls.changed(forward6),
 	}
+}
+
+// changeFirewall makes one transaction of the back end's.
+func (c *Controller) changeFirewall(ctx context.Context, changes firewall.Changes) error {
+	return c.fw.Apply(ctx, changes.Rules)
 }
 
 // mendFirewall replaces our table whole, in one transaction, and opens foreign
 // chains that would drop what it lets through.
-func (c *Controller) mendFirewall(ctx context.Context, nets []spec.Network, attachments []spec.Attachment) error {
-	table := firewall.Table(c.policy(nets, attachments))
+func (c *Controller) mendFirewall(ctx context.Context, nets []spec.Network, members []firewall.Member) error {
+	table := firewall.Table(c.policy(nets, members))
 	err := c.fw.Apply(ctx, []ruleset.Change{ruleset.ReplaceTable{Table: table}})
 	if errors.Is(err, unix.EPERM) {
 		return fmt.Errorf("table inet %s is another daemon's in this host namespace: stop that one, or give this one a --bridge-name of its own: %w", c.plan.Table, err)

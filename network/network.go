@@ -163,6 +163,7 @@ func (c *Controller) open(ctx context.Context) error {
 		EphemeralLow:  lo,
 		EphemeralHigh: hi,
 	}
+	c.plan.Firewall = firewall.NFTables{Table: c.plan.Table}
 	c.state = plan.NewState(c.plan)
 	if c.networks, err = store.NewBucket[spec.Network](c.cfg.Store, "networks"); err != nil {
 		return err
@@ -262,6 +263,13 @@ func (c *Controller) Attachment(sandboxID string) (spec.Attachment, bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	return c.state.Attachment(sandboxID)
+}
+
+// member is the attachment as the firewall needs it.
+func (c *Controller) member(a spec.Attachment) firewall.Member {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.state.Member(a)
 }
 
 // Warnings are what a user should be told whenever a container is started.

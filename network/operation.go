@@ -106,7 +106,7 @@ func (o *operation) do(ctx context.Context, step plan.Step) error {
 	case plan.Interface:
 		return o.configure(ctx, s)
 	case plan.Firewall:
-		return o.c.fw.Apply(ctx, s.Changes)
+		return o.c.changeFirewall(ctx, s.Changes)
 	case plan.Publish:
 		return o.publish(ctx, s)
 	case plan.Withdraw:
@@ -141,7 +141,7 @@ func (o *operation) undo(ctx context.Context, step plan.Step) error {
 	case plan.Interface:
 		return nil // it goes with its veth
 	case plan.Firewall:
-		return o.c.fw.Apply(ctx, s.Reverse)
+		return o.c.changeFirewall(ctx, s.Reverse)
 	case plan.Publish:
 		return o.c.cfg.Relay.Release(ctx, s.Owner)
 	case plan.Withdraw, plan.DropNamespace, plan.ForgetFlows:

@@ -83,7 +83,7 @@ func (c *Controller) endIntents(ctx context.Context, intents []store.Intent[reco
 		var err error
 		switch a, n := in.Value.Attachment, in.Value.Network; {
 		case (in.Op == "attach" || in.Op == "detach") && a != nil:
-			err = apply.Finish(ctx, op, "recover", c.plan.Detach(*a))
+			err = apply.Finish(ctx, op, "recover", c.plan.Detach(c.member(*a)))
 		case in.Op == "network-create" && n != nil:
 			if _, kept := c.networks.Get(n.ID); kept != nil {
 				err = apply.Undo(ctx, op, "recover", c.plan.CreateNetwork(*n))
@@ -112,7 +112,7 @@ func (c *Controller) endIntents(ctx context.Context, intents []store.Intent[reco
 // Policy first: nothing of ours comes up before its rules stand.
 func (c *Controller) mend(ctx context.Context) error {
 	c.mu.Lock()
-	nets, attachments := c.state.Networks(), c.state.Attachments()
+	nets, attachments, members := c.state.Networks(), c.state.Attachments(), c.state.Members()
 	c.mu.Unlock()
 	// What cannot be is refused before anything is changed: a daemon without its
 	// default network does not start. Another network that cannot be does not
@@ -132,7 +132,7 @@ func (c *Controller) mend(ctx context.Context) error {
 	if err := c.announceForwarding(nets); err != nil {
 		return err
 	}
-	if err := c.mendFirewall(ctx, nets, attachments); err != nil {
+	if err := c.mendFirewall(ctx, nets, members); err != nil {
 		return err
 	}
 	if err := c.forwardIPv4(); err != nil {

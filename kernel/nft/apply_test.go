@@ -26,14 +26,14 @@ func policy() firewall.Policy {
 			{Bridge: "br-2.x", Masquerade: true, Subnets: []spec.Subnet{{Prefix: pfx("10.0.1.0/24")}}},
 			{Bridge: "br-3", Masquerade: true, Subnets: []spec.Subnet{{Prefix: pfx("10.0.2.0/24")}, {Prefix: pfx("fd00:18::/64")}}},
 		},
-		Attachments: []spec.Attachment{{Ports: []spec.PortBinding{
+		Members: []firewall.Member{{Attachment: spec.Attachment{Ports: []spec.PortBinding{
 			{Proto: spec.TCP, Host: ap("0.0.0.0:8080"), Container: ap("172.17.0.2:80")},
 			{Proto: spec.TCP, Host: ap("[::]:8080"), Container: ap("[fd00:17::2]:80")},
 			{Proto: spec.UDP, Host: ap("192.0.2.1:53"), Container: ap("172.17.0.2:53")},
 			{Proto: spec.UDP, Host: ap("[2001:db8::1]:53"), Container: ap("[fd00:17::2]:53")},
 			{Proto: spec.TCP, Host: ap("127.0.0.1:81"), Container: ap("172.17.0.2:80")},
 			{Proto: spec.TCP, Host: ap("[::]:82"), Container: ap("172.17.0.2:80")},
-		}}},
+		}}}},
 	}
 }
 

@@ -37,7 +37,7 @@ func BenchmarkAttachment(b *testing.B) {
 				h := newHost(b)
 				p := policy()
 				p.Owner = true
-				p.Attachments = append(p.Attachments, published(portRange(20000, present)...))
+				p.Members = append(p.Members, firewall.Member{Attachment: published(portRange(20000, present)...)})
 				h.apply(b, ruleset.ReplaceTable{Table: firewall.Table(p)})
 				a := published(portRange(10000, ports)...)
 				b.ReportAllocs()
@@ -57,7 +57,7 @@ func BenchmarkReplaceTable(b *testing.B) {
 			h := newHost(b)
 			p := policy()
 			p.Owner = true
-			p.Attachments = append(p.Attachments, published(portRange(20000, present)...))
+			p.Members = append(p.Members, firewall.Member{Attachment: published(portRange(20000, present)...)})
 			for b.Loop() {
 				h.apply(b, ruleset.ReplaceTable{Table: firewall.Table(p)})
 			}

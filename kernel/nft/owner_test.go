@@ -150,7 +150,7 @@ func TestApplyTwiceIsTheSame(t *testing.T) {
 		for _, n := range p.Networks {
 			h.apply(t, firewall.AddNetwork(p.Table, n)...)
 		}
-		h.apply(t, firewall.AddAttachment(p.Table, p.Attachments[0])...)
+		h.apply(t, firewall.AddAttachment(p.Table, p.Members[0].Attachment)...)
 	}
 	if got := h.list(t, "fairlead"); got != before {
 		t.Errorf("adding again changed the table:\n%s", got)
@@ -159,14 +159,14 @@ func TestApplyTwiceIsTheSame(t *testing.T) {
 		for _, n := range p.Networks {
 			h.apply(t, firewall.RemoveNetwork(p.Table, n)...)
 		}
-		h.apply(t, firewall.RemoveAttachment(p.Table, p.Attachments[0])...)
+		h.apply(t, firewall.RemoveAttachment(p.Table, p.Members[0].Attachment)...)
 	}
 	if got := h.list(t, "fairlead"); strings.Count(got, "elements") != 1 { // those of the guard
 		t.Errorf("elements are left:\n%s", got)
 	}
 	// Where the table itself is gone there is nothing to take out either.
 	h.apply(t, ruleset.DeleteTable{Family: ruleset.Inet, Name: p.Table})
-	h.apply(t, append(firewall.RemoveAttachment(p.Table, p.Attachments[0]), ruleset.DeleteTable{Family: ruleset.Inet, Name: p.Table, IgnoreMissing: true})...)
+	h.apply(t, append(firewall.RemoveAttachment(p.Table, p.Members[0].Attachment), ruleset.DeleteTable{Family: ruleset.Inet, Name: p.Table, IgnoreMissing: true})...)
 }
 
 func TestCheckChangesNothing(t *testing.T) {

@@ -72,13 +72,22 @@ func attachments() []spec.Attachment {
 	}
 }
 
+// members are attachments on no network in particular.
+func members(attachments ...spec.Attachment) []firewall.Member {
+	var out []firewall.Member
+	for _, a := range attachments {
+		out = append(out, firewall.Member{Attachment: a})
+	}
+	return out
+}
+
 func TestTable(t *testing.T) {
 	t.Parallel()
 	for name, p := range map[string]firewall.Policy{
 		"empty.nft": {Table: "fairlead"},
 		"full.nft": {
 			Table: "fairlead_bridge0", Daemon: "6f1d", Owner: true, Group: firewall.DefaultGroup, Guard4: true, Guard6: true,
-			Networks: networks(), Attachments: attachments(),
+			Networks: networks(), Members: members(attachments()...),
 		},
 	} {
 		golden(t, name, firewall.Table(p).String())
@@ -93,7 +102,7 @@ func TestRulesAreConstant(t *testing.T) {
 		return ruleset.Table{Family: ruleset.Inet, Name: "t", Chains: firewall.Table(p).Chains}.String()
 	}
 	want := rules()
-	p.Networks, p.Attachments = networks(), attachments()
+	p.Networks, p.Members = networks(), members(attachments()...)
 	if diff := cmp.Diff(want, rules()); diff != "" {
 		t.Errorf("rules changed with the elements:\n%s", diff)
 	}
@@ -137,7 +146,7 @@ func TestChangesAgreeWithTable(t *testing.T) {
 			sim.step(t, rng)
 		}
 		want := map[string]map[string]bool{}
-		whole := firewall.Table(firewall.Policy{Table: "t", Networks: values(sim.networks), Attachments: values(sim.attachments)})
+		whole := firewall.Table(firewall.Policy{Table: "t", Networks: values(sim.networks), Members: members(values(sim.attachments)...)})
 		for _, s := range whole.Sets {
 			for _, e := range s.Elements {
 				if want[s.Name] == nil {
@@ -270,7 +279,7 @@ func BenchmarkTable5000Ports(b *testing.B) {
 		}}})
 	}
 	for b.Loop() {
-		if n := len(slices.Clone(firewall.Table(firewall.Policy{Attachments: all}).Sets)); n == 0 {
+		if n := len(slices.Clone(firewall.Table(firewall.Policy{Members: members(all...)}).Sets)); n == 0 {
 			b.Fatal("no sets")
 		}
 	}

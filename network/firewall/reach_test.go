@@ -72,7 +72,7 @@ func newSite(t *testing.T, guard bool) *site {
 		h.Listen("tcp", "0.0.0.0:7")
 		h.Listen("tcp", "[::]:7")
 	}
-	s.policy.Attachments = []spec.Attachment{{Ports: []spec.PortBinding{
+	s.policy.Members = members(spec.Attachment{Ports: []spec.PortBinding{
 		{Proto: spec.TCP, Host: ap("0.0.0.0:8080"), Container: ap("172.18.0.2:80")},
 		{Proto: spec.TCP, Host: ap("[::]:8080"), Container: ap("[fd00:18::2]:80")},
 		{Proto: spec.UDP, Host: ap("0.0.0.0:8080"), Container: ap("172.18.0.2:80")},
@@ -80,7 +80,7 @@ func newSite(t *testing.T, guard bool) *site {
 		{Proto: spec.TCP, Host: ap("198.51.100.1:8081"), Container: ap("172.18.0.2:80")},
 		{Proto: spec.TCP, Host: ap("[2001:db8:1::1]:8081"), Container: ap("[fd00:18::2]:80")},
 		{Proto: spec.TCP, Host: ap("127.0.0.1:8082"), Container: ap("172.18.0.2:80")},
-	}}}
+	}})
 	s.open(t)
 	if err := s.conn.Apply(t.Context(), []ruleset.Change{ruleset.ReplaceTable{Table: firewall.Table(s.policy)}}); err != nil {
 		t.Fatal(err)
@@ -142,7 +142,7 @@ func TestPublishedPorts(t *testing.T) {
 	lab.Unreachable(t, s.outside, "tcp", "198.51.100.1:8082", control)
 
 	// Gone when it is withdrawn.
-	if err := s.conn.Apply(t.Context(), firewall.RemoveAttachment("fairlead", s.policy.Attachments[0])); err != nil {
+	if err := s.conn.Apply(t.Context(), firewall.RemoveAttachment("fairlead", s.policy.Members[0].Attachment)); err != nil {
 		t.Fatal(err)
 	}
 	lab.Unreachable(t, s.outside, "tcp", "198.51.100.1:8080", lab.Probe{From: s.outside, Proto: "tcp", Addr: "198.51.100.1:7"})

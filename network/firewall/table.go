@@ -56,8 +56,8 @@ type Policy struct {
 	// we turned it on.
 	Guard4, Guard6 bool
 
-	Networks    []spec.Network
-	Attachments []spec.Attachment
+	Networks []spec.Network
+	Members  []Member
 }
 
 // The names of sets and maps. Keys are in the order the rules read them.
@@ -124,8 +124,8 @@ func Table(p Policy) ruleset.Table {
 	for _, n := range p.Networks {
 		networkElements(n, func(set string, e ruleset.Element) { index[set].Elements = append(index[set].Elements, e) })
 	}
-	for _, a := range p.Attachments {
-		attachmentElements(a, func(set string, e ruleset.Element) { index[set].Elements = append(index[set].Elements, e) })
+	for _, m := range p.Members {
+		attachmentElements(m.Attachment, func(set string, e ruleset.Element) { index[set].Elements = append(index[set].Elements, e) })
 	}
 	return t
 }

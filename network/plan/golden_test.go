@@ -45,9 +45,9 @@ func TestPlansReadAsTheCommandsThatDoTheSame(t *testing.T) {
 	}
 	for name, steps := range map[string][]Step{
 		"network-create": testConfig.CreateNetwork(dual),
-		"attach":         testConfig.Attach(a),
-		"detach":         testConfig.Detach(a),
-		"attach-none":    testConfig.Attach(none),
+		"attach":         testConfig.Attach(s.Member(a)),
+		"detach":         testConfig.Detach(s.Member(a)),
+		"attach-none":    testConfig.Attach(s.Member(none)),
 		"foreign-bridge": {testConfig.BridgeStep(spec.Network{ID: hexID(1), Bridge: "br0", Foreign: true})},
 	} {
 		path := filepath.Join("testdata", name+".txt")

@@ -45,8 +45,8 @@ func linkLocal(mac spec.HardwareAddr) netip.Prefix {
 func (c Config) CreateNetwork(n spec.Network) []Step {
 	return []Step{
 		Firewall{
-			Changes: firewall.AddNetwork(c.Table, n),
-			Reverse: firewall.RemoveNetwork(c.Table, n),
+			Changes: c.Firewall.AddNetwork(n),
+			Reverse: c.Firewall.RemoveNetwork(n),
 			Why:     "the network's policy, before anything can use it",
 		},
 		c.BridgeStep(n),
@@ -78,12 +78,13 @@ func (c Config) InterfaceStep(a spec.Attachment, e spec.Endpoint) Interface {
 
 // Attach orders the making of a sandbox: rules before links, links before the
 // host's ports are opened.
-func (c Config) Attach(a spec.Attachment) []Step {
+func (c Config) Attach(m firewall.Member) []Step {
+	a := m.Attachment
 	steps := []Step{Namespace{Path: a.Sandbox.Path, Sysctls: a.Sysctls}}
-	if changes := firewall.AddAttachment(c.Table, a); len(changes) > 0 {
+	if changes := c.Firewall.AddMember(m); !changes.Empty() {
 		steps = append(steps, Firewall{
 			Changes: changes,
-			Reverse: firewall.RemoveAttachment(c.Table, a),
+			Reverse: c.Firewall.RemoveMember(m),
 			Why:     "published ports are translated to the container",
 		})
 		if udp := slices.DeleteFunc(udpPorts(a), proxied); len(udp) > 0 {
@@ -105,7 +106,8 @@ func (c Config) Attach(a spec.Attachment) []Step {
 // Detach orders the end of a sandbox: the relay lets go first, then the
 // namespace is dropped, and the rules go when the links are gone. Every step is
 // also right when it, or all of it, has been done before.
-func (c Config) Detach(a spec.Attachment) []Step {
+func (c Config) Detach(m firewall.Member) []Step {
+	a := m.Attachment
 	var steps []Step
 	if len(a.Ports) > 0 {
 		steps = append(steps, Withdraw{Owner: a.Sandbox.ID, Bindings: a.Ports})
@@ -123,10 +125,10 @@ func (c Config) Detach(a spec.Attachment) []Step {
 		}
 	}
 	steps = append(steps, drop)
-	if changes := firewall.RemoveAttachment(c.Table, a); len(changes) > 0 {
+	if changes := c.Firewall.RemoveMember(m); !changes.Empty() {
 		steps = append(steps, Firewall{
 			Changes: changes,
-			Reverse: firewall.AddAttachment(c.Table, a),
+			Reverse: c.Firewall.AddMember(m),
 			Why:     "published ports lead nowhere any more",
 		})
 	}

@@ -10,12 +10,13 @@ import (
 
 	"github.com/containerd/errdefs"
 
+	"github.com/fairlead/fairlead/network/firewall"
 	"github.com/fairlead/fairlead/network/ipam"
 	"github.com/fairlead/fairlead/network/spec"
 )
 
 var testConfig = Config{
-	Daemon: "0123456789ab", ExecRoot: "/run/fairlead", Table: "fairlead", Group: 0xfa1,
+	Daemon: "0123456789ab", ExecRoot: "/run/fairlead", Table: "fairlead", Firewall: firewall.NFTables{Table: "fairlead"}, Group: 0xfa1,
 	Pools: ipam.DefaultPools(), UserlandProxy: true, HostIPv6: true,
 	EphemeralLow: 32768, EphemeralHigh: 60999,
 }

@@ -16,6 +16,7 @@ import (
 
 	"github.com/containerd/errdefs"
 
+	"github.com/fairlead/fairlead/network/firewall"
 	"github.com/fairlead/fairlead/network/ipam"
 	"github.com/fairlead/fairlead/network/ports"
 	"github.com/fairlead/fairlead/network/spec"
@@ -29,6 +30,8 @@ type Config struct {
 	ExecRoot string
 	// Table is the name of the firewall table.
 	Table string
+	// Firewall renders policy.
+	Firewall firewall.Backend
 	// Group is the device group of our bridges.
 	Group uint32
 	// Pools are what subnets nobody named are cut from.
@@ -209,6 +212,27 @@ func (s *State) Attachments() []spec.Attachment {
 func (s *State) Attachment(id string) (spec.Attachment, bool) {
 	a, ok := s.attachments[id]
 	return a, ok
+}
+
+// Member is the attachment with what the firewall must know of the networks it is
+// on. A network that is gone is left out.
+func (s *State) Member(a spec.Attachment) firewall.Member {
+	m := firewall.Member{Attachment: a, Networks: make(map[string]spec.Network, len(a.Endpoints))}
+	for _, e := range a.Endpoints {
+		if seg, ok := s.networks[e.NetworkID]; ok {
+			m.Networks[e.NetworkID] = seg.Network
+		}
+	}
+	return m
+}
+
+// Members are all attachments as the firewall needs them, by sandbox ID.
+func (s *State) Members() []firewall.Member {
+	out := make([]firewall.Member, 0, len(s.attachments))
+	for _, a := range s.Attachments() {
+		out = append(out, s.Member(a))
+	}
+	return out
 }
 
 // Network finds a network by name, ID, or unique ID prefix, in that order.

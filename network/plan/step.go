@@ -6,8 +6,8 @@ import (
 	"net/netip"
 	"slices"
 
+	"github.com/fairlead/fairlead/network/firewall"
 	"github.com/fairlead/fairlead/network/spec"
-	"github.com/fairlead/fairlead/ruleset"
 )
 
 // Step is one small thing done to the kernel or the relay. It can be done,
@@ -81,7 +81,7 @@ type Interface struct {
 // Firewall makes the changes in one transaction; Undo are the changes that take
 // them back.
 type Firewall struct {
-	Changes, Reverse []ruleset.Change
+	Changes, Reverse firewall.Changes
 	Why              string
 }
 
@@ -204,13 +204,7 @@ func (s Interface) Commands() []string {
 func (Interface) Reason() string { return "the container's address and its way out" }
 
 // Commands implements Step.
-func (s Firewall) Commands() []string {
-	out := make([]string, 0, len(s.Changes))
-	for _, c := range s.Changes {
-		out = append(out, c.String())
-	}
-	return out
-}
+func (s Firewall) Commands() []string { return s.Changes.Commands() }
 
 // Reason implements Step.
 func (s Firewall) Reason() string { return s.Why }

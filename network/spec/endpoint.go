@@ -28,6 +28,37 @@ type AttachRequest struct {
 	Ports []PortRequest
 	// Sysctls are set in the namespace, keys as net.ipv4.ip_forward.
 	Sysctls map[string]string
+	// DNS is what the sandbox's resolver is told.
+	DNS DNS
+}
+
+// DNS is what a sandbox's resolver (127.0.0.11) is told besides names, which it has
+// from endpoints. There is one in every sandbox with an endpoint on a network that
+// is not the default one.
+type DNS struct {
+	// Servers were named by the user and are asked from inside the sandbox; with
+	// none, the host's are asked, from the host.
+	Servers []netip.Addr `json:"servers,omitempty"`
+	// Ndots is what the user set, else nil: names with fewer dots are then not
+	// forwarded.
+	Ndots *int `json:"ndots,omitempty"`
+}
+
+// Link is a container's wish to reach another by a name of its own, and, where
+// the network keeps its containers apart, at certain ports.
+type Link struct {
+	// Sandbox is the other's container ID. It need not be attached now.
+	Sandbox string `json:"sandbox"`
+	// Alias is what it is called.
+	Alias string `json:"alias"`
+	// Ports are those it exposes.
+	Ports []ContainerPort `json:"ports,omitempty"`
+}
+
+// ContainerPort is one port of a container, published or not.
+type ContainerPort struct {
+	Proto Proto  `json:"proto"`
+	Port  uint16 `json:"port"`
 }
 
 // EndpointRequest asks for one endpoint.
@@ -38,8 +69,23 @@ type EndpointRequest struct {
 	Addr4, Addr6 netip.Addr
 	// MAC asks for a hardware address, six bytes; nil derives it.
 	MAC HardwareAddr
-	// Aliases are further names of the endpoint on its network.
+	// Aliases are further names of the endpoint on its network, by the user.
 	Aliases []string
+	// Names are all names of the endpoint on its network that its neighbours may
+	// ask for: the container's, its aliases, its short ID, its hostname.
+	Names []string
+	// Links are other endpoints of the network as this one calls them.
+	Links []Link
+	// LinkLocal are further addresses, of 169.254.0.0/16 or fe80::/10.
+	LinkLocal []netip.Addr
+	// GwPriority chooses the endpoint that has the default route: the highest,
+	// and of equals the first by network name.
+	GwPriority int
+	// Interface is the name in the sandbox; "" takes the next free.
+	Interface string
+	// Sysctls of the interface, keys as net.ipv4.conf.IFNAME.arp_announce with
+	// IFNAME as it stands.
+	Sysctls map[string]string
 }
 
 // Endpoint is one sandbox's attachment to one network.
@@ -64,6 +110,12 @@ type Endpoint struct {
 	Gateway4 netip.Addr `json:"gateway4,omitzero"`
 	Gateway6 netip.Addr `json:"gateway6,omitzero"`
 	Aliases  []string   `json:"aliases,omitempty"`
+	// The rest is as in EndpointRequest.
+	Names      []string          `json:"names,omitempty"`
+	Links      []Link            `json:"links,omitempty"`
+	LinkLocal  []netip.Addr      `json:"link_local,omitempty"`
+	GwPriority int               `json:"gw_priority,omitempty"`
+	Sysctls    map[string]string `json:"sysctls,omitempty"`
 }
 
 // Addrs returns the endpoint's addresses, IPv4 first.
@@ -84,6 +136,10 @@ type Attachment struct {
 	Endpoints []Endpoint        `json:"endpoints"`
 	Ports     []PortBinding     `json:"ports,omitempty"`
 	Sysctls   map[string]string `json:"sysctls,omitempty"`
+	DNS       DNS               `json:"dns,omitzero"`
+	// Requests are what Ports were made from: they are decided anew when a network
+	// is connected or disconnected.
+	Requests []PortRequest `json:"requests,omitempty"`
 }
 
 // Endpoint returns the attachment's endpoint on the network.

@@ -48,12 +48,58 @@ type Network struct {
 	// HostBinding is the host address for ports published without one; the
 	// zero Addr means every address of the host.
 	HostBinding netip.Addr `json:"host_binding,omitzero"`
-	// Subnets are in order of preference; at most one of each family gives
-	// an endpoint its address.
+	// Gateway4 and Gateway6 say how the family gets in and out; "" is GatewayNAT.
+	Gateway4 GatewayMode `json:"gateway4,omitempty"`
+	Gateway6 GatewayMode `json:"gateway6,omitempty"`
+	// InhibitIPv4 leaves the bridge without an IPv4 address: the gateway is
+	// somebody else's, or nobody's.
+	InhibitIPv4 bool `json:"inhibit_ipv4,omitempty"`
+	// Trusted are interfaces of the host from which endpoints may be reached
+	// directly, whatever is published.
+	Trusted []string `json:"trusted,omitempty"`
+	// InterfacePrefix begins the names of interfaces in sandboxes; "" is eth.
+	InterfacePrefix string `json:"interface_prefix,omitempty"`
+	// Outbound4 and Outbound6 are the host addresses that packets leave under;
+	// the zero Addr is the address of the interface they leave by.
+	Outbound4 netip.Addr `json:"outbound4,omitzero"`
+	Outbound6 netip.Addr `json:"outbound6,omitzero"`
+	// Subnets are in order of preference, any number of each family: an endpoint
+	// gets its address from the first of each that has one free.
 	Subnets []Subnet          `json:"subnets"`
 	Labels  map[string]string `json:"labels,omitempty"`
 	// Options are the driver options as the user gave them, kept to be shown.
 	Options map[string]string `json:"options,omitempty"`
+}
+
+// GatewayMode says how one family of a network is joined to the rest of the world,
+// by Docker's words (com.docker.network.bridge.gateway_mode_ipv4 and _ipv6).
+type GatewayMode string
+
+// The gateway modes.
+const (
+	// GatewayNAT masquerades what leaves and lets in what is published.
+	GatewayNAT GatewayMode = "nat"
+	// GatewayNATUnprotected is GatewayNAT whose containers may be reached
+	// directly on every port, by who has a route to them.
+	GatewayNATUnprotected GatewayMode = "nat-unprotected"
+	// GatewayRouted translates nothing: published ports are those that may be
+	// reached directly.
+	GatewayRouted GatewayMode = "routed"
+	// GatewayIsolated gives the bridge no address of the family. It is for
+	// internal networks.
+	GatewayIsolated GatewayMode = "isolated"
+)
+
+// Gateway is the mode of the family, GatewayNAT where none was set.
+func (n Network) Gateway(v4 bool) GatewayMode {
+	mode := n.Gateway6
+	if v4 {
+		mode = n.Gateway4
+	}
+	if mode == "" {
+		return GatewayNAT
+	}
+	return mode
 }
 
 // Subnet is one address pool of a network.

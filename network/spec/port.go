@@ -10,22 +10,23 @@ type Proto string
 
 // The protocols that can be published.
 const (
-	TCP Proto = "tcp"
-	UDP Proto = "udp"
+	TCP  Proto = "tcp"
+	UDP  Proto = "udp"
+	SCTP Proto = "sctp"
 )
 
 // PortRequest asks to publish one container port.
 type PortRequest struct {
-	Proto Proto
+	Proto Proto `json:"proto"`
 	// Port is the container's, 1 to 65535.
-	Port uint16
+	Port uint16 `json:"port"`
 	// HostIP is the host address to listen on; the zero Addr means the
 	// network's default, else every address of both families.
-	HostIP netip.Addr
+	HostIP netip.Addr `json:"host_ip,omitzero"`
 	// HostPort is the first host port that will do, and HostPortEnd the last;
 	// 0 and 0 take a free one from the host's ephemeral range.
-	HostPort    uint16
-	HostPortEnd uint16
+	HostPort    uint16 `json:"host_port,omitempty"`
+	HostPortEnd uint16 `json:"host_port_end,omitempty"`
 }
 
 // PortBinding is one published port: connections to Host reach Container.

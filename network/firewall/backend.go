@@ -1,0 +1,91 @@
+package firewall
+
+import (
+	"net/netip"
+
+	"github.com/fairlead/fairlead/network/spec"
+	"github.com/fairlead/fairlead/ruleset"
+)
+
+// Backend renders the wanted policy for one kind of packet filter. It is pure: what
+// it returns is made in the kernel by others.
+type Backend interface {
+	// Name is the daemon's word for it: nftables, iptables, or none.
+	Name() string
+	// AddNetwork and RemoveNetwork are the network's policy, before it has
+	// endpoints and after.
+	AddNetwork(n spec.Network) Changes
+	RemoveNetwork(n spec.Network) Changes
+	// AddMember and RemoveMember are what a sandbox adds to it: published ports,
+	// links, the policy of its ports on the bridge. Removing passes over what is
+	// not there.
+	AddMember(m Member) Changes
+	RemoveMember(m Member) Changes
+}
+
+// Member is an attachment with what must be known to render it.
+type Member struct {
+	spec.Attachment
+	// Networks are those of its endpoints, by ID.
+	Networks map[string]spec.Network
+	// Permits are what links with it allow, its own and others' to it.
+	Permits []Permit
+}
+
+// Permit lets one container open connections to one port of another on the same
+// network, where containers are kept apart.
+type Permit struct {
+	From, To netip.Addr
+	Proto    spec.Proto
+	Port     uint16
+}
+
+// Changes is one transaction, in the words of the back end that made it.
+type Changes struct {
+	// Rules are nftables', of any family.
+	Rules []ruleset.Change
+}
+
+// Empty says that there is nothing to do.
+func (c Changes) Empty() bool { return len(c.Rules) == 0 }
+
+// Commands are the commands that do the same, a line each.
+func (c Changes) Commands() []string {
+	out := make([]string, 0, len(c.Rules))
+	for _, r := range c.Rules {
+		out = append(out, r.String())
+	}
+	return out
+}
+
+// NFTables is the back end of package ruleset: few rules, and elements in sets and
+// maps.
+type NFTables struct {
+	// Table is the table's name, see TableName.
+	Table string
+}
+
+// Name implements Backend.
+func (NFTables) Name() string { return "nftables" }
+
+// AddNetwork implements Backend.
+func (b NFTables) AddNetwork(n spec.Network) Changes {
+	return Changes{Rules: AddNetwork(b.Table, n)}
+}
+
+// RemoveNetwork implements Backend.
+func (b NFTables) RemoveNetwork(n spec.Network) Changes {
+	return Changes{Rules: RemoveNetwork(b.Table, n)}
+}
+
+// AddMember implements Backend.
+func (b NFTables) AddMember(m Member) Changes {
+	return Changes{Rules: AddAttachment(b.Table, m.Attachment)}
+}
+
+// RemoveMember implements Backend.
+func (b NFTables) RemoveMember(m Member) Changes {
+	return Changes{Rules: RemoveAttachment(b.Table, m.Attachment)}
+}
+
+var _ Backend = NFTables{}
