@@ -30,6 +30,8 @@ const OwnContainerd = "own"
 type DaemonOptions struct {
 	// Args are further flags.
 	Args []string
+	// Firewall is the back end (--firewall-backend); empty for the daemon's default.
+	Firewall string
 	// Env is added to its environment, KEY=VALUE.
 	Env []string
 	// Containerd is the address of the containerd to use; empty for the one that
@@ -90,6 +92,12 @@ func (l *Lab) NewDaemon(h *Host, o DaemonOptions) *Daemon {
 	return d
 }
 
+// SetArgs changes the further flags that the next Start gives.
+func (d *Daemon) SetArgs(args ...string) { d.options.Args = args }
+
+// SetFirewall changes the back end that the next Start asks for.
+func (d *Daemon) SetFirewall(backend string) { d.options.Firewall = backend }
+
 // Host is the host the daemon is on.
 func (d *Daemon) Host() *Host { return d.host }
 
@@ -116,6 +124,9 @@ func (d *Daemon) TryStart(env ...string) error {
 			address = Containerd(d.lab.t)
 		}
 		args = append(args, "--containerd", address, "--containerd-namespace", d.ContainerdNamespace())
+	}
+	if d.options.Firewall != "" {
+		args = append(args, "--firewall-backend", d.options.Firewall)
 	}
 	d.host.remember()
 	log, err := os.OpenFile(d.LogFile, os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)

@@ -1,0 +1,47 @@
+package e2e
+
+import (
+	"testing"
+
+	"github.com/fairlead/fairlead/internal/lab"
+)
+
+// The firewall back ends: one rule model, so one behaviour.
+const (
+	nftables = "nftables"
+	iptables = "iptables"
+)
+
+// backends are those that forBackends runs a test on.
+var backends = []string{nftables}
+
+// forBackends runs a test once for each firewall back end. The test makes its daemons
+// with that back end: by newSiteOn, or by lab.DaemonOptions.Firewall.
+func forBackends(t *testing.T, test func(t *testing.T, backend string)) {
+	t.Helper()
+	for _, backend := range backends {
+		t.Run(backend, func(t *testing.T) {
+			t.Parallel()
+			test(t, backend)
+		})
+	}
+}
+
+// newSiteOn is newSite with a firewall back end.
+func newSiteOn(t *testing.T, backend string, daemonArgs ...string) *site {
+	t.Helper()
+	s := newHosts(t)
+	s.startOn(backend, daemonArgs...)
+	return s
+}
+
+// startOn starts the site's daemon with a firewall back end, and makes the image demo.
+func (s *site) startOn(backend string, daemonArgs ...string) {
+	s.t.Helper()
+	o := lab.DaemonOptions{Args: daemonArgs}
+	if backend != nftables { // which is the default
+		o.Firewall = backend
+	}
+	s.Daemon = s.lab.Daemon(s.host, o)
+	s.importImage("demo")
+}
