@@ -19,6 +19,7 @@ var backends = []string{nftables}
 // with that back end: by newSiteOn, or by lab.DaemonOptions.Firewall.
 func forBackends(t *testing.T, test func(t *testing.T, backend string)) {
 	t.Helper()
+	t.Parallel()
 	for _, backend := range backends {
 		t.Run(backend, func(t *testing.T) {
 			t.Parallel()

@@ -26,43 +26,44 @@ func (s *site) ports(bridge string) (names []string) {
 // TestA8: `bridge link` on the host shows one veth for each running container, gone
 // when the container stops; its name is the container's, by the endpoint's alias.
 func TestA8(t *testing.T) {
-	t.Parallel()
-	s := newSite(t)
-	if got := s.ports("fairlead0"); len(got) != 0 {
-		t.Errorf("ports with no container: %q", got)
-	}
-	a := s.run("--name", "a", "demo", "sh", "-c", "trap exit TERM; sleep 3600 & wait")
-	b := s.idle("--name", "b")
-	before := s.ports("fairlead0")
-	if len(before) != 2 || !strings.HasPrefix(before[0], "veth") {
-		t.Errorf("ports with two containers: %q", before)
-	}
-	bridge := interfaces(t, s.host)["fairlead0"]
-	if bridge.addrs() != "172.17.0.1/16" || bridge.State != "UP" {
-		t.Errorf("the bridge has %q and is %s", bridge.addrs(), bridge.State)
-	}
-	s.Must("stop", "a")
-	if got := s.ports("fairlead0"); len(got) != 1 {
-		t.Errorf("ports after one has stopped: %q", got)
-	}
-	if _, err := os.Stat(a.Path()); !os.IsNotExist(err) {
-		t.Errorf("the stopped container's namespace is there: %v", err)
-	}
-	s.Must("start", "a")
-	if got := s.ports("fairlead0"); len(got) != 2 {
-		t.Errorf("ports after it has started again: %q", got)
-	}
-	s.Must("rm", "-f", "a", "b")
-	if got := s.ports("fairlead0"); len(got) != 0 {
-		t.Errorf("ports after both were removed: %q", got)
-	}
-	for name := range interfaces(t, s.host) {
-		if strings.HasPrefix(name, "veth") {
-			t.Errorf("link %s is left", name)
+	forBackends(t, func(t *testing.T, backend string) {
+		s := newSiteOn(t, backend)
+		if got := s.ports("fairlead0"); len(got) != 0 {
+			t.Errorf("ports with no container: %q", got)
 		}
-	}
-	_ = b
-	s.consistent()
+		a := s.run("--name", "a", "demo", "sh", "-c", "trap exit TERM; sleep 3600 & wait")
+		b := s.idle("--name", "b")
+		before := s.ports("fairlead0")
+		if len(before) != 2 || !strings.HasPrefix(before[0], "veth") {
+			t.Errorf("ports with two containers: %q", before)
+		}
+		bridge := interfaces(t, s.host)["fairlead0"]
+		if bridge.addrs() != "172.17.0.1/16" || bridge.State != "UP" {
+			t.Errorf("the bridge has %q and is %s", bridge.addrs(), bridge.State)
+		}
+		s.Must("stop", "a")
+		if got := s.ports("fairlead0"); len(got) != 1 {
+			t.Errorf("ports after one has stopped: %q", got)
+		}
+		if _, err := os.Stat(a.Path()); !os.IsNotExist(err) {
+			t.Errorf("the stopped container's namespace is there: %v", err)
+		}
+		s.Must("start", "a")
+		if got := s.ports("fairlead0"); len(got) != 2 {
+			t.Errorf("ports after it has started again: %q", got)
+		}
+		s.Must("rm", "-f", "a", "b")
+		if got := s.ports("fairlead0"); len(got) != 0 {
+			t.Errorf("ports after both were removed: %q", got)
+		}
+		for name := range interfaces(t, s.host) {
+			if strings.HasPrefix(name, "veth") {
+				t.Errorf("link %s is left", name)
+			}
+		}
+		_ = b
+		s.consistent()
+	})
 }
 
 // TestA13: `network inspect bridge` is Docker's JSON.
@@ -129,21 +130,22 @@ func TestA13(t *testing.T) {
 
 // TestA16: two containers on one bridge reach each other by address with no NAT.
 func TestA16(t *testing.T) {
-	t.Parallel()
-	s := newSite(t)
-	s.Must("network", "create", "--ipv6", "dual")
-	for _, network := range []string{"bridge", "dual"} {
-		a, b := s.idle("--network", network), s.idle("--network", network)
-		for _, proto := range []string{"tcp", "udp"} {
-			b.serve(proto, "0.0.0.0:7")
-			b.sees(a.Host, proto, at(b.addr4, "7"), a.addr4)
-			if network == "dual" {
-				b.serve(proto, "[::]:7")
-				b.sees(a.Host, proto, at(b.addr6, "7"), a.addr6)
+	forBackends(t, func(t *testing.T, backend string) {
+		s := newSiteOn(t, backend)
+		s.Must("network", "create", "--ipv6", "dual")
+		for _, network := range []string{"bridge", "dual"} {
+			a, b := s.idle("--network", network), s.idle("--network", network)
+			for _, proto := range []string{"tcp", "udp"} {
+				b.serve(proto, "0.0.0.0:7")
+				b.sees(a.Host, proto, at(b.addr4, "7"), a.addr4)
+				if network == "dual" {
+					b.serve(proto, "[::]:7")
+					b.sees(a.Host, proto, at(b.addr6, "7"), a.addr6)
+				}
 			}
+			lab.Reachable(t, a.Host, "icmp", b.addr4.String())
 		}
-		lab.Reachable(t, a.Host, "icmp", b.addr4.String())
-	}
+	})
 }
 
 // TestA14: with -b bridge0, or "bridge" in the configuration file, the host's own

@@ -94,32 +94,33 @@ func TestA7(t *testing.T) {
 // TestA9: with --network host the container sees the host's interfaces and listens
 // on the host's ports with no NAT; nothing is published.
 func TestA9(t *testing.T) {
-	t.Parallel()
-	s := newSite(t)
-	id := s.Must("run", "-d", "--net", "host", "-p", "8080:80", "demo", "httpd", "-f", "-p", "9000", "-h", "/www")
-	inside := s.Must("exec", id, "ip", "-o", "link")
-	outside := s.host.Run("ip", "-o", "link")
-	for _, name := range []string{"uplink", "fairlead0"} {
-		contains(t, "ip link inside", inside, ": "+name)
-		contains(t, "ip link on the host", outside, ": "+name)
-	}
-	if in, out := s.Must("exec", id, "readlink", "/proc/self/ns/net"), s.host.Run("readlink", "/proc/self/ns/net"); in != out {
-		t.Errorf("namespace inside %s, on the host %s", in, out)
-	}
-	eventually(t, "outside gets the page from the host's port 9000", func() bool {
-		return s.outside.Try("busybox", "wget", "-q", "-O-", "http://"+host4+":9000/").Stdout == page
+	forBackends(t, func(t *testing.T, backend string) {
+		s := newSiteOn(t, backend)
+		id := s.Must("run", "-d", "--net", "host", "-p", "8080:80", "demo", "httpd", "-f", "-p", "9000", "-h", "/www")
+		inside := s.Must("exec", id, "ip", "-o", "link")
+		outside := s.host.Run("ip", "-o", "link")
+		for _, name := range []string{"uplink", "fairlead0"} {
+			contains(t, "ip link inside", inside, ": "+name)
+			contains(t, "ip link on the host", outside, ": "+name)
+		}
+		if in, out := s.Must("exec", id, "readlink", "/proc/self/ns/net"), s.host.Run("readlink", "/proc/self/ns/net"); in != out {
+			t.Errorf("namespace inside %s, on the host %s", in, out)
+		}
+		eventually(t, "outside gets the page from the host's port 9000", func() bool {
+			return s.outside.Try("busybox", "wget", "-q", "-O-", "http://"+host4+":9000/").Stdout == page
+		})
+		lab.Unreachable(t, s.outside, "tcp", at(host4, "8080"), lab.Probe{From: s.outside, Proto: "tcp", Addr: at(host4, "9000")})
+		if ports := s.Must("ps", "--format", "{{.Ports}}"); ports != "" {
+			t.Errorf("ps shows ports %q", ports)
+		}
+		if got := s.inspect(id); got.HostConfig.NetworkMode != "host" || len(got.NetworkSettings.Ports) != 0 {
+			t.Errorf("inspect: mode %s, ports %v", got.HostConfig.NetworkMode, got.NetworkSettings.Ports)
+		}
+		if rules := s.host.Run("nft", "list", "ruleset"); strings.Contains(rules, "8080") {
+			t.Errorf("the firewall speaks of port 8080:\n%s", rules)
+		}
+		s.consistent()
 	})
-	lab.Unreachable(t, s.outside, "tcp", at(host4, "8080"), lab.Probe{From: s.outside, Proto: "tcp", Addr: at(host4, "9000")})
-	if ports := s.Must("ps", "--format", "{{.Ports}}"); ports != "" {
-		t.Errorf("ps shows ports %q", ports)
-	}
-	if got := s.inspect(id); got.HostConfig.NetworkMode != "host" || len(got.NetworkSettings.Ports) != 0 {
-		t.Errorf("inspect: mode %s, ports %v", got.HostConfig.NetworkMode, got.NetworkSettings.Ports)
-	}
-	if table := s.host.Run("nft", "list", "table", "inet", "fairlead"); strings.Contains(table, "8080") {
-		t.Errorf("the firewall speaks of port 8080:\n%s", table)
-	}
-	s.consistent()
 }
 
 // TestA10: with --network container:ID there are the same interfaces, address, MAC

@@ -4,6 +4,7 @@ import (
 	"net/netip"
 	"os"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
@@ -11,132 +12,163 @@ import (
 	"github.com/fairlead/fairlead/internal/lab"
 )
 
-// masqueraded reads the counter of the masquerade rule, in packets and bytes.
-func (s *site) masqueraded() (packets, bytes int) {
+// masqueraded adds up the counters of the rules that masquerade a family, in packets
+// and bytes, as a person would read them.
+func (s *site) masqueraded(backend string, v4 bool) (packets, bytes int) {
 	s.t.Helper()
-	table := s.host.Run("nft", "list", "table", "inet", "fairlead")
-	for line := range strings.Lines(table) {
-		m := regexp.MustCompile(`@masquerade4 counter packets (\d+) bytes (\d+) masquerade`).FindStringSubmatch(line)
-		if m != nil {
-			packets, _ = strconv.Atoi(m[1])
-			bytes, _ = strconv.Atoi(m[2])
-			return packets, bytes
+	var text string
+	var rule *regexp.Regexp
+	if backend == iptables {
+		tool := "ip6tables"
+		if v4 {
+			tool = "iptables"
 		}
+		text = s.host.Run(tool, "-t", "nat", "-vnxL")
+		rule = regexp.MustCompile(`(?m)^ *(\d+) +(\d+) MASQUERADE `)
+	} else {
+		set := "masquerade6"
+		if v4 {
+			set = "masquerade4"
+		}
+		text = s.host.Run("nft", "list", "table", "inet", "fairlead")
+		rule = regexp.MustCompile(`@` + set + ` counter packets (\d+) bytes (\d+) masquerade`)
 	}
-	s.t.Fatalf("no masquerade rule with a counter in:\n%s", table)
-	return 0, 0
+	rules := rule.FindAllStringSubmatch(text, -1)
+	if len(rules) == 0 {
+		s.t.Fatalf("no masquerade rule with a counter in:\n%s", text)
+	}
+	for _, m := range rules {
+		p, _ := strconv.Atoi(m[1])
+		b, _ := strconv.Atoi(m[2])
+		packets, bytes = packets+p, bytes+b
+	}
+	return packets, bytes
 }
 
-// TestA1: a container's TCP connection and ping to outside work; outside sees the
-// host's address as source; the masquerade rule's counters grow and can be read
-// with nft.
+// TestA1: a container's TCP connection, datagram and ping to outside work; outside
+// sees the host's address as source; the masquerade rule's counters grow and can be
+// read with nft and iptables.
 func TestA1(t *testing.T) {
-	t.Parallel()
-	s := newSite(t)
-	s.Must("network", "create", "--ipv6", "dual")
-	plain, dual := s.idle("--name", "plain"), s.idle("--name", "dual", "--network", "dual")
-	var seen4, seen6 *lab.Server
-	for _, b := range []box{plain, dual} {
-		packets, bytes := s.masqueraded()
-		seen4 = s.outside.Listen("tcp", outside4+":0")
-		if r := lab.Seen(t, b.Host, "tcp", seen4.Addr.String()); r.Peer.Addr().String() != host4 && r.Peer.Addr().String() != second4 {
-			t.Errorf("outside sees %s, want an address of the host", r.Peer)
+	forBackends(t, func(t *testing.T, backend string) {
+		s := newSiteOn(t, backend)
+		s.Must("network", "create", "--ipv6", "dual")
+		plain, dual := s.idle("--name", "plain"), s.idle("--name", "dual", "--network", "dual")
+		for _, way := range []struct {
+			box     box
+			v4      bool
+			outside string
+			host    []string
+		}{
+			{plain, true, outside4, []string{host4, second4}},
+			{dual, true, outside4, []string{host4, second4}},
+			{dual, false, outside6, []string{host6, second6}},
+		} {
+			packets, bytes := s.masqueraded(backend, way.v4)
+			for _, proto := range []string{"tcp", "udp"} {
+				srv := s.outside.Listen(proto, at(way.outside, "0"))
+				if r := lab.Seen(t, way.box.Host, proto, srv.Addr.String()); !slices.Contains(way.host, r.Peer.Addr().String()) {
+					t.Errorf("outside sees %s by %s, want an address of the host", r.Peer, proto)
+				}
+			}
+			s.Must("exec", way.box.id, "ping", "-c1", "-W5", way.outside)
+			morePackets, moreBytes := s.masqueraded(backend, way.v4)
+			if morePackets < packets+3 || moreBytes < bytes+150 {
+				t.Errorf("masquerade counter: %d packets %d bytes, then %d packets %d bytes after a connection, a datagram and a ping",
+					packets, bytes, morePackets, moreBytes)
+			}
 		}
-		s.Must("exec", b.id, "ping", "-c1", "-W5", outside4)
-		morePackets, moreBytes := s.masqueraded()
-		if morePackets < packets+2 || moreBytes < bytes+100 {
-			t.Errorf("masquerade counter: %d packets %d bytes, then %d packets %d bytes after a connection and a ping", packets, bytes, morePackets, moreBytes)
-		}
-	}
-	seen6 = s.outside.Listen("tcp", "["+outside6+"]:0")
-	if r := lab.Seen(t, dual.Host, "tcp", seen6.Addr.String()); r.Peer.Addr().String() != host6 && r.Peer.Addr().String() != second6 {
-		t.Errorf("outside sees %s, want an address of the host", r.Peer)
-	}
-	s.Must("exec", dual.id, "ping", "-6", "-c1", "-W5", outside6)
-	seenUDP := s.outside.Listen("udp", outside4+":0")
-	if r := lab.Seen(t, plain.Host, "udp", seenUDP.Addr.String()); r.Peer.Addr().String() != host4 && r.Peer.Addr().String() != second4 {
-		t.Errorf("outside sees %s by UDP, want an address of the host", r.Peer)
-	}
-	s.consistent()
+		s.consistent()
+	})
 }
 
 // TestA2: -P publishes each port that the image EXPOSEs on a different port of the
 // host's ephemeral range, reachable from outside; `port` agrees.
 func TestA2(t *testing.T) {
-	t.Parallel()
-	s := newSite(t)
-	s.importImage("web", "EXPOSE 22 80 443", `CMD ["sleep","3600"]`)
-	web := s.run("-P", "--name", "web", "web")
-	var low, high int
-	limits := strings.Fields(s.host.Run("cat", "/proc/sys/net/ipv4/ip_local_port_range"))
-	low, _ = strconv.Atoi(limits[0])
-	high, _ = strconv.Atoi(limits[1])
-	ps := s.Must("ps", "--format", "{{.Ports}}")
-	used := map[string]bool{}
-	for _, port := range []string{"22", "80", "443"} {
-		got := strings.Split(s.Must("port", "web", port), "\n")
-		_, hostPort, _ := strings.Cut(got[0], ":")
-		if n, _ := strconv.Atoi(hostPort); n < low || n > high || used[hostPort] {
-			t.Errorf("port %s is published on %q: not its own, or outside the ephemeral range %d to %d", port, hostPort, low, high)
+	forBackends(t, func(t *testing.T, backend string) {
+		s := newSiteOn(t, backend)
+		s.importImage("web", "EXPOSE 22 80 443", `CMD ["sleep","3600"]`)
+		web := s.run("-P", "--name", "web", "web")
+		var low, high int
+		limits := strings.Fields(s.host.Run("cat", "/proc/sys/net/ipv4/ip_local_port_range"))
+		low, _ = strconv.Atoi(limits[0])
+		high, _ = strconv.Atoi(limits[1])
+		ps := s.Must("ps", "--format", "{{.Ports}}")
+		used := map[string]bool{}
+		for _, port := range []string{"22", "80", "443"} {
+			got := strings.Split(s.Must("port", "web", port), "\n")
+			_, hostPort, _ := strings.Cut(got[0], ":")
+			if n, _ := strconv.Atoi(hostPort); n < low || n > high || used[hostPort] {
+				t.Errorf("port %s is published on %q: not its own, or outside the ephemeral range %d to %d", port, hostPort, low, high)
+			}
+			used[hostPort] = true
+			contains(t, "ps", ps, "0.0.0.0:"+hostPort+"->"+port+"/tcp", "[::]:"+hostPort+"->"+port+"/tcp")
+			web.serve("tcp", "0.0.0.0:"+port)
+			web.sees(s.outside, "tcp", at(host4, hostPort), outside4)
+			lab.Reachable(t, s.outside, "tcp", at(host6, hostPort))
 		}
-		used[hostPort] = true
-		contains(t, "ps", ps, "0.0.0.0:"+hostPort+"->"+port+"/tcp", "[::]:"+hostPort+"->"+port+"/tcp")
-		web.serve("tcp", "0.0.0.0:"+port)
-		web.sees(s.outside, "tcp", at(host4, hostPort), outside4)
-	}
+	})
 }
 
 // TestA3: -p 80:80 of an image that EXPOSEs 22, 80 and 443: ps shows all three and
 // only 80 is published.
 func TestA3(t *testing.T) {
-	t.Parallel()
-	s := newSite(t)
-	s.importImage("web", "EXPOSE 22 80 443", `CMD ["sleep","3600"]`)
-	web := s.run("-p", "80:80", "web")
-	ps := s.Must("ps", "--format", "{{.Ports}}")
-	if want := "22/tcp, 443/tcp, 0.0.0.0:80->80/tcp, [::]:80->80/tcp"; ps != want && ps != "22/tcp, 0.0.0.0:80->80/tcp, [::]:80->80/tcp, 443/tcp" {
-		t.Errorf("ps shows %q, want %q", ps, want)
-	}
-	for _, port := range []string{"22", "80", "443"} {
-		web.serve("tcp", "0.0.0.0:"+port)
-	}
-	web.sees(s.outside, "tcp", at(host4, "80"), outside4)
-	for _, port := range []string{"22", "443"} {
-		lab.Unreachable(t, s.outside, "tcp", at(host4, port), lab.Probe{From: s.outside, Proto: "tcp", Addr: at(host4, "80")})
-		lab.Reachable(t, s.host, "tcp", at(web.addr4, port)) // it is served, if not published
-	}
-	if got := s.inspect(web.id).NetworkSettings.Ports; len(got) != 3 || len(got["80/tcp"]) != 2 || len(got["22/tcp"]) != 0 {
-		t.Errorf("inspect shows ports %+v", got)
-	}
+	forBackends(t, func(t *testing.T, backend string) {
+		s := newSiteOn(t, backend)
+		s.importImage("web", "EXPOSE 22 80 443", `CMD ["sleep","3600"]`)
+		web := s.run("-p", "80:80", "web")
+		ps := s.Must("ps", "--format", "{{.Ports}}")
+		if want := "22/tcp, 443/tcp, 0.0.0.0:80->80/tcp, [::]:80->80/tcp"; ps != want && ps != "22/tcp, 0.0.0.0:80->80/tcp, [::]:80->80/tcp, 443/tcp" {
+			t.Errorf("ps shows %q, want %q", ps, want)
+		}
+		for _, port := range []string{"22", "80", "443"} {
+			web.serve("tcp", "0.0.0.0:"+port)
+		}
+		web.sees(s.outside, "tcp", at(host4, "80"), outside4)
+		for _, port := range []string{"22", "443"} {
+			barred(t,
+				[2]lab.Probe{from(s.outside, "tcp", at(host4, port)), from(s.outside, "tcp", at(host4, "80"))},
+				[2]lab.Probe{from(s.outside, "tcp", at(host6, port)), from(s.outside, "tcp", at(host6, "80"))})
+			lab.Reachable(t, s.host, "tcp", at(web.addr4, port)) // it is served, if not published
+		}
+		if got := s.inspect(web.id).NetworkSettings.Ports; len(got) != 3 || len(got["80/tcp"]) != 2 || len(got["22/tcp"]) != 0 {
+			t.Errorf("inspect shows ports %+v", got)
+		}
+	})
 }
 
 // TestA4: who connects from outside to a published port is answered by the
 // container, which sees outside's own address.
 func TestA4(t *testing.T) {
-	t.Parallel()
-	s := newSite(t)
-	s.Must("network", "create", "--ipv6", "dual")
-	web := s.idle("-p", "80:80", "-p", "80:80/udp", "--network", "dual")
-	for _, proto := range []string{"tcp", "udp"} {
-		web.serve(proto, "0.0.0.0:80")
-		web.serve(proto, "[::]:80")
-		web.sees(s.outside, proto, at(host4, "80"), outside4)
-		web.sees(s.outside, proto, at(second4, "80"), outside4)
-		web.sees(s.outside, proto, at(host6, "80"), outside6)
-		web.sees(s.outside, proto, at(second6, "80"), outside6)
-	}
-	s.consistent()
+	forBackends(t, func(t *testing.T, backend string) {
+		s := newSiteOn(t, backend)
+		s.Must("network", "create", "--ipv6", "dual")
+		web := s.idle("-p", "80:80", "-p", "80:80/udp", "--network", "dual")
+		for _, proto := range []string{"tcp", "udp"} {
+			web.serve(proto, "0.0.0.0:80")
+			web.serve(proto, "[::]:80")
+			web.sees(s.outside, proto, at(host4, "80"), outside4)
+			web.sees(s.outside, proto, at(second4, "80"), outside4)
+			web.sees(s.outside, proto, at(host6, "80"), outside6)
+			web.sees(s.outside, proto, at(second6, "80"), outside6)
+		}
+		s.consistent()
+	})
 }
 
 // TestB2: container to container, container to host by the bridge's address,
-// container to outside, and outside to a published port all work.
+// container to outside, and outside to a published port all work, on each of several
+// networks and while a container is on two.
 func TestB2(t *testing.T) {
-	t.Parallel()
-	s := newSite(t)
-	s.Must("network", "create", "--ipv6", "--subnet", "10.30.0.0/24", "--subnet", "fd00:30::/64", "dual")
-	s.everyWay("bridge", "172.17.0.1", "")
-	s.everyWay("dual", "10.30.0.1", "fd00:30::1")
-	s.consistent()
+	forBackends(t, func(t *testing.T, backend string) {
+		s := newSiteOn(t, backend)
+		s.Must("network", "create", "--ipv6", "--subnet", "10.30.0.0/24", "--subnet", "fd00:30::/64", "dual")
+		s.Must("network", "create", "--ipv6", "--subnet", "10.40.0.0/24", "--subnet", "fd00:40::/64", "other")
+		s.idle("--network", "dual", "--network", "other")
+		s.everyWay("bridge", "172.17.0.1", "")
+		s.everyWay("dual", "10.30.0.1", "fd00:30::1")
+		s.everyWay("other", "10.40.0.1", "fd00:40::1")
+		s.consistent()
+	})
 }
 
 // everyWay checks the four ways of B2 on a network.
@@ -175,31 +207,32 @@ func (s *site) everyWay(network, gateway4, gateway6 string) {
 // TestB4: a process on the host reaches a published port by the host's own address
 // and by 127.0.0.1, [::1] too.
 func TestB4(t *testing.T) {
-	t.Parallel()
-	s := newSite(t)
-	s.Must("network", "create", "--ipv6", "dual")
-	for _, network := range []string{"bridge", "dual"} {
-		b := s.idle("--network", network, "-p", "8080:80", "-p", "5353:53/udp")
-		var servers []*lab.Server
-		for _, any := range []string{"0.0.0.0", "::"} {
-			servers = append(servers, b.Listen("tcp", at(any, "80")), b.Listen("udp", at(any, "53")))
-		}
-		for _, addr := range []string{host4, second4, "127.0.0.1", "127.1.2.3", host6, second6, "::1"} {
-			for proto, port := range map[string]string{"tcp": "8080", "udp": "5353"} {
-				if r := lab.Seen(t, s.host, proto, at(addr, port)); r.Host != b.Name() {
-					t.Errorf("network %s: %s answered at %s", network, r.Host, addr)
+	forBackends(t, func(t *testing.T, backend string) {
+		s := newSiteOn(t, backend)
+		s.Must("network", "create", "--ipv6", "dual")
+		for _, network := range []string{"bridge", "dual"} {
+			b := s.idle("--network", network, "-p", "8080:80", "-p", "5353:53/udp")
+			var servers []*lab.Server
+			for _, any := range []string{"0.0.0.0", "::"} {
+				servers = append(servers, b.Listen("tcp", at(any, "80")), b.Listen("udp", at(any, "53")))
+			}
+			for _, addr := range []string{host4, second4, "127.0.0.1", "127.1.2.3", host6, second6, "::1"} {
+				for proto, port := range map[string]string{"tcp": "8080", "udp": "5353"} {
+					if r := lab.Seen(t, s.host, proto, at(addr, port)); r.Host != b.Name() {
+						t.Errorf("network %s: %s answered at %s", network, r.Host, addr)
+					}
 				}
 			}
+			for _, srv := range servers {
+				srv.Close()
+			}
+			s.Must("rm", "-f", b.id)
+			if _, err := s.host.Dial("tcp", "127.0.0.1:8080", 0); err == nil {
+				t.Error("127.0.0.1:8080 still answers when the container is gone")
+			}
 		}
-		for _, srv := range servers {
-			srv.Close()
-		}
-		s.Must("rm", "-f", b.id)
-		if _, err := s.host.Dial("tcp", "127.0.0.1:8080", 0); err == nil {
-			t.Error("127.0.0.1:8080 still answers when the container is gone")
-		}
-	}
-	s.consistent()
+		s.consistent()
+	})
 }
 
 // TestB6: where ip_forward was 0 it is 1 after the start, which the log says; and
@@ -242,27 +275,42 @@ func TestForwardGuard(t *testing.T) {
 	lab.Reachable(t, inner, "tcp", srv.Addr.String())
 }
 
-// TestC1: on two hosts the containers have the same address; each reaches the other
+// TestC1: on two hosts the containers have the same addresses; each reaches the other
 // by the other host's published port alone.
 func TestC1(t *testing.T) {
-	t.Parallel()
-	s := newSite(t)
-	other := *s
-	other.host, other.outside = s.outside, s.host
-	other.Daemon = s.lab.Daemon(s.outside, lab.DaemonOptions{})
-	other.importImage("demo")
-	a, b := s.idle("-p", "8080:80"), other.idle("-p", "8080:80")
-	if a.addr4 != b.addr4 || a.addr4.String() != "172.17.0.2" {
-		t.Errorf("the containers' addresses are %s and %s", a.addr4, b.addr4)
-	}
-	a.serve("tcp", "0.0.0.0:80")
-	b.serve("tcp", "0.0.0.0:80")
-	b.sees(a.Host, "tcp", at(outside4, "8080"), host4)
-	a.sees(b.Host, "tcp", at(host4, "8080"), outside4)
-	a.sees(a.Host, "tcp", at("172.17.0.2", "80"), "172.17.0.2") // its own, not the other
-	lab.Unreachable(t, a.Host, "tcp", at(outside4, "80"), lab.Probe{From: a.Host, Proto: "tcp", Addr: at(outside4, "8080")})
-	s.consistent()
-	other.consistent()
+	forBackends(t, func(t *testing.T, backend string) {
+		s := newSiteOn(t, backend)
+		other := *s
+		other.host, other.outside = s.outside, s.host
+		other.startOn(backend)
+		a, b := s.idle("-p", "8080:80"), other.idle("-p", "8080:80")
+		if a.addr4 != b.addr4 || a.addr4.String() != "172.17.0.2" {
+			t.Errorf("the containers' addresses are %s and %s", a.addr4, b.addr4)
+		}
+		a.serve("tcp", "0.0.0.0:80")
+		b.serve("tcp", "0.0.0.0:80")
+		b.sees(a.Host, "tcp", at(outside4, "8080"), host4)
+		a.sees(b.Host, "tcp", at(host4, "8080"), outside4)
+		a.sees(a.Host, "tcp", at("172.17.0.2", "80"), "172.17.0.2") // its own, not the other
+		lab.Unreachable(t, a.Host, "tcp", at(outside4, "80"), lab.Probe{From: a.Host, Proto: "tcp", Addr: at(outside4, "8080")})
+		// With IPv6 the same.
+		for _, h := range []*site{s, &other} {
+			h.Must("network", "create", "--ipv6", "--subnet", "fd00:30::/64", "dual")
+		}
+		a, b = s.idle("--network", "dual", "-p", "8081:80"), other.idle("--network", "dual", "-p", "8081:80")
+		if a.addr6 != b.addr6 {
+			t.Errorf("the containers' addresses are %s and %s", a.addr6, b.addr6)
+		}
+		a.serve("tcp", "[::]:80")
+		b.serve("tcp", "[::]:80")
+		if r := lab.Seen(t, a.Host, "tcp", at(outside6, "8081")); r.Host != b.Name() || !slices.Contains([]string{host6, second6}, r.Peer.Addr().String()) {
+			t.Errorf("%s answered and saw %s", r.Host, r.Peer)
+		}
+		a.sees(b.Host, "tcp", at(host6, "8081"), outside6)
+		lab.Unreachable(t, a.Host, "tcp", at(outside6, "80"), lab.Probe{From: a.Host, Proto: "tcp", Addr: at(outside6, "8081")})
+		s.consistent()
+		other.consistent()
+	})
 }
 
 // TestMainJob is what the first page promises: a container with a published port,
