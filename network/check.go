@@ -50,11 +50,13 @@ func (c *Controller) Check(ctx context.Context) ([]string, error) {
 	if err := d.records(c); err != nil {
 		return nil, err
 	}
-	rules, err := c.fw.Compare(ctx, firewall.Table(c.policy(nets, members)))
-	if err != nil {
-		return nil, err
+	for _, table := range firewall.Tables(c.policy(nets, members)) {
+		rules, err := c.fw.Compare(ctx, table)
+		if err != nil {
+			return nil, err
+		}
+		d.lines = append(d.lines, rules...)
 	}
-	d.lines = append(d.lines, rules...)
 	if c.cfg.IPForward {
 		d.sysctl(forward4, "1")
 		if c.plan.HostIPv6 && slices.ContainsFunc(nets, func(n spec.Network) bool { return n.IPv6 }) {

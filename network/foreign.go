@@ -8,7 +8,6 @@ import (
 	"github.com/fairlead/fairlead/kernel/nft"
 	"github.com/fairlead/fairlead/network/firewall"
 	"github.com/fairlead/fairlead/network/spec"
-	"github.com/fairlead/fairlead/ruleset"
 )
 
 // openForeignForward lets our networks through chains of the host's own that drop
@@ -55,10 +54,10 @@ func (c *Controller) dropFormerTables(ctx context.Context) error {
 		return err
 	}
 	for _, t := range tables {
-		if t.Family != ruleset.Inet || t.Name == c.plan.Table || t.Comment != firewall.Comment(c.plan.Daemon) {
+		if t.Name == c.plan.Table || t.Comment != firewall.Comment(c.plan.Daemon) {
 			continue
 		}
-		c.log.Info("removing the table of a former default bridge", "table", t.Name, "now", c.plan.Table)
+		c.log.Info("removing the table of a former default bridge", "family", t.Family, "table", t.Name, "now", c.plan.Table)
 		if err := errors.Join(c.closeForward(ctx, t.Name), c.removeTable(ctx, t.Name)); err != nil {
 			return err
 		}
@@ -71,5 +70,5 @@ func (c *Controller) deleteTable(ctx context.Context) error {
 }
 
 func (c *Controller) removeTable(ctx context.Context, name string) error {
-	return c.fw.Apply(ctx, []ruleset.Change{ruleset.DeleteTable{Family: ruleset.Inet, Name: name, IgnoreMissing: true}})
+	return c.fw.Apply(ctx, firewall.Delete(name))
 }

@@ -172,13 +172,12 @@ func (c *Controller) changeFirewall(ctx context.Context, changes firewall.Change
 	return c.fw.Apply(ctx, changes.Rules)
 }
 
-// mendFirewall replaces our table whole, in one transaction, and opens foreign
+// mendFirewall replaces our tables whole, in one transaction, and opens foreign
 // chains that would drop what it lets through.
 func (c *Controller) mendFirewall(ctx context.Context, nets []spec.Network, members []firewall.Member) error {
-	table := firewall.Table(c.policy(nets, members))
-	err := c.fw.Apply(ctx, []ruleset.Change{ruleset.ReplaceTable{Table: table}})
+	err := c.fw.Apply(ctx, firewall.Replace(c.policy(nets, members)))
 	if errors.Is(err, unix.EPERM) {
-		return fmt.Errorf("table inet %s is another daemon's in this host namespace: stop that one, or give this one a --bridge-name of its own: %w", c.plan.Table, err)
+		return fmt.Errorf("table %s is another daemon's in this host namespace: stop that one, or give this one a --bridge-name of its own: %w", c.plan.Table, err)
 	}
 	if err != nil {
 		return err

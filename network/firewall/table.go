@@ -103,6 +103,28 @@ func sets() []ruleset.Set {
 	}
 }
 
+// Tables are all tables of the policy. They carry one name, and are made and taken
+// away together.
+func Tables(p Policy) []ruleset.Table { return []ruleset.Table{Table(p)} }
+
+// Replace puts the policy in the place of whatever stands under its name.
+func Replace(p Policy) []ruleset.Change {
+	var out []ruleset.Change
+	for _, t := range Tables(p) {
+		out = append(out, ruleset.ReplaceTable{Table: t})
+	}
+	return out
+}
+
+// Delete takes away every table of the name that Tables can make.
+func Delete(name string) []ruleset.Change {
+	var out []ruleset.Change
+	for _, t := range Tables(Policy{Table: name}) {
+		out = append(out, ruleset.DeleteTable{Family: t.Family, Name: name, IgnoreMissing: true})
+	}
+	return out
+}
+
 // Table renders the whole table.
 func Table(p Policy) ruleset.Table {
 	t := ruleset.Table{
