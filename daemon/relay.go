@@ -26,6 +26,10 @@ func (k *keptRelay) Hold(ctx context.Context, b []relay.Binding) error {
 	return k.client().Hold(ctx, b)
 }
 
+func (k *keptRelay) Replace(ctx context.Context, owner string, b []relay.Binding) error {
+	return k.client().Replace(ctx, owner, b)
+}
+
 func (k *keptRelay) Release(ctx context.Context, owner string) error {
 	return k.client().Release(ctx, owner)
 }

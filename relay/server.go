@@ -77,6 +77,8 @@ func (s *server) Handle(ctx context.Context, r *fdpass.Request) (fdpass.Response
 	switch r.Method {
 	case "hold":
 		return fdpass.Response{}, s.hold(r)
+	case "replace":
+		return fdpass.Response{}, s.replace(r)
 	case "release":
 		var p releaseParams
 		if err := r.Decode(&p); err != nil {

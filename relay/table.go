@@ -280,7 +280,7 @@ func (t *table) accept(p *port) {
 		case err == nil:
 			p.owner.live.Add(1)
 			t.live.Add(1)
-			go t.serve(p, fd)
+			go t.serve(p, p.Backend, fd)
 		case errors.Is(err, unix.EMFILE), errors.Is(err, unix.ENFILE):
 			t.refuse(p, err)
 		case errors.Is(err, unix.EAGAIN):
@@ -317,8 +317,8 @@ func (t *table) refuse(p *port, cause error) {
 	}
 }
 
-// serve proxies one connection to its end.
-func (t *table) serve(p *port, fd int) {
+// serve proxies one connection to its end. The port's backend may change meanwhile.
+func (t *table) serve(p *port, backend netip.AddrPort, fd int) {
 	defer t.live.Done()
 	defer p.owner.live.Done()
 	f := os.NewFile(uintptr(fd), "client")
@@ -329,7 +329,7 @@ func (t *table) serve(p *port, fd int) {
 		return
 	}
 	client := c.(*net.TCPConn) // checkSocket has seen to that
-	if err := proxy.TCP(p.owner.ctx, client, p.Backend); err != nil {
+	if err := proxy.TCP(p.owner.ctx, client, backend); err != nil {
 		t.logger.Debug("proxied connection ended", "port", p.Binding, "error", err)
 	}
 }

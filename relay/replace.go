@@ -1,0 +1,168 @@
+package relay
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/netip"
+	"os"
+
+	"github.com/containerd/errdefs"
+	"golang.org/x/sys/unix"
+
+	"github.com/fairlead/fairlead/internal/fdpass"
+	"github.com/fairlead/fairlead/proxy"
+)
+
+// replaceParams: Fresh are the indices of the bindings that a descriptor comes with,
+// in order.
+type replaceParams struct {
+	Owner    string    `json:"owner"`
+	Bindings []Binding `json:"bindings"`
+	Fresh    []int     `json:"fresh,omitempty"`
+}
+
+// Replace makes the bindings all that the owner holds. A port that it holds already
+// keeps its socket, and with it the clients that wait, and takes the new backend:
+// connections that are being carried go on to the old one. Others need a File; what
+// is held and not named is closed. On failure nothing is changed.
+func (c *Client) Replace(ctx context.Context, owner string, bindings []Binding) error {
+	p := replaceParams{Owner: owner, Bindings: bindings}
+	var files []*os.File
+	for i, b := range bindings {
+		if err := b.validate(); err != nil {
+			return err
+		}
+		if b.Owner != owner {
+			return fmt.Errorf("held port %s of %s is not %s's: %w", b, b.Owner, owner, errdefs.ErrInvalidArgument)
+		}
+		if b.File != nil {
+			p.Fresh = append(p.Fresh, i)
+			files = append(files, b.File)
+		}
+	}
+	_, err := c.rpc.Call(ctx, "replace", p, files, nil)
+	return err
+}
+
+func (s *server) replace(r *fdpass.Request) error {
+	var p replaceParams
+	if err := r.Decode(&p); err != nil {
+		return err
+	}
+	if r.Count() != len(p.Fresh) {
+		return fmt.Errorf("%d sockets for %d new ports: %w", r.Count(), len(p.Fresh), errdefs.ErrInvalidArgument)
+	}
+	fds := make(map[int]int, len(p.Fresh))
+	taken := r.Take()
+	for i, at := range p.Fresh {
+		if at < 0 || at >= len(p.Bindings) {
+			fdpass.CloseFDs(taken)
+			return fmt.Errorf("new port %d of %d: %w", at, len(p.Bindings), errdefs.ErrInvalidArgument)
+		}
+		fds[at] = taken[i]
+	}
+	if err := s.table.replace(p.Owner, p.Bindings, fds); err != nil {
+		fdpass.CloseFDs(taken)
+		return err
+	}
+	return nil
+}
+
+// rebound is a port that is held already, with the backend it is to have.
+type rebound struct {
+	*port
+	backend netip.AddrPort
+}
+
+// replace is Client.Replace; fds are the new ports' sockets by the index of their
+// binding, which on failure stay the caller's.
+func (t *table) replace(owner string, bindings []Binding, fds map[int]int) error {
+	t.mu.Lock()
+	flows, closed, err := t.exchange(owner, bindings, fds)
+	t.mu.Unlock()
+	// Outside the lock, which the flows' own goroutines may be waiting for.
+	for _, u := range flows {
+		u.Close()
+	}
+	var errs []error
+	for _, fd := range closed {
+		errs = append(errs, unix.Close(fd))
+	}
+	if err := errors.Join(errs...); err != nil {
+		t.logger.Error("close the ports that are held no more", "owner", owner, "error", err)
+	}
+	return err
+}
+
+// exchange returns the UDP flows and the sockets that are to be closed. New ports
+// come first: an owner that has none for a moment would lose its connections.
+func (t *table) exchange(owner string, bindings []Binding, fds map[int]int) (flows []*proxy.UDP, closed []int, err error) {
+	if t.frozen {
+		return nil, nil, errFrozen
+	}
+	var kept []rebound
+	named := make(map[*port]bool)
+	for i, b := range bindings {
+		if fd, fresh := fds[i]; fresh {
+			if err := errors.Join(b.validate(), checkSocket(b, fd)); err != nil {
+				return nil, nil, err
+			}
+			continue
+		}
+		p := t.hosts[hostKey{proto(b.Proto), b.Host}]
+		if p == nil || p.Owner != owner || p.Proxy != b.Proxy {
+			return nil, nil, fmt.Errorf("port %s is not held in that way for %s: %w", b, owner, errdefs.ErrNotFound)
+		}
+		kept = append(kept, rebound{p, b.Backend})
+		named[p] = true
+	}
+	var added []*port
+	for i, b := range bindings {
+		fd, fresh := fds[i]
+		if !fresh {
+			continue
+		}
+		p, err := t.add(b, fd)
+		if err != nil {
+			for _, p := range added {
+				t.remove(p)
+			}
+			return nil, nil, err
+		}
+		added = append(added, p)
+		named[p] = true
+	}
+	for _, k := range kept {
+		if k.Backend == k.backend {
+			continue
+		}
+		k.Backend = k.backend
+		if k.udp != nil {
+			flows = append(flows, k.udp)
+			k.udp = nil
+		}
+	}
+	if o := t.owners[owner]; o != nil {
+		flows, closed = t.closeOthers(o, named, flows)
+	}
+	return flows, closed, nil
+}
+
+// closeOthers forgets the owner's ports that are not named.
+func (t *table) closeOthers(o *owner, named map[*port]bool, flows []*proxy.UDP) (_ []*proxy.UDP, closed []int) {
+	var others []*port
+	for _, p := range o.ports {
+		if !named[p] {
+			others = append(others, p)
+		}
+	}
+	for _, p := range others {
+		if p.udp != nil {
+			flows = append(flows, p.udp)
+		}
+		closed = append(closed, p.fd)
+		t.remove(p)
+	}
+	return flows, closed
+}

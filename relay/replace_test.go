@@ -1,0 +1,113 @@
+package relay
+
+import (
+	"errors"
+	"io"
+	"net"
+	"net/netip"
+	"testing"
+	"time"
+
+	"github.com/containerd/errdefs"
+)
+
+// saysTCP and saysUDP are servers that answer every client with one word.
+func saysTCP(t *testing.T, word string) netip.AddrPort {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = l.Close() })
+	go func() {
+		for {
+			c, err := l.Accept()
+			if err != nil {
+				return
+			}
+			_, _ = io.WriteString(c, word)
+			_ = c.Close()
+		}
+	}()
+	return l.Addr().(*net.TCPAddr).AddrPort()
+}
+
+func saysUDP(t *testing.T, word string) netip.AddrPort {
+	t.Helper()
+	c, err := net.ListenUDP("udp", &net.UDPAddr{IP: net.IPv4(127, 0, 0, 1)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = c.Close() })
+	go func() {
+		for b := make([]byte, 100); ; {
+			_, from, err := c.ReadFromUDPAddrPort(b)
+			if err != nil {
+				return
+			}
+			_, _ = c.WriteToUDPAddrPort([]byte(word), from)
+		}
+	}()
+	return c.LocalAddr().(*net.UDPAddr).AddrPort()
+}
+
+func TestReplaceKeepsSocketsAndConnections(t *testing.T) {
+	t.Parallel()
+	c := ensure(t, t.TempDir(), "command")
+	tcp := hold(t, c, "a", "tcp", "127.0.0.1", echoTCP(t))
+	udp := hold(t, c, "a", "udp", "127.0.0.1", saysUDP(t, "old"))
+	gone := hold(t, c, "a", "tcp", "127.0.0.1", echoTCP(t))
+	other := hold(t, c, "b", "tcp", "127.0.0.1", echoTCP(t))
+	live, client := dial(t, "tcp", tcp), dial(t, "udp", udp)
+	say(t, live, "x")
+	answers := func(want string) {
+		t.Helper()
+		_ = client.SetDeadline(time.Now().Add(5 * time.Second))
+		if _, err := client.Write([]byte("?")); err != nil {
+			t.Fatal(err)
+		}
+		b := make([]byte, 100)
+		if n, err := client.Read(b); err != nil || string(b[:n]) != want {
+			t.Errorf("UDP: %q, %v; want %q", b[:n], err, want)
+		}
+	}
+	answers("old")
+
+	fresh, file := bind(t, "tcp", "127.0.0.1")
+	wanted := []Binding{
+		{Owner: "a", Proto: "tcp", Host: tcp, Backend: saysTCP(t, "moved"), Proxy: true},
+		{Owner: "a", Proto: "udp", Host: udp, Backend: saysUDP(t, "new"), Proxy: true},
+		{Owner: "a", Proto: "tcp", Host: fresh, Backend: saysTCP(t, "fresh"), Proxy: true, File: file},
+	}
+	if err := c.Replace(t.Context(), "a", wanted); err != nil {
+		t.Fatal(err)
+	}
+	_ = file.Close()
+	answers("new")
+	say(t, live, "still the old backend")
+	for host, want := range map[netip.AddrPort]string{tcp: "moved", fresh: "fresh"} {
+		if got, err := io.ReadAll(dial(t, "tcp", host)); err != nil || string(got) != want {
+			t.Errorf("%s: %q, %v; want %q", host, got, err, want)
+		}
+	}
+	isFree(t, "tcp", gone)
+	say(t, dial(t, "tcp", other), "x")
+
+	// What cannot be leaves everything as it was.
+	for _, bad := range []Binding{
+		{Owner: "a", Proto: "tcp", Host: other, Backend: wanted[0].Backend, Proxy: true},
+		{Owner: "b", Proto: "tcp", Host: tcp, Backend: wanted[0].Backend, Proxy: true},
+	} {
+		if err := c.Replace(t.Context(), "a", []Binding{bad}); !errors.Is(err, errdefs.ErrNotFound) && !errors.Is(err, errdefs.ErrInvalidArgument) {
+			t.Errorf("replace by %s of %s: %v", bad, bad.Owner, err)
+		}
+	}
+	if held, err := c.List(t.Context()); err != nil || len(held) != 4 {
+		t.Errorf("held are %v, %v; want 4", held, err)
+	}
+	if err := c.Release(t.Context(), "a"); err != nil {
+		t.Fatal(err)
+	}
+	isFree(t, "tcp", tcp)
+	isFree(t, "tcp", fresh)
+}
