@@ -131,6 +131,18 @@ func (s Subnet) BridgePrefix() netip.Prefix {
 	return netip.PrefixFrom(a, s.Prefix.Bits())
 }
 
+// SubnetUsage says how full a subnet is.
+type SubnetUsage struct {
+	Prefix netip.Prefix `json:"prefix"`
+	// InUse counts the addresses of the whole subnet that cannot be given: those of
+	// endpoints, the gateway, auxiliary ones, and the network's and the broadcast
+	// address.
+	InUse uint64 `json:"in_use"`
+	// Available counts those that the next endpoint may get, of the range where
+	// there is one.
+	Available uint64 `json:"available"`
+}
+
 // Subnet4 returns the network's first IPv4 subnet.
 func (n Network) Subnet4() (Subnet, bool) { return n.subnet(true) }
 

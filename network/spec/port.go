@@ -32,7 +32,8 @@ type PortRequest struct {
 // PortBinding is one published port: connections to Host reach Container.
 type PortBinding struct {
 	Proto Proto `json:"proto"`
-	// Host is where the host listens; 0.0.0.0 and :: are separate bindings.
+	// Host is where the host listens; 0.0.0.0 and :: are separate bindings. Port 0
+	// says that the host does not: see Routed.
 	Host netip.AddrPort `json:"host"`
 	// Container is the endpoint's address and port. Its family differs from
 	// Host's where an IPv6 host address serves an IPv4-only container: that
@@ -40,10 +41,15 @@ type PortBinding struct {
 	Container netip.AddrPort `json:"container"`
 }
 
+// Routed says that the network translates nothing in the binding's family
+// (GatewayRouted): the container's own address and port are reached directly, and
+// the host holds no port. Host is then the family's unspecified address, port 0.
+func (b PortBinding) Routed() bool { return b.Host.Port() == 0 }
+
 // Translatable says whether the kernel can translate the binding: both ends are
-// of one family.
+// of one family, and the host has a port.
 func (b PortBinding) Translatable() bool {
-	return b.Host.Addr().Is4() == b.Container.Addr().Is4()
+	return !b.Routed() && b.Host.Addr().Is4() == b.Container.Addr().Is4()
 }
 
 // String is docker's form, 0.0.0.0:8080->80/tcp.
