@@ -2,6 +2,7 @@ package firewall
 
 import (
 	"net/netip"
+	"slices"
 
 	"github.com/fairlead/fairlead/network/spec"
 	"github.com/fairlead/fairlead/ruleset"
@@ -21,6 +22,9 @@ type Backend interface {
 	// not there.
 	AddMember(m Member) Changes
 	RemoveMember(m Member) Changes
+	// Guard keeps the host from forwarding one family for others than
+	// containers, from now on; see Policy.
+	Guard(v4 bool) Changes
 }
 
 // Member is an attachment with what must be known to render it.
@@ -48,6 +52,11 @@ type Changes struct {
 
 // Empty says that there is nothing to do.
 func (c Changes) Empty() bool { return len(c.Rules) == 0 }
+
+// Then is c followed by d, in one transaction.
+func (c Changes) Then(d Changes) Changes {
+	return Changes{Rules: slices.Concat(c.Rules, d.Rules)}
+}
 
 // Commands are the commands that do the same, a line each.
 func (c Changes) Commands() []string {
@@ -88,4 +97,11 @@ func (b NFTables) RemoveMember(m Member) Changes {
 	return Changes{Rules: RemoveAttachment(b.Table, m.Attachment)}
 }
 
-var _ Backend = NFTables{}
+// Guard implements Backend.
+func (b NFTables) Guard(v4 bool) Changes { return Changes{Rules: addGuard(b.Table, v4)} }
+
+var (
+	_ Backend = NFTables{}
+	_ Backend = None{}
+	_ Backend = IPv4Only{}
+)
