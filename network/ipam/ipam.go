@@ -3,8 +3,11 @@
 package ipam
 
 import (
+	"encoding/binary"
 	"errors"
 	"fmt"
+	"math"
+	"math/bits"
 	"net/netip"
 )
 
@@ -97,8 +100,37 @@ func (p *Pool) Free(a netip.Addr) {
 	}
 }
 
-// Used is the number of addresses taken.
-func (p *Pool) Used() int { return len(p.used) }
+// Contains says whether the address is of the pool's subnet.
+func (p *Pool) Contains(a netip.Addr) bool { return p.prefix.Contains(a) }
+
+// Usage counts the addresses of the subnet that are taken or never handed out, and
+// those that Next may still give.
+func (p *Pool) Usage() (inUse, available uint64) {
+	var busy uint64
+	for _, m := range []map[netip.Addr]struct{}{p.used, p.reserved} {
+		for a := range m {
+			if !p.prefix.Contains(a) {
+				continue
+			}
+			inUse++
+			if a.Compare(p.from) >= 0 && a.Compare(p.to) <= 0 {
+				busy++
+			}
+		}
+	}
+	return inUse, distance(p.from, p.to) - busy
+}
+
+// distance counts the addresses from a to b, at most MaxUint64 of them.
+func distance(a, b netip.Addr) uint64 {
+	x, y := a.As16(), b.As16()
+	high := binary.BigEndian.Uint64(y[:8]) - binary.BigEndian.Uint64(x[:8])
+	low, borrow := bits.Sub64(binary.BigEndian.Uint64(y[8:]), binary.BigEndian.Uint64(x[8:]), 0)
+	if high-borrow > 0 || low == math.MaxUint64 {
+		return math.MaxUint64
+	}
+	return low + 1
+}
 
 func (p *Pool) busy(a netip.Addr) bool {
 	if _, ok := p.used[a]; ok {

@@ -2,6 +2,7 @@ package ipam
 
 import (
 	"errors"
+	"math"
 	"net/netip"
 	"testing"
 )
@@ -31,8 +32,8 @@ func TestPoolHandsOutTheLowestFree(t *testing.T) {
 	if err := p.Take(addr("172.18.0.2")); !errors.Is(err, ErrOutside) {
 		t.Fatalf("Take of a foreign address: %v, want ErrOutside", err)
 	}
-	if p.Used() != 2 {
-		t.Fatalf("Used = %d, want 2", p.Used())
+	if len(p.used) != 2 {
+		t.Fatalf("Used = %d, want 2", len(p.used))
 	}
 }
 
@@ -128,6 +129,38 @@ func TestAddressPoolCheck(t *testing.T) {
 	} {
 		if err := (AddressPool{prefix(c.base), c.size}).Check(); (err == nil) != c.ok {
 			t.Errorf("%s /%d: %v", c.base, c.size, err)
+		}
+	}
+}
+
+func TestUsage(t *testing.T) {
+	t.Parallel()
+	for _, c := range []struct {
+		prefix, sub      string
+		take             []string
+		inUse, available uint64
+	}{
+		{"10.0.0.0/24", "", nil, 3, 253},
+		{"10.0.0.0/24", "", []string{"10.0.0.9"}, 4, 252},
+		{"10.0.0.0/24", "10.0.0.128/25", []string{"10.0.0.9", "10.0.0.200"}, 5, 126},
+		{"10.0.0.0/31", "", nil, 1, 1},
+		{"fd00::/64", "", nil, 2, math.MaxUint64 - 2},
+		{"fd00::/48", "", nil, 2, math.MaxUint64 - 2},
+		{"fd00::/112", "", []string{"fd00::5"}, 3, 65533},
+	} {
+		var sub netip.Prefix
+		if c.sub != "" {
+			sub = netip.MustParsePrefix(c.sub)
+		}
+		prefix := netip.MustParsePrefix(c.prefix)
+		p := NewPool(prefix, sub, prefix.Addr().Next())
+		for _, a := range c.take {
+			if err := p.Take(netip.MustParseAddr(a)); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if inUse, available := p.Usage(); inUse != c.inUse || available != c.available {
+			t.Errorf("%s %s: %d in use and %d available, want %d and %d", c.prefix, c.sub, inUse, available, c.inUse, c.available)
 		}
 	}
 }
