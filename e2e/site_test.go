@@ -112,9 +112,15 @@ func (s *site) idle(flags ...string) box {
 // run starts a container in the background.
 func (s *site) run(args ...string) box {
 	s.t.Helper()
-	b := box{s: s, id: s.Must(append([]string{"run", "-d"}, args...)...)}
-	b.Host = s.Container(b.id)
-	for _, e := range s.inspect(b.id).NetworkSettings.Networks {
+	return s.box(s.Must(append([]string{"run", "-d"}, args...)...))
+}
+
+// box is a running container by its name or ID.
+func (s *site) box(ref string) box {
+	s.t.Helper()
+	c := s.inspect(ref)
+	b := box{s: s, id: c.ID, Host: s.Container(c.ID)}
+	for _, e := range c.NetworkSettings.Networks {
 		if a, err := netip.ParseAddr(e.IPAddress); err == nil && !b.addr4.IsValid() {
 			b.addr4 = a
 		}

@@ -2,6 +2,7 @@ package lab
 
 import (
 	"fmt"
+	"net"
 	"os"
 	"path/filepath"
 	"slices"
@@ -243,5 +244,26 @@ func TestSweep(t *testing.T) {
 	h.Run("true")
 	if err := scrub("/run"); err == nil {
 		t.Error("scrub took /run for a lab")
+	}
+}
+
+// TestFrames: a frame past the IP stack is heard on the other end of a wire, and not
+// elsewhere.
+func TestFrames(t *testing.T) {
+	t.Parallel()
+	l := New(t)
+	a, b, c := l.Host("a"), l.Host("b"), l.Host("c")
+	l.Link(a.Port("eth0"), b.Port("eth0"))
+	l.Link(a.Port("eth1"), c.Port("eth0"))
+	near, far := b.Frames("eth0"), c.Frames("eth0")
+	defer near.Close()
+	defer far.Close()
+	broadcast := net.HardwareAddr{0xff, 0xff, 0xff, 0xff, 0xff, 0xff}
+	a.SendFrame("eth0", broadcast, EtherTypeTest, []byte("hello there"))
+	if !near.Hears("hello there", time.Second) {
+		t.Error("the frame did not arrive")
+	}
+	if far.Hears("hello there", 100*time.Millisecond) {
+		t.Error("the frame arrived on another wire")
 	}
 }
