@@ -10,7 +10,6 @@ import (
 	"github.com/fairlead/fairlead/kernel/link"
 	"github.com/fairlead/fairlead/kernel/netns"
 	"github.com/fairlead/fairlead/kernel/sysctl"
-	"github.com/fairlead/fairlead/network/firewall"
 	"github.com/fairlead/fairlead/network/spec"
 )
 
@@ -50,13 +49,11 @@ func (c *Controller) Check(ctx context.Context) ([]string, error) {
 	if err := d.records(c); err != nil {
 		return nil, err
 	}
-	for _, table := range firewall.Tables(c.policy(nets, members)) {
-		rules, err := c.fw.Compare(ctx, table)
-		if err != nil {
-			return nil, err
-		}
-		d.lines = append(d.lines, rules...)
+	rules, err := c.enforcer.Compare(ctx, c.policy(nets, members))
+	if err != nil {
+		return nil, err
 	}
+	d.lines = append(d.lines, rules...)
 	if c.cfg.IPForward {
 		d.sysctl(forward4, "1")
 		if c.plan.HostIPv6 && slices.ContainsFunc(nets, func(n spec.Network) bool { return n.IPv6 }) {

@@ -42,31 +42,10 @@ func (c *Controller) closeForeignForward(ctx context.Context) error {
 }
 
 func (c *Controller) closeForward(ctx context.Context, tag string) error {
+	if c.fw == nil {
+		return iptables.CloseForward(ctx, tag)
+	}
 	return errors.Join(c.fw.CloseForward(ctx, tag), iptables.CloseForward(ctx, tag))
-}
-
-// dropFormerTables takes away what this daemon made under another name: the table
-// is called after the default network's bridge, and that may be another now. Its
-// guard would keep dropping what the new table lets through.
-func (c *Controller) dropFormerTables(ctx context.Context) error {
-	tables, err := c.fw.Tables()
-	if err != nil {
-		return err
-	}
-	for _, t := range tables {
-		if t.Name == c.plan.Table || t.Comment != firewall.Comment(c.plan.Daemon) {
-			continue
-		}
-		c.log.Info("removing the table of a former default bridge", "family", t.Family, "table", t.Name, "now", c.plan.Table)
-		if err := errors.Join(c.closeForward(ctx, t.Name), c.removeTable(ctx, t.Name)); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
-func (c *Controller) deleteTable(ctx context.Context) error {
-	return c.removeTable(ctx, c.plan.Table)
 }
 
 func (c *Controller) removeTable(ctx context.Context, name string) error {

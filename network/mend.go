@@ -7,8 +7,6 @@ import (
 	"slices"
 	"strings"
 
-	"golang.org/x/sys/unix"
-
 	"github.com/fairlead/fairlead/kernel/socket"
 	"github.com/fairlead/fairlead/kernel/sysctl"
 	"github.com/fairlead/fairlead/network/firewall"
@@ -56,6 +54,9 @@ func (c *Controller) shareForwarding(key string, guard func() (string, ruleset.E
 
 // otherTables are the tables of other daemons in this host namespace.
 func (c *Controller) otherTables() ([]string, error) {
+	if c.fw == nil {
+		return nil, nil
+	}
 	tables, err := c.fw.Tables()
 	if err != nil {
 		return nil, err
@@ -125,8 +126,10 @@ func (c *Controller) forwardIPv6(ctx context.Context) error {
 	if err := c.sysctls.note(forward6, "1"); err != nil {
 		return err
 	}
-	if err := c.fw.Apply(ctx, firewall.AddGuard6(c.plan.Table)); err != nil {
-		return err
+	if !c.cfg.ForwardOpen {
+		if err := c.changeFirewall(ctx, c.plan.Firewall.Guard(false)); err != nil {
+			return err
+		}
 	}
 	if err := c.sysctls.set(forward6, "1"); err != nil {
 		return err
@@ -153,41 +156,21 @@ func (c *Controller) noteForwarding(family string) error {
 	return errors.Join(errs...)
 }
 
-// policy is the wanted ruleset.
+// policy is what is wanted of the firewall.
 func (c *Controller) policy(nets []spec.Network, members []firewall.Member) firewall.Policy {
-	return firewall.Policy{
+	p := firewall.Policy{
 		Table:    c.plan.Table,
 		Daemon:   c.plan.Daemon,
-		Owner:    c.fw.Features().Persist,
 		Group:    Group,
 		Networks: nets,
 		Members:  members,
-		Guard4:   c.sysctls.changed(forward4),
-		Guard6:   c.sysctls.changed(forward6),
+		Guard4:   c.sysctls.changed(forward4) && !c.cfg.ForwardOpen,
+		Guard6:   c.sysctls.changed(forward6) && !c.cfg.ForwardOpen,
 	}
-}
-
-// changeFirewall makes one transaction of the back end's.
-func (c *Controller) changeFirewall(ctx context.Context, changes firewall.Changes) error {
-	return c.fw.Apply(ctx, changes.Rules)
-}
-
-// mendFirewall replaces our tables whole, in one transaction, and opens foreign
-// chains that would drop what it lets through.
-func (c *Controller) mendFirewall(ctx context.Context, nets []spec.Network, members []firewall.Member) error {
-	err := c.fw.Apply(ctx, firewall.Replace(c.policy(nets, members)))
-	if errors.Is(err, unix.EPERM) {
-		return fmt.Errorf("table %s is another daemon's in this host namespace: stop that one, or give this one a --bridge-name of its own: %w", c.plan.Table, err)
+	if c.cfg.NoIPv6Firewall {
+		p = p.WithoutIPv6()
 	}
-	if err != nil {
-		return err
-	}
-	if err := c.openForeignForward(ctx, nets); err != nil {
-		// Containers may be cut off by what the host drops; nothing that
-		// is ours is open because of it.
-		c.log.Error("chains of the host's own that drop what is forwarded could not all be opened", "err", err)
-	}
-	return nil
+	return p
 }
 
 // mendPorts has the relay hold what is wanted and nothing else. Ports that it
@@ -249,5 +232,8 @@ func (c *Controller) holdAgain(ctx context.Context, a spec.Attachment, missing [
 // RelayRestarted gives a new relay process what its predecessor held: the socket
 // that owns our table, and every published port.
 func (c *Controller) RelayRestarted(ctx context.Context) error {
+	if c.fwSocket == nil {
+		return c.mendPorts(ctx)
+	}
 	return errors.Join(c.cfg.Relay.KeepFirewallSocket(ctx, c.fwSocket), c.mendPorts(ctx))
 }

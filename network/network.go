@@ -67,6 +67,13 @@ type Config struct {
 	Pools []ipam.AddressPool
 	// IPForward turns forwarding on where it is off.
 	IPForward bool
+	// ForwardOpen lets the host forward for everybody where we turned forwarding
+	// on; else it does so for containers alone.
+	ForwardOpen bool
+	// Firewall is the back end; "" for FirewallNFTables.
+	Firewall FirewallKind
+	// NoIPv6Firewall makes no rule for IPv6.
+	NoIPv6Firewall bool
 	// UserlandProxy serves loopback and the other family.
 	UserlandProxy bool
 	// Log is slog.Default() when nil.
@@ -103,9 +110,11 @@ type Controller struct {
 	watch *link.Watcher
 	// stopWatch ends watch.
 	stopWatch context.CancelFunc
-	fw        *nft.Conn
+	// fw is nil where the kernel has no nftables and none is needed.
+	fw *nft.Conn
 	// fwSocket is what fw works on; the relay has a copy.
 	fwSocket *os.File
+	enforcer enforcer
 
 	networks *store.Bucket[spec.Network]
 	journal  *store.Journal[record]
@@ -163,8 +172,6 @@ func (c *Controller) open(ctx context.Context) error {
 		EphemeralLow:  lo,
 		EphemeralHigh: hi,
 	}
-	c.plan.Firewall = firewall.NFTables{Table: c.plan.Table}
-	c.state = plan.NewState(c.plan)
 	if c.networks, err = store.NewBucket[spec.Network](c.cfg.Store, "networks"); err != nil {
 		return err
 	}
@@ -186,7 +193,11 @@ func (c *Controller) open(ctx context.Context) error {
 	if c.watch, err = c.links.Watch(watching); err != nil {
 		return err
 	}
-	return c.openFirewall(ctx)
+	if err := c.openEnforcer(ctx); err != nil {
+		return err
+	}
+	c.state = plan.NewState(c.plan)
+	return nil
 }
 
 // bridgeName is the device of the default network, whoever made it.

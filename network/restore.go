@@ -132,7 +132,7 @@ func (c *Controller) mend(ctx context.Context) error {
 	if err := c.announceForwarding(nets); err != nil {
 		return err
 	}
-	if err := c.mendFirewall(ctx, nets, members); err != nil {
+	if err := c.mendFirewall(ctx, c.policy(nets, members)); err != nil {
 		return err
 	}
 	if err := c.forwardIPv4(); err != nil {
@@ -143,7 +143,7 @@ func (c *Controller) mend(ctx context.Context) error {
 			return err
 		}
 	}
-	if err := c.dropFormerTables(ctx); err != nil {
+	if err := c.enforcer.Remove(ctx, c.plan.Table); err != nil {
 		return err
 	}
 	for _, n := range usable {

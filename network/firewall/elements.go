@@ -39,10 +39,14 @@ func RemoveAttachment(table string, a spec.Attachment) []ruleset.Change {
 	return c.deletions(table)
 }
 
-// AddGuard6 is the change that guards IPv6 from now on, see Policy.
-func AddGuard6(table string) []ruleset.Change {
+// addGuard is the change that guards the family from now on, see Policy.
+func addGuard(table string, v4 bool) []ruleset.Change {
+	family := ruleset.ForIPv6
+	if v4 {
+		family = ruleset.ForIPv4
+	}
 	var c collector
-	c.add(setGuarded, key(ruleset.ForIPv6))
+	c.add(setGuarded, key(family))
 	return c.additions(table)
 }
 

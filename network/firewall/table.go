@@ -55,6 +55,8 @@ type Policy struct {
 	// that are no bridge of ours: wanted where the host forwards it only because
 	// we turned it on.
 	Guard4, Guard6 bool
+	// IPv4Only leaves IPv6 alone altogether; see WithoutIPv6.
+	IPv4Only bool
 
 	Networks []spec.Network
 	Members  []Member
@@ -148,6 +150,9 @@ func Table(p Policy) ruleset.Table {
 	}
 	for _, m := range p.Members {
 		attachmentElements(m.Attachment, func(set string, e ruleset.Element) { index[set].Elements = append(index[set].Elements, e) })
+	}
+	if p.IPv4Only {
+		leaveAlone(&t)
 	}
 	return t
 }

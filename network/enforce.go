@@ -1,0 +1,145 @@
+package network
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+
+	"github.com/containerd/errdefs"
+
+	"github.com/fairlead/fairlead/network/firewall"
+)
+
+// FirewallKind names a back end: what policy is made of in the kernel.
+type FirewallKind string
+
+// The back ends.
+const (
+	// FirewallNFTables is one nftables table of our own; the default.
+	FirewallNFTables FirewallKind = "nftables"
+	// FirewallNone makes no rule anywhere: published ports are served by the
+	// userland proxy, and nothing is translated or kept apart.
+	FirewallNone FirewallKind = "none"
+)
+
+// enforcer makes policy stand in the kernel, by one back end. An implementation
+// may be called at the same time by several.
+type enforcer interface {
+	// Apply makes the changes, all or none. Changes that are made already, and
+	// removals of what is not there, are no error.
+	Apply(ctx context.Context, changes firewall.Changes) error
+	// Replace puts the whole policy into the place of whatever stands of ours.
+	Replace(ctx context.Context, p firewall.Policy) error
+	// Compare returns how the kernel differs from the policy, a line each.
+	Compare(ctx context.Context, p firewall.Policy) ([]string, error)
+	// Remove takes everything of ours of this kind away, whatever it is called
+	// after, but what is called after keep ("" for none).
+	Remove(ctx context.Context, keep string) error
+}
+
+// openEnforcer readies the back end that was asked for.
+func (c *Controller) openEnforcer(ctx context.Context) error {
+	if c.cfg.Firewall == "" {
+		c.cfg.Firewall = FirewallNFTables
+	}
+	err := c.openFirewall(ctx)
+	switch c.cfg.Firewall {
+	case FirewallNFTables:
+		c.enforcer, c.plan.Firewall = nftEnforcer{c}, firewall.NFTables{Table: c.plan.Table}
+	case FirewallNone:
+		if err != nil {
+			c.log.Warn("rules that an earlier daemon may have made cannot be looked for", "err", err)
+		}
+		c.enforcer, c.plan.Firewall, err = noEnforcer{c}, firewall.None{}, nil
+	default:
+		return fmt.Errorf("firewall back end %q: want nftables, iptables or none: %w", c.cfg.Firewall, errdefs.ErrInvalidArgument)
+	}
+	if c.cfg.NoIPv6Firewall {
+		c.plan.Firewall = firewall.IPv4Only{Backend: c.plan.Firewall}
+	}
+	return err
+}
+
+// mendFirewall puts our policy in the place of whatever stands of it, takes away
+// what another back end made before a restart, and opens foreign chains that would
+// drop what the policy lets through.
+func (c *Controller) mendFirewall(ctx context.Context, p firewall.Policy) error {
+	if err := c.enforcer.Replace(ctx, p); err != nil {
+		return err
+	}
+	if err := c.dropOtherBackends(ctx); err != nil {
+		return fmt.Errorf("take away what another firewall back end made: %w", err)
+	}
+	if c.cfg.Firewall == FirewallNone {
+		return nil
+	}
+	if err := c.openForeignForward(ctx, p.Networks); err != nil {
+		// Containers may be cut off by what the host drops; nothing that
+		// is ours is open because of it.
+		c.log.Error("chains of the host's own that drop what is forwarded could not all be opened", "err", err)
+	}
+	return nil
+}
+
+// backendFile is where a daemon notes the back end that it makes rules by: the next
+// one may be told to use another.
+const backendFile = "firewall"
+
+// dropOtherBackends takes away what the back end before this one made, if it was
+// another, and notes this one. The new rules stand by now, so that nothing is open
+// in between.
+func (c *Controller) dropOtherBackends(ctx context.Context) error {
+	path := filepath.Join(c.cfg.ExecRoot, "state", backendFile)
+	raw, err := os.ReadFile(path)
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	was := FirewallKind(raw)
+	if was == c.cfg.Firewall {
+		return nil
+	}
+	if was != "" {
+		c.log.Info("the firewall back end is another now", "was", was, "now", c.cfg.Firewall)
+	}
+	if was == FirewallNFTables || c.cfg.Firewall == FirewallNone {
+		if err := (nftEnforcer{c}).Remove(ctx, ""); err != nil {
+			return err
+		}
+	}
+	if c.cfg.Firewall == FirewallNone {
+		if err := c.closeForeignForward(ctx); err != nil {
+			return err
+		}
+	}
+	return os.WriteFile(path, []byte(c.cfg.Firewall), 0o600)
+}
+
+// changeFirewall makes one transaction of the back end's.
+func (c *Controller) changeFirewall(ctx context.Context, changes firewall.Changes) error {
+	return c.enforcer.Apply(ctx, changes)
+}
+
+// noEnforcer is the back end that makes no rule.
+type noEnforcer struct{ c *Controller }
+
+func (noEnforcer) Apply(context.Context, firewall.Changes) error { return nil }
+
+// Replace says what is not done.
+func (e noEnforcer) Replace(_ context.Context, p firewall.Policy) error {
+	log := e.c.log
+	log.Warn("the firewall is off (--iptables=false): containers reach other hosts only where these know a way back, nothing keeps networks apart, and published ports are served by the userland proxy alone")
+	if !e.c.cfg.UserlandProxy {
+		log.Warn("the firewall is off and so is the userland proxy (--userland-proxy=false): published ports do not answer unless somebody else translates them")
+	}
+	for _, n := range p.Networks {
+		e.c.sayUnenforced(n)
+	}
+	return nil
+}
+
+func (noEnforcer) Compare(context.Context, firewall.Policy) ([]string, error) { return nil, nil }
+
+func (noEnforcer) Remove(context.Context, string) error { return nil }
