@@ -2,6 +2,7 @@ package ruleset
 
 import (
 	"fmt"
+	"math"
 	"net/netip"
 	"strings"
 )
@@ -29,6 +30,8 @@ const (
 	IPDAddr  Selector = "ip daddr"
 	IP6SAddr Selector = "ip6 saddr"
 	IP6DAddr Selector = "ip6 daddr"
+	ARPSAddr Selector = "arp saddr ip"
+	THSPort  Selector = "th sport"
 	THDPort  Selector = "th dport"
 )
 
@@ -43,6 +46,8 @@ func (s Selector) Family() Family {
 		return IPv4
 	case IP6SAddr, IP6DAddr:
 		return IPv6
+	case ARPSAddr:
+		return ARP
 	}
 	return ""
 }
@@ -73,6 +78,8 @@ type LocalDestination struct{}
 type Lookup struct {
 	Key []Selector
 	Set string
+	// Not matches where it is not.
+	Not bool
 }
 
 // Address matches a source or destination address in a prefix.
@@ -95,6 +102,26 @@ type Group struct {
 	// Not matches every other group.
 	Not bool
 }
+
+// Mark matches the mark of the packet (`nft meta mark`, iptables' MARK target) under
+// a mask.
+type Mark struct{ Value, Mask uint32 }
+
+// ToHost matches frames that were sent to the MAC address of the host's own bridge
+// or port (PACKET_HOST of linux/if_packet.h).
+type ToHost struct{}
+
+// Neighbour matches one kind of message of IPv6 neighbour discovery (RFC 4861).
+type Neighbour string
+
+// The messages that ask for a neighbour's MAC address, and that tell it.
+const (
+	NeighbourSolicit Neighbour = "nd-neighbor-solicit"
+	NeighbourAdvert  Neighbour = "nd-neighbor-advert"
+)
+
+// Opening matches the first segment of a TCP connection (RFC 9293, section 3.5).
+type Opening struct{}
 
 // Counter counts packets and bytes that reach it.
 type Counter struct{}
@@ -121,6 +148,16 @@ type DNAT struct {
 	Family Family
 	Key    []Selector
 	Map    string
+	// SamePort says that the map has addresses alone: the port stays.
+	SamePort bool
+}
+
+// SNAT translates the source to the address that the map has for the concatenation
+// of the selectors; a packet the map does not have passes on.
+type SNAT struct {
+	Family Family
+	Key    []Selector
+	Map    string
 }
 
 func (CTState) expr()          {}
@@ -130,11 +167,16 @@ func (Lookup) expr()           {}
 func (Address) expr()          {}
 func (InterfaceIs) expr()      {}
 func (Group) expr()            {}
+func (Mark) expr()             {}
+func (ToHost) expr()           {}
+func (Neighbour) expr()        {}
+func (Opening) expr()          {}
 func (Counter) expr()          {}
 func (Verdict) expr()          {}
 func (Goto) expr()             {}
 func (Masquerade) expr()       {}
 func (DNAT) expr()             {}
+func (SNAT) expr()             {}
 
 // String implements Expr.
 func (c CTState) String() string {
@@ -152,7 +194,12 @@ func (CTStatusDNAT) String() string { return "ct status dnat" }
 func (LocalDestination) String() string { return "fib daddr type local" }
 
 // String implements Expr.
-func (l Lookup) String() string { return concat(l.Key) + " @" + l.Set }
+func (l Lookup) String() string {
+	if l.Not {
+		return concat(l.Key) + " != @" + l.Set
+	}
+	return concat(l.Key) + " @" + l.Set
+}
 
 // String implements Expr.
 func (a Address) String() string { return string(a.Selector) + " " + Prefix(a.Prefix).String() }
@@ -169,6 +216,23 @@ func (g Group) String() string {
 }
 
 // String implements Expr.
+func (m Mark) String() string {
+	if m.Mask == math.MaxUint32 {
+		return fmt.Sprintf("meta mark 0x%08x", m.Value)
+	}
+	return fmt.Sprintf("meta mark & 0x%08x == 0x%08x", m.Mask, m.Value)
+}
+
+// String implements Expr.
+func (ToHost) String() string { return "meta pkttype host" }
+
+// String implements Expr.
+func (n Neighbour) String() string { return "icmpv6 type " + string(n) }
+
+// String implements Expr.
+func (Opening) String() string { return "tcp flags syn / fin,syn,rst,ack" }
+
+// String implements Expr.
 func (Counter) String() string { return "counter" }
 
 // String implements Expr.
@@ -183,4 +247,9 @@ func (Masquerade) String() string { return "masquerade" }
 // String implements Expr.
 func (d DNAT) String() string {
 	return fmt.Sprintf("dnat %s to %s map @%s", d.Family, concat(d.Key), d.Map)
+}
+
+// String implements Expr.
+func (s SNAT) String() string {
+	return fmt.Sprintf("snat %s to %s map @%s", s.Family, concat(s.Key), s.Map)
 }

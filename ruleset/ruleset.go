@@ -24,6 +24,7 @@ const (
 	IPv4   Family = "ip"
 	IPv6   Family = "ip6"
 	Bridge Family = "bridge"
+	ARP    Family = "arp"
 )
 
 // Table is a whole table with everything in it.
@@ -99,10 +100,18 @@ const (
 	PrioritySrcNAT Priority = 100
 )
 
+// PriorityBridgeFilter is what nft calls filter in the family bridge
+// (linux/netfilter_bridge.h): before br_netfilter, if that is loaded, calls the
+// chains of the internet protocols at 0.
+const PriorityBridgeFilter Priority = -200
+
 // in prints the priority as nft does at the hook: dstnat is a name at
-// prerouting alone, srcnat at postrouting.
-func (p Priority) in(h Hook) string {
+// prerouting alone, srcnat at postrouting; and the family bridge has its own.
+func (p Priority) in(f Family, h Hook) string {
 	switch {
+	case f == Bridge && p == PriorityBridgeFilter:
+		return "filter"
+	case f == Bridge:
 	case p == PriorityDstNAT && h == Prerouting:
 		return "dstnat"
 	case p == PriorityFilter:
@@ -145,7 +154,7 @@ func (t Table) String() string {
 		if i > 0 || len(t.Sets) > 0 {
 			b.WriteByte('\n')
 		}
-		c.print(&b)
+		c.print(&b, t.Family)
 	}
 	b.WriteString("}\n")
 	return b.String()
@@ -165,10 +174,10 @@ func (t Table) header(b *strings.Builder) {
 	}
 }
 
-func (c Chain) print(b *strings.Builder) {
+func (c Chain) print(b *strings.Builder, f Family) {
 	fmt.Fprintf(b, "\tchain %s {\n", c.Name)
 	if c.Hook != "" {
-		fmt.Fprintf(b, "\t\ttype %s hook %s priority %s; policy %s;\n", c.Type, c.Hook, c.Priority.in(c.Hook), c.Policy)
+		fmt.Fprintf(b, "\t\ttype %s hook %s priority %s; policy %s;\n", c.Type, c.Hook, c.Priority.in(f, c.Hook), c.Policy)
 	}
 	for _, r := range c.Rules {
 		fmt.Fprintf(b, "\t\t%s\n", r)

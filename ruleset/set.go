@@ -48,7 +48,7 @@ type Set struct {
 	Key  []DataType
 	// Data is the type of a map's values.
 	Data []DataType
-	// Interval says that elements are prefixes.
+	// Interval says that elements are prefixes or ranges.
 	Interval bool
 	// Comment is at most 127 bytes.
 	Comment  string
@@ -68,7 +68,7 @@ type Value struct {
 	interval bool
 	prefix   netip.Prefix
 	name     string
-	num      uint16
+	num, end uint16
 }
 
 // Interface is an interface's name.
@@ -94,8 +94,9 @@ func addrType(a netip.Addr) DataType {
 
 // The transport protocols, as values.
 var (
-	TCP = Value{typ: InetProto, name: "tcp", num: 6}
-	UDP = Value{typ: InetProto, name: "udp", num: 17}
+	TCP  = Value{typ: InetProto, name: "tcp", num: 6}
+	UDP  = Value{typ: InetProto, name: "udp", num: 17}
+	SCTP = Value{typ: InetProto, name: "sctp", num: 132}
 )
 
 // The network protocols, as values (NFPROTO_* of linux/netfilter.h).
@@ -107,10 +108,15 @@ var (
 // Port is a port of a transport protocol.
 func Port(n uint16) Value { return Value{typ: InetService, num: n} }
 
+// Ports are the ports from first to last, for sets of intervals.
+func Ports(first, last uint16) Value {
+	return Value{typ: InetService, num: first, end: last, interval: true}
+}
+
 // Type is the value's type, 0 for the zero Value.
 func (v Value) Type() DataType { return v.typ }
 
-// IsInterval says that the value was made by Prefix.
+// IsInterval says that the value was made by Prefix or Ports.
 func (v Value) IsInterval() bool { return v.interval }
 
 // Prefix is the prefix of an address value; a single address has its full length.
@@ -119,8 +125,16 @@ func (v Value) Prefix() netip.Prefix { return v.prefix }
 // Name is the name of an interface or protocol.
 func (v Value) Name() string { return v.name }
 
-// Number is the number of a port or protocol.
+// Number is the number of a port or protocol; of a range of ports the first.
 func (v Value) Number() uint16 { return v.num }
+
+// Last is the last number of a range of ports, or the only one.
+func (v Value) Last() uint16 {
+	if v.typ == InetService && v.interval {
+		return v.end
+	}
+	return v.num
+}
 
 // String is the value as nft writes it.
 func (v Value) String() string {
@@ -135,6 +149,9 @@ func (v Value) String() string {
 	case InetProto, NFProto:
 		return v.name
 	case InetService:
+		if last := v.Last(); last != v.num {
+			return fmt.Sprintf("%d-%d", v.num, last)
+		}
 		return strconv.Itoa(int(v.num))
 	}
 	return ""
@@ -143,7 +160,7 @@ func (v Value) String() string {
 func compareValues(a, b []Value) int {
 	return slices.CompareFunc(a, b, func(x, y Value) int {
 		return cmp.Or(cmp.Compare(x.typ, y.typ), cmp.Compare(x.name, y.name), x.prefix.Addr().Compare(y.prefix.Addr()),
-			cmp.Compare(x.prefix.Bits(), y.prefix.Bits()), cmp.Compare(x.num, y.num))
+			cmp.Compare(x.prefix.Bits(), y.prefix.Bits()), cmp.Compare(x.num, y.num), cmp.Compare(x.end, y.end))
 	})
 }
 

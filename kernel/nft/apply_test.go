@@ -41,15 +41,20 @@ func policy() firewall.Policy {
 // same, and are what the text says.
 func TestReplaceTableIsItsText(t *testing.T) {
 	t.Parallel()
-	table := firewall.Table(policy())
+	for _, table := range firewall.Tables(policy()) {
+		isItsText(t, table)
+	}
+}
 
+func isItsText(t *testing.T, table ruleset.Table) {
+	t.Helper()
 	byText := newHost(t)
 	byText.nftScript(t, table.String())
 	byMessages := newHost(t)
 	byMessages.apply(t, ruleset.ReplaceTable{Table: table})
 
-	want := byText.list(t, "fairlead")
-	got := byMessages.list(t, "fairlead")
+	want := byText.list(t, table)
+	got := byMessages.list(t, table)
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Errorf("messages (+) are not the text (-):\n%s", diff)
 	}
@@ -60,9 +65,9 @@ func TestReplaceTableIsItsText(t *testing.T) {
 
 // list is `nft list table` without what is different each time: counts, and the
 // order of elements.
-func (h *host) list(tb testing.TB, table string) string {
+func (h *host) list(tb testing.TB, table ruleset.Table) string {
 	tb.Helper()
-	return sorted(counts.ReplaceAllString(h.run(tb, "nft", "list", "table", "inet", table), "counter"))
+	return sorted(counts.ReplaceAllString(h.run(tb, "nft", "list", "table", string(table.Family), table.Name), "counter"))
 }
 
 var (
@@ -78,3 +83,61 @@ func sorted(text string) string {
 		return "elements = { " + strings.Join(words, ", ") + " }"
 	})
 }
+
+// Every expression that no table of ours has on its own, against nft's reading of
+// it.
+func TestExpressionsAreTheirText(t *testing.T) {
+	t.Parallel()
+	ports := func(first, last uint16) ruleset.Element {
+		return ruleset.Element{
+			Key:  []ruleset.Value{ruleset.SCTP, ruleset.Ports(first, last)},
+			Data: []ruleset.Value{ruleset.Addr(netip.MustParseAddr("fd00::2"))},
+		}
+	}
+	table := ruleset.Table{
+		Family: ruleset.Inet, Name: "fairlead",
+		Sets: []ruleset.Set{
+			{Name: "ranges", Key: []ruleset.DataType{ruleset.InetProto, ruleset.InetService}, Data: []ruleset.DataType{ruleset.IPv6Addr}, Interval: true,
+				Elements: []ruleset.Element{ports(1, 7), ports(9, 9), ports(100, 65535)}},
+			{Name: "ports", Key: []ruleset.DataType{ruleset.InetService}, Interval: true,
+				Elements: []ruleset.Element{{Key: []ruleset.Value{ruleset.Ports(5, 9)}}, {Key: []ruleset.Value{ruleset.Ports(60000, 65535)}}}},
+			{Name: "from", Key: []ruleset.DataType{ruleset.IPv4Addr}, Data: []ruleset.DataType{ruleset.IPv4Addr}, Interval: true, Elements: []ruleset.Element{{
+				Key:  []ruleset.Value{ruleset.Prefix(netip.MustParsePrefix("10.0.0.0/24"))},
+				Data: []ruleset.Value{ruleset.Addr(netip.MustParseAddr("192.0.2.9"))},
+			}}},
+		},
+		Chains: []ruleset.Chain{
+			{Name: "a", Type: ruleset.NAT, Hook: ruleset.Prerouting, Priority: ruleset.PriorityDstNAT, Policy: ruleset.PolicyAccept, Rules: []ruleset.Rule{
+				ruleset.NewRule("", ruleset.DNAT{Family: ruleset.IPv6, Key: []ruleset.Selector{ruleset.L4Proto, ruleset.THDPort}, Map: "ranges", SamePort: true}),
+			}},
+			{Name: "b", Type: ruleset.NAT, Hook: ruleset.Postrouting, Priority: ruleset.PrioritySrcNAT, Policy: ruleset.PolicyAccept, Rules: []ruleset.Rule{
+				ruleset.NewRule("", ruleset.SNAT{Family: ruleset.IPv4, Key: []ruleset.Selector{ruleset.IPSAddr}, Map: "from"}),
+			}},
+			{Name: "c", Rules: []ruleset.Rule{
+				ruleset.NewRule("", ruleset.Mark{Value: 0x10, Mask: 0xffffffff}, ruleset.Accept),
+				ruleset.NewRule("", ruleset.Mark{Value: 0x10, Mask: 0xf0}, ruleset.Accept),
+				ruleset.NewRule("", ruleset.Lookup{Key: []ruleset.Selector{ruleset.THSPort}, Set: "ports", Not: true}, ruleset.Drop),
+				ruleset.NewRule("", ruleset.Opening{}, ruleset.Counter{}, ruleset.Drop),
+				ruleset.NewRule("", ruleset.Neighbour(ruleset.NeighbourSolicit), ruleset.Accept),
+				ruleset.NewRule("", ruleset.Neighbour(ruleset.NeighbourAdvert), ruleset.Accept),
+				ruleset.NewRule("", ruleset.ToHost{}, ruleset.Accept),
+			}},
+		},
+	}
+	isItsText(t, table)
+	table.Family = ruleset.Bridge
+	table.Chains = []ruleset.Chain{
+		{Name: "a", Type: ruleset.Filter, Hook: ruleset.Prerouting, Priority: ruleset.PriorityBridgeFilter, Policy: ruleset.PolicyAccept},
+		{Name: "b", Type: ruleset.Filter, Hook: ruleset.Forward, Priority: 10, Policy: ruleset.PolicyDrop},
+		table.Chains[2],
+	}
+	table.Sets = append(table.Sets, ruleset.Set{Name: "senders", Key: []ruleset.DataType{ruleset.IfName, ruleset.IPv4Addr}})
+	table.Chains[2].Rules = append(table.Chains[2].Rules,
+		ruleset.NewRule("", ruleset.Lookup{Key: []ruleset.Selector{ruleset.IIfName, ruleset.ARPSAddr}, Set: "senders"}, ruleset.Accept),
+		ruleset.NewRule("", ruleset.Lookup{Key: []ruleset.Selector{ruleset.OIfName, ruleset.IPDAddr}, Set: "senders", Not: true}, ruleset.Accept),
+	)
+	isItsText(t, table)
+}
+
+// inet is the table that most tests are about.
+var inet = ruleset.Table{Family: ruleset.Inet, Name: "fairlead"}

@@ -113,6 +113,8 @@ func familyNumber(f ruleset.Family) uint8 {
 		return unix.NFPROTO_IPV6
 	case ruleset.Bridge:
 		return unix.NFPROTO_BRIDGE
+	case ruleset.ARP:
+		return unix.NFPROTO_ARP
 	}
 	return unix.NFPROTO_UNSPEC
 }

@@ -24,7 +24,7 @@ func TestKernelWithoutDestroy(t *testing.T) {
 		t.Errorf("the table has an owner, and would go with it:\n%s", out)
 	}
 	h.apply(t, del(true, port(1), port(2), port(3)), add(port(4)))
-	got := h.list(t, p.Table)
+	got := h.list(t, inet)
 	for n, want := range map[string]bool{"tcp . 1 :": false, "tcp . 3 :": false, "tcp . 4 :": true} {
 		if strings.Contains(got, n) != want {
 			t.Errorf("element %q: there = %v, want %v", n, !want, want)

@@ -113,7 +113,7 @@ func TestApplyAllOrNothing(t *testing.T) {
 	t.Parallel()
 	h := newHost(t)
 	h.apply(t, ruleset.ReplaceTable{Table: ownedTable()})
-	before := h.list(t, "fairlead")
+	before := h.list(t, inet)
 	other := port(8080) // there already, with another value
 	tests := map[string]struct {
 		bad  ruleset.Change
@@ -134,7 +134,7 @@ func TestApplyAllOrNothing(t *testing.T) {
 		if !errors.As(err, &e) || !errors.Is(err, tt.kind) || !strings.Contains(err.Error(), tt.say) {
 			t.Errorf("%s: err = %v; want %v, saying %q", name, err, tt.kind, tt.say)
 		}
-		if got := h.list(t, "fairlead"); got != before {
+		if got := h.list(t, inet); got != before {
 			t.Errorf("%s: the table changed:\n%s", name, got)
 		}
 	}
@@ -145,14 +145,14 @@ func TestApplyTwiceIsTheSame(t *testing.T) {
 	h := newHost(t)
 	h.apply(t, ruleset.ReplaceTable{Table: ownedTable()})
 	p := policy()
-	before := h.list(t, "fairlead")
+	before := h.list(t, inet)
 	for range 2 {
 		for _, n := range p.Networks {
 			h.apply(t, firewall.AddNetwork(p.Table, n)...)
 		}
 		h.apply(t, firewall.AddAttachment(p.Table, p.Members[0].Attachment)...)
 	}
-	if got := h.list(t, "fairlead"); got != before {
+	if got := h.list(t, inet); got != before {
 		t.Errorf("adding again changed the table:\n%s", got)
 	}
 	for range 2 {
@@ -161,7 +161,7 @@ func TestApplyTwiceIsTheSame(t *testing.T) {
 		}
 		h.apply(t, firewall.RemoveAttachment(p.Table, p.Members[0].Attachment)...)
 	}
-	if got := h.list(t, "fairlead"); strings.Count(got, "elements") != 1 { // those of the guard
+	if got := h.list(t, inet); strings.Count(got, "elements") != 1 { // those of the guard
 		t.Errorf("elements are left:\n%s", got)
 	}
 	// Where the table itself is gone there is nothing to take out either.

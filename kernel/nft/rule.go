@@ -98,7 +98,7 @@ func (e *exprWriter) write(x ruleset.Expr) error {
 		})
 		e.compare(unix.NFT_CMP_EQ, nativeU32(unix.RTN_LOCAL))
 	case ruleset.Lookup:
-		return e.lookup(x.Key, x.Set, false)
+		return e.lookup(x)
 	case ruleset.Address:
 		return e.address(x)
 	case ruleset.InterfaceIs:
@@ -112,6 +112,8 @@ func (e *exprWriter) write(x ruleset.Expr) error {
 		e.compare(unix.NFT_CMP_EQ, name)
 	case ruleset.Group:
 		return e.group(x)
+	case ruleset.Mark, ruleset.ToHost, ruleset.Neighbour, ruleset.Opening:
+		return e.match(x)
 	default:
 		return e.statement(x)
 	}
@@ -150,6 +152,8 @@ func (e *exprWriter) statement(x ruleset.Expr) error {
 		e.verdict(code, "")
 	case ruleset.DNAT:
 		return e.dnat(x)
+	case ruleset.SNAT:
+		return e.snat(x)
 	default:
 		return fmt.Errorf("unknown expression %T", x)
 	}
@@ -207,13 +211,20 @@ var metaKeys = map[ruleset.Selector]struct{ key, size uint32 }{
 }
 
 // payload places by selector: header, offset and size in bytes (RFC 791, 8200,
-// 9293; linux/netfilter/nf_tables.h for the header's number).
+// 9293, 826; linux/netfilter/nf_tables.h for the header's number).
 var payloads = map[ruleset.Selector]struct{ base, offset, size uint32 }{
 	ruleset.IPSAddr:  {unix.NFT_PAYLOAD_NETWORK_HEADER, 12, 4},
 	ruleset.IPDAddr:  {unix.NFT_PAYLOAD_NETWORK_HEADER, 16, 4},
 	ruleset.IP6SAddr: {unix.NFT_PAYLOAD_NETWORK_HEADER, 8, 16},
 	ruleset.IP6DAddr: {unix.NFT_PAYLOAD_NETWORK_HEADER, 24, 16},
+	ruleset.ARPSAddr: {unix.NFT_PAYLOAD_NETWORK_HEADER, 14, 4},
+	ruleset.THSPort:  {unix.NFT_PAYLOAD_TRANSPORT_HEADER, 0, 2},
 	ruleset.THDPort:  {unix.NFT_PAYLOAD_TRANSPORT_HEADER, 2, 2},
+}
+
+// etherTypes are the families' numbers in a frame (IEEE 802 numbers, IANA).
+var etherTypes = map[ruleset.Family][]byte{
+	ruleset.IPv4: {0x08, 0x00}, ruleset.IPv6: {0x86, 0xdd}, ruleset.ARP: {0x08, 0x06},
 }
 
 // require makes sure that the packet is of the family before its header is read,
@@ -222,21 +233,33 @@ func (e *exprWriter) require(f ruleset.Family) {
 	if f == "" || e.family == f || e.only == f {
 		return
 	}
-	e.expr("meta", func(w *writer) {
-		w.u32(unix.NFTA_META_DREG, regFirst)
-		w.u32(unix.NFTA_META_KEY, unix.NFT_META_NFPROTO)
-	})
-	e.compare(unix.NFT_CMP_EQ, []byte{familyNumber(f)})
 	e.only = f
+	if e.family == ruleset.Bridge {
+		e.meta(unix.NFT_META_PROTOCOL, regFirst)
+		e.compare(unix.NFT_CMP_EQ, etherTypes[f])
+		return
+	}
+	e.meta(unix.NFT_META_NFPROTO, regFirst)
+	e.compare(unix.NFT_CMP_EQ, []byte{familyNumber(f)})
+}
+
+// transport makes sure that the packet is of the transport protocol.
+func (e *exprWriter) transport(proto byte) {
+	e.meta(unix.NFT_META_L4PROTO, regFirst)
+	e.compare(unix.NFT_CMP_EQ, []byte{proto})
+}
+
+func (e *exprWriter) meta(key, reg uint32) {
+	e.expr("meta", func(w *writer) {
+		w.u32(unix.NFTA_META_DREG, reg)
+		w.u32(unix.NFTA_META_KEY, key)
+	})
 }
 
 // load reads the selector into registers from reg on.
 func (e *exprWriter) load(s ruleset.Selector, reg uint32) error {
 	if m, ok := metaKeys[s]; ok {
-		e.expr("meta", func(w *writer) {
-			w.u32(unix.NFTA_META_DREG, reg)
-			w.u32(unix.NFTA_META_KEY, m.key)
-		})
+		e.meta(m.key, reg)
 		return nil
 	}
 	p, ok := payloads[s]
@@ -256,9 +279,8 @@ func (e *exprWriter) payload(base, offset, size, reg uint32) {
 	})
 }
 
-// lookup reads the concatenation of the selectors and looks it up; of a map the
-// value replaces it.
-func (e *exprWriter) lookup(key []ruleset.Selector, set string, isMap bool) error {
+// concat reads the concatenation of the selectors.
+func (e *exprWriter) concat(key []ruleset.Selector) error {
 	for _, s := range key {
 		e.require(s.Family())
 	}
@@ -269,12 +291,32 @@ func (e *exprWriter) lookup(key []ruleset.Selector, set string, isMap bool) erro
 		}
 		reg += (metaKeys[s].size + payloads[s].size + 3) / 4
 	}
+	return nil
+}
+
+func (e *exprWriter) lookup(l ruleset.Lookup) error {
+	if err := e.concat(l.Key); err != nil {
+		return err
+	}
 	e.expr("lookup", func(w *writer) {
-		w.str(unix.NFTA_LOOKUP_SET, set)
+		w.str(unix.NFTA_LOOKUP_SET, l.Set)
 		w.u32(unix.NFTA_LOOKUP_SREG, regFirst)
-		if isMap {
-			w.u32(unix.NFTA_LOOKUP_DREG, regFirst)
+		if l.Not {
+			w.u32(unix.NFTA_LOOKUP_FLAGS, unix.NFT_LOOKUP_F_INV)
 		}
+	})
+	return nil
+}
+
+// mapped replaces the concatenation of the selectors by what the map has for it.
+func (e *exprWriter) mapped(key []ruleset.Selector, name string) error {
+	if err := e.concat(key); err != nil {
+		return err
+	}
+	e.expr("lookup", func(w *writer) {
+		w.str(unix.NFTA_LOOKUP_SET, name)
+		w.u32(unix.NFTA_LOOKUP_SREG, regFirst)
+		w.u32(unix.NFTA_LOOKUP_DREG, regFirst)
 	})
 	return nil
 }
@@ -319,24 +361,4 @@ func (e *exprWriter) verdict(code int32, chain string) {
 		w.close(verdict)
 		w.close(data)
 	})
-}
-
-// dnat looks the address and port up and translates to them. The kernel leaves a
-// packet of another family as it is (nft_nat_inet_eval, net/netfilter/nft_nat.c).
-func (e *exprWriter) dnat(d ruleset.DNAT) error {
-	if err := e.lookup(d.Key, d.Map, true); err != nil {
-		return err
-	}
-	port := uint32(regFirst + 1)
-	if d.Family == ruleset.IPv6 {
-		port = regFirst + 4
-	}
-	e.expr("nat", func(w *writer) {
-		w.u32(unix.NFTA_NAT_TYPE, unix.NFT_NAT_DNAT)
-		w.u32(unix.NFTA_NAT_FAMILY, uint32(familyNumber(d.Family)))
-		w.u32(unix.NFTA_NAT_REG_ADDR_MIN, regFirst)
-		w.u32(unix.NFTA_NAT_REG_PROTO_MIN, port)
-		w.u32(unix.NFTA_NAT_FLAGS, natMapIPs|natProtoSet)
-	})
-	return nil
 }

@@ -1,7 +1,9 @@
 package nft
 
 import (
+	"encoding/binary"
 	"fmt"
+	"math"
 	"net/netip"
 	"slices"
 
@@ -193,29 +195,35 @@ func writeElement(w *writer, e ruleset.Element, withData bool) {
 		interval = interval || v.IsInterval()
 	}
 	elem := w.nest(unix.NFTA_LIST_ELEM)
-	writeFields(w, unix.NFTA_SET_ELEM_KEY, e.Key, firstAddr)
+	writeFields(w, unix.NFTA_SET_ELEM_KEY, e.Key, first)
 	if interval && len(e.Key) > 1 {
-		writeFields(w, attrSetElemKeyEnd, e.Key, lastAddr)
+		writeFields(w, attrSetElemKeyEnd, e.Key, last)
 	}
 	if withData && len(e.Data) > 0 {
-		writeFields(w, unix.NFTA_SET_ELEM_DATA, e.Data, firstAddr)
+		writeFields(w, unix.NFTA_SET_ELEM_DATA, e.Data, first)
 	}
 	w.close(elem)
 	if !interval || len(e.Key) > 1 {
 		return
 	}
-	// The last address of all has none behind it.
-	behind := lastAddr(e.Key[0].Prefix()).Next()
-	if !behind.IsValid() {
+	after, ok := behind(e.Key[0])
+	if !ok {
 		return
 	}
 	elem = w.nest(unix.NFTA_LIST_ELEM)
-	writeFields(w, unix.NFTA_SET_ELEM_KEY, []ruleset.Value{ruleset.Addr(behind)}, firstAddr)
+	writeFields(w, unix.NFTA_SET_ELEM_KEY, []ruleset.Value{after}, first)
 	w.u32(unix.NFTA_SET_ELEM_FLAGS, unix.NFT_SET_ELEM_INTERVAL_END)
 	w.close(elem)
 }
 
-func firstAddr(p netip.Prefix) netip.Addr { return p.Masked().Addr() }
+// behind is the value after the last of an interval; the last of all has none.
+func behind(v ruleset.Value) (ruleset.Value, bool) {
+	if v.Type() == ruleset.InetService {
+		return ruleset.Port(v.Last() + 1), v.Last() < math.MaxUint16
+	}
+	a := lastAddr(v.Prefix()).Next()
+	return ruleset.Addr(a), a.IsValid()
+}
 
 func lastAddr(p netip.Prefix) netip.Addr {
 	b := p.Masked().Addr().AsSlice()
@@ -226,8 +234,16 @@ func lastAddr(p netip.Prefix) netip.Addr {
 	return a
 }
 
+// bound is an end of the interval that a value is.
+type bound int
+
+const (
+	first bound = iota
+	last
+)
+
 // writeFields writes the fields one behind another, each padded to four bytes.
-func writeFields(w *writer, typ uint16, fields []ruleset.Value, addr func(netip.Prefix) netip.Addr) {
+func writeFields(w *writer, typ uint16, fields []ruleset.Value, which bound) {
 	at := w.nest(typ)
 	size := 0
 	for _, v := range fields {
@@ -238,25 +254,29 @@ func writeFields(w *writer, typ uint16, fields []ruleset.Value, addr func(netip.
 	}
 	out := w.attr(unix.NFTA_DATA_VALUE, size)
 	for _, v := range fields {
-		putField(out, v, addr)
+		putField(out, v, which)
 		out = out[min(align(fieldSize(v.Type())), len(out)):]
 	}
 	w.close(at)
 }
 
-func putField(out []byte, v ruleset.Value, addr func(netip.Prefix) netip.Addr) {
+func putField(out []byte, v ruleset.Value, which bound) {
 	switch v.Type() {
 	case ruleset.IfName:
 		copy(out, v.Name())
-	case ruleset.IPv4Addr:
-		a := addr(v.Prefix()).As4()
-		copy(out, a[:])
-	case ruleset.IPv6Addr:
-		a := addr(v.Prefix()).As16()
-		copy(out, a[:])
+	case ruleset.IPv4Addr, ruleset.IPv6Addr:
+		a := v.Prefix().Masked().Addr()
+		if which == last {
+			a = lastAddr(v.Prefix())
+		}
+		copy(out, a.AsSlice())
 	case ruleset.InetProto, ruleset.NFProto:
 		out[0] = byte(v.Number())
 	case ruleset.InetService:
-		out[0], out[1] = byte(v.Number()>>8), byte(v.Number())
+		n := v.Number()
+		if which == last {
+			n = v.Last()
+		}
+		binary.BigEndian.PutUint16(out, n)
 	}
 }
