@@ -153,7 +153,7 @@ func familyName(n uint8) ruleset.Family {
 	case unix.NFPROTO_BRIDGE:
 		return ruleset.Bridge
 	case unix.NFPROTO_ARP:
-		return "arp"
+		return ruleset.ARP
 	case unix.NFPROTO_NETDEV:
 		return "netdev"
 	}
@@ -162,6 +162,8 @@ func familyName(n uint8) ruleset.Family {
 
 // dumpedRule is a rule as the kernel keeps it.
 type dumpedRule struct {
+	table   string
+	chain   string
 	handle  uint64
 	exprs   []dumpedExpr
 	comment string
@@ -173,23 +175,14 @@ type dumpedExpr struct {
 	data []byte
 }
 
-// rules lists the rules of one chain in order.
-func (c *Conn) rules(family ruleset.Family, table, chain string) ([]dumpedRule, error) {
-	var out []dumpedRule
-	err := c.dump(unix.NFT_MSG_GETRULE, familyNumber(family), func(w *writer) {
-		w.str(unix.NFTA_RULE_TABLE, table)
-		w.str(unix.NFTA_RULE_CHAIN, chain)
-	}, func(_ uint8, attrs []byte) { out = append(out, parseRule(attrs)) }, func() { out = nil })
-	if err != nil {
-		return nil, fmt.Errorf("list the rules of %s %s %s: %w", family, table, chain, err)
-	}
-	return out, nil
-}
-
 func parseRule(attrs []byte) dumpedRule {
 	var r dumpedRule
 	attributes(attrs, func(typ uint16, val []byte) {
 		switch typ {
+		case unix.NFTA_RULE_TABLE:
+			r.table = cString(val)
+		case unix.NFTA_RULE_CHAIN:
+			r.chain = cString(val)
 		case unix.NFTA_RULE_HANDLE:
 			if len(val) == 8 {
 				r.handle = binary.BigEndian.Uint64(val)

@@ -4,11 +4,13 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 
 	"golang.org/x/sys/unix"
 
+	"github.com/fairlead/fairlead/kernel/foreign"
 	"github.com/fairlead/fairlead/ruleset"
 )
 
@@ -24,12 +26,17 @@ type Forward struct {
 	// Bridges are bridges of other makers that our networks use; they have no
 	// group of ours.
 	Bridges []string
+	// Others are bridges of other programs' guests. What a chain would keep from
+	// them it keeps from them still: they are no part of the world that
+	// containers reach by our rules.
+	Others []string
 }
 
-// ForeignChain is a forward chain of another program that drops.
+// ForeignChain is a forward chain of another program that drops, itself or by the
+// chains that it leads to.
 type ForeignChain struct {
 	Chain BaseChain
-	// Cause says what of it drops.
+	// Cause says what drops.
 	Cause string
 	// Added is how many rules of ours went in; 0 where they were there.
 	Added int
@@ -51,59 +58,59 @@ func (f ForeignChain) String() string {
 }
 
 // OpenForward puts rules that let our networks through into every forward chain
-// of another program that drops by its policy or by an unconditional rule: at the
-// end, or before that rule, so that the owner's own rules go first. The owner's
-// policy and rules stay as they are. It is safe to call again.
-//
-// A drop at the end of a chain that a rule jumps to is not seen.
+// of another program that drops by its policy or by an unconditional rule, and into
+// the chains it leads to: at the end, or before that rule, so that the owner's own
+// rules go first. The owner's policy and rules stay as they are. It is safe to call
+// again.
 func (c *Conn) OpenForward(ctx context.Context, f Forward) ([]ForeignChain, error) {
-	c.mu.Lock()
-	chains, err := c.chains()
-	c.mu.Unlock()
+	tables, err := c.foreignTables(f.Tag, f.Tag)
 	if err != nil {
 		return nil, err
 	}
 	var out []ForeignChain
-	for _, ch := range chains {
-		if !forwards(ch) || ch.Table == f.Tag {
-			continue
+	for _, t := range tables {
+		found, walls := t.walls()
+		added, err := c.openTable(ctx, t, walls, f)
+		for i := range found {
+			found[i].Err = err
+			if err == nil {
+				found[i].Added = added
+			}
 		}
-		found, drops, err := c.openChain(ctx, ch, f)
-		if err != nil {
-			return out, err
-		}
-		if drops {
-			out = append(out, found)
-		}
+		out = append(out, found...)
 	}
-	return out, nil
+	return out, ctx.Err()
 }
 
 // CloseForward takes out every rule that OpenForward put in under the tag.
 func (c *Conn) CloseForward(ctx context.Context, tag string) error {
-	c.mu.Lock()
-	chains, err := c.chains()
-	c.mu.Unlock()
+	tables, err := c.foreignTables(tag, tag)
 	if err != nil {
 		return err
 	}
 	var errs []error
-	for _, ch := range chains {
-		if !forwards(ch) || ch.Table == tag {
-			continue
-		}
-		rules, err := c.chainRules(ch)
-		if err != nil {
-			errs = append(errs, err)
-			continue
-		}
-		var changes []ruleset.Change
-		for _, r := range ours(rules, tag) {
-			changes = append(changes, ruleset.DeleteRule{Family: ch.Family, Table: ch.Table, Chain: ch.Name, Handle: r.handle})
-		}
-		errs = append(errs, c.Apply(ctx, changes))
+	for _, t := range tables {
+		errs = append(errs, c.Apply(ctx, t.deletions()))
 	}
 	return errors.Join(errs...)
+}
+
+// Served are the interfaces that forward chains of other programs accept packets of
+// by name: what is forwarded there is wanted by somebody. Rules with our tag, and
+// the table of that name, do not count.
+func (c *Conn) Served(tag string) ([]string, error) {
+	tables, err := c.foreignTables(tag, tag)
+	if err != nil {
+		return nil, err
+	}
+	var out []string
+	for _, t := range tables {
+		for _, ch := range t.forward {
+			out = append(out, t.read.Served(ch.Name)...)
+		}
+	}
+	slices.Sort(out)
+	return slices.Compact(out), nil
 }
 
 func forwards(ch BaseChain) bool {
@@ -111,81 +118,130 @@ func forwards(ch BaseChain) bool {
 	return family && ch.Hook == ruleset.Forward && ch.Type == ruleset.Filter
 }
 
-func (c *Conn) chainRules(ch BaseChain) ([]dumpedRule, error) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	return c.rules(ch.Family, ch.Table, ch.Name)
+// walls are the chains of the table that drop, and where in it.
+func (t *foreignTable) walls() (found []ForeignChain, walls []foreign.Wall) {
+	for _, ch := range t.forward {
+		policy := foreign.Accept
+		if ch.Policy == ruleset.PolicyDrop {
+			policy = foreign.Drop
+		}
+		here := t.read.Walls(ch.Name, policy, t.elsewhere)
+		if len(here) == 0 {
+			continue
+		}
+		var causes []string
+		for _, w := range here {
+			cause := w.Cause
+			if w.Chain != ch.Name {
+				cause += " in " + w.Chain
+			}
+			causes = append(causes, cause)
+			if !slices.ContainsFunc(walls, func(o foreign.Wall) bool { return o.Chain == w.Chain && o.Before == w.Before }) {
+				walls = append(walls, w)
+			}
+		}
+		found = append(found, ForeignChain{Chain: ch, Cause: strings.Join(causes, "; ")})
+	}
+	return found, walls
 }
 
-func (c *Conn) openChain(ctx context.Context, ch BaseChain, f Forward) (ForeignChain, bool, error) {
-	rules, err := c.chainRules(ch)
-	if err != nil {
-		return ForeignChain{}, false, err
-	}
-	found := ForeignChain{Chain: ch, Cause: "policy drop"}
-	wall := slices.IndexFunc(rules, dumpedRule.dropsAll)
-	switch {
-	case wall >= 0:
-		found.Cause = "its rule that drops the rest"
-	case ch.Policy != ruleset.PolicyDrop:
-		return found, false, nil
-	}
-	before := uint64(0)
-	ahead := rules
-	if wall >= 0 {
-		before, ahead = rules[wall].handle, rules[:wall]
-	}
-	wanted := f.rules()
-	if sameComments(ours(ahead, f.Tag), wanted) && len(ours(rules, f.Tag)) == len(wanted) {
-		return found, true, nil
-	}
-	xtables := ch.Family != ruleset.Inet && ch.Table == "filter" && ch.Name == "FORWARD"
-	put := func(xtables bool) error {
-		var changes []ruleset.Change
-		for _, r := range ours(rules, f.Tag) {
-			changes = append(changes, ruleset.DeleteRule{Family: ch.Family, Table: ch.Table, Chain: ch.Name, Handle: r.handle})
+// settled says that the wanted rules stand before each wall, and none of ours
+// anywhere else.
+func (t *foreignTable) settled(walls []foreign.Wall, wanted []ruleset.Rule) bool {
+	for name, rules := range t.rules {
+		var before []int
+		for _, w := range walls {
+			if w.Chain == name {
+				before = append(before, w.Before)
+			}
 		}
-		for _, r := range wanted {
-			changes = append(changes, ruleset.InsertRule{Family: ch.Family, Table: ch.Table, Chain: ch.Name, Before: before, Rule: r, XTables: xtables})
+		slices.Sort(before)
+		from := 0
+		for _, to := range before {
+			if !sameComments(t.ours(name, from, to), wanted) {
+				return false
+			}
+			from = to
 		}
-		return c.Apply(ctx, changes)
+		if len(t.ours(name, from, len(rules))) > 0 {
+			return false
+		}
 	}
-	found.Err = put(xtables)
-	if xtables && errors.Is(found.Err, unix.ENOENT) {
-		// A kernel without xt_devgroup: reachable containers go before
-		// iptables' listing.
-		found.Err = put(false)
-	}
-	if found.Err == nil {
-		found.Added = len(wanted)
-	}
-	return found, true, ctx.Err()
+	// A wall in a chain without rules.
+	return !slices.ContainsFunc(walls, func(w foreign.Wall) bool { return len(t.rules[w.Chain]) == 0 })
 }
 
-// rules are the rules that are wanted in a chain that drops.
-func (f Forward) rules() []ruleset.Rule {
-	accept := func(comment string, match ruleset.Expr) ruleset.Rule {
-		return ruleset.NewRule(f.Tag+": "+comment, match, ruleset.Counter{}, ruleset.Accept)
-	}
-	out := []ruleset.Rule{
-		accept("from containers", ruleset.Group{Selector: ruleset.IIfGroup, Group: f.Group}),
-		accept("to containers", ruleset.Group{Selector: ruleset.OIfGroup, Group: f.Group}),
-	}
-	for _, b := range f.Bridges {
-		out = append(out,
-			accept("from "+b, ruleset.InterfaceIs{Selector: ruleset.IIfName, Name: b}),
-			accept("to "+b, ruleset.InterfaceIs{Selector: ruleset.OIfName, Name: b}))
+// ours are the rules with our tag in a part of a chain.
+func (t *foreignTable) ours(chain string, from, to int) []dumpedRule {
+	var out []dumpedRule
+	for i := from; i < to; i++ {
+		if t.read[chain][i].Ours {
+			out = append(out, t.rules[chain][i])
+		}
 	}
 	return out
 }
 
-// ours are the rules with our tag.
-func ours(rules []dumpedRule, tag string) []dumpedRule {
-	var out []dumpedRule
-	for _, r := range rules {
-		if strings.HasPrefix(r.tag(), tag+": ") {
-			out = append(out, r)
+func (t *foreignTable) deletions() []ruleset.Change {
+	var changes []ruleset.Change
+	for _, name := range slices.Sorted(maps.Keys(t.rules)) {
+		for _, r := range t.ours(name, 0, len(t.rules[name])) {
+			changes = append(changes, ruleset.DeleteRule{Family: t.family, Table: t.name, Chain: name, Handle: r.handle})
 		}
+	}
+	return changes
+}
+
+// openTable puts our rules where they are wanted, in one transaction, and returns
+// how many went in.
+func (c *Conn) openTable(ctx context.Context, t *foreignTable, walls []foreign.Wall, f Forward) (int, error) {
+	wanted := f.rules()
+	if t.settled(walls, wanted) {
+		return 0, nil
+	}
+	put := func(xtables bool) error {
+		changes := t.deletions()
+		for _, w := range walls {
+			before := uint64(0)
+			if w.Before < len(t.rules[w.Chain]) {
+				before = t.rules[w.Chain][w.Before].handle
+			}
+			for _, r := range wanted {
+				changes = append(changes, ruleset.InsertRule{Family: t.family, Table: t.name, Chain: w.Chain, Before: before, Rule: r, XTables: xtables})
+			}
+		}
+		return c.Apply(ctx, changes)
+	}
+	err := put(t.xtables())
+	if t.xtables() && errors.Is(err, unix.ENOENT) {
+		// A kernel without xt_devgroup: reachable containers go before
+		// iptables' listing.
+		err = put(false)
+	}
+	return len(walls) * len(wanted), err
+}
+
+// rules are the rules that are wanted before a wall.
+func (f Forward) rules() []ruleset.Rule {
+	rule := func(comment string, v ruleset.Verdict, match ...ruleset.Expr) ruleset.Rule {
+		return ruleset.NewRule(f.Tag+": "+comment, append(match, ruleset.Counter{}, v)...)
+	}
+	from := ruleset.Group{Selector: ruleset.IIfGroup, Group: f.Group}
+	var out []ruleset.Rule
+	for _, o := range f.Others {
+		out = append(out, rule("not to "+o, ruleset.Drop, from, ruleset.InterfaceIs{Selector: ruleset.OIfName, Name: o}))
+	}
+	out = append(out,
+		rule("from containers", ruleset.Accept, from),
+		rule("to containers", ruleset.Accept, ruleset.Group{Selector: ruleset.OIfGroup, Group: f.Group}))
+	for _, b := range f.Bridges {
+		in := ruleset.InterfaceIs{Selector: ruleset.IIfName, Name: b}
+		for _, o := range f.Others {
+			out = append(out, rule("not from "+b+" to "+o, ruleset.Drop, in, ruleset.InterfaceIs{Selector: ruleset.OIfName, Name: o}))
+		}
+		out = append(out,
+			rule("from "+b, ruleset.Accept, in),
+			rule("to "+b, ruleset.Accept, ruleset.InterfaceIs{Selector: ruleset.OIfName, Name: b}))
 	}
 	return out
 }
@@ -205,39 +261,4 @@ func (r dumpedRule) tag() string {
 		}
 	}
 	return ""
-}
-
-// dropsAll says that no packet gets past the rule.
-func (r dumpedRule) dropsAll() bool {
-	for _, e := range r.exprs {
-		switch name, _ := xtInfo(e.data); {
-		case e.name == "counter", e.name == "log", e.name == "match" && name == "comment":
-			// It matches everything; on to the next.
-		case e.name == "reject", e.name == "target" && (name == "REJECT" || name == "DROP"):
-			return true
-		case e.name == "immediate":
-			return isDrop(e.data)
-		default:
-			return false
-		}
-	}
-	return false
-}
-
-func isDrop(immediate []byte) bool {
-	drop := false
-	attributes(immediate, func(typ uint16, data []byte) {
-		if typ != unix.NFTA_IMMEDIATE_DATA {
-			return
-		}
-		attributes(data, func(typ uint16, verdict []byte) {
-			if typ != unix.NFTA_DATA_VERDICT {
-				return
-			}
-			attributes(verdict, func(typ uint16, code []byte) {
-				drop = drop || typ == unix.NFTA_VERDICT_CODE && len(code) == 4 && number(code) == nfDrop
-			})
-		})
-	})
-	return drop
 }

@@ -2,6 +2,7 @@ package nft_test
 
 import (
 	"errors"
+	"slices"
 	"strings"
 	"testing"
 
@@ -61,6 +62,76 @@ func TestOpenForward(t *testing.T) {
 				`		oifgroup 4001 counter packets 0 bytes 0 accept comment "fairlead: to containers"`,
 			},
 			after: `		iifname "lan0" accept`,
+		},
+		"ufw that rejects": {
+			setup: [][]string{
+				{"iptables", "-N", "ufw-before-forward"},
+				{"iptables", "-N", "ufw-reject-forward"},
+				{"iptables", "-A", "FORWARD", "-j", "ufw-before-forward"},
+				{"iptables", "-A", "FORWARD", "-j", "ufw-reject-forward"},
+				{"iptables", "-A", "ufw-before-forward", "-m", "conntrack", "--ctstate", "RELATED,ESTABLISHED", "-j", "ACCEPT"},
+				{"iptables", "-A", "ufw-reject-forward", "-j", "REJECT"},
+			},
+			list: []string{"iptables", "-S"},
+			want: []string{
+				`-A FORWARD -m devgroup --src-group 0xfa1 -m comment --comment "fairlead: from containers" -j ACCEPT`,
+				`-A FORWARD -m devgroup --dst-group 0xfa1 -m comment --comment "fairlead: to containers" -j ACCEPT`,
+			},
+			after: "-A FORWARD -j ufw-before-forward",
+		},
+		"ip6tables-nft chain of the owner's": {
+			setup: [][]string{
+				{"ip6tables", "-N", "MINE"},
+				{"ip6tables", "-A", "FORWARD", "-j", "MINE"},
+				{"ip6tables", "-A", "MINE", "-s", "2001:db8::bad", "-j", "DROP"},
+				{"ip6tables", "-A", "MINE", "-j", "DROP"},
+			},
+			list: []string{"ip6tables", "-S"},
+			want: []string{
+				`-A MINE -m devgroup --src-group 0xfa1 -m comment --comment "fairlead: from containers" -j ACCEPT`,
+				`-A MINE -m devgroup --dst-group 0xfa1 -m comment --comment "fairlead: to containers" -j ACCEPT`,
+			},
+			after: "-A MINE -s 2001:db8::bad/128 -j DROP",
+		},
+		"a chain of INPUT, too": {
+			setup: [][]string{
+				{"iptables", "-N", "BOTH"},
+				{"iptables", "-A", "INPUT", "-j", "BOTH"},
+				{"iptables", "-A", "FORWARD", "-i", "lan0", "-j", "ACCEPT"},
+				{"iptables", "-A", "FORWARD", "-j", "BOTH"},
+				{"iptables", "-A", "BOTH", "-i", "lo", "-j", "ACCEPT"},
+				{"iptables", "-A", "BOTH", "-j", "REJECT"},
+			},
+			list: []string{"iptables", "-S"},
+			want: []string{
+				`-A FORWARD -m devgroup --src-group 0xfa1 -m comment --comment "fairlead: from containers" -j ACCEPT`,
+				`-A FORWARD -m devgroup --dst-group 0xfa1 -m comment --comment "fairlead: to containers" -j ACCEPT`,
+			},
+			after: "-A FORWARD -i lan0 -j ACCEPT",
+		},
+		"nft zones": {
+			setup: [][]string{{"nft", `add table inet site; add chain inet site wan; add chain inet site lan; add chain inet site fw { type filter hook forward priority 10; };
+				add rule inet site fw ct state vmap { established : accept, related : accept, invalid : drop };
+				add rule inet site fw iifname vmap { "wan0" : jump wan, "lan0" : goto lan };
+				add rule inet site wan ip saddr 192.0.2.99 drop;
+				add rule inet site wan ct state new log drop;
+				add rule inet site lan accept`}},
+			list: []string{"nft", "list", "chain", "inet", "site", "wan"},
+			want: []string{
+				`		iifgroup 4001 counter packets 0 bytes 0 accept comment "fairlead: from containers"`,
+				`		oifgroup 4001 counter packets 0 bytes 0 accept comment "fairlead: to containers"`,
+			},
+			after: `		ip saddr 192.0.2.99 drop`,
+		},
+		"conditional drops": {
+			setup: [][]string{
+				{"iptables", "-N", "LOGDROP"},
+				{"iptables", "-A", "FORWARD", "-s", "192.0.2.1", "-j", "LOGDROP"},
+				{"iptables", "-A", "FORWARD", "-i", "lan0", "-j", "LOGDROP"},
+				{"iptables", "-A", "LOGDROP", "-j", "DROP"},
+				{"nft", "add table inet site; add chain inet site fw { type filter hook forward priority 10; }; add rule inet site fw ct state invalid drop"},
+			},
+			list: []string{"nft", "list", "ruleset"},
 		},
 		"accepts": {
 			setup: [][]string{{"nft", "add table inet site; add chain inet site fw { type filter hook forward priority 10; }; add rule inet site fw iifname lan0 drop"}, {"iptables", "-P", "FORWARD", "ACCEPT"}},
@@ -142,6 +213,53 @@ func TestOpenForwardMovesUp(t *testing.T) {
 `
 	if diff := cmp.Diff(want, h.run(t, "iptables", "-S", "FORWARD")); diff != "" {
 		t.Errorf("FORWARD:\n%s", diff)
+	}
+}
+
+// What a chain keeps from another program's guests it keeps from them still, and
+// the interfaces it accepts by name are known, however it names them.
+func TestOthers(t *testing.T) {
+	t.Parallel()
+	h := newHost(t)
+	h.run(t, "iptables", "-P", "FORWARD", "DROP")
+	h.run(t, "iptables", "-N", "GUESTS")
+	h.run(t, "iptables", "-A", "FORWARD", "-o", "virbr0", "-j", "GUESTS")
+	h.run(t, "iptables", "-A", "GUESTS", "-s", "192.0.2.0/24", "-o", "virbr1", "-j", "ACCEPT")
+	h.run(t, "iptables", "-A", "FORWARD", "-i", "shut0", "-j", "DROP")
+	h.run(t, "iptables", "-A", "INPUT", "-i", "in0", "-j", "ACCEPT")
+	h.nftScript(t, `add table inet site; add set inet site named { type ifname; elements = { "lan1", "lan2" }; };
+		add chain inet site fw { type filter hook forward priority 10; };
+		add rule inet site fw iifname { "br1", "br2" } accept
+		add rule inet site fw oifname @named iifname . oifname { "br3" . "br4" } accept
+		add rule inet site fw iifname vmap { "br5" : accept, "br6" : drop }
+		add rule inet site fw iifname != "not0" accept`)
+	f := nft.Forward{Tag: "fairlead_bridge0", Group: 0xfa1, Bridges: []string{"bridge0"}, Others: []string{"virbr0"}}
+	if _, err := h.conn.OpenForward(t.Context(), f); err != nil {
+		t.Fatal(err)
+	}
+	want := `-P FORWARD DROP
+-A FORWARD -o virbr0 -j GUESTS
+-A FORWARD -i shut0 -j DROP
+-A FORWARD -o virbr0 -m devgroup --src-group 0xfa1 -m comment --comment "fairlead_bridge0: not to virbr0" -j DROP
+-A FORWARD -m devgroup --src-group 0xfa1 -m comment --comment "fairlead_bridge0: from containers" -j ACCEPT
+-A FORWARD -m devgroup --dst-group 0xfa1 -m comment --comment "fairlead_bridge0: to containers" -j ACCEPT
+-A FORWARD -i bridge0 -o virbr0 -m comment --comment "fairlead_bridge0: not from bridge0 to virbr0" -j DROP
+-A FORWARD -i bridge0 -m comment --comment "fairlead_bridge0: from bridge0" -j ACCEPT
+-A FORWARD -o bridge0 -m comment --comment "fairlead_bridge0: to bridge0" -j ACCEPT
+`
+	if diff := cmp.Diff(want, h.run(t, "iptables", "-S", "FORWARD")); diff != "" {
+		t.Errorf("FORWARD:\n%s", diff)
+	}
+	served, err := h.conn.Served("fairlead_bridge0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff([]string{"br1", "br2", "br3", "br4", "br5", "lan1", "lan2", "virbr0", "virbr1"}, served); diff != "" {
+		t.Errorf("served (- wanted):\n%s", diff)
+	}
+	// What one daemon lets through by name is served to another.
+	if served, err = h.conn.Served("fairlead"); err != nil || !slices.Contains(served, "bridge0") {
+		t.Errorf("served to another: %q, %v", served, err)
 	}
 }
 
