@@ -47,6 +47,10 @@ type Config struct {
 	DefaultGateway string `json:"default-gateway"`
 	MTU            int    `json:"mtu"`
 	IPForward      bool   `json:"ip-forward"`
+	ForwardNoDrop  bool   `json:"ip-forward-no-drop"`
+	Firewall       string `json:"firewall-backend"`
+	IPTables       bool   `json:"iptables"`
+	IP6Tables      bool   `json:"ip6tables"`
 	IPMasq         bool   `json:"ip-masq"`
 	UserlandProxy  bool   `json:"userland-proxy"`
 	IP             string `json:"ip"`
@@ -70,7 +74,7 @@ func defaults() Config {
 	return Config{
 		Group: "fairlead", DataRoot: DefaultDataRoot, ExecRoot: DefaultExecRoot,
 		LogLevel: "info", LogFormat: "text", LiveRestore: true,
-		BridgeName: network.DefaultBridge, MTU: 1500, IPForward: true, IPMasq: true, UserlandProxy: true, IP: "0.0.0.0",
+		BridgeName: network.DefaultBridge, MTU: 1500, IPForward: true, IPMasq: true, Firewall: string(network.FirewallNFTables), IPTables: true, IP6Tables: true, UserlandProxy: true, IP: "0.0.0.0",
 	}
 }
 
@@ -96,6 +100,10 @@ func (c *Config) register(f *pflag.FlagSet) {
 	f.StringVar(&c.DefaultGateway, "default-gateway", "", "the containers' default route on the default network, where it is not the bridge")
 	f.IntVar(&c.MTU, "mtu", c.MTU, "MTU of the default network")
 	f.BoolVar(&c.IPForward, "ip-forward", c.IPForward, "turn IP forwarding on where it is off")
+	f.BoolVar(&c.ForwardNoDrop, "ip-forward-no-drop", c.ForwardNoDrop, "where IP forwarding was off and is turned on, forward for everybody and not for containers alone")
+	f.StringVar(&c.Firewall, "firewall-backend", c.Firewall, "make rules by nftables or by iptables")
+	f.BoolVar(&c.IPTables, "iptables", c.IPTables, "make firewall rules, by whichever back end; without them published ports are served by the userland proxy")
+	f.BoolVar(&c.IP6Tables, "ip6tables", c.IP6Tables, "make firewall rules for IPv6, by whichever back end")
 	f.BoolVar(&c.IPMasq, "ip-masq", c.IPMasq, "give packets that leave the default network the host's address")
 	f.BoolVar(&c.UserlandProxy, "userland-proxy", c.UserlandProxy, "serve published ports on loopback by a proxy")
 	f.StringVar(&c.IP, "ip", c.IP, "host address for ports published without one")
@@ -217,10 +225,32 @@ func savedSettings(execRoot string) string {
 	return path
 }
 
+// firewall is the back end that was asked for; --iptables=false means none, for
+// either and for both families.
+func (c *Config) firewall() (network.FirewallKind, error) {
+	kind := network.FirewallKind(c.Firewall)
+	switch kind {
+	case network.FirewallNFTables, network.FirewallIPTables:
+	default:
+		return "", fmt.Errorf("--firewall-backend %q: want nftables or iptables, or --iptables=false for no rules", c.Firewall)
+	}
+	if !c.IPTables {
+		return network.FirewallNone, nil
+	}
+	return kind, nil
+}
+
 // network turns the settings into the network's own, and refuses those that
 // contradict each other.
 func (c *Config) network() (network.Config, error) {
-	out := network.Config{ExecRoot: c.ExecRoot, IPForward: c.IPForward, UserlandProxy: c.UserlandProxy}
+	out := network.Config{
+		ExecRoot: c.ExecRoot, IPForward: c.IPForward, ForwardOpen: c.ForwardNoDrop, UserlandProxy: c.UserlandProxy,
+		NoIPv6Firewall: !c.IP6Tables,
+	}
+	var err error
+	if out.Firewall, err = c.firewall(); err != nil {
+		return out, err
+	}
 	d := network.DefaultNetwork{Bridge: c.BridgeName, MTU: c.MTU, Masquerade: c.IPMasq, Disabled: c.Bridge == "none"}
 	if c.Bridge != "" && !d.Disabled {
 		if c.BIP != "" {
@@ -239,7 +269,6 @@ func (c *Config) network() (network.Config, error) {
 	if c.MTU != 0 && (c.MTU < 68 || c.MTU > 65535) {
 		return out, fmt.Errorf("--mtu %d: an MTU is 68 to 65535", c.MTU)
 	}
-	var err error
 	read := func(flag, val string, into *netip.Prefix) {
 		if val == "" || err != nil {
 			return

@@ -269,10 +269,8 @@ func (d *daemon) newEngine(ctx context.Context, hostNS string) (*engine.Engine, 
 
 // info is what the daemon knows of itself.
 func (d *daemon) info() system.Info {
-	info := system.Info{
-		ServerVersion: d.build.Version, LiveRestoreEnabled: d.cfg.LiveRestore,
-		FirewallBackend: &system.FirewallInfo{Driver: "nftables"},
-	}
+	info := system.Info{ServerVersion: d.build.Version, LiveRestoreEnabled: d.cfg.LiveRestore, FirewallBackend: &system.FirewallInfo{}}
+	info.FirewallBackend.Driver, info.FirewallBackend.Info = d.network.FirewallInfo()
 	for _, p := range d.pools {
 		info.DefaultAddressPools = append(info.DefaultAddressPools, system.NetworkAddressPool{Base: p.Base, Size: p.Size})
 	}

@@ -20,6 +20,8 @@ type FirewallKind string
 const (
 	// FirewallNFTables is one nftables table of our own; the default.
 	FirewallNFTables FirewallKind = "nftables"
+	// FirewallIPTables is iptables rules, in chains that are called as Docker's.
+	FirewallIPTables FirewallKind = "iptables"
 	// FirewallNone makes no rule anywhere: published ports are served by the
 	// userland proxy, and nothing is translated or kept apart.
 	FirewallNone FirewallKind = "none"
@@ -143,3 +145,11 @@ func (e noEnforcer) Replace(_ context.Context, p firewall.Policy) error {
 func (noEnforcer) Compare(context.Context, firewall.Policy) ([]string, error) { return nil, nil }
 
 func (noEnforcer) Remove(context.Context, string) error { return nil }
+
+// FirewallInfo names the back end and what there is to know of it, for people.
+func (c *Controller) FirewallInfo() (driver string, details [][2]string) {
+	if c.cfg.NoIPv6Firewall && c.cfg.Firewall != FirewallNone {
+		details = append(details, [2]string{"IPv6", "left alone"})
+	}
+	return string(c.cfg.Firewall), details
+}
