@@ -108,7 +108,7 @@ func TestDefaultRouteSkipsInternalNetworks(t *testing.T) {
 	for _, e := range a.Endpoints {
 		got = append(got, fmt.Sprintf("%s %s %s %s", e.Interface, e.Network, e.Gateway4, e.Gateway6))
 	}
-	want := "eth0 back invalid IP invalid IP; eth1 dual 10.5.0.1 fd05::1; eth2 bridge invalid IP invalid IP"
+	want := "eth0 back invalid IP invalid IP; eth1 dual invalid IP fd05::1; eth2 bridge 172.17.0.1 invalid IP"
 	if strings.Join(got, "; ") != want {
 		t.Errorf("got  %s\nwant %s", strings.Join(got, "; "), want)
 	}

@@ -54,15 +54,23 @@ type State struct {
 	attachments map[string]spec.Attachment
 	hostIfs     map[string]bool
 	book        *ports.Book
+	linkedBy    map[string]map[string]struct{} // sandbox ID → those that link to it
 }
 
 // segment is a network with what it has handed out.
 type segment struct {
 	spec.Network
-	pool4, pool6 *ipam.Pool
-	macs         map[string]string   // MAC → sandbox ID
-	members      map[string]struct{} // sandbox IDs
-	busy         string              // "created" or "removed" while it is being so
+	pools      []subnetPool          // in order of preference
+	macs       map[string]string     // MAC → sandbox ID
+	linkLocals map[netip.Addr]string // → sandbox ID
+	members    map[string]struct{}   // sandbox IDs
+	busy       string                // "created" or "removed" while it is being so
+}
+
+// subnetPool is a subnet with what is handed out of it.
+type subnetPool struct {
+	spec.Subnet
+	*ipam.Pool
 }
 
 // NewState makes an empty state.
@@ -74,25 +82,24 @@ func NewState(cfg Config) *State {
 		attachments: make(map[string]spec.Attachment),
 		hostIfs:     make(map[string]bool),
 		book:        ports.NewBook(cfg.EphemeralLow, cfg.EphemeralHigh),
+		linkedBy:    make(map[string]map[string]struct{}),
 	}
 }
 
 // AddNetwork records a decided or stored network.
 func (s *State) AddNetwork(n spec.Network) {
-	seg := &segment{Network: n, macs: make(map[string]string), members: make(map[string]struct{})}
-	if sub, ok := n.Subnet4(); ok && n.IPv4 {
-		seg.pool4 = newPool(sub)
+	seg := &segment{
+		Network: n, macs: make(map[string]string), linkLocals: make(map[netip.Addr]string), members: make(map[string]struct{}),
 	}
-	if sub, ok := n.Subnet6(); ok && n.IPv6 {
-		seg.pool6 = newPool(sub)
+	for _, sub := range n.Subnets {
+		if v4 := sub.Prefix.Addr().Is4(); v4 && !n.IPv4 || !v4 && !n.IPv6 {
+			continue
+		}
+		reserved := append(slices.Collect(maps.Values(sub.Aux)), sub.Gateway, sub.BridgeAddr)
+		seg.pools = append(seg.pools, subnetPool{sub, ipam.NewPool(sub.Prefix, sub.Range, reserved...)})
 	}
 	s.networks[n.ID] = seg
 	s.names[n.Name] = n.ID
-}
-
-func newPool(sub spec.Subnet) *ipam.Pool {
-	reserved := append(slices.Collect(maps.Values(sub.Aux)), sub.Gateway, sub.BridgeAddr)
-	return ipam.NewPool(sub.Prefix, sub.Range, reserved...)
 }
 
 // SetBusy says that the network is being created or removed, and with "" that it
@@ -121,7 +128,7 @@ func (s *State) AddAttachment(a spec.Attachment) error {
 			return fmt.Errorf("sandbox %s is attached to network %s: %w", a.Sandbox.ID, e.NetworkID, errdefs.ErrNotFound)
 		}
 		for _, p := range e.Addrs() {
-			if err := seg.pool(p.Addr()).check(p.Addr()); err != nil {
+			if err := seg.check(p.Addr()); err != nil {
 				return fmt.Errorf("sandbox %s on network %s: %s: %w", a.Sandbox.ID, seg.Name, p.Addr(), err)
 			}
 		}
@@ -129,13 +136,24 @@ func (s *State) AddAttachment(a spec.Attachment) error {
 	for _, e := range a.Endpoints {
 		seg := s.networks[e.NetworkID]
 		for _, p := range e.Addrs() {
-			seg.pool(p.Addr()).take(p.Addr())
+			if pool, ok := seg.pool(p.Addr()); ok {
+				_ = pool.Take(p.Addr()) // checked above
+			}
+		}
+		for _, addr := range e.LinkLocal {
+			seg.linkLocals[addr] = a.Sandbox.ID
 		}
 		seg.macs[e.MAC.String()] = a.Sandbox.ID
 		seg.members[a.Sandbox.ID] = struct{}{}
 		s.hostIfs[e.HostIf] = true
+		for _, l := range e.Links {
+			if s.linkedBy[l.Sandbox] == nil {
+				s.linkedBy[l.Sandbox] = make(map[string]struct{})
+			}
+			s.linkedBy[l.Sandbox][a.Sandbox.ID] = struct{}{}
+		}
 	}
-	s.book.Add(a.Sandbox, a.Ports)
+	s.book.Add(a.Sandbox, held(a.Ports))
 	s.attachments[a.Sandbox.ID] = a
 	return nil
 }
@@ -149,44 +167,64 @@ func (s *State) RemoveAttachment(id string) {
 	for _, e := range a.Endpoints {
 		if seg, ok := s.networks[e.NetworkID]; ok {
 			for _, p := range e.Addrs() {
-				seg.pool(p.Addr()).free(p.Addr())
+				if pool, ok := seg.pool(p.Addr()); ok {
+					pool.Free(p.Addr())
+				}
+			}
+			for _, addr := range e.LinkLocal {
+				delete(seg.linkLocals, addr)
 			}
 			delete(seg.macs, e.MAC.String())
 			delete(seg.members, id)
 		}
 		delete(s.hostIfs, e.HostIf)
+		for _, l := range e.Links {
+			delete(s.linkedBy[l.Sandbox], id)
+			if len(s.linkedBy[l.Sandbox]) == 0 {
+				delete(s.linkedBy, l.Sandbox)
+			}
+		}
 	}
-	s.book.Remove(id, a.Ports)
+	s.book.Remove(id, held(a.Ports))
 	delete(s.attachments, id)
 }
 
-// poolRef is a pool that may not be there.
-type poolRef struct{ p *ipam.Pool }
-
-func (seg *segment) pool(a netip.Addr) poolRef {
-	if a.Is4() {
-		return poolRef{seg.pool4}
+// ReplaceAttachment puts the attachment in the place of the sandbox's former one,
+// or returns an error and leaves that.
+func (s *State) ReplaceAttachment(a spec.Attachment) error {
+	former, ok := s.attachments[a.Sandbox.ID]
+	if !ok {
+		return fmt.Errorf("sandbox %s is not attached: %w", a.Sandbox.ID, errdefs.ErrNotFound)
 	}
-	return poolRef{seg.pool6}
+	s.RemoveAttachment(a.Sandbox.ID)
+	if err := s.AddAttachment(a); err != nil {
+		_ = s.AddAttachment(former) // it was there a moment ago
+		return err
+	}
+	return nil
 }
 
-func (r poolRef) check(a netip.Addr) error {
-	if r.p == nil {
-		return fmt.Errorf("the network has no subnet of that family: %w", errdefs.ErrInvalidArgument)
-	}
-	return r.p.Check(a)
+// held are the bindings for which the host holds a port.
+func held(bindings []spec.PortBinding) []spec.PortBinding {
+	return slices.DeleteFunc(slices.Clone(bindings), spec.PortBinding.Routed)
 }
 
-func (r poolRef) take(a netip.Addr) {
-	if r.p != nil {
-		_ = r.p.Take(a) // checked before
+// pool returns the subnet that the address is of.
+func (seg *segment) pool(a netip.Addr) (subnetPool, bool) {
+	for _, p := range seg.pools {
+		if p.Contains(a) {
+			return p, true
+		}
 	}
+	return subnetPool{}, false
 }
 
-func (r poolRef) free(a netip.Addr) {
-	if r.p != nil {
-		r.p.Free(a)
+func (seg *segment) check(a netip.Addr) error {
+	p, ok := seg.pool(a)
+	if !ok {
+		return ipam.ErrOutside
 	}
+	return p.Check(a)
 }
 
 // Networks returns all networks, oldest first.
@@ -212,18 +250,6 @@ func (s *State) Attachments() []spec.Attachment {
 func (s *State) Attachment(id string) (spec.Attachment, bool) {
 	a, ok := s.attachments[id]
 	return a, ok
-}
-
-// Member is the attachment with what the firewall must know of the networks it is
-// on. A network that is gone is left out.
-func (s *State) Member(a spec.Attachment) firewall.Member {
-	m := firewall.Member{Attachment: a, Networks: make(map[string]spec.Network, len(a.Endpoints))}
-	for _, e := range a.Endpoints {
-		if seg, ok := s.networks[e.NetworkID]; ok {
-			m.Networks[e.NetworkID] = seg.Network
-		}
-	}
-	return m
 }
 
 // Members are all attachments as the firewall needs them, by sandbox ID.

@@ -1,0 +1,167 @@
+package plan
+
+import (
+	"fmt"
+	"net/netip"
+	"slices"
+
+	"github.com/containerd/errdefs"
+
+	"github.com/fairlead/fairlead/network/ports"
+	"github.com/fairlead/fairlead/network/spec"
+)
+
+// outlet is where one family of a sandbox's published ports leads: the endpoint
+// with the family's default route.
+type outlet struct {
+	addr    netip.Addr // zero where the sandbox has none
+	network string
+	routed  bool
+}
+
+// decidePorts settles the attachment's published ports by its requests. Those that
+// it has already, in former, keep their host ports.
+func (s *State) decidePorts(a spec.Attachment, former []spec.PortBinding, foreign Foreign) ([]spec.PortBinding, error) {
+	if len(a.Requests) == 0 {
+		return nil, nil
+	}
+	var out4, out6 outlet
+	var binding netip.Addr
+	for _, e := range a.Endpoints {
+		seg := s.networks[e.NetworkID]
+		if e.Gateway4.IsValid() {
+			out4 = outlet{e.Addr4.Addr(), seg.Name, seg.Gateway(true) == spec.GatewayRouted}
+			binding = seg.HostBinding
+		}
+		if e.Gateway6.IsValid() {
+			out6 = outlet{e.Addr6.Addr(), seg.Name, seg.Gateway(false) == spec.GatewayRouted}
+			if !binding.IsValid() && seg.HostBinding.Is6() {
+				binding = seg.HostBinding
+			}
+		}
+	}
+	for _, p := range a.Requests {
+		if err := checkPort(p); err != nil {
+			return nil, err
+		}
+	}
+	if !out4.addr.IsValid() && !out6.addr.IsValid() {
+		return nil, nil // it may be connected to a network that leads out later
+	}
+	// What is its own is not in the way of itself.
+	s.book.Remove(a.Sandbox.ID, held(former))
+	defer s.book.Add(a.Sandbox, held(former))
+	var requests []ports.Request
+	var routed []spec.PortBinding
+	for _, p := range a.Requests {
+		r, direct, err := s.settleHosts(p, binding, out4, out6)
+		if err != nil {
+			return nil, err
+		}
+		routed = append(routed, direct...)
+		if len(r.Hosts) > 0 {
+			former = keep(&r, former)
+			requests = append(requests, r)
+		}
+	}
+	chosen, err := s.book.Choose(requests, foreign)
+	if err != nil {
+		return nil, err
+	}
+	return append(chosen, routed...), nil
+}
+
+// keep narrows the request to the host port that it has, and returns the bindings
+// that are left for others to keep.
+func keep(r *ports.Request, former []spec.PortBinding) []spec.PortBinding {
+	fits := func(b spec.PortBinding) bool {
+		wanted := r.HostPort == 0 || b.Host.Port() >= r.HostPort && b.Host.Port() <= max(r.HostPort, r.HostPortEnd)
+		return !b.Routed() && wanted && b.Proto == r.Proto && b.Container.Port() == r.Port && slices.Contains(r.Hosts, b.Host.Addr())
+	}
+	i := slices.IndexFunc(former, fits)
+	if i < 0 {
+		return former
+	}
+	port := former[i].Host.Port()
+	r.HostPort, r.HostPortEnd = port, port
+	return slices.DeleteFunc(slices.Clone(former), func(b spec.PortBinding) bool { return fits(b) && b.Host.Port() == port })
+}
+
+func checkPort(p spec.PortRequest) error {
+	switch {
+	case p.Proto != spec.TCP && p.Proto != spec.UDP:
+		return fmt.Errorf("protocol %q cannot be published; tcp and udp can: %w", p.Proto, errdefs.ErrInvalidArgument)
+	case p.Port == 0:
+		return fmt.Errorf("container port 0 cannot be published: ports are 1 to 65535: %w", errdefs.ErrInvalidArgument)
+	case p.HostPortEnd != 0 && p.HostPortEnd < p.HostPort:
+		return fmt.Errorf("host port range %d-%d ends before it begins: %w", p.HostPort, p.HostPortEnd, errdefs.ErrInvalidArgument)
+	}
+	return nil
+}
+
+// broadcast is the limited broadcast address (RFC 919), which no host has.
+var broadcast = netip.AddrFrom4([4]byte{255, 255, 255, 255})
+
+// settleHosts names the host addresses of a request and the container's address
+// behind each; direct are the bindings of a family that is routed. A family the
+// container lacks is served by the userland proxy to the other; without the proxy a
+// wildcard leaves it out and an address of it is refused.
+func (s *State) settleHosts(p spec.PortRequest, binding netip.Addr, out4, out6 outlet) (r ports.Request, direct []spec.PortBinding, err error) {
+	host := p.HostIP
+	if !host.IsValid() {
+		host = binding
+	}
+	r = ports.Request{PortRequest: p}
+	wildcard := !host.IsValid()
+	hosts := []netip.Addr{host.Unmap()}
+	if wildcard {
+		hosts = []netip.Addr{netip.IPv4Unspecified(), netip.IPv6Unspecified()}
+	}
+	for _, h := range hosts {
+		same, other := out4, out6
+		if !h.Is4() {
+			same, other = out6, out4
+		}
+		if same.routed && same.addr.IsValid() {
+			if !h.IsUnspecified() {
+				return r, nil, fmt.Errorf("cannot publish on %s: network %s is routed, its containers are reached by their own addresses; leave the host address out: %w", h, same.network, errdefs.ErrInvalidArgument)
+			}
+			direct = append(direct, spec.PortBinding{Proto: p.Proto, Host: netip.AddrPortFrom(h, 0), Container: netip.AddrPortFrom(same.addr, p.Port)})
+			continue
+		}
+		backend, err := s.backend(h, wildcard, same, other)
+		if err != nil {
+			return r, nil, err
+		}
+		if backend.IsValid() {
+			r.Hosts, r.Backends = append(r.Hosts, h), append(r.Backends, backend)
+		}
+	}
+	if len(r.Hosts) == 0 && len(direct) == 0 {
+		return r, nil, fmt.Errorf("port %d/%s: no host address can be published on: %w", p.Port, p.Proto, errdefs.ErrInvalidArgument)
+	}
+	return r, direct, nil
+}
+
+// backend is the container's address behind the host address, the zero Addr where
+// the host address is left out.
+func (s *State) backend(h netip.Addr, wildcard bool, same, other outlet) (netip.Addr, error) {
+	switch {
+	case !h.Is4() && !s.cfg.HostIPv6:
+		if !wildcard {
+			return netip.Addr{}, fmt.Errorf("cannot publish on %s: IPv6 is off on this host: %w", h, errdefs.ErrInvalidArgument)
+		}
+		return netip.Addr{}, nil
+	case h.IsMulticast() || h.Zone() != "" || h == broadcast:
+		return netip.Addr{}, fmt.Errorf("cannot publish on %s: not an address of a host: %w", h, errdefs.ErrInvalidArgument)
+	case same.addr.IsValid():
+		return same.addr, nil
+	case s.cfg.UserlandProxy && !other.routed:
+		return other.addr, nil
+	case !wildcard && other.routed:
+		return netip.Addr{}, fmt.Errorf("cannot publish on %s: the container has no address of that family and network %s is routed: %w", h, other.network, errdefs.ErrInvalidArgument)
+	case !wildcard:
+		return netip.Addr{}, fmt.Errorf("cannot publish on %s: the container has no address of that family and the userland proxy is off: %w", h, errdefs.ErrInvalidArgument)
+	}
+	return netip.Addr{}, nil
+}
