@@ -43,3 +43,11 @@ func (k *keptRelay) KeepFirewallSocket(ctx context.Context, f *os.File) error {
 func (k *keptRelay) FirewallSocket(ctx context.Context) (*os.File, error) {
 	return k.client().FirewallSocket(ctx)
 }
+
+func (k *keptRelay) Keep(ctx context.Context, name string, files []*os.File) error {
+	return k.client().Keep(ctx, name, files)
+}
+
+func (k *keptRelay) Kept(ctx context.Context, name string) ([]*os.File, error) {
+	return k.client().Kept(ctx, name)
+}

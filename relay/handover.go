@@ -17,18 +17,20 @@ import (
 	"github.com/fairlead/fairlead/proxy"
 )
 
-// What is handed over: the held ports, the firewall's socket, the UDP flows.
+// What is handed over: the held ports, the firewall's socket, the UDP flows, the
+// files that are only kept.
 // Connections that come meanwhile wait in the backlogs. Live TCP connections
 // stay where they are; the successor forwards "release" and "stop" for them.
 //
 // The descriptors, in order: the firewall's socket if there is one, the held
-// ports, the UDP flows.
+// ports, the UDP flows, the kept files.
 
 // state is what goes to a successor.
 type state struct {
 	Firewall bool        `json:"firewall"`
 	Bindings []Binding   `json:"bindings"`
 	Flows    []flowState `json:"flows,omitempty"`
+	Kept     []keptState `json:"kept,omitempty"`
 }
 
 // flowState is one live UDP flow of Bindings[Port].
@@ -63,10 +65,18 @@ func (s *server) Pause() (spawn.Handover, error) {
 		s.table.thaw()
 		return spawn.Handover{}, err
 	}
+	kept, keptFDs := s.keptFiles()
+	st.Kept = kept
 	return spawn.Handover{
-		State: st, FDs: slices.Concat(headFDs, ports, flowFDs), Sent: sent,
-		Resume: s.table.thaw, Commit: s.table.abandon,
+		State: st, FDs: slices.Concat(headFDs, ports, flowFDs, keptFDs), Sent: sent,
+		Resume: s.table.thaw, Commit: s.abandon,
 	}, nil
+}
+
+// abandon lets go of what the successor has.
+func (s *server) abandon() error {
+	s.dropKept()
+	return s.table.abandon()
 }
 
 // Adopt takes over what Pause returned.
@@ -79,6 +89,9 @@ func (s *server) Adopt(load func(any) error, fds []int) error {
 	want := len(st.Bindings) + len(st.Flows)
 	if st.Firewall {
 		want++
+	}
+	for _, k := range st.Kept {
+		want += k.Files
 	}
 	if len(fds) != want {
 		return fmt.Errorf("%d descriptors came, want %d: %w", len(fds), want, errdefs.ErrInvalidArgument)
@@ -98,6 +111,8 @@ func (s *server) Adopt(load func(any) error, fds []int) error {
 			s.table.logger.Warn("take over a UDP flow", "client", f.Client, "error", err)
 		}
 	}
+	s.adoptKept(st.Kept, fds)
+	fds = nil
 	return nil
 }
 

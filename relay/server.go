@@ -37,6 +37,7 @@ type server struct {
 
 	mu       sync.Mutex
 	firewall *os.File
+	files    map[string][]int // descriptors kept, by name
 }
 
 // Serve runs the process until ctx ends, a client stops it, or a successor has
@@ -64,6 +65,7 @@ func Serve(ctx context.Context, o ServeOptions) error {
 func (s *server) Close() error {
 	err := s.table.close()
 	s.loop.Wait()
+	s.dropKept()
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.firewall != nil {
@@ -92,6 +94,10 @@ func (s *server) Handle(ctx context.Context, r *fdpass.Request) (fdpass.Response
 		return fdpass.Response{}, s.keepFirewall(r)
 	case "firewall-socket":
 		return s.firewallSocket()
+	case "keep":
+		return fdpass.Response{}, s.keep(r)
+	case "kept":
+		return s.kept(r)
 	}
 	return fdpass.Response{}, fmt.Errorf("the relay knows no method %q: %w", r.Method, errdefs.ErrNotImplemented)
 }
