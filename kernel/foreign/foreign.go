@@ -20,7 +20,7 @@ type Rule struct {
 	Verdict Verdict
 	// Targets are the chains that a Jump or Goto leads to.
 	Targets []string
-	// Interfaces are those that its matches name, and take.
+	// Interfaces are those that its matches name, and take new connections of.
 	Interfaces []string
 }
 
@@ -62,7 +62,8 @@ type Wall struct {
 	Cause string
 }
 
-// Walls finds every wall that packets meet on their way through the base chain.
+// Walls finds every wall that packets meet on their way through the base chain;
+// those of one chain in their order.
 // The chain's policy is Drop or Accept. A chain that one of the elsewhere chains
 // leads to, too, is of another hook as well: the wall is then before the rule that
 // leads there, so that nothing is let through on that other hook.
@@ -71,22 +72,16 @@ func (t Table) Walls(base string, policy Verdict, elsewhere []string) []Wall {
 	if ended := w.chain(base); !ended && policy == Drop {
 		w.add(w.tail, len(t[w.tail]), "policy drop")
 	}
-	slices.SortStableFunc(w.walls, func(a, b Wall) int {
-		if a.Chain != b.Chain {
-			return 0
-		}
-		return a.Before - b.Before
-	})
 	return w.walls
 }
 
-// Served are the interfaces that the chains the base chain leads to accept packets
-// of by name.
+// Served are the interfaces that the base chain, or one it leads to, accepts new
+// connections of by name.
 func (t Table) Served(base string) []string {
 	var out []string
 	for name := range t.reached([]string{base}) {
 		for _, r := range t[name] {
-			if !r.Ours && (r.Verdict == Accept || r.Verdict == Jump || r.Verdict == Goto) {
+			if !r.Ours && r.Verdict == Accept {
 				out = append(out, r.Interfaces...)
 			}
 		}

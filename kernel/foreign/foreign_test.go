@@ -116,7 +116,7 @@ func TestServed(t *testing.T) {
 	t.Parallel()
 	table := foreign.Table{
 		"FORWARD": {
-			{When: foreign.ByInterface, Verdict: foreign.Jump, Targets: []string{"guests"}, Interfaces: []string{"virbr0"}},
+			{When: foreign.ByInterface, Verdict: foreign.Jump, Targets: []string{"guests"}, Interfaces: []string{"zone0"}},
 			{When: foreign.ByInterface, Verdict: foreign.Drop, Interfaces: []string{"eth9"}},
 			{Ours: true, When: foreign.ByInterface, Verdict: foreign.Accept, Interfaces: []string{"bridge0"}},
 		},

@@ -8,7 +8,6 @@
 package iptables
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -16,8 +15,9 @@ import (
 	"os"
 	"os/exec"
 	"slices"
-	"strconv"
 	"strings"
+
+	"github.com/fairlead/fairlead/kernel/foreign"
 )
 
 // Forward is what must pass legacy FORWARD chains.
@@ -29,6 +29,9 @@ type Forward struct {
 	// Bridges are bridges of other makers that our networks use; they have no
 	// group of ours.
 	Bridges []string
+	// Others are bridges of other programs' guests. What a chain would keep from
+	// them it keeps from them still.
+	Others []string
 }
 
 // family is one of the two sets of legacy tables.
@@ -47,9 +50,9 @@ func families() []family {
 }
 
 // OpenForward puts rules that let our networks through into each legacy FORWARD
-// chain of the current network namespace that drops by its policy or by an
-// unconditional rule: at the end, or before that rule. It returns a line for each
-// such chain, and is safe to call again.
+// chain of the current network namespace, and the chains it leads to, where it
+// drops by its policy or by an unconditional rule: at the end, or before that rule.
+// It returns a line for each such FORWARD chain, and is safe to call again.
 func OpenForward(ctx context.Context, f Forward) ([]string, error) {
 	var found []string
 	var errs []error
@@ -69,149 +72,190 @@ func OpenForward(ctx context.Context, f Forward) ([]string, error) {
 func CloseForward(ctx context.Context, tag string) error {
 	var errs []error
 	for _, fam := range families() {
-		rules, err := fam.rules(ctx)
-		if err != nil {
-			errs = append(errs, err)
-			continue
+		t, err := fam.read(ctx, tag)
+		if err == nil {
+			err = fam.restore(ctx, t.deletions())
 		}
-		errs = append(errs, fam.remove(ctx, rules, tag))
+		errs = append(errs, err)
 	}
 	return errors.Join(errs...)
 }
 
-// rules lists FORWARD as `iptables -S` does, its policy first; nil where the
-// table is not in use.
-func (fam family) rules(ctx context.Context) ([]string, error) {
+// Served are the interfaces that legacy FORWARD chains accept packets of by name,
+// but for rules with the tag.
+func Served(ctx context.Context, tag string) ([]string, error) {
+	var out []string
+	var errs []error
+	for _, fam := range families() {
+		t, err := fam.read(ctx, tag)
+		errs = append(errs, err)
+		out = append(out, t.chains.Served(forwardChain)...)
+	}
+	slices.Sort(out)
+	return slices.Compact(out), errors.Join(errs...)
+}
+
+const forwardChain = "FORWARD"
+
+// filter is a legacy filter table.
+type filter struct {
+	policy foreign.Verdict // of FORWARD
+	chains foreign.Table
+	// comments are those of the rules, index by index.
+	comments map[string][]string
+}
+
+// read reads the filter table; it is empty where none is in use.
+func (fam family) read(ctx context.Context, tag string) (filter, error) {
 	names, err := os.ReadFile(fam.tables)
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
-		return nil, nil
+		return filter{}, nil
 	case err != nil:
-		return nil, err
+		return filter{}, err
 	case !slices.Contains(strings.Fields(string(names)), "filter"):
 		// Asking iptables-legacy would bring the table into use.
-		return nil, nil
+		return filter{}, nil
 	}
 	if _, err := exec.LookPath(fam.command); err != nil {
-		return nil, fmt.Errorf("the legacy %s filter table is in use and may drop what containers forward, and %s to look is not installed: %w", fam.name, fam.command, err)
+		return filter{}, fmt.Errorf("the legacy %s filter table is in use and may drop what containers forward, and %s to look is not installed: %w", fam.name, fam.command, err)
 	}
-	out, err := fam.run(ctx, "-S", "FORWARD")
+	// -w waits for the lock that other callers hold.
+	out, err := call(ctx, "", fam.command, "-w", "-S")
 	if err != nil {
-		return nil, err
+		return filter{}, err
 	}
-	return strings.Split(strings.TrimSpace(out), "\n"), nil
+	return parse(out, tag), nil
 }
 
-func (fam family) run(ctx context.Context, args ...string) (string, error) {
-	// -w waits for the lock that other callers hold.
-	args = append([]string{"-w"}, args...)
-	cmd := exec.CommandContext(ctx, fam.command, args...)
-	var stdout, stderr bytes.Buffer
-	cmd.Stdout, cmd.Stderr = &stdout, &stderr
+// restore makes the changes in one transaction.
+func (fam family) restore(ctx context.Context, changes []string) error {
+	if len(changes) == 0 {
+		return nil
+	}
+	_, err := call(ctx, "*filter\n"+strings.Join(changes, "\n")+"\nCOMMIT\n", fam.command+"-restore", "-w", "--noflush")
+	return err
+}
+
+func call(ctx context.Context, in, command string, args ...string) (string, error) {
+	cmd := exec.CommandContext(ctx, command, args...)
+	var stdout, stderr strings.Builder
+	cmd.Stdin, cmd.Stdout, cmd.Stderr = strings.NewReader(in), &stdout, &stderr
 	if err := cmd.Run(); err != nil {
-		return "", fmt.Errorf("%s %s: %w: %s", fam.command, strings.Join(args, " "), err, strings.TrimSpace(stderr.String()))
+		return "", fmt.Errorf("%s %s: %w: %s", command, strings.Join(args, " "), err, strings.TrimSpace(stderr.String()))
 	}
 	return stdout.String(), nil
 }
 
 func (fam family) open(ctx context.Context, f Forward) (string, error) {
-	rules, err := fam.rules(ctx)
-	if err != nil || len(rules) == 0 {
+	t, err := fam.read(ctx, f.Tag)
+	if err != nil {
 		return "", err
 	}
-	cause, wall := drops(rules)
-	if cause == "" {
-		return "", nil
-	}
-	head := fmt.Sprintf("the legacy %s FORWARD chain drops forwarded packets (%s)", fam.name, cause)
+	walls := t.chains.Walls(forwardChain, t.policy, []string{"INPUT", "OUTPUT"})
 	wanted := f.rules()
-	if settled(rules[:wall], rules[wall:], f.Tag, len(wanted)) {
+	if len(walls) == 0 {
+		return "", fam.restore(ctx, t.deletions())
+	}
+	var causes []string
+	for _, w := range walls {
+		cause := w.Cause
+		if w.Chain != forwardChain {
+			cause += " in " + w.Chain
+		}
+		causes = append(causes, cause)
+	}
+	head := fmt.Sprintf("the legacy %s FORWARD chain drops forwarded packets (%s)", fam.name, strings.Join(causes, "; "))
+	if t.settled(walls, wanted) {
 		return head + "; our rules are in it already", nil
 	}
-	if err := fam.remove(ctx, rules, f.Tag); err != nil {
-		return "", err
+	if err := fam.restore(ctx, append(t.deletions(), t.insertions(walls, wanted)...)); err != nil {
+		return "", fmt.Errorf("%s and could not be changed, so containers are cut off: %w", head, err)
 	}
-	// Rule 1 is the line behind the policy's.
-	at := wall - len(tagged(rules[:wall], f.Tag))
-	for i, r := range wanted {
-		args := append([]string{"-I", "FORWARD", strconv.Itoa(at + i)}, r...)
-		if _, err := fam.run(ctx, args...); err != nil {
-			return "", fmt.Errorf("%s and could not be changed, so containers are cut off: %w", head, err)
+	return fmt.Sprintf("%s; %d rules that let containers through were added", head, len(walls)*len(wanted)), nil
+}
+
+// settled says that the wanted rules stand before each wall, and none of ours
+// anywhere else.
+func (t filter) settled(walls []foreign.Wall, wanted []rule) bool {
+	for name, rules := range t.chains {
+		from := 0
+		for _, w := range walls {
+			if w.Chain != name {
+				continue
+			}
+			same := slices.EqualFunc(t.ours(name, from, w.Before), wanted, func(i int, r rule) bool { return t.comments[name][i] == r.comment })
+			if !same {
+				return false
+			}
+			from = w.Before
+		}
+		if len(t.ours(name, from, len(rules))) > 0 {
+			return false
 		}
 	}
-	return fmt.Sprintf("%s; %d rules that let containers through were added", head, len(wanted)), nil
+	return true
 }
 
-// drops says why the chain drops, "" when it does not, and before which line of
-// the listing our rules belong.
-func drops(rules []string) (cause string, wall int) {
-	for i, r := range rules {
-		words := strings.Fields(withoutComment(r))
-		if len(words) >= 4 && words[2] == "-j" && (words[3] == "DROP" || words[3] == "REJECT") {
-			return "its rule that drops the rest", i
-		}
-	}
-	if rules[0] == "-P FORWARD DROP" {
-		return "policy drop", len(rules)
-	}
-	return "", len(rules)
-}
-
-// withoutComment takes a comment match out of a line of `iptables -S`.
-func withoutComment(rule string) string {
-	head, rest, ok := strings.Cut(rule, " -m comment --comment ")
-	if !ok {
-		return rule
-	}
-	if strings.HasPrefix(rest, `"`) {
-		if _, tail, ok := strings.Cut(rest[1:], `" `); ok {
-			return head + " " + tail
-		}
-	}
-	_, tail, _ := strings.Cut(rest, " ")
-	return head + " " + tail
-}
-
-// settled says that all of ours are before the rule that drops, and none behind.
-func settled(before, behind []string, tag string, wanted int) bool {
-	return len(tagged(before, tag)) == wanted && len(tagged(behind, tag)) == 0
-}
-
-func tagged(rules []string, tag string) []string {
-	var out []string
-	for _, r := range rules {
-		if strings.Contains(r, `--comment "`+tag+`: `) {
-			out = append(out, r)
+// ours are the indices of our rules in a part of a chain.
+func (t filter) ours(chain string, from, to int) (out []int) {
+	for i := from; i < to; i++ {
+		if t.chains[chain][i].Ours {
+			out = append(out, i)
 		}
 	}
 	return out
 }
 
-// remove deletes the tagged rules, the last first, so that numbers stay right.
-func (fam family) remove(ctx context.Context, rules []string, tag string) error {
-	for i := len(rules) - 1; i > 0; i-- {
-		if len(tagged(rules[i:i+1], tag)) == 0 {
-			continue
-		}
-		if _, err := fam.run(ctx, "-D", "FORWARD", strconv.Itoa(i)); err != nil {
-			return err
+// deletions takes our rules out of every chain, the last first, so that numbers
+// stay right.
+func (t filter) deletions() (lines []string) {
+	for name, rules := range t.chains {
+		for _, i := range slices.Backward(t.ours(name, 0, len(rules))) {
+			lines = append(lines, fmt.Sprintf("-D %s %d", name, i+1))
 		}
 	}
-	return nil
+	return lines
 }
 
-// rules are the arguments of the rules that are wanted in a chain that drops.
-func (f Forward) rules() [][]string {
-	group := fmt.Sprintf("%#x", f.Group)
-	accept := func(comment string, match ...string) []string {
-		return append(match, "-m", "comment", "--comment", f.Tag+": "+comment, "-j", "ACCEPT")
+// insertions puts the rules before the walls, after the deletions: the last wall
+// first.
+func (t filter) insertions(walls []foreign.Wall, wanted []rule) (lines []string) {
+	for _, w := range slices.Backward(walls) {
+		at := w.Before - len(t.ours(w.Chain, 0, w.Before))
+		for i, r := range wanted {
+			lines = append(lines, fmt.Sprintf("-I %s %d %s", w.Chain, at+i+1, r))
+		}
 	}
-	out := [][]string{
-		accept("from containers", "-m", "devgroup", "--src-group", group),
-		accept("to containers", "-m", "devgroup", "--dst-group", group),
+	return lines
+}
+
+// rule is one of ours.
+type rule struct{ match, comment, target string }
+
+// String is the rule as iptables reads it.
+func (r rule) String() string {
+	return fmt.Sprintf("%s -m comment --comment %q -j %s", r.match, r.comment, r.target)
+}
+
+// rules are the rules that are wanted before a wall.
+func (f Forward) rules() []rule {
+	from := fmt.Sprintf("-m devgroup --src-group %#x", f.Group)
+	add := func(out []rule, comment, target, match string) []rule {
+		return append(out, rule{match, f.Tag + ": " + comment, target})
 	}
+	var out []rule
+	for _, o := range f.Others {
+		out = add(out, "not to "+o, "DROP", "-o "+o+" "+from)
+	}
+	out = add(out, "from containers", "ACCEPT", from)
+	out = add(out, "to containers", "ACCEPT", fmt.Sprintf("-m devgroup --dst-group %#x", f.Group))
 	for _, b := range f.Bridges {
-		out = append(out, accept("from "+b, "-i", b), accept("to "+b, "-o", b))
+		for _, o := range f.Others {
+			out = add(out, "not from "+b+" to "+o, "DROP", "-i "+b+" -o "+o)
+		}
+		out = add(out, "from "+b, "ACCEPT", "-i "+b)
+		out = add(out, "to "+b, "ACCEPT", "-o "+b)
 	}
 	return out
 }

@@ -54,6 +54,26 @@ func TestOpenForward(t *testing.T) {
 			[][]string{{"-A", "FORWARD", "-i", "lan0", "-j", "ACCEPT"}, {"-A", "FORWARD", "-m", "comment", "--comment", "the rest", "-j", "REJECT"}},
 			"-P FORWARD ACCEPT\n-A FORWARD -i lan0 -j ACCEPT\n" + from + "\n" + to + "\n-A FORWARD -m comment --comment \"the rest\" -j REJECT --reject-with icmp6-port-unreachable\n", 1,
 		},
+		"ufw that rejects": {
+			"ip6tables-legacy",
+			[][]string{
+				{"-N", "ufw6-reject-forward"},
+				{"-A", "FORWARD", "-p", "tcp", "-j", "ACCEPT"},
+				{"-A", "FORWARD", "-j", "ufw6-reject-forward"},
+				{"-A", "ufw6-reject-forward", "-j", "REJECT"},
+			},
+			"-P FORWARD ACCEPT\n-A FORWARD -p tcp -j ACCEPT\n" + from + "\n" + to + "\n-A FORWARD -j ufw6-reject-forward\n", 1,
+		},
+		"conditional drops": {
+			"iptables-legacy",
+			[][]string{
+				{"-N", "LOGDROP"},
+				{"-A", "FORWARD", "-i", "lan0", "-j", "LOGDROP"},
+				{"-A", "FORWARD", "-m", "conntrack", "--ctstate", "INVALID", "-j", "DROP"},
+				{"-A", "LOGDROP", "-m", "comment", "--comment", "a \"quoted\" -j ACCEPT", "-j", "DROP"},
+			},
+			"-P FORWARD ACCEPT\n-A FORWARD -i lan0 -j LOGDROP\n-A FORWARD -m conntrack --ctstate INVALID -j DROP\n", 0,
+		},
 		"accepts": {
 			"iptables-legacy",
 			[][]string{{"-A", "FORWARD", "-s", "192.0.2.1", "-j", "DROP"}},
@@ -111,6 +131,46 @@ func TestOpenForwardMovesUp(t *testing.T) {
 `
 	if diff := cmp.Diff(want, run(t, "iptables-legacy", "-w", "-S", "FORWARD")); diff != "" {
 		t.Errorf("FORWARD is not as wanted (-):\n%s", diff)
+	}
+}
+
+// A chain of the owner's that drops gets our rules itself, and those behind another
+// wall as well; guests of others stay shut off.
+func TestOthers(t *testing.T) {
+	t.Parallel()
+	isolate(t)
+	for _, line := range []string{
+		"-N MINE", "-A FORWARD -i eth0 -j MINE", "-A MINE -s 192.0.2.9 -j DROP", "-A MINE -o virbr0 -j ACCEPT", "-A MINE -m conntrack --ctstate NEW -j DROP",
+		"-A FORWARD ! -o lan0 -i virbr1 -j ACCEPT", "-A FORWARD -i shut0 -j DROP", "-A FORWARD -o answers0 -m conntrack --ctstate RELATED,ESTABLISHED -j ACCEPT", "-A INPUT -i in0 -j ACCEPT", "-P FORWARD DROP",
+	} {
+		run(t, "iptables-legacy", append([]string{"-w"}, strings.Fields(line)...)...)
+	}
+	before := run(t, "iptables-legacy", "-w", "-S")
+	f := iptables.Forward{Tag: "fairlead", Group: 0xfa1, Others: []string{"virbr0"}}
+	for range 2 {
+		if found, err := iptables.OpenForward(t.Context(), f); err != nil || len(found) != 1 {
+			t.Fatalf("found %q, %v", found, err)
+		}
+	}
+	not := `-o virbr0 -m devgroup --src-group 0xfa1 -m comment --comment "fairlead: not to virbr0" -j DROP` + "\n"
+	want := "-P FORWARD DROP\n-A FORWARD -i eth0 -j MINE\n-A FORWARD -i virbr1 ! -o lan0 -j ACCEPT\n-A FORWARD -i shut0 -j DROP\n-A FORWARD -o answers0 -m conntrack --ctstate RELATED,ESTABLISHED -j ACCEPT\n-A FORWARD " + not + from + "\n" + to + "\n"
+	if diff := cmp.Diff(want, run(t, "iptables-legacy", "-w", "-S", "FORWARD")); diff != "" {
+		t.Errorf("FORWARD is not as wanted (-):\n%s", diff)
+	}
+	ours := strings.ReplaceAll("-A FORWARD "+not+from+"\n"+to+"\n", "FORWARD", "MINE")
+	want = "-N MINE\n-A MINE -s 192.0.2.9/32 -j DROP\n-A MINE -o virbr0 -j ACCEPT\n" + ours + "-A MINE -m conntrack --ctstate NEW -j DROP\n"
+	if diff := cmp.Diff(want, run(t, "iptables-legacy", "-w", "-S", "MINE")); diff != "" {
+		t.Errorf("MINE is not as wanted (-):\n%s", diff)
+	}
+	served, err := iptables.Served(t.Context(), "fairlead")
+	if diff := cmp.Diff([]string{"virbr0", "virbr1"}, served); diff != "" || err != nil {
+		t.Errorf("served (- wanted): %v\n%s", err, diff)
+	}
+	if err := iptables.CloseForward(t.Context(), "fairlead"); err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff(before, run(t, "iptables-legacy", "-w", "-S")); diff != "" {
+		t.Errorf("after closing the table is not as before (-):\n%s", diff)
 	}
 }
 

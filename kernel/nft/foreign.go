@@ -107,8 +107,8 @@ type ruleReader struct {
 	// loaded is what the registers hold.
 	loaded loaded
 	// someNew says that the rule is about new connections, and not about all
-	// packets.
-	someNew bool
+	// packets; noNew that it is about others alone.
+	someNew, noNew bool
 }
 
 type loaded int
@@ -130,6 +130,9 @@ func (r *ruleReader) rule(d dumpedRule) error {
 	}
 	if r.someNew && r.out.Verdict == foreign.Accept {
 		r.out.When = foreign.Sometimes
+	}
+	if r.noNew {
+		r.out.Interfaces = nil
 	}
 	return nil
 }
@@ -190,7 +193,7 @@ func (r *ruleReader) bitwise(data []byte) {
 		r.someNew = r.someNew || binary.NativeEndian.Uint32(mask)&stateBits[ruleset.Established] == 0
 		return
 	}
-	r.loaded = somethingElse
+	r.noNew, r.loaded = true, somethingElse
 }
 
 func (r *ruleReader) compare(e dumpedExpr) {
@@ -236,6 +239,7 @@ func (r *ruleReader) interfaces(value []byte) {
 // lookup is a match against a set, or a map of verdicts.
 func (r *ruleReader) lookup(data []byte) error {
 	set := cString(attribute(data, unix.NFTA_LOOKUP_SET))
+	r.noNew = r.noNew || r.loaded == trackingState
 	inverted := attribute32(data, unix.NFTA_LOOKUP_FLAGS)&unix.NFT_LOOKUP_F_INV != 0
 	byInterface := r.loaded == interfaceName || r.loaded == interfaceIndex
 	if r.loaded == protocolFamily || byInterface {
