@@ -18,12 +18,12 @@ import (
 )
 
 // What is handed over: the held ports, the firewall's socket, the UDP flows, the
-// files that are only kept.
+// resolvers (see resolver_handover.go), the files that are only kept.
 // Connections that come meanwhile wait in the backlogs. Live TCP connections
 // stay where they are; the successor forwards "release" and "stop" for them.
 //
 // The descriptors, in order: the firewall's socket if there is one, the held
-// ports, the UDP flows, the kept files.
+// ports, the UDP flows, the resolvers' sockets, the kept files.
 
 // state is what goes to a successor.
 type state struct {
@@ -31,6 +31,8 @@ type state struct {
 	Bindings []Binding   `json:"bindings"`
 	Flows    []flowState `json:"flows,omitempty"`
 	Kept     []keptState `json:"kept,omitempty"`
+
+	Resolvers resolverState `json:"resolvers,omitzero"`
 }
 
 // flowState is one live UDP flow of Bindings[Port].
@@ -44,7 +46,10 @@ type flowState struct {
 // Pause stops the loop and returns copies of everything.
 func (s *server) Pause() (spawn.Handover, error) {
 	s.table.freeze()
+	s.resolvers.freeze()
 	st, ports, flows := s.table.snapshot()
+	var resolvers []int
+	st.Resolvers, resolvers = s.resolvers.snapshot()
 	sent := func() {
 		for _, f := range flows {
 			_ = f.Close()
@@ -62,21 +67,27 @@ func (s *server) Pause() (spawn.Handover, error) {
 	flowFDs, flowErr := fdpass.Descriptors(flows...)
 	if err := errors.Join(err, flowErr); err != nil {
 		sent()
-		s.table.thaw()
+		s.resume()
 		return spawn.Handover{}, err
 	}
 	kept, keptFDs := s.keptFiles()
 	st.Kept = kept
 	return spawn.Handover{
-		State: st, FDs: slices.Concat(headFDs, ports, flowFDs, keptFDs), Sent: sent,
-		Resume: s.table.thaw, Commit: s.abandon,
+		State: st, FDs: slices.Concat(headFDs, ports, flowFDs, resolvers, keptFDs), Sent: sent,
+		Resume: s.resume, Commit: s.abandon,
 	}, nil
+}
+
+// resume goes on, for there is no successor after all.
+func (s *server) resume() {
+	s.table.thaw()
+	s.resolvers.thaw()
 }
 
 // abandon lets go of what the successor has.
 func (s *server) abandon() error {
 	s.dropKept()
-	return s.table.abandon()
+	return errors.Join(s.table.abandon(), s.resolvers.abandon())
 }
 
 // Adopt takes over what Pause returned.
@@ -86,7 +97,7 @@ func (s *server) Adopt(load func(any) error, fds []int) error {
 	if err := load(&st); err != nil {
 		return err
 	}
-	want := len(st.Bindings) + len(st.Flows)
+	want := len(st.Bindings) + len(st.Flows) + 2*len(st.Resolvers.Sandboxes)
 	if st.Firewall {
 		want++
 	}
@@ -111,13 +122,20 @@ func (s *server) Adopt(load func(any) error, fds []int) error {
 			s.table.logger.Warn("take over a UDP flow", "client", f.Client, "error", err)
 		}
 	}
+	sockets := 2 * len(st.Resolvers.Sandboxes)
+	if err := s.resolvers.adopt(st.Resolvers, fds[:sockets]); err != nil {
+		fds = fds[sockets:]
+		return err
+	}
+	fds = fds[sockets:]
 	s.adoptKept(st.Kept, fds)
 	fds = nil
 	return nil
 }
 
-// Drain waits for the TCP connections that were here at the handover.
+// Drain waits for the TCP connections and queries that were here at the handover.
 func (s *server) Drain(ctx context.Context) {
+	defer s.resolvers.drain(ctx)
 	done := make(chan struct{})
 	go func() {
 		s.table.live.Wait()

@@ -31,9 +31,10 @@ type ServeOptions struct {
 
 // server is the process: the held ports and the firewall's socket.
 type server struct {
-	service *spawn.Service
-	table   *table
-	loop    sync.WaitGroup
+	service   *spawn.Service
+	table     *table
+	resolvers *resolvers
+	loop      sync.WaitGroup
 
 	mu       sync.Mutex
 	firewall *os.File
@@ -51,11 +52,20 @@ func Serve(ctx context.Context, o ServeOptions) error {
 	if err != nil {
 		return fmt.Errorf("relay: %w", err)
 	}
+	resolvers, err := newResolvers(logger)
+	if err != nil {
+		return errors.Join(fmt.Errorf("relay: %w", err), t.close())
+	}
 	service := &spawn.Service{Name: Name, ExecRoot: o.ExecRoot, Protocol: protocol, Build: o.Build, Logger: logger}
-	s := &server{service: service, table: t}
+	s := &server{service: service, table: t, resolvers: resolvers}
 	s.loop.Go(func() {
 		if err := t.run(); err != nil {
 			logger.Error("the loop ended, no port is served any more", "error", err)
+		}
+	})
+	s.loop.Go(func() {
+		if err := resolvers.run(); err != nil {
+			logger.Error("the loop ended, no name is resolved any more", "error", err)
 		}
 	})
 	return service.Run(ctx, s)
@@ -63,7 +73,7 @@ func Serve(ctx context.Context, o ServeOptions) error {
 
 // Close lets go of everything.
 func (s *server) Close() error {
-	err := s.table.close()
+	err := errors.Join(s.table.close(), s.resolvers.close())
 	s.loop.Wait()
 	s.dropKept()
 	s.mu.Lock()
@@ -87,7 +97,7 @@ func (s *server) Handle(ctx context.Context, r *fdpass.Request) (fdpass.Response
 			return fdpass.Response{}, err
 		}
 		// A predecessor may have connections of the owner.
-		return fdpass.Response{}, errors.Join(s.table.release(p.Owner), s.service.Forward(ctx, "release", p))
+		return fdpass.Response{}, errors.Join(s.table.release(p.Owner), s.resolvers.release(p.Owner), s.service.Forward(ctx, "release", p))
 	case "list":
 		return fdpass.Response{Result: holdParams{s.table.list()}}, nil
 	case "keep-firewall-socket":
@@ -99,7 +109,7 @@ func (s *server) Handle(ctx context.Context, r *fdpass.Request) (fdpass.Response
 	case "kept":
 		return s.kept(r)
 	}
-	return fdpass.Response{}, fmt.Errorf("the relay knows no method %q: %w", r.Method, errdefs.ErrNotImplemented)
+	return s.handleResolver(ctx, r)
 }
 
 func (s *server) hold(r *fdpass.Request) error {

@@ -1,0 +1,240 @@
+package relay
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/netip"
+	"os"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/containerd/errdefs"
+	"golang.org/x/sys/unix"
+
+	"github.com/fairlead/fairlead/dns"
+)
+
+// resolvers are the name servers of all sandboxes: their sockets, in one loop, and
+// what they know.
+type resolvers struct {
+	dns    *dns.Resolver
+	poller *poller
+	logger *slog.Logger
+	buf    []byte // of the loop
+
+	// mu also covers the loop's use of the sockets.
+	mu     sync.Mutex
+	next   uint64
+	served map[uint64]*served
+	owners map[string]*served
+	frozen bool
+	thawed chan struct{} // closed when frozen ends
+	// left counts those that a successor has and we still carry queries of.
+	left sync.WaitGroup
+
+	host hostWatch
+}
+
+// served is one sandbox's sockets. They stay open while anything is live.
+type served struct {
+	id       string
+	key      uint64
+	udp, tcp int
+	ctx      context.Context
+	cancel   context.CancelFunc
+	live     sync.WaitGroup
+
+	mu    sync.Mutex
+	conns map[net.Conn]struct{}
+}
+
+// The two sockets of a resolver are told apart by the lowest bit of their key.
+const tcpBit = 1
+
+func newResolvers(logger *slog.Logger) (*resolvers, error) {
+	p, err := newPoller()
+	if err != nil {
+		return nil, err
+	}
+	return &resolvers{
+		dns: dns.New(dialer{}, logger), poller: p, logger: logger, buf: make([]byte, dns.MaxQuery),
+		served: make(map[uint64]*served), owners: make(map[string]*served),
+	}, nil
+}
+
+// run reads queries until close.
+func (t *resolvers) run() error {
+	for {
+		if err := t.poller.wait(t.ready); err != nil {
+			if errors.Is(err, os.ErrClosed) {
+				return nil
+			}
+			return err
+		}
+		t.mu.Lock()
+		frozen, thawed := t.frozen, t.thawed
+		t.mu.Unlock()
+		if frozen {
+			<-thawed
+		}
+	}
+}
+
+// checkResolver sees that the sockets are what they should be, and makes them
+// non-blocking for the loop.
+func checkResolver(id string, udp, tcp int) error {
+	for proto, fd := range map[string]int{"udp": udp, "tcp": tcp} {
+		b := Binding{Proto: proto, Host: dns.Address}
+		if err := checkSocket(b, fd); err != nil {
+			return fmt.Errorf("resolver of sandbox %s: %w", id, err)
+		}
+		if err := unix.SetNonblock(fd, true); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// serve takes the sockets over, whatever it returns, in place of those there were.
+func (t *resolvers) serve(s dns.Sandbox, udp, tcp int) error {
+	if err := checkResolver(s.ID, udp, tcp); err != nil {
+		return errors.Join(err, unix.Close(udp), unix.Close(tcp))
+	}
+	// Those there were close first: the sandbox is forgotten with them.
+	if err := t.release(s.ID); err != nil {
+		return errors.Join(err, unix.Close(udp), unix.Close(tcp))
+	}
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.frozen {
+		return errors.Join(errFrozen, unix.Close(udp), unix.Close(tcp))
+	}
+	t.next += 2
+	v := &served{id: s.ID, key: t.next, udp: udp, tcp: tcp, conns: make(map[net.Conn]struct{})}
+	v.ctx, v.cancel = context.WithCancel(context.Background())
+	t.dns.Set(s)
+	err := t.poller.add(udp, v.key)
+	if err == nil {
+		if err = t.poller.add(tcp, v.key|tcpBit); err != nil {
+			err = errors.Join(err, t.poller.remove(udp))
+		}
+	}
+	if err != nil {
+		t.dns.Remove(s.ID)
+		return errors.Join(fmt.Errorf("serve sandbox %s: %w", s.ID, err), unix.Close(udp), unix.Close(tcp))
+	}
+	t.served[v.key], t.owners[s.ID] = v, v
+	return nil
+}
+
+// tell says anew what the sandbox is called and whom it asks.
+func (t *resolvers) tell(s dns.Sandbox) error {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.frozen {
+		return errFrozen
+	}
+	if t.owners[s.ID] == nil {
+		return fmt.Errorf("sandbox %s has no resolver: %w", s.ID, errdefs.ErrNotFound)
+	}
+	t.dns.Set(s)
+	return nil
+}
+
+// release ends the sandbox's resolver and returns when nothing of it is open.
+func (t *resolvers) release(id string) error {
+	t.mu.Lock()
+	if t.frozen {
+		t.mu.Unlock()
+		return errFrozen
+	}
+	v := t.owners[id]
+	if v == nil {
+		t.mu.Unlock()
+		return nil
+	}
+	delete(t.owners, id)
+	err := t.unpoll(v)
+	t.mu.Unlock()
+	v.hangUp()
+	t.dns.Remove(id)
+	v.live.Wait()
+	return errors.Join(err, v.close())
+}
+
+// unpoll takes the sockets out of the loop, once.
+func (t *resolvers) unpoll(v *served) error {
+	if t.served[v.key] == nil {
+		return nil
+	}
+	delete(t.served, v.key)
+	return errors.Join(t.poller.remove(v.udp), t.poller.remove(v.tcp))
+}
+
+// hangUp ends what waits for others, and connections.
+func (v *served) hangUp() {
+	v.cancel()
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	for c := range v.conns {
+		_ = c.SetDeadline(time.Unix(1, 0))
+	}
+}
+
+// close closes the sockets, once.
+func (v *served) close() error {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	if v.udp < 0 {
+		return nil
+	}
+	err := errors.Join(unix.Close(v.udp), unix.Close(v.tcp))
+	v.udp, v.tcp = -1, -1
+	return err
+}
+
+// list is what is served, by sandbox.
+func (t *resolvers) list() []Served {
+	told := t.dns.Sandboxes()
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	out := make([]Served, 0, len(told))
+	for _, s := range told {
+		if v := t.owners[s.ID]; v != nil {
+			out = append(out, Served{Sandbox: s, UDP: boundTo(v.udp), TCP: boundTo(v.tcp)})
+		}
+	}
+	return out
+}
+
+func boundTo(fd int) netip.AddrPort {
+	sa, err := unix.Getsockname(fd)
+	if v4, ok := sa.(*unix.SockaddrInet4); err == nil && ok {
+		return netip.AddrPortFrom(netip.AddrFrom4(v4.Addr), uint16(v4.Port))
+	}
+	return netip.AddrPort{}
+}
+
+// close ends everything.
+func (t *resolvers) close() error {
+	t.thaw()
+	errs := []error{t.host.close()}
+	t.mu.Lock()
+	ids := make([]string, 0, len(t.owners))
+	for id := range t.owners {
+		ids = append(ids, id)
+	}
+	t.mu.Unlock()
+	slices.Sort(ids)
+	for _, id := range ids {
+		errs = append(errs, t.release(id))
+	}
+	if err := t.poller.close(); !errors.Is(err, os.ErrClosed) { // abandon may have
+		errs = append(errs, err)
+	}
+	return errors.Join(errs...)
+}
