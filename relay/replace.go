@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"net/netip"
 	"os"
 
 	"github.com/containerd/errdefs"
@@ -69,10 +68,10 @@ func (s *server) replace(r *fdpass.Request) error {
 	return nil
 }
 
-// rebound is a port that is held already, with the backend it is to have.
+// rebound is a port that is held already, with what it is to be.
 type rebound struct {
 	*port
-	backend netip.AddrPort
+	wanted Binding
 }
 
 // replace is Client.Replace; fds are the new ports' sockets by the index of their
@@ -111,10 +110,10 @@ func (t *table) exchange(owner string, bindings []Binding, fds map[int]int) (flo
 			continue
 		}
 		p := t.hosts[hostKey{proto(b.Proto), b.Host}]
-		if p == nil || p.Owner != owner || p.Proxy != b.Proxy {
-			return nil, nil, fmt.Errorf("port %s is not held in that way for %s: %w", b, owner, errdefs.ErrNotFound)
+		if p == nil || p.Owner != owner {
+			return nil, nil, fmt.Errorf("port %s is not held for %s: %w", b, owner, errdefs.ErrNotFound)
 		}
-		kept = append(kept, rebound{p, b.Backend})
+		kept = append(kept, rebound{p, b})
 		named[p] = true
 	}
 	var added []*port
@@ -134,10 +133,13 @@ func (t *table) exchange(owner string, bindings []Binding, fds map[int]int) (flo
 		named[p] = true
 	}
 	for _, k := range kept {
-		if k.Backend == k.backend {
+		if k.Backend == k.wanted.Backend && k.Proxy == k.wanted.Proxy {
 			continue
 		}
-		k.Backend = k.backend
+		if err := t.turn(k.port, k.wanted); err != nil {
+			return flows, nil, fmt.Errorf("port %s: %w", k.wanted, err)
+		}
+		k.Backend = k.wanted.Backend
 		if k.udp != nil {
 			flows = append(flows, k.udp)
 			k.udp = nil
@@ -147,6 +149,27 @@ func (t *table) exchange(owner string, bindings []Binding, fds map[int]int) (flo
 		flows, closed = t.closeOthers(o, named, flows)
 	}
 	return flows, closed, nil
+}
+
+// turn turns the userland proxy on or off for a port that is held.
+func (t *table) turn(p *port, wanted Binding) error {
+	switch {
+	case p.Proxy == wanted.Proxy:
+		return nil
+	case wanted.Proxy:
+		if err := unix.SetsockoptInt(p.fd, unix.SOL_SOCKET, unix.SO_DETACH_FILTER, 0); err != nil && !errors.Is(err, unix.ENOENT) {
+			return fmt.Errorf("take its filter off: %w", err)
+		}
+		if err := t.poller.add(p.fd, p.key); err != nil {
+			return err
+		}
+	default:
+		if err := errors.Join(prepare(wanted, p.fd), t.poller.remove(p.fd)); err != nil {
+			return err
+		}
+	}
+	p.Proxy = wanted.Proxy
+	return nil
 }
 
 // closeOthers forgets the owner's ports that are not named.

@@ -93,6 +93,21 @@ func TestReplaceKeepsSocketsAndConnections(t *testing.T) {
 	isFree(t, "tcp", gone)
 	say(t, dial(t, "tcp", other), "x")
 
+	// Without the proxy a port is held and does not answer; with it, it does again.
+	for _, proxy := range []bool{false, true} {
+		wanted[0].Proxy, wanted[2].File = proxy, nil
+		if err := c.Replace(t.Context(), "a", wanted); err != nil {
+			t.Fatal(err)
+		}
+		conn, err := net.DialTimeout("tcp", tcp.String(), 300*time.Millisecond)
+		if (err == nil) != proxy {
+			t.Errorf("with the proxy %v: %v", proxy, err)
+		}
+		if err == nil {
+			_ = conn.Close()
+		}
+	}
+
 	// What cannot be leaves everything as it was.
 	for _, bad := range []Binding{
 		{Owner: "a", Proto: "tcp", Host: other, Backend: wanted[0].Backend, Proxy: true},
