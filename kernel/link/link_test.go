@@ -131,7 +131,7 @@ func TestContainer(t *testing.T) {
 	mac := net.HardwareAddr{2, 0x42, 0xac, 0x11, 0, 2}
 	veth := link.Veth{
 		Name: "veth0", Alias: strings.Repeat("x", link.MaxAlias), Group: 0xfa1, MTU: 1400, Bridge: "br0",
-		PeerName: "eth0", PeerMAC: mac, PeerNS: box, Up: true,
+		MAC: net.HardwareAddr{0xfe, 0x42, 0xac, 0x11, 0, 2}, PeerName: "eth0", PeerMAC: mac, PeerNS: box, Up: true,
 	}
 	must(t, host.CreateVeth(veth))
 	if err := host.CreateVeth(veth); !errdefs.IsAlreadyExists(err) {
@@ -151,9 +151,9 @@ func TestContainer(t *testing.T) {
 	got, err := host.Link("veth0")
 	must(t, err)
 	want := link.Link{
-		Name: "veth0", Kind: "veth", Alias: veth.Alias, Group: 0xfa1, MTU: 1400, MasterIndex: bridge.Index, Up: true, Running: true,
+		Name: "veth0", Kind: "veth", Alias: veth.Alias, MAC: veth.MAC, Group: 0xfa1, MTU: 1400, MasterIndex: bridge.Index, Up: true, Running: true,
 	}
-	if diff := cmp.Diff(want, got, passing, cmpopts.IgnoreFields(link.Link{}, "MAC")); diff != "" {
+	if diff := cmp.Diff(want, got, passing); diff != "" {
 		t.Errorf("veth0 (-want +got):\n%s", diff)
 	}
 	eth0, err := inside.Link("eth0")

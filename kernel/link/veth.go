@@ -17,6 +17,11 @@ const vethInfoPeer = 1
 // Veth is a pair of links: one here, its peer in another namespace.
 type Veth struct {
 	Name string
+	// MAC is the hardware address of the end here; nil for a random one. A bridge
+	// whose own address nobody set takes on the lowest of its ports'
+	// (br_stp_recalculate_bridge_id), which those who know it by its old one then
+	// lose: one that begins with fe is never that.
+	MAC net.HardwareAddr
 	// Alias names the owner, at most MaxAlias bytes.
 	Alias string
 	// Group is the device group of the end here.
@@ -82,6 +87,9 @@ func (v Veth) request() *request {
 	r := newLink(unix.RTM_NEWLINK, unix.NLM_F_CREATE|unix.NLM_F_EXCL, v.Name, v.Up).
 		uint32(unix.IFLA_GROUP, v.Group)
 	oneQueue(r)
+	if v.MAC != nil {
+		r.attr(unix.IFLA_ADDRESS, v.MAC)
+	}
 	if v.MTU != 0 {
 		r.uint32(unix.IFLA_MTU, uint32(v.MTU))
 	}
