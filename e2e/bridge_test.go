@@ -148,51 +148,6 @@ func TestA16(t *testing.T) {
 	})
 }
 
-// TestA14: with -b bridge0, or "bridge" in the configuration file, the host's own
-// bridge with 192.168.10.1/24 serves: the next container gets 192.168.10.2. The
-// daemon neither deletes nor readdresses the bridge.
-func TestA14(t *testing.T) {
-	t.Parallel()
-	s := newHosts(t)
-	s.host.Run("ip", "link", "add", "bridge0", "type", "bridge")
-	s.host.Run("ip", "addr", "add", "192.168.10.1/24", "dev", "bridge0")
-	s.host.Run("ip", "link", "set", "bridge0", "up")
-	file := filepath.Join(s.lab.Dir("config"), "daemon.json")
-	if err := os.WriteFile(file, []byte(`{"bridge": "bridge0"}`), 0o600); err != nil {
-		t.Fatal(err)
-	}
-	for _, args := range [][]string{{"-b", "bridge0"}, {"--config-file", file}} {
-		s.Daemon = s.lab.Daemon(s.host, lab.DaemonOptions{Args: args})
-		s.importImage("demo")
-		b := s.idle("-p", "8080:80")
-		eth0 := interfaces(t, b.Host)["eth0"]
-		if eth0.addrs() != "192.168.10.2/24" || eth0.MAC != "02:42:c0:a8:0a:02" {
-			t.Errorf("%v: eth0 has %q, MAC %s", args, eth0.addrs(), eth0.MAC)
-		}
-		contains(t, "routes", b.Run("ip", "route"), "default via 192.168.10.1 dev eth0")
-		if got := s.ports("bridge0"); len(got) != 1 {
-			t.Errorf("ports of bridge0: %q", got)
-		}
-		if _, there := interfaces(t, s.host)["fairlead0"]; there {
-			t.Error("fairlead0 was made all the same")
-		}
-		srv := b.Listen("tcp", "0.0.0.0:80")
-		b.sees(s.outside, "tcp", at(host4, "8080"), outside4)
-		out := s.outside.Listen("tcp", outside4+":0")
-		if r := lab.Seen(t, b.Host, "tcp", out.Addr.String()); r.Peer.Addr().String() != host4 {
-			t.Errorf("outside sees %s", r.Peer)
-		}
-		s.consistent()
-		srv.Close()
-		s.Restart()
-		s.consistent()
-		s.Teardown()
-		if got := interfaces(t, s.host)["bridge0"]; got.addrs() != "192.168.10.1/24" || got.State == "DOWN" && got.Name == "" {
-			t.Errorf("bridge0 after teardown: %+v", got)
-		}
-	}
-}
-
 // TestB5: `lsns` lists a running container's namespace, which can be entered by
 // EXEC_ROOT/netns/ID.
 func TestB5(t *testing.T) {

@@ -6,34 +6,6 @@ import (
 	"github.com/fairlead/fairlead/internal/lab"
 )
 
-// TestE2: on a network with a gateway the host reaches the containers and they the
-// host.
-func TestE2(t *testing.T) {
-	t.Parallel()
-	s := newSite(t)
-	s.Must("network", "create", "--ipv6", "--subnet", "10.30.0.0/24", "--gateway", "10.30.0.254", "--subnet", "fd00:30::/64", "--gateway", "fd00:30::ff", "blue")
-	b := s.idle("--network", "blue")
-	for _, proto := range []string{"tcp", "udp"} {
-		b.serve(proto, "0.0.0.0:7")
-		b.serve(proto, "[::]:7")
-		b.sees(s.host, proto, at(b.addr4, "7"), "10.30.0.254")
-		b.sees(s.host, proto, at(b.addr6, "7"), "fd00:30::ff")
-		for _, gateway := range []string{"10.30.0.254", "fd00:30::ff"} {
-			srv := s.host.Listen(proto, at(gateway, "0"))
-			peer := b.addr4
-			if gateway == "fd00:30::ff" {
-				peer = b.addr6
-			}
-			if r := lab.Seen(t, b.Host, proto, srv.Addr.String()); r.Host != "host" || r.Peer.Addr() != peer {
-				t.Errorf("the host saw %s, want %s", r.Peer.Addr(), peer)
-			}
-		}
-	}
-	contains(t, "routes", b.Run("ip", "route"), "default via 10.30.0.254")
-	contains(t, "routes", b.Run("ip", "-6", "route"), "default via fd00:30::ff")
-	s.consistent()
-}
-
 // TestIsolation: containers of different networks do not reach each other's
 // addresses, by any protocol and in neither direction, but reach published ports.
 func TestIsolation(t *testing.T) {

@@ -10,6 +10,7 @@ import (
 	"net/netip"
 	"os"
 	"os/exec"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -245,6 +246,10 @@ func contains(t *testing.T, what, text string, parts ...string) {
 			t.Errorf("%s has no %q:\n%s", what, p, text)
 		}
 	}
+}
+
+func containsAny(text string, parts ...string) bool {
+	return slices.ContainsFunc(parts, func(p string) bool { return strings.Contains(text, p) })
 }
 
 // rootfs is a root file system in a tar archive: a static busybox with its
