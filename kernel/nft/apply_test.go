@@ -37,6 +37,9 @@ func policy() firewall.Policy {
 	}
 }
 
+// backend makes the changes to policy's tables.
+var backend = firewall.NFTables{Table: "fairlead"}
+
 // What nft makes of our text and what the kernel makes of our messages are the
 // same, and are what the text says.
 func TestReplaceTableIsItsText(t *testing.T) {

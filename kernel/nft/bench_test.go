@@ -42,8 +42,8 @@ func BenchmarkAttachment(b *testing.B) {
 				a := published(portRange(10000, ports)...)
 				b.ReportAllocs()
 				for b.Loop() {
-					h.apply(b, firewall.AddAttachment(p.Table, a)...)
-					h.apply(b, firewall.RemoveAttachment(p.Table, a)...)
+					h.apply(b, backend.AddMember(firewall.Member{Attachment: a}).Rules...)
+					h.apply(b, backend.RemoveMember(firewall.Member{Attachment: a}).Rules...)
 				}
 			})
 		}
@@ -81,8 +81,8 @@ func BenchmarkNetwork(b *testing.B) {
 			h.apply(b, ruleset.ReplaceTable{Table: firewall.Table(p)})
 			n := network(present)
 			for b.Loop() {
-				h.apply(b, firewall.AddNetwork(p.Table, n)...)
-				h.apply(b, firewall.RemoveNetwork(p.Table, n)...)
+				h.apply(b, backend.AddNetwork(n).Rules...)
+				h.apply(b, backend.RemoveNetwork(n).Rules...)
 			}
 		})
 	}

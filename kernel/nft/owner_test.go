@@ -148,25 +148,25 @@ func TestApplyTwiceIsTheSame(t *testing.T) {
 	before := h.list(t, inet)
 	for range 2 {
 		for _, n := range p.Networks {
-			h.apply(t, firewall.AddNetwork(p.Table, n)...)
+			h.apply(t, backend.AddNetwork(n).Rules...)
 		}
-		h.apply(t, firewall.AddAttachment(p.Table, p.Members[0].Attachment)...)
+		h.apply(t, backend.AddMember(p.Members[0]).Rules...)
 	}
 	if got := h.list(t, inet); got != before {
 		t.Errorf("adding again changed the table:\n%s", got)
 	}
 	for range 2 {
 		for _, n := range p.Networks {
-			h.apply(t, firewall.RemoveNetwork(p.Table, n)...)
+			h.apply(t, backend.RemoveNetwork(n).Rules...)
 		}
-		h.apply(t, firewall.RemoveAttachment(p.Table, p.Members[0].Attachment)...)
+		h.apply(t, backend.RemoveMember(p.Members[0]).Rules...)
 	}
 	if got := h.list(t, inet); strings.Count(got, "elements") != 1 { // those of the guard
 		t.Errorf("elements are left:\n%s", got)
 	}
 	// Where the table itself is gone there is nothing to take out either.
 	h.apply(t, ruleset.DeleteTable{Family: ruleset.Inet, Name: p.Table})
-	h.apply(t, append(firewall.RemoveAttachment(p.Table, p.Members[0].Attachment), ruleset.DeleteTable{Family: ruleset.Inet, Name: p.Table, IgnoreMissing: true})...)
+	h.apply(t, append(backend.RemoveMember(p.Members[0]).Rules, ruleset.DeleteTable{Family: ruleset.Inet, Name: p.Table, IgnoreMissing: true})...)
 }
 
 func TestCheckChangesNothing(t *testing.T) {

@@ -42,6 +42,8 @@ type Permit struct {
 	From, To netip.Addr
 	Proto    spec.Proto
 	Port     uint16
+	// FromIf and ToIf are the host's ends of their veth pairs.
+	FromIf, ToIf string
 }
 
 // Changes is one transaction, in the words of the back end that made it.
@@ -70,8 +72,10 @@ func (c Changes) Commands() []string {
 // NFTables is the back end of package ruleset: few rules, and elements in sets and
 // maps.
 type NFTables struct {
-	// Table is the table's name, see TableName.
+	// Table is the tables' name, see TableName.
 	Table string
+	// AllowDirectRouting is Policy's.
+	AllowDirectRouting bool
 }
 
 // Name implements Backend.
@@ -79,26 +83,40 @@ func (NFTables) Name() string { return "nftables" }
 
 // AddNetwork implements Backend.
 func (b NFTables) AddNetwork(n spec.Network) Changes {
-	return Changes{Rules: AddNetwork(b.Table, n)}
+	return Changes{Rules: b.network(n).additions()}
 }
 
 // RemoveNetwork implements Backend.
 func (b NFTables) RemoveNetwork(n spec.Network) Changes {
-	return Changes{Rules: RemoveNetwork(b.Table, n)}
+	return Changes{Rules: b.network(n).deletions()}
 }
 
 // AddMember implements Backend.
 func (b NFTables) AddMember(m Member) Changes {
-	return Changes{Rules: AddAttachment(b.Table, m.Attachment)}
+	return Changes{Rules: b.member(m).additions()}.Then(Layer2{b.Table}.AddMember(m))
 }
 
 // RemoveMember implements Backend.
 func (b NFTables) RemoveMember(m Member) Changes {
-	return Changes{Rules: RemoveAttachment(b.Table, m.Attachment)}
+	return Changes{Rules: b.member(m).deletions()}.Then(Layer2{b.Table}.RemoveMember(m))
 }
 
 // Guard implements Backend.
-func (b NFTables) Guard(v4 bool) Changes { return Changes{Rules: addGuard(b.Table, v4)} }
+func (b NFTables) Guard(v4 bool) Changes {
+	_, e := Guard6()
+	if v4 {
+		_, e = Guard4()
+	}
+	return Changes{Rules: collect(ruleset.Inet, b.Table, func(add adder) { add(setGuarded, e) }).additions()}
+}
+
+func (b NFTables) network(n spec.Network) *collector {
+	return collect(ruleset.Inet, b.Table, func(add adder) { networkElements(n, add) })
+}
+
+func (b NFTables) member(m Member) *collector {
+	return collect(ruleset.Inet, b.Table, func(add adder) { memberElements(m, b.AllowDirectRouting, add) })
+}
 
 var (
 	_ Backend = NFTables{}

@@ -14,6 +14,7 @@ const (
 	chainPostrouting = "nat_postrouting"
 	chainForward     = "filter_forward"
 	chainInbound     = "forward_inbound"
+	chainNeighbours  = "forward_apart"
 	chainOutbound    = "forward_outbound"
 	chainInput       = "filter_input"
 )
@@ -21,28 +22,43 @@ const (
 // chains are the table's rules, which are the same whatever is published.
 func chains(p Policy) []ruleset.Chain {
 	return []ruleset.Chain{
-		prerouting(), output(), postrouting(), forward(p), inbound(), outbound(), input(),
+		prerouting(), output(), postrouting(), forward(p), inbound(), neighbours(), outbound(), input(),
 	}
 }
 
-// publish translates what was published: an address of its own goes before
-// every address of the host.
-func publish() []ruleset.Rule {
-	return []ruleset.Rule{
-		dnat("published on this address", ruleset.IPv4, mapPublish4, ruleset.L4Proto, ruleset.IPDAddr, ruleset.THDPort),
-		dnat("published on this address", ruleset.IPv6, mapPublish6, ruleset.L4Proto, ruleset.IP6DAddr, ruleset.THDPort),
-		dnat("published on every address", ruleset.IPv4, mapPublish4Any, ruleset.L4Proto, ruleset.THDPort),
-		dnat("published on every address", ruleset.IPv6, mapPublish6Any, ruleset.L4Proto, ruleset.THDPort),
+// translations send what was published to its container: an address of its own goes
+// before every address of the host. No port is in two of the maps.
+func translations() []ruleset.Rule {
+	var out []ruleset.Rule
+	for _, f := range []struct {
+		family      ruleset.Family
+		daddr       ruleset.Selector
+		one, ranges string
+	}{
+		{ruleset.IPv4, ruleset.IPDAddr, mapPublish4, mapPublish4Range},
+		{ruleset.IPv6, ruleset.IP6DAddr, mapPublish6, mapPublish6Range},
+	} {
+		const why = "published on this address"
+		key := []ruleset.Selector{ruleset.L4Proto, f.daddr, ruleset.THDPort}
+		out = append(out,
+			ruleset.NewRule(why, ruleset.DNAT{Family: f.family, Key: key, Map: f.one}),
+			ruleset.NewRule(why, ruleset.DNAT{Family: f.family, Key: key, Map: f.ranges, SamePort: true}))
 	}
-}
-
-func dnat(comment string, f ruleset.Family, m string, key ...ruleset.Selector) ruleset.Rule {
-	translate := ruleset.DNAT{Family: f, Key: key, Map: m}
-	if len(key) == 2 {
+	for _, f := range []struct {
+		family      ruleset.Family
+		one, ranges string
+	}{
+		{ruleset.IPv4, mapPublish4Any, mapPublish4RangeAny},
+		{ruleset.IPv6, mapPublish6Any, mapPublish6RangeAny},
+	} {
+		const why = "published on every address"
 		// The key does not say whose address it is.
-		return ruleset.NewRule(comment, ruleset.LocalDestination{}, translate)
+		key := []ruleset.Selector{ruleset.L4Proto, ruleset.THDPort}
+		out = append(out,
+			ruleset.NewRule(why, ruleset.LocalDestination{}, ruleset.DNAT{Family: f.family, Key: key, Map: f.one}),
+			ruleset.NewRule(why, ruleset.LocalDestination{}, ruleset.DNAT{Family: f.family, Key: key, Map: f.ranges, SamePort: true}))
 	}
-	return ruleset.NewRule(comment, translate)
+	return out
 }
 
 // prerouting is for what comes in by any interface. Packets to a loopback address
@@ -54,7 +70,7 @@ func prerouting() ruleset.Chain {
 	return ruleset.Chain{
 		Name: chainPrerouting, Type: ruleset.NAT, Hook: ruleset.Prerouting,
 		Priority: ruleset.PriorityDstNAT, Policy: ruleset.PolicyAccept,
-		Rules: publish(),
+		Rules: translations(),
 	}
 }
 
@@ -67,7 +83,7 @@ func output() ruleset.Chain {
 		Rules: append([]ruleset.Rule{
 			ruleset.NewRule(why, ruleset.Address{Selector: ruleset.IPDAddr, Prefix: netip.MustParsePrefix("127.0.0.0/8")}, ruleset.Return),
 			ruleset.NewRule(why, ruleset.Address{Selector: ruleset.IP6DAddr, Prefix: netip.MustParsePrefix("::1/128")}, ruleset.Return),
-		}, publish()...),
+		}, translations()...),
 	}
 }
 
@@ -77,13 +93,19 @@ func postrouting() ruleset.Chain {
 		Priority: ruleset.PrioritySrcNAT, Policy: ruleset.PolicyAccept,
 	}
 	for _, f := range []struct {
-		saddr               ruleset.Selector
-		subnets, masquerade string
-	}{{ruleset.IPSAddr, setSubnets4, setMasquerade4}, {ruleset.IP6SAddr, setSubnets6, setMasquerade6}} {
+		family                        ruleset.Family
+		saddr                         ruleset.Selector
+		subnets, outbound, masquerade string
+	}{
+		{ruleset.IPv4, ruleset.IPSAddr, setSubnets4, mapOutbound4, setMasquerade4},
+		{ruleset.IPv6, ruleset.IP6SAddr, setSubnets6, mapOutbound6, setMasquerade6},
+	} {
 		own := ruleset.Lookup{Key: []ruleset.Selector{ruleset.OIfName, f.saddr}, Set: f.subnets}
 		c.Rules = append(c.Rules,
 			ruleset.NewRule("hairpin: the answer must come back through the host", ruleset.CTStatusDNAT{}, own, ruleset.Masquerade{}),
 			ruleset.NewRule("within a network addresses stay", own, ruleset.Return),
+			ruleset.NewRule("out under a chosen address of the host",
+				ruleset.SNAT{Family: f.family, Key: []ruleset.Selector{f.saddr}, Map: f.outbound}),
 			ruleset.NewRule("out under the address of the host",
 				ruleset.Lookup{Key: []ruleset.Selector{f.saddr}, Set: f.masquerade}, ruleset.Counter{}, ruleset.Masquerade{}),
 		)
@@ -92,43 +114,90 @@ func postrouting() ruleset.Chain {
 }
 
 func forward(p Policy) ruleset.Chain {
+	rules := []ruleset.Rule{
+		ruleset.NewRule("answers", ruleset.CTState{ruleset.Established, ruleset.Related}, ruleset.Accept),
+	}
+	if p.AcceptMark != (Mark{}) {
+		rules = append(rules, ruleset.NewRule("marked (--bridge-accept-fwmark)", ruleset.Mark(p.AcceptMark), ruleset.Accept))
+	}
 	return ruleset.Chain{
 		Name: chainForward, Type: ruleset.Filter, Hook: ruleset.Forward,
 		Priority: ruleset.PriorityFilter, Policy: ruleset.PolicyAccept,
-		Rules: []ruleset.Rule{
-			ruleset.NewRule("answers", ruleset.CTState{ruleset.Established, ruleset.Related}, ruleset.Accept),
+		Rules: append(rules,
 			ruleset.NewRule("to a network of ours", onBridge(ruleset.OIfName, setBridges), ruleset.Goto(chainInbound)),
 			ruleset.NewRule("from a network of ours", onBridge(ruleset.IIfName, setBridges), ruleset.Goto(chainOutbound)),
 			ruleset.NewRule("forwarding is on for containers alone",
 				ruleset.Lookup{Key: []ruleset.Selector{ruleset.L3Proto}, Set: setGuarded},
 				ruleset.Group{Selector: ruleset.IIfGroup, Group: p.Group, Not: true},
 				ruleset.Group{Selector: ruleset.OIfGroup, Group: p.Group, Not: true},
+				ruleset.Lookup{Key: []ruleset.Selector{ruleset.IIfName}, Set: setServed, Not: true},
+				ruleset.Lookup{Key: []ruleset.Selector{ruleset.OIfName}, Set: setServed, Not: true},
 				ruleset.Counter{}, ruleset.Drop),
-		},
+		),
 	}
 }
 
+// onBridge matches one interface of the packet.
 func onBridge(s ruleset.Selector, set string) ruleset.Lookup {
 	return ruleset.Lookup{Key: []ruleset.Selector{s}, Set: set}
 }
 
+// familyOn matches one interface of the packet for its family.
+func familyOn(s ruleset.Selector, set string) ruleset.Lookup {
+	return ruleset.Lookup{Key: []ruleset.Selector{ruleset.L3Proto, s}, Set: set}
+}
+
+// between matches the interfaces that the packet came by and leaves by.
+func between(set string) ruleset.Lookup {
+	return ruleset.Lookup{Key: []ruleset.Selector{ruleset.IIfName, ruleset.OIfName}, Set: set}
+}
+
+// reached matches a port of a container.
+func reached(daddr ruleset.Selector, set string) ruleset.Lookup {
+	return ruleset.Lookup{Key: []ruleset.Selector{daddr, ruleset.L4Proto, ruleset.THDPort}, Set: set}
+}
+
+// Why internal networks are dropped.
+const (
+	noWayIn  = "an internal network has no way in"
+	noWayOut = "an internal network has no way out"
+)
+
 // inbound decides on new connections to a network of ours.
 func inbound() ruleset.Chain {
+	const open = "published ports, by the container's own address"
 	return ruleset.Chain{Name: chainInbound, Rules: []ruleset.Rule{
 		// Bridged packets come here too where br_netfilter is loaded.
-		ruleset.NewRule("between containers of one network",
-			ruleset.Lookup{Key: []ruleset.Selector{ruleset.IIfName, ruleset.OIfName}, Set: setSame}, ruleset.Accept),
-		ruleset.NewRule("an internal network has no way in", onBridge(ruleset.OIfName, setInternal), ruleset.Counter{}, ruleset.Drop),
-		ruleset.NewRule("an internal network has no way out", onBridge(ruleset.IIfName, setInternal), ruleset.Counter{}, ruleset.Drop),
+		ruleset.NewRule("between containers of one network", between(setSame), ruleset.Accept),
+		ruleset.NewRule("between containers that are kept apart", between(setApart), ruleset.Goto(chainNeighbours)),
+		ruleset.NewRule(noWayIn, familyOn(ruleset.OIfName, setInternal), ruleset.Counter{}, ruleset.Drop),
+		ruleset.NewRule(noWayOut, familyOn(ruleset.IIfName, setInternal), ruleset.Counter{}, ruleset.Drop),
 		ruleset.NewRule("published ports", ruleset.CTStatusDNAT{}, ruleset.Accept),
+		ruleset.NewRule("a network without protection", familyOn(ruleset.OIfName, setDirect), ruleset.Accept),
+		ruleset.NewRule("from an interface that the network trusts", between(setTrusted), ruleset.Accept),
+		ruleset.NewRule(open, reached(ruleset.IPDAddr, setOpen4), ruleset.Accept),
+		ruleset.NewRule(open, reached(ruleset.IP6DAddr, setOpen6), ruleset.Accept),
+		ruleset.NewRule(open, reached(ruleset.IPDAddr, setOpen4Range), ruleset.Accept),
+		ruleset.NewRule(open, reached(ruleset.IP6DAddr, setOpen6Range), ruleset.Accept),
 		ruleset.NewRule("not published", ruleset.Counter{}, ruleset.Drop),
+	}}
+}
+
+// neighbours decides on new connections within a network whose containers are kept
+// apart, routed by the host; the table of the family bridge decides on frames.
+func neighbours() ruleset.Chain {
+	return ruleset.Chain{Name: chainNeighbours, Rules: []ruleset.Rule{
+		ruleset.NewRule("to a port that a link opens", opened(true), ruleset.Accept),
+		ruleset.NewRule("to a port that a link opens", opened(false), ruleset.Accept),
+		ruleset.NewRule("published ports", ruleset.CTStatusDNAT{}, ruleset.Accept),
+		ruleset.NewRule("kept apart", ruleset.Counter{}, ruleset.Drop),
 	}}
 }
 
 // outbound decides on new connections from a network of ours to elsewhere.
 func outbound() ruleset.Chain {
 	return ruleset.Chain{Name: chainOutbound, Rules: []ruleset.Rule{
-		ruleset.NewRule("an internal network has no way out", onBridge(ruleset.IIfName, setInternal), ruleset.Counter{}, ruleset.Drop),
+		ruleset.NewRule(noWayOut, familyOn(ruleset.IIfName, setInternal), ruleset.Counter{}, ruleset.Drop),
 		ruleset.NewRule("containers reach the world", ruleset.Accept),
 	}}
 }
@@ -142,7 +211,7 @@ func input() ruleset.Chain {
 		Priority: ruleset.PriorityFilter, Policy: ruleset.PolicyAccept,
 		Rules: []ruleset.Rule{
 			ruleset.NewRule("an internal network does not reach the host",
-				onBridge(ruleset.IIfName, setInternal), ruleset.CTState{ruleset.Invalid, ruleset.New}, ruleset.Counter{}, ruleset.Drop),
+				familyOn(ruleset.IIfName, setInternal), ruleset.CTState{ruleset.Invalid, ruleset.New}, ruleset.Counter{}, ruleset.Drop),
 		},
 	}
 }

@@ -8,48 +8,6 @@ import (
 	"github.com/fairlead/fairlead/ruleset"
 )
 
-// AddNetwork is the change that puts the network's elements into the table.
-func AddNetwork(table string, n spec.Network) []ruleset.Change {
-	var c collector
-	networkElements(n, c.add)
-	return c.additions(table)
-}
-
-// RemoveNetwork is the change that takes the network's elements out of the table;
-// what is not there is passed over.
-func RemoveNetwork(table string, n spec.Network) []ruleset.Change {
-	var c collector
-	networkElements(n, c.add)
-	return c.deletions(table)
-}
-
-// AddAttachment is the change that publishes the attachment's ports; none where
-// the kernel has nothing to translate.
-func AddAttachment(table string, a spec.Attachment) []ruleset.Change {
-	var c collector
-	attachmentElements(a, c.add)
-	return c.additions(table)
-}
-
-// RemoveAttachment is the change that takes the attachment's ports back; what is
-// not there is passed over.
-func RemoveAttachment(table string, a spec.Attachment) []ruleset.Change {
-	var c collector
-	attachmentElements(a, c.add)
-	return c.deletions(table)
-}
-
-// addGuard is the change that guards the family from now on, see Policy.
-func addGuard(table string, v4 bool) []ruleset.Change {
-	family := ruleset.ForIPv6
-	if v4 {
-		family = ruleset.ForIPv4
-	}
-	var c collector
-	c.add(setGuarded, key(family))
-	return c.additions(table)
-}
-
 // Guard4 and Guard6 name the element that guards a family, and the set it is in: in
 // whichever daemon's table it stands, the host forwards that family for containers
 // alone.
@@ -58,60 +16,74 @@ func Guard4() (set string, e ruleset.Element) { return setGuarded, key(ruleset.F
 // Guard6 is Guard4 for IPv6.
 func Guard6() (set string, e ruleset.Element) { return setGuarded, key(ruleset.ForIPv6) }
 
+// adder takes one element of a set or map.
+type adder func(set string, e ruleset.Element)
+
+// families are the two, as rules and elements name them.
+var families = [...]struct {
+	v4    bool
+	value ruleset.Value
+}{{true, ruleset.ForIPv4}, {false, ruleset.ForIPv6}}
+
 // networkElements gives every element of the network.
-func networkElements(n spec.Network, add func(set string, e ruleset.Element)) {
+func networkElements(n spec.Network, add adder) {
 	bridge := ruleset.Interface(n.Bridge)
 	add(setBridges, key(bridge))
-	if n.Internal {
-		add(setInternal, key(bridge))
+	for _, f := range families {
+		mode := n.Gateway(f.v4)
+		if n.Internal || mode == spec.GatewayIsolated {
+			add(setInternal, key(f.value, bridge))
+		} else if mode == spec.GatewayNATUnprotected {
+			add(setDirect, key(f.value, bridge))
+		}
 	}
 	if n.ICC {
 		add(setSame, key(bridge, bridge))
+	} else {
+		add(setApart, key(bridge, bridge))
+	}
+	for i, name := range n.Trusted {
+		if !slices.Contains(n.Trusted[:i], name) {
+			add(setTrusted, key(ruleset.Interface(name), bridge))
+		}
 	}
 	for _, sub := range n.Subnets {
-		subnets, masquerade := setSubnets4, setMasquerade4
-		if sub.Prefix.Addr().Is6() {
-			subnets, masquerade = setSubnets6, setMasquerade6
-		}
-		prefix := ruleset.Prefix(sub.Prefix)
-		add(subnets, key(bridge, prefix))
-		if n.Masquerade && !n.Internal {
-			add(masquerade, key(prefix))
-		}
+		subnetElements(n, sub, add)
 	}
 }
 
-// attachmentElements gives every element of the attachment: one for each binding
-// that the kernel translates.
-func attachmentElements(a spec.Attachment, add func(set string, e ruleset.Element)) {
-	for _, b := range a.Ports {
-		set, e, ok := binding(b)
-		if ok {
-			add(set, e)
-		}
+func subnetElements(n spec.Network, sub spec.Subnet, add adder) {
+	v4 := sub.Prefix.Addr().Is4()
+	subnets, masquerade, outbound, source := setSubnets4, setMasquerade4, mapOutbound4, n.Outbound4
+	if !v4 {
+		subnets, masquerade, outbound, source = setSubnets6, setMasquerade6, mapOutbound6, n.Outbound6
+	}
+	prefix := ruleset.Prefix(sub.Prefix)
+	add(subnets, key(ruleset.Interface(n.Bridge), prefix))
+	switch mode := n.Gateway(v4); {
+	case !n.Masquerade, n.Internal, mode == spec.GatewayRouted, mode == spec.GatewayIsolated:
+	case source.IsValid():
+		add(outbound, ruleset.Element{Key: []ruleset.Value{prefix}, Data: []ruleset.Value{ruleset.Addr(source)}})
+	default:
+		add(masquerade, key(prefix))
 	}
 }
 
-// binding is the element of a port binding. Loopback addresses and bindings
-// across families have none: the userland proxy serves them.
-func binding(b spec.PortBinding) (set string, e ruleset.Element, ok bool) {
-	host := b.Host.Addr().Unmap()
-	if !b.Translatable() || host.IsLoopback() {
-		return "", ruleset.Element{}, false
+// memberElements gives every element of the attachment: what is published, and what
+// links open. allowDirect is Policy's AllowDirectRouting.
+func memberElements(m Member, allowDirect bool, add adder) {
+	m.published(add)
+	m.open(allowDirect, add)
+	m.links(add)
+}
+
+// links are the ports that may be reached where containers are kept apart.
+func (m Member) links(add adder) {
+	for _, p := range m.Permits {
+		if proto, ok := protocol(p.Proto); ok {
+			add(byFamily(p.From, setLinks4, setLinks6), key(ruleset.Addr(p.From), ruleset.Addr(p.To), proto, ruleset.Port(p.Port)))
+		}
 	}
-	proto, ok := protocol(b.Proto)
-	if !ok {
-		return "", ruleset.Element{}, false
-	}
-	e.Data = []ruleset.Value{ruleset.Addr(b.Container.Addr()), ruleset.Port(b.Container.Port())}
-	port := ruleset.Port(b.Host.Port())
-	if host.IsUnspecified() {
-		e.Key = []ruleset.Value{proto, port}
-		return byFamily(host, mapPublish4Any, mapPublish6Any), e, true
-	}
-	// A zone names an interface; the packet has the address alone.
-	e.Key = []ruleset.Value{proto, ruleset.Addr(host.WithZone("")), port}
-	return byFamily(host, mapPublish4, mapPublish6), e, true
 }
 
 func protocol(p spec.Proto) (ruleset.Value, bool) {
@@ -120,6 +92,8 @@ func protocol(p spec.Proto) (ruleset.Value, bool) {
 		return ruleset.TCP, true
 	case spec.UDP:
 		return ruleset.UDP, true
+	case spec.SCTP:
+		return ruleset.SCTP, true
 	}
 	return ruleset.Value{}, false
 }
@@ -133,10 +107,35 @@ func byFamily(a netip.Addr, v4, v6 string) string {
 
 func key(v ...ruleset.Value) ruleset.Element { return ruleset.Element{Key: v} }
 
+// fill puts the elements into the table's sets. Two members may each bring what a
+// link between them opens.
+func fill(t *ruleset.Table, elements func(add adder)) {
+	index := make(map[string]*ruleset.Set, len(t.Sets))
+	for i := range t.Sets {
+		index[t.Sets[i].Name] = &t.Sets[i]
+	}
+	elements(func(set string, e ruleset.Element) { index[set].Elements = append(index[set].Elements, e) })
+	for _, name := range []string{setLinks4, setLinks6, setPairs} {
+		if s := index[name]; s != nil {
+			slices.SortFunc(s.Elements, ruleset.CompareElements)
+			s.Elements = slices.CompactFunc(s.Elements, func(a, b ruleset.Element) bool { return ruleset.CompareElements(a, b) == 0 })
+		}
+	}
+}
+
 // collector gathers elements by set, sets in the order they first came.
 type collector struct {
+	family   ruleset.Family
+	table    string
 	sets     []string
 	elements [][]ruleset.Element
+}
+
+// collect gathers the elements of a table.
+func collect(f ruleset.Family, table string, elements func(add adder)) *collector {
+	c := &collector{family: f, table: table}
+	elements(c.add)
+	return c
 }
 
 func (c *collector) add(set string, e ruleset.Element) {
@@ -149,18 +148,20 @@ func (c *collector) add(set string, e ruleset.Element) {
 	c.elements[i] = append(c.elements[i], e)
 }
 
-func (c *collector) additions(table string) []ruleset.Change {
-	out := make([]ruleset.Change, 0, len(c.sets))
+// additions are nil where there is nothing to add.
+func (c *collector) additions() []ruleset.Change {
+	var out []ruleset.Change
 	for i, set := range c.sets {
-		out = append(out, ruleset.AddElements{Family: ruleset.Inet, Table: table, Set: set, Elements: c.elements[i]})
+		out = append(out, ruleset.AddElements{Family: c.family, Table: c.table, Set: set, Elements: c.elements[i]})
 	}
 	return out
 }
 
-func (c *collector) deletions(table string) []ruleset.Change {
-	out := make([]ruleset.Change, 0, len(c.sets))
+// deletions pass over what is not there.
+func (c *collector) deletions() []ruleset.Change {
+	var out []ruleset.Change
 	for i, set := range c.sets {
-		out = append(out, ruleset.DeleteElements{Family: ruleset.Inet, Table: table, Set: set, Elements: c.elements[i], IgnoreMissing: true})
+		out = append(out, ruleset.DeleteElements{Family: c.family, Table: c.table, Set: set, Elements: c.elements[i], IgnoreMissing: true})
 	}
 	return out
 }

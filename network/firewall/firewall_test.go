@@ -72,6 +72,8 @@ func attachments() []spec.Attachment {
 	}
 }
 
+func backend(table string) firewall.NFTables { return firewall.NFTables{Table: table} }
+
 // members are attachments on no network in particular.
 func members(attachments ...spec.Attachment) []firewall.Member {
 	var out []firewall.Member
@@ -125,9 +127,7 @@ func TestAddAttachment(t *testing.T) {
 	}
 	for i, a := range attachments() {
 		var got []string
-		for _, c := range firewall.AddAttachment("fairlead", a) {
-			got = append(got, c.String())
-		}
+		got = append(got, backend("fairlead").AddMember(firewall.Member{Attachment: a}).Commands()...)
 		if diff := cmp.Diff(want[i], got); diff != "" {
 			t.Errorf("attachment %d:\n%s", i, diff)
 		}
@@ -184,21 +184,21 @@ func (s *simulation) step(t *testing.T, rng *rand.Rand) {
 	id := rng.IntN(60)
 	if rng.IntN(4) == 0 {
 		if n, there := s.networks[id]; there {
-			s.apply(t, firewall.RemoveNetwork("t", n))
+			s.apply(t, backend("t").RemoveNetwork(n).Rules)
 			delete(s.networks, id)
 			return
 		}
 		s.networks[id] = randomNetwork(rng, id)
-		s.apply(t, firewall.AddNetwork("t", s.networks[id]))
+		s.apply(t, backend("t").AddNetwork(s.networks[id]).Rules)
 		return
 	}
 	if a, there := s.attachments[id]; there {
-		s.apply(t, firewall.RemoveAttachment("t", a))
+		s.apply(t, backend("t").RemoveMember(firewall.Member{Attachment: a}).Rules)
 		delete(s.attachments, id)
 		return
 	}
 	s.attachments[id] = randomAttachment(rng, id)
-	s.apply(t, firewall.AddAttachment("t", s.attachments[id]))
+	s.apply(t, backend("t").AddMember(firewall.Member{Attachment: s.attachments[id]}).Rules)
 }
 
 func randomNetwork(rng *rand.Rand, id int) spec.Network {

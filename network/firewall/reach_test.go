@@ -142,7 +142,7 @@ func TestPublishedPorts(t *testing.T) {
 	lab.Unreachable(t, s.outside, "tcp", "198.51.100.1:8082", control)
 
 	// Gone when it is withdrawn.
-	if err := s.conn.Apply(t.Context(), firewall.RemoveAttachment("fairlead", s.policy.Members[0].Attachment)); err != nil {
+	if err := s.conn.Apply(t.Context(), backend("fairlead").RemoveMember(s.policy.Members[0]).Rules); err != nil {
 		t.Fatal(err)
 	}
 	lab.Unreachable(t, s.outside, "tcp", "198.51.100.1:8080", lab.Probe{From: s.outside, Proto: "tcp", Addr: "198.51.100.1:7"})

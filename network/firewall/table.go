@@ -55,6 +55,15 @@ type Policy struct {
 	// that are no bridge of ours: wanted where the host forwards it only because
 	// we turned it on.
 	Guard4, Guard6 bool
+	// AllowDirectRouting lets ports that are published on an address of the host be
+	// reached by the container's own address too, by who has a route to it.
+	AllowDirectRouting bool
+	// AcceptMark accepts what is forwarded with the mark; the zero Mark is none.
+	AcceptMark Mark
+	// Served are interfaces that somebody else wants forwarding for: other programs'
+	// rules accept it by name, or another daemon's containers are there. The guard
+	// lets them be.
+	Served []string
 	// IPv4Only leaves IPv6 alone altogether; see WithoutIPv6.
 	IPv4Only bool
 
@@ -62,52 +71,9 @@ type Policy struct {
 	Members  []Member
 }
 
-// The names of sets and maps. Keys are in the order the rules read them.
-const (
-	setBridges     = "bridges"
-	setInternal    = "internal"
-	setSame        = "same"
-	setSubnets4    = "subnets4"
-	setSubnets6    = "subnets6"
-	setMasquerade4 = "masquerade4"
-	setMasquerade6 = "masquerade6"
-	setGuarded     = "guarded"
-	mapPublish4    = "publish4"
-	mapPublish4Any = "publish4any"
-	mapPublish6    = "publish6"
-	mapPublish6Any = "publish6any"
-)
-
-// sets are the table's sets and maps without elements.
-func sets() []ruleset.Set {
-	const (
-		iface = ruleset.IfName
-		ip4   = ruleset.IPv4Addr
-		ip6   = ruleset.IPv6Addr
-		proto = ruleset.InetProto
-		port  = ruleset.InetService
-		nf    = ruleset.NFProto
-	)
-	key := func(t ...ruleset.DataType) []ruleset.DataType { return t }
-	return []ruleset.Set{
-		{Name: setBridges, Key: key(iface), Comment: "every bridge of ours"},
-		{Name: setInternal, Key: key(iface), Comment: "bridges without a way out"},
-		{Name: setSame, Key: key(iface, iface), Comment: "each bridge with itself, where its containers may reach each other"},
-		{Name: setSubnets4, Key: key(iface, ip4), Interval: true, Comment: "subnets by bridge"},
-		{Name: setSubnets6, Key: key(iface, ip6), Interval: true, Comment: "subnets by bridge"},
-		{Name: setMasquerade4, Key: key(ip4), Interval: true, Comment: "subnets that leave under the address of the host"},
-		{Name: setMasquerade6, Key: key(ip6), Interval: true, Comment: "subnets that leave under the address of the host"},
-		{Name: setGuarded, Key: key(nf), Comment: "what is forwarded for containers alone"},
-		{Name: mapPublish4, Key: key(proto, ip4, port), Data: key(ip4, port), Comment: "published on one address of the host"},
-		{Name: mapPublish4Any, Key: key(proto, port), Data: key(ip4, port), Comment: "published on every address of the host"},
-		{Name: mapPublish6, Key: key(proto, ip6, port), Data: key(ip6, port), Comment: "published on one address of the host"},
-		{Name: mapPublish6Any, Key: key(proto, port), Data: key(ip6, port), Comment: "published on every address of the host"},
-	}
-}
-
 // Tables are all tables of the policy. They carry one name, and are made and taken
 // away together.
-func Tables(p Policy) []ruleset.Table { return []ruleset.Table{Table(p)} }
+func Tables(p Policy) []ruleset.Table { return []ruleset.Table{Table(p), BridgeTable(p)} }
 
 // Replace puts the policy in the place of whatever stands under its name.
 func Replace(p Policy) []ruleset.Change {
@@ -127,30 +93,31 @@ func Delete(name string) []ruleset.Change {
 	return out
 }
 
-// Table renders the whole table.
+// Table renders the table of the internet protocols.
 func Table(p Policy) ruleset.Table {
 	t := ruleset.Table{
 		Family: ruleset.Inet, Name: p.Table, Owner: p.Owner, Persist: p.Owner,
 		Comment: Comment(p.Daemon), Sets: sets(), Chains: chains(p),
 	}
-	index := make(map[string]*ruleset.Set, len(t.Sets))
-	for i := range t.Sets {
-		index[t.Sets[i].Name] = &t.Sets[i]
-	}
-	for _, guard := range []struct {
-		on     bool
-		family ruleset.Value
-	}{{p.Guard4, ruleset.ForIPv4}, {p.Guard6, ruleset.ForIPv6}} {
-		if guard.on {
-			index[setGuarded].Elements = append(index[setGuarded].Elements, key(guard.family))
+	fill(&t, func(add adder) {
+		for _, guard := range []struct {
+			on     bool
+			family ruleset.Value
+		}{{p.Guard4, ruleset.ForIPv4}, {p.Guard6, ruleset.ForIPv6}} {
+			if guard.on {
+				add(setGuarded, key(guard.family))
+			}
 		}
-	}
-	for _, n := range p.Networks {
-		networkElements(n, func(set string, e ruleset.Element) { index[set].Elements = append(index[set].Elements, e) })
-	}
-	for _, m := range p.Members {
-		attachmentElements(m.Attachment, func(set string, e ruleset.Element) { index[set].Elements = append(index[set].Elements, e) })
-	}
+		for _, name := range p.Served {
+			add(setServed, key(ruleset.Interface(name)))
+		}
+		for _, n := range p.Networks {
+			networkElements(n, add)
+		}
+		for _, m := range p.Members {
+			memberElements(m, p.AllowDirectRouting, add)
+		}
+	})
 	if p.IPv4Only {
 		leaveAlone(&t)
 	}

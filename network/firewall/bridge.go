@@ -1,0 +1,169 @@
+package firewall
+
+import "github.com/fairlead/fairlead/ruleset"
+
+// The names of the bridge table's sets; links are called as in the other table.
+const (
+	setIsolated = "isolated"
+	setPairs    = "pairs"
+	setOwn4     = "own4"
+	setOwn6     = "own6"
+)
+
+// Names of the bridge table's chains.
+const (
+	chainFrames = "frames_in"
+	chainCross  = "frames_across"
+	chainApart  = "frames_apart"
+)
+
+// BridgeTable renders the table of the family bridge: what frames pass between the
+// ports of one bridge, where containers are kept apart. Every back end of packet
+// filters has it.
+//
+// It is stateless: a link lets pass what goes to its port, and what comes from there.
+// The kernel need have neither connection tracking for bridges nor br_netfilter.
+// Between ports that are not ours, and between those and ours, everything passes: a
+// bridge of the host's own has other users.
+func BridgeTable(p Policy) ruleset.Table {
+	t := ruleset.Table{
+		Family: ruleset.Bridge, Name: p.Table, Owner: p.Owner, Persist: p.Owner,
+		Comment: Comment(p.Daemon), Sets: bridgeSets(), Chains: bridgeChains(),
+	}
+	fill(&t, func(add adder) {
+		for _, m := range p.Members {
+			portElements(m, add)
+		}
+	})
+	return t
+}
+
+func bridgeSets() []ruleset.Set {
+	key := func(t ...ruleset.DataType) []ruleset.DataType { return t }
+	const iface, ip4, ip6, proto, port = ruleset.IfName, ruleset.IPv4Addr, ruleset.IPv6Addr, ruleset.InetProto, ruleset.InetService
+	return []ruleset.Set{
+		{Name: setIsolated, Key: key(iface), Comment: "ports of containers that are kept apart"},
+		{Name: setPairs, Key: key(iface, iface), Comment: "ports with a link between them, both ways"},
+		{Name: setOwn4, Key: key(iface, ip4), Comment: "whose address it is"},
+		{Name: setOwn6, Key: key(iface, ip6), Comment: "whose address it is"},
+		{Name: setLinks4, Key: key(ip4, ip4, proto, port), Comment: "ports that links open"},
+		{Name: setLinks6, Key: key(ip6, ip6, proto, port), Comment: "ports that links open"},
+	}
+}
+
+// portElements gives every element of the attachment in the bridge table.
+func portElements(m Member, add adder) {
+	for _, e := range m.Endpoints {
+		if n, known := m.Networks[e.NetworkID]; !known || n.ICC {
+			continue
+		}
+		port := ruleset.Interface(e.HostIf)
+		add(setIsolated, key(port))
+		for _, p := range e.Addrs() {
+			add(byFamily(p.Addr(), setOwn4, setOwn6), key(port, ruleset.Addr(p.Addr())))
+		}
+		for _, a := range e.LinkLocal {
+			add(byFamily(a, setOwn4, setOwn6), key(port, ruleset.Addr(a.WithZone(""))))
+		}
+	}
+	paired := make(map[[2]string]bool)
+	for _, p := range m.Permits {
+		for _, pair := range [][2]string{{p.FromIf, p.ToIf}, {p.ToIf, p.FromIf}} {
+			if pair[0] != "" && pair[1] != "" && !paired[pair] {
+				paired[pair] = true
+				add(setPairs, key(ruleset.Interface(pair[0]), ruleset.Interface(pair[1])))
+			}
+		}
+	}
+	m.links(add)
+}
+
+// bridgeChains are the bridge table's rules.
+func bridgeChains() []ruleset.Chain {
+	return []ruleset.Chain{
+		{
+			Name: chainFrames, Type: ruleset.Filter, Hook: ruleset.Prerouting,
+			Priority: ruleset.PriorityBridgeFilter, Policy: ruleset.PolicyAccept, Rules: borrowed(),
+		},
+		{
+			Name: chainCross, Type: ruleset.Filter, Hook: ruleset.Forward,
+			Priority: ruleset.PriorityBridgeFilter, Policy: ruleset.PolicyAccept,
+			Rules: []ruleset.Rule{ruleset.NewRule("between containers that are kept apart",
+				onBridge(ruleset.IIfName, setIsolated), onBridge(ruleset.OIfName, setIsolated), ruleset.Goto(chainApart))},
+		},
+		{Name: chainApart, Rules: apart()},
+	}
+}
+
+// opened and answered match what goes to a port that a link opens, and what comes
+// from it.
+func opened(v4 bool) ruleset.Lookup {
+	if v4 {
+		return ruleset.Lookup{Key: []ruleset.Selector{ruleset.IPSAddr, ruleset.IPDAddr, ruleset.L4Proto, ruleset.THDPort}, Set: setLinks4}
+	}
+	return ruleset.Lookup{Key: []ruleset.Selector{ruleset.IP6SAddr, ruleset.IP6DAddr, ruleset.L4Proto, ruleset.THDPort}, Set: setLinks6}
+}
+
+func answered(v4 bool) ruleset.Lookup {
+	if v4 {
+		return ruleset.Lookup{Key: []ruleset.Selector{ruleset.IPDAddr, ruleset.IPSAddr, ruleset.L4Proto, ruleset.THSPort}, Set: setLinks4}
+	}
+	return ruleset.Lookup{Key: []ruleset.Selector{ruleset.IP6DAddr, ruleset.IP6SAddr, ruleset.L4Proto, ruleset.THSPort}, Set: setLinks6}
+}
+
+// borrowed keeps a container from the links of another, whose address it may write
+// into its packets; also of those that it sends to the gateway, to be routed back.
+func borrowed() []ruleset.Rule {
+	const why = "a link is for the container that has the address"
+	own4 := ruleset.Lookup{Key: []ruleset.Selector{ruleset.IIfName, ruleset.IPSAddr}, Set: setOwn4, Not: true}
+	own6 := ruleset.Lookup{Key: []ruleset.Selector{ruleset.IIfName, ruleset.IP6SAddr}, Set: setOwn6, Not: true}
+	from := onBridge(ruleset.IIfName, setIsolated)
+	return []ruleset.Rule{
+		ruleset.NewRule(why, from, opened(true), own4, ruleset.Counter{}, ruleset.Drop),
+		ruleset.NewRule(why, from, answered(true), own4, ruleset.Counter{}, ruleset.Drop),
+		ruleset.NewRule(why, from, opened(false), own6, ruleset.Counter{}, ruleset.Drop),
+		ruleset.NewRule(why, from, answered(false), own6, ruleset.Counter{}, ruleset.Drop),
+	}
+}
+
+// apart decides on frames between containers that are kept apart.
+func apart() []ruleset.Rule {
+	pair := ruleset.Lookup{Key: []ruleset.Selector{ruleset.IIfName, ruleset.OIfName}, Set: setPairs}
+	return []ruleset.Rule{
+		// br_netfilter bridges what it translated to a neighbour on the same bridge
+		// (br_nf_pre_routing_finish, net/bridge/br_netfilter_hooks.c). Every other
+		// frame to the bridge's own address is not forwarded but taken in.
+		ruleset.NewRule("sent to the host, which translated it and has decided", ruleset.ToHost{}, ruleset.Accept),
+		ruleset.NewRule("linked containers find each other", pair,
+			ruleset.Lookup{Key: []ruleset.Selector{ruleset.IIfName, ruleset.ARPSAddr}, Set: setOwn4}, ruleset.Accept),
+		ruleset.NewRule("linked containers find each other", pair, ruleset.NeighbourSolicit, ruleset.Accept),
+		ruleset.NewRule("linked containers find each other", pair, ruleset.NeighbourAdvert, ruleset.Accept),
+		ruleset.NewRule("to a port that a link opens", pair, opened(true), ruleset.Accept),
+		ruleset.NewRule("to a port that a link opens", pair, opened(false), ruleset.Accept),
+		ruleset.NewRule("an answer opens no connection", ruleset.Opening{}, ruleset.Counter{}, ruleset.Drop),
+		ruleset.NewRule("from a port that a link opens", pair, answered(true), ruleset.Accept),
+		ruleset.NewRule("from a port that a link opens", pair, answered(false), ruleset.Accept),
+		ruleset.NewRule("kept apart", ruleset.Counter{}, ruleset.Drop),
+	}
+}
+
+// Layer2 is the part of every back end that keeps ports of a bridge apart, in the
+// table of BridgeTable.
+type Layer2 struct {
+	// Table is the table's name, see TableName.
+	Table string
+}
+
+// AddMember puts the attachment's elements into the bridge table.
+func (l Layer2) AddMember(m Member) Changes {
+	return Changes{Rules: l.collect(m).additions()}
+}
+
+// RemoveMember takes them out again; what is not there is passed over.
+func (l Layer2) RemoveMember(m Member) Changes {
+	return Changes{Rules: l.collect(m).deletions()}
+}
+
+func (l Layer2) collect(m Member) *collector {
+	return collect(ruleset.Bridge, l.Table, func(add adder) { portElements(m, add) })
+}
