@@ -1,0 +1,140 @@
+// Package docs holds the project's documents. Its test keeps what they point at from
+// going away unnoticed; what they say of the program is tested there.
+package docs
+
+import (
+	"fmt"
+	"maps"
+	"os"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strings"
+	"testing"
+)
+
+const root = ".."
+
+var (
+	// link is [text](target) in Markdown.
+	link = regexp.MustCompile(`\[([^][]*)\]\(([^()\s]+)\)`)
+	// inCode is what is not Markdown: fenced blocks and code spans.
+	inCode = regexp.MustCompile("(?s)```.*?```|`[^`\n]*`")
+)
+
+// documents are all Markdown files, but for what tools put there.
+func documents(t *testing.T) (paths []string) {
+	t.Helper()
+	err := filepath.WalkDir(root, func(path string, d os.DirEntry, err error) error {
+		switch {
+		case err != nil:
+			return err
+		case d.IsDir() && (strings.HasPrefix(d.Name(), ".") && d.Name() != ".." || d.Name() == "bin" || d.Name() == "testdata"):
+			return filepath.SkipDir
+		case filepath.Ext(path) == ".md":
+			paths = append(paths, path)
+		}
+		return nil
+	})
+	if err != nil || len(paths) < 4 {
+		t.Fatalf("documents: %q, %v", paths, err)
+	}
+	return paths
+}
+
+// resolve says what is wrong with a link from a document: a file that is not there,
+// or, after the #, a test that the file has not. Addresses of other sites are not
+// asked.
+func resolve(document, target string) error {
+	if strings.Contains(target, "://") || strings.HasPrefix(target, "mailto:") {
+		return nil
+	}
+	path, name, named := strings.Cut(target, "#")
+	if path == "" {
+		return nil // a place in the document itself
+	}
+	path = filepath.Join(filepath.Dir(document), path)
+	text, err := os.ReadFile(path)
+	if info, statErr := os.Stat(path); statErr == nil && info.IsDir() {
+		return nil
+	}
+	switch {
+	case err != nil:
+		return err
+	case named && strings.HasSuffix(path, "_test.go") && !regexp.MustCompile(`(?m)^func `+regexp.QuoteMeta(name)+`\(\w+ \*testing\.[TBF]\)`).Match(text):
+		return fmt.Errorf("%s has no test %s", path, name)
+	}
+	return nil
+}
+
+// TestLinks: every link of every document leads somewhere, those to tests to a test of
+// that name.
+func TestLinks(t *testing.T) {
+	t.Parallel()
+	tests := 0
+	for _, document := range documents(t) {
+		text, err := os.ReadFile(document)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, m := range link.FindAllStringSubmatch(inCode.ReplaceAllString(string(text), ""), -1) {
+			if err := resolve(document, m[2]); err != nil {
+				t.Errorf("%s: [%s](%s): %v", document, m[1], m[2], err)
+			}
+			if strings.Contains(m[2], "_test.go#") {
+				tests++
+			}
+		}
+	}
+	if tests < 50 {
+		t.Errorf("only %d links to tests were seen", tests)
+	}
+}
+
+// TestLinksFail: TestLinks would see a link that leads nowhere.
+func TestLinksFail(t *testing.T) {
+	t.Parallel()
+	for target, good := range map[string]bool{
+		"ARCHITECTURE.md": true, "../docs": true, "docs_test.go#TestLinks": true, "https://example.com/x": true,
+		"NOTHING.md": false, "docs_test.go#TestNothing": false,
+	} {
+		if err := resolve("FEATURES.md", target); (err == nil) != good {
+			t.Errorf("%s: %v", target, err)
+		}
+	}
+}
+
+// scenarios are the rows that SCENARIOS.md has to have; of those that are false there
+// is no test yet.
+var scenarios = map[string]bool{
+	"A1": true, "A2": true, "A3": true, "A4": true, "A5": false, "A6": true, "A7": true, "A8": true, "A9": true,
+	"A10": true, "A11": true, "A12": true, "A13": true, "A14": true, "A15": false, "A16": true, "A17": false, "A18": true,
+	"B1": false, "B2": true, "B3": true, "B4": true, "B5": true, "B6": true,
+	"C1": true, "C2": false, "C3": false, "C4": false, "C5": false,
+	"D1": true, "D2": true, "D3": false, "D4": false, "D5": false, "D6": false,
+	"E1": false, "E2": true, "E3": false, "E4": false, "E5": false, "E6": true,
+}
+
+// TestScenarios: the table has every row, once, and each with its tests (TestLinks
+// sees that they are there) but for those that are to come.
+func TestScenarios(t *testing.T) {
+	t.Parallel()
+	text, err := os.ReadFile("SCENARIOS.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	seen := map[string]int{}
+	for _, m := range regexp.MustCompile(`(?m)^\| ([A-E]\d+) \|(.*)\|$`).FindAllStringSubmatch(string(text), -1) {
+		seen[m[1]]++
+		want, known := scenarios[m[1]]
+		has := slices.ContainsFunc(link.FindAllStringSubmatch(m[2], -1), func(l []string) bool { return strings.HasPrefix(l[1], "Test"+m[1]) })
+		if !known || has != want {
+			t.Errorf("row %s: known: %t; names a test of its own: %t, want %t", m[1], known, has, want)
+		}
+	}
+	for _, id := range slices.Sorted(maps.Keys(scenarios)) {
+		if seen[id] != 1 {
+			t.Errorf("row %s is there %d times", id, seen[id])
+		}
+	}
+}
