@@ -51,3 +51,19 @@ func (k *keptRelay) Keep(ctx context.Context, name string, files []*os.File) err
 func (k *keptRelay) Kept(ctx context.Context, name string) ([]*os.File, error) {
 	return k.client().Kept(ctx, name)
 }
+
+func (k *keptRelay) Resolve(ctx context.Context, resolvers ...relay.Resolver) error {
+	return k.client().Resolve(ctx, resolvers...)
+}
+
+func (k *keptRelay) Unresolve(ctx context.Context, owner string) error {
+	return k.client().Unresolve(ctx, owner)
+}
+
+func (k *keptRelay) Resolvers(ctx context.Context) ([]relay.Served, error) {
+	return k.client().Resolvers(ctx)
+}
+
+func (k *keptRelay) FollowHost(ctx context.Context, files relay.HostFiles) error {
+	return k.client().FollowHost(ctx, files)
+}

@@ -1,0 +1,50 @@
+package socket
+
+import (
+	"errors"
+	"fmt"
+	"net/netip"
+	"os"
+
+	"github.com/containerd/errdefs"
+	"golang.org/x/sys/unix"
+)
+
+// ListenAny binds a port of the kernel's choice on an IPv4 address, "tcp" or
+// "udp", and for TCP listens on it. The socket is not blocking and takes
+// everything in.
+func ListenAny(proto string, addr netip.Addr) (*os.File, netip.AddrPort, error) {
+	kind, ok := map[string]int{"tcp": unix.SOCK_STREAM, "udp": unix.SOCK_DGRAM}[proto]
+	if !ok || !addr.Is4() {
+		return nil, netip.AddrPort{}, fmt.Errorf("cannot listen on %s/%s: want tcp or udp, and an IPv4 address: %w", addr, proto, errdefs.ErrInvalidArgument)
+	}
+	fd, err := unix.Socket(unix.AF_INET, kind|unix.SOCK_CLOEXEC|unix.SOCK_NONBLOCK, 0)
+	if err != nil {
+		return nil, netip.AddrPort{}, explain(proto, netip.AddrPortFrom(addr, 0), err)
+	}
+	at, err := bindAny(fd, kind, addr)
+	if err != nil {
+		return nil, netip.AddrPort{}, explain(proto, netip.AddrPortFrom(addr, 0), errors.Join(err, unix.Close(fd)))
+	}
+	return os.NewFile(uintptr(fd), fmt.Sprintf("%s/%s", at, proto)), at, nil
+}
+
+func bindAny(fd, kind int, addr netip.Addr) (netip.AddrPort, error) {
+	if err := unix.Bind(fd, &unix.SockaddrInet4{Addr: addr.As4()}); err != nil {
+		return netip.AddrPort{}, err
+	}
+	if kind == unix.SOCK_STREAM {
+		if err := unix.Listen(fd, backlog); err != nil {
+			return netip.AddrPort{}, err
+		}
+	}
+	sa, err := unix.Getsockname(fd)
+	if err != nil {
+		return netip.AddrPort{}, err
+	}
+	v4, ok := sa.(*unix.SockaddrInet4)
+	if !ok {
+		return netip.AddrPort{}, fmt.Errorf("a socket of another family: %T", sa)
+	}
+	return netip.AddrPortFrom(addr, uint16(v4.Port)), nil
+}
