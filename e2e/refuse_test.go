@@ -105,7 +105,7 @@ func TestRefused(t *testing.T) {
 		{"the wildcard over one address", "run -p 8081:80/udp demo true", 125, `8081 .*container taken`},
 		{"port of a program", "run -d -p 9090:80 demo true", 125, `9090/tcp: address already in use by busybox \(process \d+\)`},
 		{"the same port twice", "run -p 7070:80 -p 7070:81 demo true", 125, `7070`},
-		{"address that is not the host's", "run -p 192.0.2.77:80:80 demo true", 125, `192\.0\.2\.77:80/tcp: this host has no such address`},
+		{"address that is not the host's", "run -p 192.0.2.77:80:80 demo true", 125, `192\.0\.2\.77:80/tcp: cannot assign requested address`},
 		{"address outside the subnet", "run --network mine --ip 10.31.0.9 demo true", 125, `10\.31\.0\.9.*outside the subnet 10\.30\.0\.0/24`},
 		{"address in use", "run --network mine --ip 10.30.0.10 demo true", 125, `10\.30\.0\.10.*in use`},
 		{"address of the gateway", "run --network mine --ip 10.30.0.1 demo true", 125, `10\.30\.0\.1.*in use`},

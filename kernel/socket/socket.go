@@ -24,7 +24,28 @@ import (
 // backlog asks for the longest queue; the kernel cuts it to net.core.somaxconn.
 const backlog = 1<<16 - 1
 
-// Listen binds a port, "tcp" or "udp", and for TCP listens on it. The socket is
+// transport is how sockets of a protocol are made.
+type transport struct{ kind, number int }
+
+var transports = map[string]transport{
+	"tcp":  {unix.SOCK_STREAM, unix.IPPROTO_TCP},
+	"udp":  {unix.SOCK_DGRAM, unix.IPPROTO_UDP},
+	"sctp": {unix.SOCK_STREAM, unix.IPPROTO_SCTP},
+}
+
+// Supported says whether this kernel has sockets of the protocol, "tcp", "udp" or
+// "sctp": the last is an option of the kernel's (CONFIG_IP_SCTP), often a module
+// that asking for a socket loads.
+func Supported(proto string) bool {
+	t, ok := transports[proto]
+	if !ok {
+		return false
+	}
+	fd, err := unix.Socket(unix.AF_INET, t.kind|unix.SOCK_CLOEXEC, t.number)
+	return err == nil && unix.Close(fd) == nil
+}
+
+// Listen binds a port, "tcp", "udp" or "sctp", and but for UDP listens on it. The socket is
 // not blocking and takes nothing in: a filter that drops all is on it before it is
 // bound, until Activate. An IPv6 socket is for IPv6 only; a UDP one reports the
 // address each datagram was sent to (IP_PKTINFO, IPV6_RECVPKTINFO).
@@ -32,19 +53,20 @@ const backlog = 1<<16 - 1
 // A port in use gives errdefs.ErrConflict (see Owner), an address that the host
 // does not have or a port of 0 errdefs.ErrInvalidArgument, a port below
 // net.ipv4.ip_unprivileged_port_start without CAP_NET_BIND_SERVICE
-// errdefs.ErrPermissionDenied, a kernel without the family errdefs.ErrUnavailable.
+// errdefs.ErrPermissionDenied, a kernel without the family or the protocol
+// errdefs.ErrUnavailable.
 func Listen(proto string, ap netip.AddrPort) (*os.File, error) {
-	kind, ok := map[string]int{"tcp": unix.SOCK_STREAM, "udp": unix.SOCK_DGRAM}[proto]
+	t, ok := transports[proto]
 	if !ok || !ap.IsValid() || ap.Port() == 0 {
-		return nil, fmt.Errorf("cannot listen on %s/%s: want tcp or udp, an address and a port: %w", ap, proto, errdefs.ErrInvalidArgument)
+		return nil, fmt.Errorf("cannot listen on %s/%s: want tcp, udp or sctp, an address and a port: %w", ap, proto, errdefs.ErrInvalidArgument)
 	}
 	sa, family, err := sockaddr(ap)
 	if err != nil {
 		return nil, err
 	}
-	fd, err := unix.Socket(family, kind|unix.SOCK_CLOEXEC|unix.SOCK_NONBLOCK, 0)
+	fd, err := unix.Socket(family, t.kind|unix.SOCK_CLOEXEC|unix.SOCK_NONBLOCK, t.number)
 	if err == nil {
-		if err = listen(fd, family, kind, sa); err != nil {
+		if err = listen(fd, family, t.kind, sa); err != nil {
 			err = errors.Join(err, unix.Close(fd))
 		}
 	}
@@ -111,19 +133,20 @@ func explain(proto string, ap netip.AddrPort, err error) error {
 		class error
 		text  string
 	}{
-		{unix.EADDRINUSE, errdefs.ErrConflict, "port is already allocated"},
-		{unix.EADDRNOTAVAIL, errdefs.ErrInvalidArgument, "this host has no such address"},
+		{unix.EADDRINUSE, errdefs.ErrConflict, "address already in use"},
+		{unix.EADDRNOTAVAIL, errdefs.ErrInvalidArgument, "cannot assign requested address (this host does not have it)"},
 		{unix.EACCES, errdefs.ErrPermissionDenied, "permission denied (CAP_NET_BIND_SERVICE is needed)"},
 		{unix.EPERM, errdefs.ErrPermissionDenied, "operation not permitted"},
+		{unix.EPROTONOSUPPORT, errdefs.ErrUnavailable, "this kernel does not have the protocol"},
 		{unix.EAFNOSUPPORT, errdefs.ErrUnavailable, "this kernel does not have the address family"},
 		{unix.EMFILE, errdefs.ErrResourceExhausted, "too many open files (ulimit -n)"},
 		{unix.ENFILE, errdefs.ErrResourceExhausted, "too many open files (fs.file-max)"},
 	} {
 		if errors.Is(err, c.errno) {
-			return &failure{fmt.Sprintf("cannot listen on %s/%s: %s", ap, proto, c.text), []error{c.errno, c.class}}
+			return &failure{fmt.Sprintf("failed to bind host port %s/%s: %s", ap, proto, c.text), []error{c.errno, c.class}}
 		}
 	}
-	return fmt.Errorf("cannot listen on %s/%s: %w", ap, proto, err)
+	return fmt.Errorf("failed to bind host port %s/%s: %w", ap, proto, err)
 }
 
 // failure is an errno with the class it belongs to, read as one sentence.

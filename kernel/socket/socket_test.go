@@ -7,6 +7,7 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 	"time"
 
@@ -200,7 +201,7 @@ func TestRefusals(t *testing.T) {
 	t.Parallel()
 	in(t, namespace(t), func() error {
 		for _, c := range []struct{ proto, address string }{
-			{"tcp", "192.0.2.1:80"}, {"udp", "[2001:db8::1]:80"}, {"tcp", "127.0.0.1:0"}, {"sctp", "127.0.0.1:80"}, {"tcp", "[fe80::1%nolink]:80"},
+			{"tcp", "192.0.2.1:80"}, {"udp", "[2001:db8::1]:80"}, {"tcp", "127.0.0.1:0"}, {"icmp", "127.0.0.1:80"}, {"tcp", "[fe80::1%nolink]:80"},
 		} {
 			if f, err := socket.Listen(c.proto, netip.MustParseAddrPort(c.address)); !errdefs.IsInvalidArgument(err) {
 				t.Errorf("%s/%s: %v, %v; want ErrInvalidArgument", c.address, c.proto, f, err)
@@ -234,6 +235,34 @@ func BenchmarkListen(b *testing.B) {
 			if err := f.Close(); err != nil {
 				return err
 			}
+		}
+		return nil
+	})
+}
+
+// SCTP is held where the kernel has it, and named where it does not.
+func TestSCTP(t *testing.T) {
+	t.Parallel()
+	if !socket.Supported("tcp") || !socket.Supported("udp") || socket.Supported("icmp") {
+		t.Error("TCP and UDP are there, and ICMP has no ports")
+	}
+	in(t, namespace(t), func() error {
+		for _, address := range []string{"127.0.0.1:80", "[::1]:80"} {
+			f, err := socket.Listen("sctp", netip.MustParseAddrPort(address))
+			if !socket.Supported("sctp") {
+				if !errdefs.IsUnavailable(err) || !strings.Contains(err.Error(), "protocol") {
+					t.Errorf("%s: %v, want ErrUnavailable", address, err)
+				}
+				continue
+			}
+			if err != nil {
+				t.Error(err)
+				continue
+			}
+			if _, err := socket.Listen("sctp", netip.MustParseAddrPort(address)); !errdefs.IsConflict(err) {
+				t.Errorf("%s twice: %v", address, err)
+			}
+			_ = f.Close()
 		}
 		return nil
 	})
