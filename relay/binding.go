@@ -26,7 +26,7 @@ const protocol = 1
 type Binding struct {
 	// Owner is who asked for it: a sandbox's ID.
 	Owner string `json:"owner"`
-	// Proto is "tcp" or "udp".
+	// Proto is "tcp", "udp", or "sctp", which is only held.
 	Proto string `json:"proto"`
 	// Host is the address the socket is bound to.
 	Host netip.AddrPort `json:"host"`
@@ -35,7 +35,7 @@ type Binding struct {
 	// Proxy turns the userland proxy on. Without it the port is only held: the
 	// socket gets a filter that drops everything.
 	Proxy bool `json:"proxy,omitempty"`
-	// File is the socket: TCP listening, UDP bound. Hold needs it; List leaves
+	// File is the socket: UDP bound, others listening. Hold needs it; List leaves
 	// it nil.
 	File *os.File `json:"-"`
 }
@@ -47,8 +47,10 @@ func (b Binding) validate() error {
 	switch {
 	case b.Owner == "":
 		return fmt.Errorf("held port %s has no owner: %w", b, errdefs.ErrInvalidArgument)
-	case b.Proto != "tcp" && b.Proto != "udp":
-		return fmt.Errorf("held port %s: protocol must be tcp or udp: %w", b, errdefs.ErrInvalidArgument)
+	case b.Proto != proto(b.Proto):
+		return fmt.Errorf("held port %s: protocol must be tcp, udp or sctp: %w", b, errdefs.ErrInvalidArgument)
+	case b.Proxy && b.Proto == "sctp":
+		return fmt.Errorf("held port %s: SCTP cannot be proxied: %w", b, errdefs.ErrInvalidArgument)
 	case !b.Host.IsValid() || b.Host.Port() == 0:
 		return fmt.Errorf("held port of %s has no host address: %w", b.Owner, errdefs.ErrInvalidArgument)
 	case b.Proxy && (!b.Backend.IsValid() || b.Backend.Port() == 0):

@@ -7,8 +7,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// checkSocket sees that fd is what the binding says: a listening TCP or a bound
-// UDP socket.
+// checkSocket sees that fd is what the binding says: a listening TCP or SCTP, or a
+// bound UDP socket.
 func checkSocket(b Binding, fd int) error {
 	kind, err := unix.GetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_PROTOCOL)
 	if err != nil {
@@ -18,9 +18,8 @@ func checkSocket(b Binding, fd int) error {
 	if err != nil {
 		return fmt.Errorf("port %s: %w", b, err)
 	}
-	tcp := kind == unix.IPPROTO_TCP && listening == 1
-	udp := kind == unix.IPPROTO_UDP
-	if (b.Proto == "tcp" && !tcp) || (b.Proto == "udp" && !udp) {
+	want := map[string][2]int{"tcp": {unix.IPPROTO_TCP, 1}, "udp": {unix.IPPROTO_UDP, 0}, "sctp": {unix.IPPROTO_SCTP, 1}}[b.Proto]
+	if want != [2]int{kind, listening} {
 		return fmt.Errorf("port %s: the socket given is of another kind: %w", b, errdefs.ErrInvalidArgument)
 	}
 	return nil

@@ -154,8 +154,11 @@ func (t *table) add(b Binding, fd int) (*port, error) {
 
 // proto returns the constant of that value, to let the copy go.
 func proto(s string) string {
-	if s == "udp" {
+	switch s {
+	case "udp":
 		return "udp"
+	case "sctp":
+		return "sctp"
 	}
 	return "tcp"
 }
