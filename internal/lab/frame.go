@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net"
 	"os"
+	"slices"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -56,22 +57,23 @@ func (h *Host) Frames(dev string) *Frames {
 	return &Frames{host: h, dev: dev, file: file}
 }
 
-// Hears says whether a frame with that text in it comes in before the time is over.
-func (f *Frames) Hears(text string, within time.Duration) bool {
+// Missing waits for frames with each of the texts in them, and returns the texts of
+// those that have not come in before the time is over.
+func (f *Frames) Missing(texts []string, within time.Duration) []string {
 	f.host.lab.t.Helper()
 	if err := f.file.SetReadDeadline(time.Now().Add(within)); err != nil {
 		f.host.lab.t.Fatalf("frames on %s of %s: %v", f.dev, f.host.name, err)
 	}
+	texts = slices.Clone(texts)
 	buf := make([]byte, 64<<10)
-	for {
+	for len(texts) > 0 {
 		n, err := f.file.Read(buf)
 		if err != nil {
-			return false
+			break
 		}
-		if bytes.Contains(buf[:n], []byte(text)) {
-			return true
-		}
+		texts = slices.DeleteFunc(texts, func(text string) bool { return bytes.Contains(buf[:n], []byte(text)) })
 	}
+	return texts
 }
 
 // Close stops listening.
