@@ -11,6 +11,7 @@ import (
 	"github.com/fairlead/fairlead/internal/crashpoint"
 	"github.com/fairlead/fairlead/kernel/socket"
 	"github.com/fairlead/fairlead/network/apply"
+	"github.com/fairlead/fairlead/network/plan"
 	"github.com/fairlead/fairlead/network/ports"
 	"github.com/fairlead/fairlead/network/spec"
 )
@@ -22,55 +23,60 @@ const maxPortTries = 64
 // Attach makes a sandbox with its endpoints and published ports: all of it, or
 // nothing. When it returns, packets flow.
 func (c *Controller) Attach(ctx context.Context, req spec.AttachRequest) (spec.Attachment, error) {
-	if err := c.waitGone(ctx, req.ID); err != nil {
-		return spec.Attachment{}, err
-	}
-	a, held, err := c.reserve(req)
+	done, err := c.turns.take(ctx, req.ID)
 	if err != nil {
 		return spec.Attachment{}, err
 	}
+	defer done()
+	var a spec.Attachment
+	held, err := c.hold(req.Ports, func(foreign plan.Foreign) (fresh []spec.PortBinding, err error) {
+		if a, err = c.state.DecideAttachment(req, newID, foreign); err != nil {
+			return nil, err
+		}
+		return plan.HostPorts(a.Ports), c.state.AddAttachment(a)
+	}, func() { c.state.RemoveAttachment(req.ID) })
+	if err != nil {
+		return spec.Attachment{}, err
+	}
+	m := c.member(a)
 	op := c.newOperation(held)
-	err = apply.Run(ctx, op, c.entry("attach", a.Sandbox.ID, record{Attachment: &a}), "attach", c.plan.Attach(c.member(a)))
-	err = errors.Join(err, op.close())
-	if err != nil {
-		c.mu.Lock()
-		c.state.RemoveAttachment(a.Sandbox.ID)
-		c.mu.Unlock()
+	err = apply.Run(ctx, op, c.entry("attach", a.Sandbox.ID, record{Attachment: &a}), "attach", c.plan.Attach(m))
+	if err = errors.Join(err, op.close()); err != nil {
+		err = errors.Join(err, c.forget(ctx, a, m.Permits))
 		return spec.Attachment{}, fmt.Errorf("failed to set up container networking: %w", err)
 	}
+	c.settleLinks(ctx, a.Sandbox.ID, m.Permits)
 	return a, nil
 }
 
-// reserve decides the attachment, records it in the wanted state and binds its
-// host ports. Ports that a foreign program turns out to hold are chosen anew
-// where the choice was ours.
-func (c *Controller) reserve(req spec.AttachRequest) (spec.Attachment, []ports.Held, error) {
+// hold has decide choose the host ports of the requests and record them in the wanted
+// state, and binds those that it returns. Ports that a foreign program turns out to
+// hold are chosen anew where the choice was ours; revert takes the record back. Both
+// are called with the state locked.
+func (c *Controller) hold(requests []spec.PortRequest, decide func(plan.Foreign) ([]spec.PortBinding, error), revert func()) ([]ports.Held, error) {
 	busy := make(map[string]bool)
 	foreign := func(p spec.Proto, ap netip.AddrPort) bool { return busy[string(p)+ap.String()] }
 	for range maxPortTries {
 		c.mu.Lock()
-		a, err := c.state.DecideAttachment(req, newID, foreign)
-		if err == nil {
-			err = c.state.AddAttachment(a)
-		}
+		fresh, err := decide(foreign)
 		c.mu.Unlock()
 		if err != nil {
-			return spec.Attachment{}, nil, err
+			return nil, err
 		}
-		held, err := ports.Hold(socket.Listen, a.Ports)
+		held, err := ports.Hold(socket.Listen, fresh)
 		if err == nil {
-			return a, held, nil
+			return held, nil
 		}
 		c.mu.Lock()
-		c.state.RemoveAttachment(a.Sandbox.ID)
+		revert()
 		c.mu.Unlock()
 		var taken *ports.BusyError
-		if !errors.As(err, &taken) || !errors.Is(err, errdefs.ErrConflict) || !choosable(req.Ports, taken.Binding) {
-			return spec.Attachment{}, nil, explainBusy(err)
+		if !errors.As(err, &taken) || !errors.Is(err, errdefs.ErrConflict) || !choosable(requests, taken.Binding) {
+			return nil, explainBusy(err)
 		}
 		busy[string(taken.Binding.Proto)+taken.Binding.Host.String()] = true
 	}
-	return spec.Attachment{}, nil, fmt.Errorf("no free host port was found in %d tries: %w", maxPortTries, errdefs.ErrConflict)
+	return nil, fmt.Errorf("no free host port was found in %d tries: %w", maxPortTries, errdefs.ErrConflict)
 }
 
 // choosable says whether the request for the binding leaves another port open.
@@ -101,30 +107,15 @@ func explainBusy(err error) error {
 // addresses free when it returns. One that is not attached is no error.
 // It goes on past errors and joins them; what is left stays on record.
 func (c *Controller) Detach(ctx context.Context, sandboxID string) error {
-	c.mu.Lock()
-	a, ok := c.state.Attachment(sandboxID)
-	if gone, twice := c.leaving[sandboxID]; twice {
-		c.mu.Unlock()
-		select {
-		case <-gone:
-			return nil
-		case <-ctx.Done():
-			return ctx.Err()
-		}
+	done, err := c.turns.take(ctx, sandboxID)
+	if err != nil {
+		return err
 	}
+	defer done()
+	a, ok := c.Attachment(sandboxID)
 	if !ok {
-		c.mu.Unlock()
 		return nil
 	}
-	gone := make(chan struct{})
-	c.leaving[sandboxID] = gone
-	c.mu.Unlock()
-	defer func() {
-		c.mu.Lock()
-		delete(c.leaving, sandboxID)
-		c.mu.Unlock()
-		close(gone)
-	}()
 	if err := c.journal.Reopen("detach", sandboxID); err != nil {
 		// The record is lost, not the sandbox: it is taken down all the same.
 		c.log.Warn("detach is not on record", "container", a.Sandbox.Name, "err", err)
@@ -134,36 +125,23 @@ func (c *Controller) Detach(ctx context.Context, sandboxID string) error {
 
 func (c *Controller) finishDetach(ctx context.Context, a spec.Attachment) error {
 	crashpoint.Here("detach.begin")
+	m := c.member(a)
 	op := c.newOperation(nil)
-	err := apply.Finish(ctx, op, "detach", c.plan.Detach(c.member(a)))
+	err := apply.Finish(ctx, op, "detach", c.plan.Detach(m))
 	if err = errors.Join(err, op.close()); err != nil {
 		return fmt.Errorf("take down the network of container %s: %w", a.Sandbox.Name, err)
 	}
-	c.mu.Lock()
-	c.state.RemoveAttachment(a.Sandbox.ID)
-	c.mu.Unlock()
-	if err := c.journal.Clear("detach", a.Sandbox.ID); err != nil {
+	if err := c.forget(ctx, a, m.Permits); err != nil {
 		return err
+	}
+	// One that could not be ended has nothing left to end.
+	for _, op := range []string{"connect", "disconnect", "detach"} {
+		if err := c.journal.Clear(op, a.Sandbox.ID); err != nil {
+			return err
+		}
 	}
 	crashpoint.Here("detach.commit")
 	return nil
-}
-
-// waitGone waits for a detach of the same sandbox, as when a container is
-// restarted.
-func (c *Controller) waitGone(ctx context.Context, sandboxID string) error {
-	c.mu.Lock()
-	gone, leaving := c.leaving[sandboxID]
-	c.mu.Unlock()
-	if !leaving {
-		return nil
-	}
-	select {
-	case <-gone:
-		return nil
-	case <-ctx.Done():
-		return ctx.Err()
-	}
 }
 
 // entry is the journal's record of one operation on one object. A committed

@@ -10,7 +10,9 @@ import (
 	"github.com/fairlead/fairlead/kernel/link"
 	"github.com/fairlead/fairlead/kernel/netns"
 	"github.com/fairlead/fairlead/kernel/sysctl"
+	"github.com/fairlead/fairlead/network/plan"
 	"github.com/fairlead/fairlead/network/spec"
+	"github.com/fairlead/fairlead/relay"
 )
 
 // Check compares the wanted state with the kernel's and the relay's and returns
@@ -44,6 +46,9 @@ func (c *Controller) Check(ctx context.Context) ([]string, error) {
 		return nil, err
 	}
 	if err := d.ports(ctx, c, attachments); err != nil {
+		return nil, err
+	}
+	if err := d.loopback(c, attachments); err != nil {
 		return nil, err
 	}
 	if err := d.records(c); err != nil {
@@ -163,7 +168,7 @@ func (d *differences) inside(a spec.Attachment, e spec.Endpoint) {
 	if l.MAC.String() != e.MAC.String() {
 		d.say("container %s: interface %s has MAC %s, wanted %s", a.Sandbox.Name, e.Interface, l.MAC, e.MAC)
 	}
-	for _, p := range e.Addrs() {
+	for _, p := range plan.InterfaceAddrs(e) {
 		if !slices.Contains(l.Addrs, p) {
 			d.say("container %s: interface %s lacks address %s", a.Sandbox.Name, e.Interface, p)
 		}
@@ -189,15 +194,18 @@ func (d *differences) ports(ctx context.Context, c *Controller, attachments []sp
 	if err != nil {
 		return err
 	}
-	held := make(map[string]bool, len(have))
+	held := make(map[string]relay.Binding, len(have))
 	for _, b := range have {
-		held[bindingKey(b.Owner, b.Proto, b.Host.String())] = true
+		held[bindingKey(b.Owner, b.Proto, b.Host.String())] = b
 	}
 	for _, a := range attachments {
-		for _, p := range a.Ports {
+		for _, p := range plan.HostPorts(a.Ports) {
 			key := bindingKey(a.Sandbox.ID, string(p.Proto), p.Host.String())
-			if !held[key] {
+			switch b, ok := held[key]; {
+			case !ok:
 				d.say("container %s: host port %s %s is not held", a.Sandbox.Name, p.Proto, p.Host)
+			case b.Backend != p.Container:
+				d.say("container %s: host port %s %s leads to %s, wanted %s", a.Sandbox.Name, p.Proto, p.Host, b.Backend, p.Container)
 			}
 			delete(held, key)
 		}

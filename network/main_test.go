@@ -48,9 +48,11 @@ func TestMain(m *testing.M) {
 
 // fakeRelay holds sockets as the real one does, in this process.
 type fakeRelay struct {
-	mu       sync.Mutex
-	held     []relay.Binding
-	firewall *os.File
+	mu        sync.Mutex
+	held      []relay.Binding
+	resolvers []relay.Resolver
+	firewall  *os.File
+	kept      map[string][]*os.File
 }
 
 func dup(f *os.File) (*os.File, error) {
@@ -72,6 +74,41 @@ func (r *fakeRelay) Hold(_ context.Context, bindings []relay.Binding) error {
 	return nil
 }
 
+func (r *fakeRelay) Replace(_ context.Context, owner string, bindings []relay.Binding) error {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	var next []relay.Binding
+	former := make(map[string]relay.Binding)
+	for _, b := range r.held {
+		if b.Owner == owner {
+			former[b.String()] = b
+		} else {
+			next = append(next, b)
+		}
+	}
+	for _, b := range bindings {
+		if b.File != nil {
+			var err error
+			if b.File, err = dup(b.File); err != nil {
+				return err
+			}
+		} else {
+			old, ok := former[b.String()]
+			if !ok {
+				return fmt.Errorf("port %s is not held", b)
+			}
+			b.File = old.File
+			delete(former, b.String())
+		}
+		next = append(next, b)
+	}
+	for _, b := range former {
+		_ = b.File.Close()
+	}
+	r.held = next
+	return nil
+}
+
 func (r *fakeRelay) Release(_ context.Context, owner string) error {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -84,6 +121,7 @@ func (r *fakeRelay) Release(_ context.Context, owner string) error {
 		kept = append(kept, b)
 	}
 	r.held = kept
+	r.unresolve(owner)
 	return nil
 }
 
@@ -104,6 +142,35 @@ func (r *fakeRelay) FirewallSocket(context.Context) (*os.File, error) {
 		return nil, nil
 	}
 	return dup(r.firewall)
+}
+
+func (r *fakeRelay) Keep(_ context.Context, name string, files []*os.File) error {
+	for _, f := range r.kept[name] {
+		_ = f.Close()
+	}
+	if r.kept == nil {
+		r.kept = make(map[string][]*os.File)
+	}
+	delete(r.kept, name)
+	for _, f := range files {
+		c, err := dup(f)
+		if err != nil {
+			return err
+		}
+		r.kept[name] = append(r.kept[name], c)
+	}
+	return nil
+}
+
+func (r *fakeRelay) Kept(_ context.Context, name string) (out []*os.File, err error) {
+	for _, f := range r.kept[name] {
+		c, err := dup(f)
+		if err != nil {
+			return nil, err
+		}
+		out = append(out, c)
+	}
+	return out, nil
 }
 
 // host is one run of a daemon's network, with what outlives it.

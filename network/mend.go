@@ -3,14 +3,12 @@ package network
 import (
 	"context"
 	"errors"
-	"fmt"
 	"slices"
 	"strings"
 
-	"github.com/fairlead/fairlead/kernel/socket"
 	"github.com/fairlead/fairlead/kernel/sysctl"
 	"github.com/fairlead/fairlead/network/firewall"
-	"github.com/fairlead/fairlead/network/ports"
+	"github.com/fairlead/fairlead/network/plan"
 	"github.com/fairlead/fairlead/network/spec"
 	"github.com/fairlead/fairlead/relay"
 	"github.com/fairlead/fairlead/ruleset"
@@ -180,60 +178,59 @@ func (c *Controller) mendPorts(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	held := make(map[string]bool, len(have))
-	owners := make(map[string]bool)
+	held := make(map[string]map[string]relay.Binding) // by owner and port
 	for _, b := range have {
-		held[bindingKey(b.Owner, b.Proto, b.Host.String())] = true
-		owners[b.Owner] = true
+		if held[b.Owner] == nil {
+			held[b.Owner] = make(map[string]relay.Binding)
+		}
+		held[b.Owner][bindingKey(b.Owner, b.Proto, b.Host.String())] = b
 	}
 	var errs []error
 	for _, a := range c.Attachments() {
-		delete(owners, a.Sandbox.ID)
-		missing := slices.DeleteFunc(slices.Clone(a.Ports), func(p spec.PortBinding) bool {
-			return held[bindingKey(a.Sandbox.ID, string(p.Proto), p.Host.String())]
-		})
-		if len(missing) == 0 {
+		own := held[a.Sandbox.ID]
+		delete(held, a.Sandbox.ID)
+		wanted := plan.HostPorts(a.Ports)
+		right := func(p spec.PortBinding) bool {
+			b, ok := own[bindingKey(a.Sandbox.ID, string(p.Proto), p.Host.String())]
+			return ok && b.Backend == p.Container && b.Proxy == c.cfg.UserlandProxy
+		}
+		if len(own) == len(wanted) && !slices.ContainsFunc(wanted, func(p spec.PortBinding) bool { return !right(p) }) {
 			continue
 		}
-		if err := c.holdAgain(ctx, a, missing); err != nil {
+		if err := c.holdAgain(ctx, a.Sandbox.ID); err != nil {
 			// The container runs and its other ports work: said, not fatal.
 			c.log.Error("published ports cannot be held again", "container", a.Sandbox.Name, "err", err)
 		}
 	}
-	for owner := range owners {
+	for owner := range held {
 		errs = append(errs, c.cfg.Relay.Release(ctx, owner))
 	}
 	return errors.Join(errs...)
 }
 
-func bindingKey(owner, proto, host string) string { return owner + " " + proto + " " + host }
-
-func (c *Controller) holdAgain(ctx context.Context, a spec.Attachment, missing []spec.PortBinding) error {
-	held, err := ports.Hold(socket.Listen, missing)
+// holdAgain makes the relay hold the sandbox's ports when no operation is under way on
+// it: one that is about to publish them has their sockets.
+func (c *Controller) holdAgain(ctx context.Context, sandboxID string) error {
+	done, err := c.turns.take(ctx, sandboxID)
 	if err != nil {
-		return explainBusy(err)
-	}
-	defer func() { _ = ports.Drop(held) }() // the relay has its own copies
-	bindings := make([]relay.Binding, 0, len(held))
-	for _, h := range held {
-		bindings = append(bindings, c.relayBinding(a.Sandbox.ID, h))
-	}
-	if err := c.cfg.Relay.Hold(ctx, bindings); err != nil {
 		return err
 	}
-	for _, h := range held {
-		if err := socket.Activate(h.Socket); err != nil {
-			return fmt.Errorf("open %s %s: %w", h.Proto, h.Host, err)
-		}
+	defer done()
+	a, ok := c.Attachment(sandboxID)
+	if !ok {
+		return c.cfg.Relay.Release(ctx, sandboxID)
 	}
-	return nil
+	return c.holdExactly(ctx, sandboxID, plan.HostPorts(a.Ports), nil)
 }
+
+func bindingKey(owner, proto, host string) string { return owner + " " + proto + " " + host }
 
 // RelayRestarted gives a new relay process what its predecessor held: the socket
 // that owns our table, and every published port.
 func (c *Controller) RelayRestarted(ctx context.Context) error {
+	err := errors.Join(c.keepLoopback(ctx), c.mendPorts(ctx), c.mendResolvers(ctx))
 	if c.fwSocket == nil {
-		return c.mendPorts(ctx)
+		return err
 	}
-	return errors.Join(c.cfg.Relay.KeepFirewallSocket(ctx, c.fwSocket), c.mendPorts(ctx))
+	return errors.Join(err, c.cfg.Relay.KeepFirewallSocket(ctx, c.fwSocket))
 }

@@ -75,7 +75,7 @@ func (c *Controller) mendResolvers(ctx context.Context) error {
 		if there && reflect.DeepEqual(is, *want) {
 			continue
 		}
-		if err := c.mendResolver(ctx, want, there); err != nil {
+		if err := c.mendResolver(ctx, want.ID); err != nil {
 			// The container runs, and others have names: said, not fatal.
 			c.log.Error("a container's resolver cannot be mended", "container", a.Sandbox.Name, "err", err)
 		}

@@ -24,6 +24,7 @@ import (
 	"time"
 
 	"github.com/fairlead/fairlead/kernel/link"
+	"github.com/fairlead/fairlead/kernel/loopback"
 	"github.com/fairlead/fairlead/kernel/nft"
 	"github.com/fairlead/fairlead/kernel/socket"
 	"github.com/fairlead/fairlead/kernel/sysctl"
@@ -47,6 +48,9 @@ const DefaultBridge = "fairlead0"
 type Relay interface {
 	// Hold takes sockets over. The caller may close its copies afterwards.
 	Hold(ctx context.Context, bindings []relay.Binding) error
+	// Replace makes the bindings all that the owner holds: a port that it holds
+	// keeps its socket and gets the new backend, others come with a File.
+	Replace(ctx context.Context, owner string, bindings []relay.Binding) error
 	// Release closes everything held for the owner, before it returns.
 	Release(ctx context.Context, owner string) error
 	// List says what is held.
@@ -55,6 +59,11 @@ type Relay interface {
 	// our table, and FirewallSocket gives one back, or nil.
 	KeepFirewallSocket(ctx context.Context, f *os.File) error
 	FirewallSocket(ctx context.Context) (*os.File, error)
+	Resolvers
+	// Keep has the relay keep copies of the files under a name, in place of
+	// those it had, and Kept gives copies back.
+	Keep(ctx context.Context, name string, files []*os.File) error
+	Kept(ctx context.Context, name string) ([]*os.File, error)
 }
 
 // Config is what a Controller is made from.
@@ -65,6 +74,8 @@ type Config struct {
 	Default  DefaultNetwork
 	// Pools are what subnets are cut from; nil for ipam.DefaultPools.
 	Pools []ipam.AddressPool
+	// ResolvConf names the host's name servers; "" is /etc/resolv.conf.
+	ResolvConf string
 	// IPForward turns forwarding on where it is off.
 	IPForward bool
 	// ForwardOpen lets the host forward for everybody where we turned forwarding
@@ -116,6 +127,9 @@ type Controller struct {
 	fwSocket *os.File
 	enforcer enforcer
 
+	// hooks serve loopback; nil where the userland proxy does, or nobody.
+	hooks *loopback.Hooks
+
 	networks *store.Bucket[spec.Network]
 	journal  *store.Journal[record]
 	sysctls  *sysctlBook
@@ -124,10 +138,16 @@ type Controller struct {
 	// what the host uses at that moment.
 	netOps sync.Mutex
 
-	mu       sync.Mutex // no I/O under it
-	state    *plan.State
-	leaving  map[string]chan struct{} // sandboxes being detached
-	warnings []string
+	mu sync.Mutex // no I/O under it
+	// nftFeatures are the kernel's, once asked inside a sandbox.
+	nftFeatures *nft.Features
+	state       *plan.State
+	warnings    []string
+
+	// turns has one operation at a time on each sandbox.
+	turns turns
+	// linking has one change at a time of what links allow.
+	linking sync.Mutex
 }
 
 // record is what the journal keeps of an operation: the value its steps are made
@@ -148,7 +168,7 @@ func Open(ctx context.Context, cfg Config) (*Controller, error) {
 	if cfg.Default.Bridge == "" {
 		cfg.Default.Bridge = DefaultBridge
 	}
-	c := &Controller{cfg: cfg, log: cfg.Log, leaving: make(map[string]chan struct{})}
+	c := &Controller{cfg: cfg, log: cfg.Log}
 	if err := c.open(ctx); err != nil {
 		return nil, errors.Join(fmt.Errorf("open the network: %w", err), c.Close())
 	}
@@ -194,6 +214,9 @@ func (c *Controller) open(ctx context.Context) error {
 		return err
 	}
 	if err := c.openEnforcer(ctx); err != nil {
+		return err
+	}
+	if err := c.openLoopback(ctx); err != nil {
 		return err
 	}
 	c.state = plan.NewState(c.plan)
@@ -245,6 +268,9 @@ func (c *Controller) Close() error {
 	if c.fwSocket != nil {
 		errs = append(errs, c.fwSocket.Close())
 	}
+	if c.hooks != nil {
+		errs = append(errs, c.hooks.Close())
+	}
 	return errors.Join(errs...)
 }
 
@@ -281,6 +307,14 @@ func (c *Controller) member(a spec.Attachment) firewall.Member {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	return c.state.Member(a)
+}
+
+// Usage says how full the network's subnets are, in their order; none of a network
+// that is not there.
+func (c *Controller) Usage(networkID string) []spec.SubnetUsage {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.state.Usage(networkID)
 }
 
 // Warnings are what a user should be told whenever a container is started.

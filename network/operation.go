@@ -109,12 +109,22 @@ func (o *operation) do(ctx context.Context, step plan.Step) error {
 		return o.c.changeFirewall(ctx, s.Changes)
 	case plan.Publish:
 		return o.publish(ctx, s)
+	case plan.Redirect:
+		return o.c.redirect(s, false)
 	case plan.Withdraw:
 		return o.c.cfg.Relay.Release(ctx, s.Owner)
 	case plan.DropNamespace:
 		return o.dropNamespace(ctx, s)
 	case plan.ForgetFlows:
 		return o.forgetFlows(s)
+	case plan.Resolver:
+		return o.resolve(ctx, s)
+	case plan.DefaultRoutes:
+		return o.route(s.Namespace, s.Routes)
+	case plan.Republish:
+		return o.republish(ctx, s.Owner, s.Bindings)
+	case plan.DropLink:
+		return o.c.deleteLink(s.Name, s.Alias)
 	}
 	return fmt.Errorf("step %T: %w", step, errdefs.ErrNotImplemented)
 }
@@ -144,7 +154,15 @@ func (o *operation) undo(ctx context.Context, step plan.Step) error {
 		return o.c.changeFirewall(ctx, s.Reverse)
 	case plan.Publish:
 		return o.c.cfg.Relay.Release(ctx, s.Owner)
-	case plan.Withdraw, plan.DropNamespace, plan.ForgetFlows:
+	case plan.Redirect:
+		return o.c.redirect(s, true)
+	case plan.DefaultRoutes:
+		return o.route(s.Namespace, s.Former)
+	case plan.Republish:
+		return o.republish(context.WithoutCancel(ctx), s.Owner, s.Former)
+	case plan.Resolver:
+		return o.undoResolve(ctx, s)
+	case plan.Withdraw, plan.DropNamespace, plan.ForgetFlows, plan.DropLink:
 		return nil // what only takes away is finished, never taken back
 	}
 	return fmt.Errorf("step %T: %w", step, errdefs.ErrNotImplemented)
@@ -173,7 +191,7 @@ func (o *operation) makeVeth(s plan.Veth) error {
 		return err
 	}
 	err = o.c.links.CreateVeth(link.Veth{
-		Name: s.Name, Alias: s.Alias, MTU: s.MTU, Bridge: s.Bridge,
+		Name: s.Name, MAC: []byte(s.MAC), Alias: s.Alias, MTU: s.MTU, Bridge: s.Bridge,
 		PeerName: s.Peer, PeerMAC: []byte(s.PeerMAC), PeerNS: sb.file, Hairpin: s.Hairpin,
 	})
 	if err != nil {
@@ -201,6 +219,11 @@ func (o *operation) configure(ctx context.Context, s plan.Interface) error {
 		// kernel without IPv6 has no such key.
 		key := "net/ipv6/conf/" + s.Name + "/disable_ipv6"
 		if err := sysctl.SetIn(sb.file, map[string]string{key: "1"}); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return err
+		}
+	}
+	if len(s.Sysctls) > 0 {
+		if err := sysctl.SetIn(sb.file, s.Sysctls); err != nil {
 			return err
 		}
 	}

@@ -84,6 +84,8 @@ func (c *Controller) endIntents(ctx context.Context, intents []store.Intent[reco
 		switch a, n := in.Value.Attachment, in.Value.Network; {
 		case (in.Op == "attach" || in.Op == "detach") && a != nil:
 			err = apply.Finish(ctx, op, "recover", c.plan.Detach(c.member(*a)))
+		case (in.Op == "connect" || in.Op == "disconnect") && a != nil:
+			err = c.endChange(ctx, op, in.Op, *a)
 		case in.Op == "network-create" && n != nil:
 			if _, kept := c.networks.Get(n.ID); kept != nil {
 				err = apply.Undo(ctx, op, "recover", c.plan.CreateNetwork(*n))
@@ -106,6 +108,23 @@ func (c *Controller) endIntents(ctx context.Context, intents []store.Intent[reco
 		}
 	}
 	return nil
+}
+
+// endChange undoes a connect and finishes a disconnect. The lease has the sandbox as it
+// was before, the intent as it was to be.
+func (c *Controller) endChange(ctx context.Context, op *operation, name string, after spec.Attachment) error {
+	before, there := c.Attachment(after.Sandbox.ID)
+	if !there {
+		return nil // it has been detached since
+	}
+	ch, ok := plan.ChangeBetween(before, after)
+	switch {
+	case !ok:
+		return nil // it was committed, and begun again by nobody
+	case name == "connect":
+		return apply.Undo(ctx, op, "recover", c.plan.Connect(ch, c.member(before), c.member(after)))
+	}
+	return c.finishDisconnect(ctx, op, "recover", ch)
 }
 
 // mend compares the kernel with the wanted state and does what is missing.
@@ -154,7 +173,7 @@ func (c *Controller) mend(ctx context.Context) error {
 	if err := c.mendLinks(ctx, nets, attachments); err != nil {
 		return err
 	}
-	return c.mendPorts(ctx)
+	return errors.Join(c.mendLoopback(), c.mendPorts(ctx), c.mendResolvers(ctx))
 }
 
 // mendLinks brings every endpoint's veth pair back to its place, and takes away

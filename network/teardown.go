@@ -24,7 +24,7 @@ func (c *Controller) Teardown(ctx context.Context) error {
 		}
 		errs = append(errs, c.finishRemoval(ctx, n))
 	}
-	errs = append(errs, c.mendLinks(ctx, nil, nil), c.closeForeignForward(ctx), c.enforcer.Remove(ctx, ""), c.restoreSysctls())
+	errs = append(errs, c.mendLinks(ctx, nil, nil), c.closeForeignForward(ctx), c.enforcer.Remove(ctx, ""), c.dropLoopback(ctx), c.restoreSysctls())
 	if err := errors.Join(errs...); err != nil {
 		return fmt.Errorf("tear down the network: %w", err)
 	}

@@ -78,10 +78,22 @@ func (j *Journal[T]) Begin(op, id string, v T) error {
 	return nil
 }
 
-// Commit turns the intent into the lease of id.
+// Commit turns the intent into the lease of id, in the place of the one there is.
 func (j *Journal[T]) Commit(op, id string) error {
 	if err := os.Rename(j.intent(op, id), j.lease(id)); err != nil {
 		return fmt.Errorf("journal the end of %s of %s: %w", op, id, err)
+	}
+	return nil
+}
+
+// Renew writes the lease of id anew, whole.
+func (j *Journal[T]) Renew(id string, v T) error {
+	raw, err := json.Marshal(v)
+	if err == nil {
+		err = writeFile(j.lease(id), raw)
+	}
+	if err != nil {
+		return fmt.Errorf("journal the lease of %s: %w", id, err)
 	}
 	return nil
 }

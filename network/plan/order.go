@@ -56,24 +56,50 @@ func (c Config) CreateNetwork(n spec.Network) []Step {
 // VethStep is the endpoint's veth pair as it is wanted.
 func (c Config) VethStep(a spec.Attachment, e spec.Endpoint) Veth {
 	return Veth{
-		Name: e.HostIf, Alias: c.Alias("endpoint", e.ID), Bridge: e.Bridge, MTU: e.MTU,
+		Name: e.HostIf, MAC: hostMAC(e.MAC), Alias: c.Alias("endpoint", e.ID), Bridge: e.Bridge, MTU: e.MTU,
 		Namespace: a.Sandbox.Path, Peer: e.Interface, PeerMAC: e.MAC, NoIPv6: c.HostIPv6,
-		Hairpin: len(a.Ports) > 0,
+		Hairpin: len(a.Requests) > 0 || len(a.Ports) > 0,
 	}
+}
+
+// hostMAC is the host end's hardware address: the sandbox's, but for its first byte.
+func hostMAC(mac spec.HardwareAddr) spec.HardwareAddr {
+	if len(mac) == 0 {
+		return nil
+	}
+	return append(spec.HardwareAddr{0xfe}, mac[1:]...)
 }
 
 // InterfaceStep is the sandbox's end of the endpoint as it is wanted.
 func (c Config) InterfaceStep(a spec.Attachment, e spec.Endpoint) Interface {
 	i := Interface{
 		Namespace: a.Sandbox.Path, Name: e.Interface, HostIf: e.HostIf, Bridge: e.Bridge,
-		Addrs: e.Addrs(), IPv6: e.Addr6.IsValid(),
+		Addrs: InterfaceAddrs(e),
 	}
+	i.IPv6 = slices.ContainsFunc(i.Addrs, func(p netip.Prefix) bool { return p.Addr().Is6() })
 	for _, g := range []netip.Addr{e.Gateway4, e.Gateway6} {
 		if g.IsValid() {
 			i.Gateways = append(i.Gateways, g)
 		}
 	}
+	for key, val := range e.Sysctls {
+		if name, err := endpointSysctl(key, e.Interface); err == nil { // else it was refused
+			if i.Sysctls == nil {
+				i.Sysctls = make(map[string]string, len(e.Sysctls))
+			}
+			i.Sysctls[name] = val
+		}
+	}
 	return i
+}
+
+// InterfaceAddrs are all addresses of the endpoint's interface, link-local ones last.
+func InterfaceAddrs(e spec.Endpoint) []netip.Prefix {
+	out := e.Addrs()
+	for _, a := range e.LinkLocal {
+		out = append(out, linkLocalPrefix(a))
+	}
+	return out
 }
 
 // Attach orders the making of a sandbox: rules before links, links before the
@@ -87,7 +113,7 @@ func (c Config) Attach(m firewall.Member) []Step {
 			Reverse: c.Firewall.RemoveMember(m),
 			Why:     "published ports are translated to the container",
 		})
-		if udp := slices.DeleteFunc(udpPorts(a), proxied); len(udp) > 0 {
+		if udp := slices.DeleteFunc(HostPorts(udpPorts(a)), proxied); len(udp) > 0 {
 			steps = append(steps, ForgetFlows{Ports: udp})
 		}
 	}
@@ -97,8 +123,10 @@ func (c Config) Attach(m firewall.Member) []Step {
 	for _, e := range a.Endpoints {
 		steps = append(steps, c.InterfaceStep(a, e))
 	}
-	if len(a.Ports) > 0 {
-		steps = append(steps, Publish{Owner: a.Sandbox.ID, Bindings: a.Ports})
+	steps = append(steps, c.resolver(firewall.Member{}, m)...)
+	steps = append(steps, c.redirect(nil, a.Ports)...)
+	if ports := HostPorts(a.Ports); len(ports) > 0 {
+		steps = append(steps, Publish{Owner: a.Sandbox.ID, Bindings: ports})
 	}
 	return steps
 }
@@ -109,20 +137,17 @@ func (c Config) Attach(m firewall.Member) []Step {
 func (c Config) Detach(m firewall.Member) []Step {
 	a := m.Attachment
 	var steps []Step
-	if len(a.Ports) > 0 {
-		steps = append(steps, Withdraw{Owner: a.Sandbox.ID, Bindings: a.Ports})
+	if ports, names := HostPorts(a.Ports), Resolved(m) != nil; len(ports) > 0 || names {
+		steps = append(steps, Withdraw{Owner: a.Sandbox.ID, Bindings: ports, Names: names})
 	}
+	steps = append(steps, c.redirect(a.Ports, nil)...)
 	drop := DropNamespace{Path: a.Sandbox.Path}
 	forget := ForgetFlows{}
 	for _, e := range a.Endpoints {
 		drop.HostIfs = append(drop.HostIfs, e.HostIf)
 	}
 	if len(udpPorts(a)) > 0 {
-		for _, e := range a.Endpoints {
-			for _, addr := range e.Addrs() {
-				forget.Addrs = append(forget.Addrs, addr.Addr())
-			}
-		}
+		forget.Addrs = addresses(a.Endpoints...)
 	}
 	steps = append(steps, drop)
 	if changes := c.Firewall.RemoveMember(m); !changes.Empty() {
@@ -136,6 +161,17 @@ func (c Config) Detach(m firewall.Member) []Step {
 		steps = append(steps, forget)
 	}
 	return steps
+}
+
+// addresses are the endpoints', without lengths.
+func addresses(endpoints ...spec.Endpoint) []netip.Addr {
+	var out []netip.Addr
+	for _, e := range endpoints {
+		for _, p := range e.Addrs() {
+			out = append(out, p.Addr())
+		}
+	}
+	return out
 }
 
 // udpPorts are the published ports whose flows must be forgotten when they change

@@ -49,8 +49,8 @@ func (s *State) decidePorts(a spec.Attachment, former []spec.PortBinding, foreig
 		return nil, nil // it may be connected to a network that leads out later
 	}
 	// What is its own is not in the way of itself.
-	s.book.Remove(a.Sandbox.ID, held(former))
-	defer s.book.Add(a.Sandbox, held(former))
+	s.book.Remove(a.Sandbox.ID, HostPorts(former))
+	defer s.book.Add(a.Sandbox, HostPorts(former))
 	var requests []ports.Request
 	var routed []spec.PortBinding
 	for _, p := range a.Requests {

@@ -39,6 +39,11 @@ type Config struct {
 	// UserlandProxy says that the relay serves what the kernel does not
 	// translate: loopback, and the other family.
 	UserlandProxy bool
+	// NoLoopback is why loopback does not reach published ports where there is
+	// no proxy; "" where it does.
+	NoLoopback string
+	// SCTP says that the host's kernel has the protocol.
+	SCTP bool
 	// HostIPv6 says that the host can bind IPv6 addresses.
 	HostIPv6 bool
 	// EphemeralLow and EphemeralHigh bound the ports nobody named.
@@ -153,7 +158,7 @@ func (s *State) AddAttachment(a spec.Attachment) error {
 			s.linkedBy[l.Sandbox][a.Sandbox.ID] = struct{}{}
 		}
 	}
-	s.book.Add(a.Sandbox, held(a.Ports))
+	s.book.Add(a.Sandbox, HostPorts(a.Ports))
 	s.attachments[a.Sandbox.ID] = a
 	return nil
 }
@@ -185,7 +190,7 @@ func (s *State) RemoveAttachment(id string) {
 			}
 		}
 	}
-	s.book.Remove(id, held(a.Ports))
+	s.book.Remove(id, HostPorts(a.Ports))
 	delete(s.attachments, id)
 }
 
@@ -204,8 +209,8 @@ func (s *State) ReplaceAttachment(a spec.Attachment) error {
 	return nil
 }
 
-// held are the bindings for which the host holds a port.
-func held(bindings []spec.PortBinding) []spec.PortBinding {
+// HostPorts are the bindings for which the host holds a port.
+func HostPorts(bindings []spec.PortBinding) []spec.PortBinding {
 	return slices.DeleteFunc(slices.Clone(bindings), spec.PortBinding.Routed)
 }
 

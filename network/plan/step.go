@@ -59,13 +59,16 @@ type Bridge struct {
 // publish, since br_netfilter may be loaded at any time.
 type Veth struct {
 	Name, Alias string
-	Bridge      string
-	MTU         int
-	Namespace   string
-	Peer        string
-	PeerMAC     spec.HardwareAddr
-	NoIPv6      bool
-	Hairpin     bool
+	// MAC is the host end's. It begins with fe: one lower than the bridge's own
+	// would become the bridge's, where nobody set that, as on a bridge of the user's.
+	MAC       spec.HardwareAddr
+	Bridge    string
+	MTU       int
+	Namespace string
+	Peer      string
+	PeerMAC   spec.HardwareAddr
+	NoIPv6    bool
+	Hairpin   bool
 }
 
 // Interface gives the sandbox's end its addresses and default routes, and puts
@@ -76,6 +79,8 @@ type Interface struct {
 	Addrs           []netip.Prefix
 	Gateways        []netip.Addr
 	IPv6            bool
+	// Sysctls are the interface's own, set before it is up; keys with slashes.
+	Sysctls map[string]string
 }
 
 // Firewall makes the changes in one transaction; Undo are the changes that take
@@ -92,11 +97,13 @@ type Publish struct {
 	Bindings []spec.PortBinding
 }
 
-// Withdraw takes the sandbox's host ports back from the relay: they are closed,
-// and so are connections through the userland proxy.
+// Withdraw takes the sandbox's host ports back from the relay, and its resolver
+// where it has Names: they are closed, and so are connections through the userland
+// proxy. An open socket in the sandbox would keep it alive.
 type Withdraw struct {
 	Owner    string
 	Bindings []spec.PortBinding
+	Names    bool
 }
 
 // DropNamespace lets the sandbox go, which takes its veth pairs along, and is
@@ -171,7 +178,7 @@ func (s Veth) Commands() []string {
 	if s.MTU != 0 {
 		mtu = fmt.Sprintf(" mtu %d", s.MTU)
 	}
-	out := []string{fmt.Sprintf("ip link add %s%s master %s type veth peer name %s address %s%s netns %s", s.Name, mtu, s.Bridge, s.Peer, s.PeerMAC, mtu, s.Namespace)}
+	out := []string{fmt.Sprintf("ip link add %s address %s%s master %s type veth peer name %s address %s%s netns %s", s.Name, s.MAC, mtu, s.Bridge, s.Peer, s.PeerMAC, mtu, s.Namespace)}
 	if s.NoIPv6 {
 		out = append(out, "sysctl -w net.ipv6.conf."+s.Name+".disable_ipv6=1")
 	}
@@ -189,6 +196,9 @@ func (s Interface) Commands() []string {
 	var out []string
 	if !s.IPv6 {
 		out = append(out, inside(s.Namespace, "sysctl -w net.ipv6.conf."+s.Name+".disable_ipv6=1"))
+	}
+	for _, key := range slices.Sorted(maps.Keys(s.Sysctls)) {
+		out = append(out, inside(s.Namespace, "sysctl -w "+key+"="+s.Sysctls[key]))
 	}
 	for _, a := range s.Addrs {
 		out = append(out, inside(s.Namespace, addAddr(a, s.Name)))
@@ -229,11 +239,19 @@ func (s Withdraw) Commands() []string {
 	for _, b := range s.Bindings {
 		out = append(out, fmt.Sprintf("# the relay lets go of %s %s", b.Proto, b.Host))
 	}
+	if s.Names {
+		out = append(out, "# the relay no longer answers for its names, or 127.0.0.11:53 there")
+	}
 	return out
 }
 
 // Reason implements Step.
-func (Withdraw) Reason() string { return "nothing new comes in by the published ports" }
+func (s Withdraw) Reason() string {
+	if len(s.Bindings) == 0 {
+		return "an open socket would keep the namespace alive"
+	}
+	return "nothing new comes in by the published ports"
+}
 
 // Commands implements Step.
 func (s DropNamespace) Commands() []string {

@@ -1,0 +1,71 @@
+package plan
+
+import (
+	"fmt"
+	"net/netip"
+
+	"github.com/fairlead/fairlead/network/spec"
+)
+
+// DefaultRoute leads out of a sandbox by one of its interfaces.
+type DefaultRoute struct {
+	Interface string
+	Gateway   netip.Addr
+}
+
+// DefaultRoutes are the sandbox's from now on, at most one a family, in the place of
+// Former. A family without one keeps what it has.
+type DefaultRoutes struct {
+	Namespace      string
+	Routes, Former []DefaultRoute
+}
+
+// Republish makes Bindings what the relay holds for the sandbox, in the place of
+// Former: ports that stay keep their sockets and lead to the new address.
+type Republish struct {
+	Owner            string
+	Bindings, Former []spec.PortBinding
+}
+
+// DropLink takes one endpoint's veth pair away from a sandbox that stays. The kernel
+// needs some 25 ms for it.
+type DropLink struct{ Name, Alias string }
+
+// Commands implements Step.
+func (s DefaultRoutes) Commands() []string {
+	out := make([]string, 0, len(s.Routes))
+	for _, r := range s.Routes {
+		out = append(out, inside(s.Namespace, "ip route replace default via "+r.Gateway.String()+" dev "+r.Interface))
+	}
+	return out
+}
+
+// Reason implements Step.
+func (DefaultRoutes) Reason() string { return "the container's way out is by another network now" }
+
+// Commands implements Step.
+func (s Republish) Commands() []string {
+	var out []string
+	for _, b := range s.Bindings {
+		verb := "holds"
+		if holds(s.Former, b) {
+			verb = "still holds"
+		}
+		out = append(out, fmt.Sprintf("# the relay %s %s %s for %s", verb, b.Proto, b.Host, b.Container))
+	}
+	for _, b := range s.Former {
+		if !holds(s.Bindings, b) {
+			out = append(out, fmt.Sprintf("# the relay lets go of %s %s", b.Proto, b.Host))
+		}
+	}
+	return out
+}
+
+// Reason implements Step.
+func (Republish) Reason() string { return "published ports lead to the address that has the way out" }
+
+// Commands implements Step.
+func (s DropLink) Commands() []string { return []string{"ip link del " + s.Name} }
+
+// Reason implements Step.
+func (DropLink) Reason() string { return "the cable goes, the container stays" }

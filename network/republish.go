@@ -1,0 +1,94 @@
+package network
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/netip"
+	"slices"
+
+	"github.com/containerd/errdefs"
+
+	"github.com/fairlead/fairlead/kernel/link"
+	"github.com/fairlead/fairlead/kernel/netns"
+	"github.com/fairlead/fairlead/kernel/socket"
+	"github.com/fairlead/fairlead/network/plan"
+	"github.com/fairlead/fairlead/network/ports"
+	"github.com/fairlead/fairlead/network/spec"
+	"github.com/fairlead/fairlead/relay"
+)
+
+// route gives the sandbox its default routes, each in the place of the one of its
+// family. A sandbox or an interface that is gone has no use for one.
+func (o *operation) route(namespace string, routes []plan.DefaultRoute) error {
+	if len(routes) == 0 || !netns.IsPinned(namespace) {
+		return nil
+	}
+	sb, err := o.enter(namespace)
+	if err != nil {
+		return err
+	}
+	var errs []error
+	for _, r := range routes {
+		err := sb.links.Configure(r.Interface, link.Config{Gateways: []netip.Addr{r.Gateway}})
+		if !errdefs.IsNotFound(err) {
+			errs = append(errs, err)
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// republish has the relay hold the bindings for the sandbox and nothing else. Sockets
+// that were bound when the change was decided are used; others are bound now.
+func (o *operation) republish(ctx context.Context, owner string, bindings []spec.PortBinding) error {
+	bound := o.held
+	o.held = nil
+	return o.c.holdExactly(ctx, owner, bindings, bound)
+}
+
+// holdExactly makes the bindings what the relay holds for the sandbox. Ports that it
+// holds already keep their sockets, and connections are not touched; bound are sockets
+// for others, which are closed here. Nothing gets in by a new one before the relay is
+// there to answer.
+func (c *Controller) holdExactly(ctx context.Context, owner string, bindings []spec.PortBinding, bound []ports.Held) (err error) {
+	defer func() { err = errors.Join(err, ports.Drop(bound)) }() // the relay has copies of its own
+	if len(bindings) == 0 {
+		return c.cfg.Relay.Release(ctx, owner)
+	}
+	have, err := c.cfg.Relay.List(ctx)
+	if err != nil {
+		return err
+	}
+	held := make(map[string]bool)
+	for _, b := range have {
+		if b.Owner == owner {
+			held[bindingKey(b.Owner, b.Proto, b.Host.String())] = true
+		}
+	}
+	missing := slices.DeleteFunc(slices.Clone(bindings), func(p spec.PortBinding) bool {
+		same := func(h ports.Held) bool { return h.Proto == p.Proto && h.Host == p.Host }
+		return held[bindingKey(owner, string(p.Proto), p.Host.String())] || slices.ContainsFunc(bound, same)
+	})
+	more, err := ports.Hold(socket.Listen, missing)
+	if err != nil {
+		return explainBusy(err)
+	}
+	bound = append(bound, more...)
+	wanted := make([]relay.Binding, 0, len(bindings))
+	for _, p := range bindings {
+		h := ports.Held{PortBinding: p}
+		if i := slices.IndexFunc(bound, func(h ports.Held) bool { return h.Proto == p.Proto && h.Host == p.Host }); i >= 0 {
+			h.Socket = bound[i].Socket
+		}
+		wanted = append(wanted, c.relayBinding(owner, h))
+	}
+	if err := c.cfg.Relay.Replace(ctx, owner, wanted); err != nil {
+		return err
+	}
+	for _, h := range bound {
+		if err := socket.Activate(h.Socket); err != nil {
+			return fmt.Errorf("open %s %s: %w", h.Proto, h.Host, err)
+		}
+	}
+	return nil
+}
