@@ -4,6 +4,7 @@ import (
 	"net/netip"
 	"slices"
 
+	"github.com/fairlead/fairlead/network/firewall/xtables"
 	"github.com/fairlead/fairlead/network/spec"
 	"github.com/fairlead/fairlead/ruleset"
 )
@@ -50,14 +51,20 @@ type Permit struct {
 type Changes struct {
 	// Rules are nftables', of any family.
 	Rules []ruleset.Change
+	// XTables are iptables'.
+	XTables []xtables.Change
+	// Guard are families of iptables that are guarded from now on.
+	Guard []xtables.Family
 }
 
 // Empty says that there is nothing to do.
-func (c Changes) Empty() bool { return len(c.Rules) == 0 }
+func (c Changes) Empty() bool { return len(c.Rules)+len(c.XTables)+len(c.Guard) == 0 }
 
 // Then is c followed by d, in one transaction.
 func (c Changes) Then(d Changes) Changes {
-	return Changes{Rules: slices.Concat(c.Rules, d.Rules)}
+	return Changes{
+		Rules: slices.Concat(c.Rules, d.Rules), XTables: slices.Concat(c.XTables, d.XTables), Guard: slices.Concat(c.Guard, d.Guard),
+	}
 }
 
 // Commands are the commands that do the same, a line each.
@@ -65,6 +72,12 @@ func (c Changes) Commands() []string {
 	out := make([]string, 0, len(c.Rules))
 	for _, r := range c.Rules {
 		out = append(out, r.String())
+	}
+	for _, r := range c.XTables {
+		out = append(out, r.String())
+	}
+	for _, f := range c.Guard {
+		out = append(out, string(f)+" -P FORWARD DROP")
 	}
 	return out
 }
@@ -120,6 +133,7 @@ func (b NFTables) member(m Member) *collector {
 
 var (
 	_ Backend = NFTables{}
+	_ Backend = IPTables{}
 	_ Backend = None{}
 	_ Backend = IPv4Only{}
 )

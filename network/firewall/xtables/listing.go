@@ -1,0 +1,218 @@
+package xtables
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+)
+
+// Listing is what iptables-save printed: chains with their policy ("-" where they
+// have none) and rules.
+type Listing struct {
+	Tables   []string
+	Policies map[Chain]string
+	Rules    map[Chain][]string
+}
+
+// ParseListing reads the output of iptables-save. It does not understand rules.
+func ParseListing(text string) Listing {
+	l := Listing{Policies: make(map[Chain]string), Rules: make(map[Chain][]string)}
+	table := ""
+	for line := range strings.Lines(text) {
+		line = strings.TrimSuffix(line, "\n")
+		switch {
+		case strings.HasPrefix(line, "*"):
+			table = line[1:]
+			l.Tables = append(l.Tables, table)
+		case strings.HasPrefix(line, ":"):
+			if f := strings.Fields(line[1:]); len(f) >= 2 {
+				l.Policies[Chain{table, f[0]}] = f[1]
+			}
+		case strings.HasPrefix(line, "-A "):
+			name, spec, _ := strings.Cut(line[3:], " ")
+			c := Chain{table, name}
+			l.Rules[c] = append(l.Rules[c], spec)
+		}
+	}
+	return l
+}
+
+// Has says whether the chain is there.
+func (l Listing) Has(c Chain) bool { _, ok := l.Policies[c]; return ok }
+
+// Tagged are the chain's rules with the comment.
+func (l Listing) Tagged(c Chain, tag string) []string {
+	var out []string
+	for _, r := range l.Rules[c] {
+		if hasTag(r, tag) {
+			out = append(out, r)
+		}
+	}
+	return out
+}
+
+// Tag is the match that marks a rule as ours, by a word.
+func Tag(tag string) string { return "-m comment --comment " + tag }
+
+func hasTag(rule, tag string) bool {
+	return strings.Contains(rule+" ", " "+Tag(tag)+" ") || strings.HasPrefix(rule+" ", Tag(tag)+" ")
+}
+
+// Empty says that nothing is in the table but chains of the kernel's that accept.
+func (l Listing) Empty(table string) bool {
+	for c, policy := range l.Policies {
+		if c.Table == table && (!c.BuiltIn() || policy != "ACCEPT" || len(l.Rules[c]) > 0) {
+			return false
+		}
+	}
+	return true
+}
+
+// Replace is the input of iptables-restore --noflush that makes everything as the
+// model has it, in the place of what the listing has of it: chains of the model are
+// emptied and filled, rules with the tag leave the kernel's chains and come anew.
+// Chains named in keep are made where they are missing, and never touched.
+func (m *Model) Replace(f Family, have Listing, tag string, keep ...Chain) string {
+	var b strings.Builder
+	for _, table := range []string{Raw, Filter, NAT} {
+		var lines []string
+		for _, c := range m.Chains(f) {
+			if c.Table == table && !c.BuiltIn() {
+				lines = append(lines, ":"+c.Name+" - [0:0]")
+			}
+		}
+		for _, c := range keep {
+			if c.Table == table && !have.Has(c) {
+				lines = append(lines, ":"+c.Name+" - [0:0]")
+			}
+		}
+		lines = append(lines, have.deletions(table, tag)...)
+		for _, c := range m.Chains(f) {
+			if c.Table != table {
+				continue
+			}
+			lines = append(lines, fill(c, m.Rules(f, c))...)
+			if p := m.Policy(f, c); p != "" && have.Policies[c] != p {
+				lines = append(lines, "-P "+c.Name+" "+p)
+			}
+		}
+		write(&b, table, lines)
+	}
+	return b.String()
+}
+
+// fill puts the rules into the chain so that they end up in this order: into one of
+// the kernel's those that go first by their place.
+func fill(c Chain, rules []Rule) []string {
+	lines := make([]string, 0, len(rules))
+	first := 0
+	for _, r := range rules {
+		if c.BuiltIn() && r.First {
+			first++
+			lines = append(lines, fmt.Sprintf("-I %s %d %s", c.Name, first, r.Spec))
+			continue
+		}
+		lines = append(lines, "-A "+c.Name+" "+r.Spec)
+	}
+	return lines
+}
+
+// deletions take the tagged rules out of the kernel's chains of the table.
+func (l Listing) deletions(table, tag string) []string {
+	var lines []string
+	for _, c := range l.chains(table) {
+		if !c.BuiltIn() {
+			continue
+		}
+		for _, r := range l.Tagged(c, tag) {
+			lines = append(lines, "-D "+c.Name+" "+r)
+		}
+	}
+	return lines
+}
+
+// chains are those of the table by name.
+func (l Listing) chains(table string) []Chain {
+	var out []Chain
+	for c := range l.Policies {
+		if c.Table == table {
+			out = append(out, c)
+		}
+	}
+	slices.SortFunc(out, func(a, b Chain) int { return strings.Compare(a.Name, b.Name) })
+	return out
+}
+
+// Removal is the input of iptables-restore --noflush that takes away the rules with
+// the tag and the chains, as far as they are there.
+func (l Listing) Removal(tag string, chains []Chain) string {
+	var b strings.Builder
+	for _, table := range []string{NAT, Filter, Raw} {
+		lines := l.deletions(table, tag)
+		var deleted []string
+		for _, c := range chains {
+			if c.Table == table && l.Has(c) && !c.BuiltIn() {
+				lines = append(lines, "-F "+c.Name)
+				deleted = append(deleted, "-X "+c.Name)
+			}
+		}
+		write(&b, table, append(lines, deleted...))
+	}
+	return b.String()
+}
+
+func write(b *strings.Builder, table string, lines []string) {
+	if len(lines) > 0 {
+		b.WriteString("*" + table + "\n" + strings.Join(lines, "\n") + "\nCOMMIT\n")
+	}
+}
+
+// Compare returns how the listing differs from the model, a line each. In the
+// kernel's chains only rules with the tag are looked at.
+func (m *Model) Compare(f Family, have Listing, tag string) []string {
+	var out []string
+	say := func(format string, args ...any) { out = append(out, string(f)+": "+fmt.Sprintf(format, args...)) }
+	for _, c := range m.Chains(f) {
+		if !c.BuiltIn() && !have.Has(c) {
+			say("chain %s of table %s is missing", c.Name, c.Table)
+			continue
+		}
+		found := have.Rules[c]
+		if c.BuiltIn() {
+			found = have.Tagged(c, tag)
+		}
+		var wanted []string
+		for _, r := range m.Rules(f, c) {
+			wanted = append(wanted, r.Spec)
+		}
+		missing, extra := subtract(wanted, found), subtract(found, wanted)
+		for _, r := range missing {
+			say("table %s lacks -A %s %s", c.Table, c.Name, r)
+		}
+		for _, r := range extra {
+			say("table %s: not wanted: -A %s %s", c.Table, c.Name, r)
+		}
+		if len(missing)+len(extra) == 0 && !slices.Equal(wanted, found) {
+			say("chain %s of table %s has its rules in another order", c.Name, c.Table)
+		}
+		if p := m.Policy(f, c); p != "" && have.Policies[c] != p {
+			say("chain %s of table %s has policy %s, wanted %s", c.Name, c.Table, have.Policies[c], p)
+		}
+	}
+	return out
+}
+
+// subtract returns what a has more of than b.
+func subtract(a, b []string) []string {
+	count := make(map[string]int, len(b))
+	for _, s := range b {
+		count[s]++
+	}
+	var out []string
+	for _, s := range a {
+		if count[s]--; count[s] < 0 {
+			out = append(out, s)
+		}
+	}
+	return out
+}
