@@ -19,6 +19,7 @@ RUN_DEPS   := containerd:containerd runc:runc static:busybox:busybox-static \
 	nft:nftables iptables:iptables ip:iproute2 nsenter:util-linux
 # gcc is for the race detector; docker.io for its client, which talks to the API.
 TEST_DEPS  := $(RUN_DEPS) ping:iputils-ping conntrack:conntrack sysctl:procps docker:docker.io gcc:gcc \
+	firewalld:firewalld dbus-daemon:dbus-daemon ufw:ufw \
 	/usr/include/stdlib.h:libc6-dev
 LINT_DEPS  := shellcheck:shellcheck
 BENCH_DEPS := $(RUN_DEPS) dockerd:docker.io /usr/bin/docker:docker.io \
