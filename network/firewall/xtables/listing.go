@@ -167,8 +167,8 @@ func write(b *strings.Builder, table string, lines []string) {
 	}
 }
 
-// Compare returns how the listing differs from the model, a line each. In the
-// kernel's chains only rules with the tag are looked at.
+// Compare returns how the listing differs from the model but for the order of rules,
+// a line each. In the kernel's chains only rules with the tag are looked at.
 func (m *Model) Compare(f Family, have Listing, tag string) []string {
 	var out []string
 	say := func(format string, args ...any) { out = append(out, string(f)+": "+fmt.Sprintf(format, args...)) }
@@ -177,29 +177,46 @@ func (m *Model) Compare(f Family, have Listing, tag string) []string {
 			say("chain %s of table %s is missing", c.Name, c.Table)
 			continue
 		}
-		found := have.Rules[c]
-		if c.BuiltIn() {
-			found = have.Tagged(c, tag)
-		}
-		var wanted []string
-		for _, r := range m.Rules(f, c) {
-			wanted = append(wanted, r.Spec)
-		}
-		missing, extra := subtract(wanted, found), subtract(found, wanted)
-		for _, r := range missing {
+		wanted, found := m.specs(f, c), have.ours(c, tag)
+		for _, r := range subtract(wanted, found) {
 			say("table %s lacks -A %s %s", c.Table, c.Name, r)
 		}
-		for _, r := range extra {
+		for _, r := range subtract(found, wanted) {
 			say("table %s: not wanted: -A %s %s", c.Table, c.Name, r)
-		}
-		if len(missing)+len(extra) == 0 && !slices.Equal(wanted, found) {
-			say("chain %s of table %s has its rules in another order", c.Name, c.Table)
 		}
 		if p := m.Policy(f, c); p != "" && have.Policies[c] != p {
 			say("chain %s of table %s has policy %s, wanted %s", c.Name, c.Table, have.Policies[c], p)
 		}
 	}
 	return out
+}
+
+// CompareOrder returns the chains that have the model's rules in another order.
+func (m *Model) CompareOrder(f Family, have Listing, tag string) []string {
+	var out []string
+	for _, c := range m.Chains(f) {
+		wanted, found := m.specs(f, c), have.ours(c, tag)
+		if len(subtract(wanted, found))+len(subtract(found, wanted)) == 0 && !slices.Equal(wanted, found) {
+			out = append(out, fmt.Sprintf("%s: chain %s of table %s has its rules in another order", f, c.Name, c.Table))
+		}
+	}
+	return out
+}
+
+func (m *Model) specs(f Family, c Chain) []string {
+	var out []string
+	for _, r := range m.Rules(f, c) {
+		out = append(out, r.Spec)
+	}
+	return out
+}
+
+// ours are the rules of a chain of ours, and the tagged ones of one of the kernel's.
+func (l Listing) ours(c Chain, tag string) []string {
+	if c.BuiltIn() {
+		return l.Tagged(c, tag)
+	}
+	return l.Rules[c]
 }
 
 // subtract returns what a has more of than b.
