@@ -55,6 +55,11 @@ type Config struct {
 	UserlandProxy  bool   `json:"userland-proxy"`
 	IP             string `json:"ip"`
 	AddressPools   []Pool `json:"default-address-pools"`
+
+	DNS        []string `json:"dns"`
+	DNSOptions []string `json:"dns-opts"`
+	DNSSearch  []string `json:"dns-search"`
+	ResolvConf string   `json:"resolv-conf"`
 }
 
 // Pool is an address pool as the configuration file has it.
@@ -74,12 +79,12 @@ func defaults() Config {
 	return Config{
 		Group: "fairlead", DataRoot: DefaultDataRoot, ExecRoot: DefaultExecRoot,
 		LogLevel: "info", LogFormat: "text", LiveRestore: true,
-		BridgeName: network.DefaultBridge, MTU: 1500, IPForward: true, IPMasq: true, Firewall: string(network.FirewallNFTables), IPTables: true, IP6Tables: true, UserlandProxy: true, IP: "0.0.0.0",
+		BridgeName: network.DefaultBridge, MTU: 1500, IPForward: true, IPMasq: true, Firewall: string(network.FirewallNFTables), IPTables: true, IP6Tables: true, UserlandProxy: true, ResolvConf: "/etc/resolv.conf", IP: "0.0.0.0",
 	}
 }
 
 // flagOf is the flag whose name is not the key of the file.
-var flagOf = map[string]string{"hosts": "host", "default-address-pools": "default-address-pool"}
+var flagOf = map[string]string{"hosts": "host", "default-address-pools": "default-address-pool", "dns-opts": "dns-opt"}
 
 func (c *Config) register(f *pflag.FlagSet) {
 	f.StringArrayVarP(&c.Hosts, "host", "H", nil, "listen here: unix:///path, several times for several (default unix://EXEC_ROOT/fairlead.sock)")
@@ -106,6 +111,7 @@ func (c *Config) register(f *pflag.FlagSet) {
 	f.BoolVar(&c.IP6Tables, "ip6tables", c.IP6Tables, "make firewall rules for IPv6, by whichever back end")
 	f.BoolVar(&c.IPMasq, "ip-masq", c.IPMasq, "give packets that leave the default network the host's address")
 	f.BoolVar(&c.UserlandProxy, "userland-proxy", c.UserlandProxy, "serve published ports on loopback by a proxy")
+	c.registerDNS(f)
 	f.StringVar(&c.IP, "ip", c.IP, "host address for ports published without one")
 	f.Var(&poolsFlag{&c.AddressPools}, "default-address-pool", "cut networks' subnets from here: base=10.20.0.0/16,size=24; several times for several")
 }
@@ -245,7 +251,7 @@ func (c *Config) firewall() (network.FirewallKind, error) {
 func (c *Config) network() (network.Config, error) {
 	out := network.Config{
 		ExecRoot: c.ExecRoot, IPForward: c.IPForward, ForwardOpen: c.ForwardNoDrop, UserlandProxy: c.UserlandProxy,
-		NoIPv6Firewall: !c.IP6Tables,
+		NoIPv6Firewall: !c.IP6Tables, ResolvConf: c.ResolvConf,
 	}
 	var err error
 	if out.Firewall, err = c.firewall(); err != nil {
@@ -308,7 +314,7 @@ func (c *Config) check() error {
 	if c.LogFormat != "text" && c.LogFormat != "json" {
 		return fmt.Errorf("--log-format %q: want text or json", c.LogFormat)
 	}
-	for name, path := range map[string]string{"data-root": c.DataRoot, "exec-root": c.ExecRoot} {
+	for name, path := range map[string]string{"data-root": c.DataRoot, "exec-root": c.ExecRoot, "resolv-conf": c.ResolvConf} {
 		if !strings.HasPrefix(path, "/") || strings.ContainsAny(path, "\n\t ,:") {
 			return fmt.Errorf("--%s %q: want an absolute path without spaces, commas or colons", name, path)
 		}
@@ -322,5 +328,6 @@ func (c *Config) check() error {
 	if c.Debug {
 		c.LogLevel = "debug"
 	}
-	return nil
+	_, err := c.dnsServers()
+	return err
 }

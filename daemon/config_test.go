@@ -76,6 +76,12 @@ func TestConfigurationIsRefused(t *testing.T) {
 		{"a pool without base", ``, []string{"--default-address-pool=size=16"}, "no base"},
 		{"a bad MTU", ``, []string{"--mtu=12"}, "68 to 65535"},
 		{"a bad address", ``, []string{"--ip=host"}, "--ip"},
+		{"a name server by name", ``, []string{"--dns=ns.example"}, `--dns "ns.example"`},
+		{"the resolver itself", `{"dns": ["127.0.0.11"]}`, nil, "cannot ask itself"},
+		{"no number of dots", `{"dns-opts": ["ndots:many"]}`, nil, "not a number of dots"},
+		{"two options in one", ``, []string{"--dns-opt", "a b"}, "not one option"},
+		{"no domain", ``, []string{"--dns-search", "a b"}, "not a domain"},
+		{"options that disagree", `{"dns-opts": ["ndots:1"]}`, []string{"--dns-opt=ndots:2"}, "dns-opts: (from flag"},
 	} {
 		cfg, err := parse(t, c.file, c.args...)
 		if err == nil {
