@@ -73,10 +73,17 @@ func (e *Engine) checkOne(ctx context.Context, c *instance, tasks map[string]run
 	switch {
 	case rec.State.Running && rec.ownNetwork() && !attached:
 		say("runs and its network is not attached")
-	case !rec.State.Running && attached:
+	case rec.State.Running && rec.State.Sandbox != "" && rec.State.Sandbox != c.id && !e.attached(rec.State.Sandbox):
+		say("runs and the network of %s, which it shares, is not attached", short(rec.State.Sandbox))
+	case !rec.State.Running && attached && !e.occupants.others(c.id, c.id):
 		say("does not run and its network is attached")
 	}
 	return out
+}
+
+func (e *Engine) attached(sandbox string) bool {
+	_, there := e.cfg.Network.Attachment(sandbox)
+	return there
 }
 
 // Teardown kills and removes every container, and lets nothing be made any more.

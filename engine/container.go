@@ -24,6 +24,8 @@ type instance struct {
 	// root is where containerd told us the root file system is; kept under
 	// lifecycle.
 	root runtime.Rootfs
+	// files serialises changes of the files mounted into it.
+	files sync.Mutex
 
 	mu      sync.Mutex // no I/O under it
 	rec     Record
@@ -251,7 +253,25 @@ func (g *registry) find(ref string) (*instance, error) {
 		}
 	}
 	if found == nil {
+		found = g.byLink(ref)
+	}
+	if found == nil {
 		return nil, fmt.Errorf("No such container: %s: %w", ref, errdefs.ErrNotFound) //nolint:staticcheck // Docker's words, which clients look for
 	}
 	return found, nil
+}
+
+// byLink finds what a link is to, by OWNER/ALIAS. The caller holds the lock.
+func (g *registry) byLink(ref string) *instance {
+	owner, alias, isLink := strings.Cut(strings.TrimPrefix(ref, "/"), "/")
+	c, ok := g.byID[g.names[owner]]
+	if !isLink || !ok {
+		return nil
+	}
+	for _, l := range c.record().Links {
+		if l.Alias == alias {
+			return g.byID[l.Target]
+		}
+	}
+	return nil
 }

@@ -1,10 +1,12 @@
 package engine
 
 import (
+	"errors"
 	"fmt"
 	"maps"
 	"net/netip"
 	"slices"
+	"strconv"
 	"strings"
 
 	"github.com/containerd/errdefs"
@@ -15,7 +17,7 @@ import (
 )
 
 // decideNetwork checks what the request says of networks and puts it into the
-// record: the mode, and the settings of each endpoint.
+// record: the mode, the links, and the settings of each endpoint.
 func (e *Engine) decideNetwork(rec *Record, nc *network.NetworkingConfig) error {
 	h := rec.HostConfig
 	if h.NetworkMode == "" || h.NetworkMode.IsDefault() {
@@ -24,33 +26,83 @@ func (e *Engine) decideNetwork(rec *Record, nc *network.NetworkingConfig) error 
 	if rec.Config.NetworkDisabled {
 		h.NetworkMode = network.NetworkNone
 	}
-	mode := h.NetworkMode
 	published, err := publish(rec.Config, h)
 	if err != nil {
 		return err
 	}
-	rec.Endpoints = make(map[string]*network.EndpointSettings)
-	if nc != nil {
-		for name, settings := range nc.EndpointsConfig {
-			if name == network.NetworkDefault {
-				name = spec.DefaultNetwork
-			}
-			if settings == nil {
-				settings = &network.EndpointSettings{}
-			}
-			rec.Endpoints[name] = settings.Copy()
+	if nc == nil {
+		nc = &network.NetworkingConfig{}
+	}
+	if err := e.decideEndpoints(rec, nc.EndpointsConfig); err != nil {
+		return err
+	}
+	if err := e.decideLinks(rec); err != nil {
+		return err
+	}
+	if !rec.ownNetwork() || h.NetworkMode.IsNone() {
+		return e.checkOther(rec)
+	}
+	for name, s := range rec.Endpoints {
+		if err := e.checkEndpointLinks(name, s); err != nil {
+			return err
 		}
+	}
+	_, err = e.attachRequest(*rec, published)
+	return err
+}
+
+// decideEndpoints puts the endpoints into the record by their networks' names,
+// that of the mode among them.
+func (e *Engine) decideEndpoints(rec *Record, asked map[string]*network.EndpointSettings) error {
+	mode := rec.HostConfig.NetworkMode
+	rec.Endpoints = make(map[string]*network.EndpointSettings)
+	for ref, settings := range asked {
+		name := ref
+		if name == network.NetworkDefault {
+			name = spec.DefaultNetwork
+		}
+		if n, err := e.cfg.Network.Network(name); err == nil {
+			name = n.Name
+		}
+		if _, twice := rec.Endpoints[name]; twice {
+			return fmt.Errorf("network %s is named twice: %w", name, errdefs.ErrInvalidArgument)
+		}
+		rec.Endpoints[name] = wanted(settings)
 	}
 	if len(rec.Endpoints) > 0 && (mode.IsHost() || mode.IsNone() || mode.IsContainer()) {
 		if len(rec.Endpoints) > 1 || rec.Endpoints[string(mode)] == nil {
 			return fmt.Errorf("container cannot be connected to network endpoints in network mode %s: %w", mode, errdefs.ErrInvalidArgument)
 		}
 	}
-	if !rec.ownNetwork() || mode.IsNone() {
-		return e.checkOther(rec)
+	for _, name := range pseudo {
+		if _, there := rec.Endpoints[name]; there && string(mode) != name {
+			return noSecondNetwork(name)
+		}
 	}
-	_, err = e.attachRequest(*rec, published)
-	return err
+	if mode.IsContainer() {
+		return nil
+	}
+	first := string(mode)
+	if n, err := e.cfg.Network.Network(first); err == nil && !slices.Contains(pseudo, first) {
+		first = n.Name
+	}
+	if _, there := rec.Endpoints[first]; !there {
+		rec.Endpoints[first] = &network.EndpointSettings{}
+	}
+	return nil
+}
+
+// wanted is a copy of what was asked for, without what only an endpoint that is
+// there has: clients send back what inspect told them.
+func wanted(s *network.EndpointSettings) *network.EndpointSettings {
+	if s == nil {
+		return &network.EndpointSettings{}
+	}
+	c := s.Copy()
+	return &network.EndpointSettings{
+		IPAMConfig: c.IPAMConfig, Links: c.Links, Aliases: c.Aliases, DriverOpts: c.DriverOpts,
+		GwPriority: c.GwPriority, MacAddress: c.MacAddress,
+	}
 }
 
 // checkOther checks the container that the network is shared with.
@@ -73,35 +125,37 @@ func (e *Engine) checkOther(rec *Record) error {
 // supported.
 func (e *Engine) attachRequest(rec Record, published []spec.PortRequest) (spec.AttachRequest, error) {
 	req := spec.AttachRequest{ID: rec.ID, Name: rec.Name, Ports: published, Sysctls: networkSysctls(rec.HostConfig.Sysctls)}
-	if rec.HostConfig.NetworkMode.IsNone() {
-		return req, nil
+	var err error
+	if req.DNS, err = e.resolver(rec); err != nil {
+		return req, err
 	}
-	// The network of the mode gives eth0, the others follow by name.
-	first := string(rec.HostConfig.NetworkMode)
-	names := slices.Sorted(maps.Keys(rec.Endpoints))
-	if i := slices.Index(names, first); i >= 0 {
-		names = slices.Delete(names, i, i+1)
-	} else {
-		for i, name := range names {
-			if e.sameNetwork(name, first) {
-				first = name
-				names = slices.Delete(names, i, i+1)
-				break
-			}
-		}
-	}
-	for _, name := range append([]string{first}, names...) {
+	for _, name := range e.order(rec) {
 		n, err := e.cfg.Network.Network(name)
 		if err != nil {
 			return req, err
 		}
-		endpoint, err := endpointRequest(n, rec.Endpoints[name])
+		endpoint, err := e.endpointRequest(rec, n, rec.Endpoints[name])
 		if err != nil {
 			return req, err
 		}
 		req.Endpoints = append(req.Endpoints, endpoint)
 	}
 	return req, nil
+}
+
+// order is that of the container's networks: the one of the mode gives eth0, the
+// others follow by name. A container that is on none joins that of the mode.
+func (e *Engine) order(rec Record) []string {
+	mode := string(rec.HostConfig.NetworkMode)
+	names := slices.DeleteFunc(slices.Sorted(maps.Keys(rec.Endpoints)), func(name string) bool { return slices.Contains(pseudo, name) })
+	switch i := slices.IndexFunc(names, func(name string) bool { return name == mode || e.sameNetwork(name, mode) }); {
+	case i > 0:
+		first := names[i]
+		names = slices.Insert(slices.Delete(names, i, i+1), 0, first)
+	case len(names) == 0 && !rec.HostConfig.NetworkMode.IsNone():
+		names = []string{mode}
+	}
+	return names
 }
 
 func (e *Engine) sameNetwork(a, b string) bool {
@@ -113,38 +167,116 @@ func (e *Engine) sameNetwork(a, b string) bool {
 	return err == nil && x.ID == y.ID
 }
 
-func endpointRequest(n spec.Network, s *network.EndpointSettings) (spec.EndpointRequest, error) {
+// endpointRequest turns one endpoint's settings into what the network is asked
+// for. All that can be refused without knowing who else is on it, is.
+func (e *Engine) endpointRequest(rec Record, n spec.Network, s *network.EndpointSettings) (spec.EndpointRequest, error) {
 	req := spec.EndpointRequest{Network: n.ID}
+	if n.Default {
+		req.Links = e.links(rec)
+	} else {
+		req.Names = endpointNames(rec, nil)
+	}
 	if s == nil {
 		return req, nil
 	}
-	for name, asked := range map[string]bool{
-		"Links": len(s.Links) > 0, "DriverOpts": len(s.DriverOpts) > 0, "GwPriority": s.GwPriority != 0,
-		"IPAMConfig.LinkLocalIPs": s.IPAMConfig != nil && len(s.IPAMConfig.LinkLocalIPs) > 0,
-	} {
-		if asked {
-			return req, fmt.Errorf("EndpointSettings.%s of network %s is not supported: %w", name, n.Name, errdefs.ErrNotImplemented)
-		}
+	if err := checkSettings(n, s); err != nil {
+		return req, fmt.Errorf("invalid endpoint settings for network %s: %w: %w", n.Name, err, errdefs.ErrInvalidArgument)
 	}
 	if c := s.IPAMConfig; c != nil {
-		req.Addr4, req.Addr6 = c.IPv4Address, c.IPv6Address
-		if n.Default && (req.Addr4.IsValid() || req.Addr6.IsValid()) {
-			return req, fmt.Errorf("user specified IP address is supported on user defined networks only: %w", errdefs.ErrInvalidArgument)
-		}
-	}
-	if len(s.Aliases) > 0 {
-		if n.Default {
-			return req, fmt.Errorf("network-scoped alias is supported only for containers in user defined networks: %w", errdefs.ErrInvalidArgument)
-		}
-		req.Aliases = s.Aliases
+		req.Addr4, req.Addr6, req.LinkLocal = c.IPv4Address, c.IPv6Address, c.LinkLocalIPs
 	}
 	if len(s.MacAddress) > 0 {
-		if len(s.MacAddress) != 6 {
-			return req, fmt.Errorf("invalid MAC address %s: want six bytes: %w", s.MacAddress, errdefs.ErrInvalidArgument)
-		}
 		req.MAC = spec.HardwareAddr(s.MacAddress)
 	}
+	req.GwPriority = s.GwPriority
+	if !n.Default {
+		req.Aliases, req.Names = s.Aliases, endpointNames(rec, s.Aliases)
+		req.Links = e.endpointLinks(s)
+	}
+	var err error
+	req.Interface, req.Sysctls, err = driverOptions(s.DriverOpts)
+	if err != nil {
+		return req, fmt.Errorf("invalid endpoint settings for network %s: %w: %w", n.Name, err, errdefs.ErrInvalidArgument)
+	}
 	return req, nil
+}
+
+// endpointNames are the names of an endpoint on an own network, in Docker's order:
+// the first is what the address is called.
+func endpointNames(rec Record, aliases []string) []string {
+	var out []string
+	for _, name := range slices.Concat([]string{rec.Name}, aliases, []string{short(rec.ID), rec.Config.Hostname}) {
+		if name != "" && !slices.Contains(out, name) {
+			out = append(out, name)
+		}
+	}
+	return out
+}
+
+// checkSettings checks one endpoint's settings by themselves and against its
+// network.
+func checkSettings(n spec.Network, s *network.EndpointSettings) error {
+	for _, alias := range s.Aliases {
+		if alias == "" || len(alias) > 253 || strings.ContainsAny(alias, " \t\n,/") {
+			return fmt.Errorf("alias %q is not a host name", alias)
+		}
+	}
+	if len(s.MacAddress) > 0 && len(s.MacAddress) != 6 {
+		return fmt.Errorf("invalid MAC address %s: want six bytes", s.MacAddress)
+	}
+	c := s.IPAMConfig
+	if c == nil {
+		c = &network.EndpointIPAMConfig{}
+	}
+	switch v4, v6 := c.IPv4Address, c.IPv6Address; {
+	case n.Default && (v4.IsValid() || v6.IsValid()):
+		return errors.New("user specified IP address is supported on user defined networks only")
+	case n.Default && len(s.Aliases) > 0:
+		return errors.New("network-scoped alias is supported only for containers in user defined networks")
+	case n.Default && len(s.Links) > 0:
+		return errors.New("links are only supported for user-defined networks; on the default one they are HostConfig.Links (--link)")
+	case v4.IsValid() && (!v4.Is4() || v4.IsUnspecified()):
+		return fmt.Errorf("invalid IPv4 address: %s", v4)
+	case v6.IsValid() && (!v6.Is6() || v6.Is4In6() || v6.Zone() != "" || v6.IsUnspecified()):
+		return fmt.Errorf("invalid IPv6 address: %s", v6)
+	}
+	for _, addr := range []netip.Addr{c.IPv4Address, c.IPv6Address} {
+		in := func(s spec.Subnet) bool { return s.Prefix.Contains(addr) }
+		if addr.IsValid() && !slices.ContainsFunc(n.Subnets, in) {
+			return fmt.Errorf("no configured subnet contains IP address %s", addr)
+		}
+	}
+	for _, addr := range c.LinkLocalIPs {
+		if !addr.IsValid() || addr.Is4In6() || addr.Zone() != "" || !addr.IsLinkLocalUnicast() {
+			return fmt.Errorf("invalid link-local IP address: %s: want one of 169.254.0.0/16 or fe80::/10", addr)
+		}
+	}
+	return nil
+}
+
+// resolver is what the container's resolver is told: servers and the number of
+// dots are the user's, or else the daemon's.
+func (e *Engine) resolver(rec Record) (spec.DNS, error) {
+	out := spec.DNS{Servers: rec.HostConfig.DNS}
+	if len(out.Servers) == 0 {
+		out.Servers = e.cfg.DNS
+	}
+	options := rec.HostConfig.DNSOptions
+	if len(options) == 0 {
+		options = e.cfg.DNSOptions
+	}
+	for _, option := range options {
+		text, found := strings.CutPrefix(option, "ndots:")
+		if !found {
+			continue
+		}
+		n, err := strconv.Atoi(text)
+		if err != nil || n < 0 {
+			return out, fmt.Errorf("invalid number for ndots option: %q: %w", text, errdefs.ErrInvalidArgument)
+		}
+		out.Ndots = &n
+	}
+	return out, nil
 }
 
 // networkSysctls are those of a network namespace; the others are the kernel's
@@ -170,17 +302,20 @@ func sysctlsWhere(all map[string]string, want func(string) bool) map[string]stri
 	return out
 }
 
-// gateways are the host's addresses on the default network, which host-gateway
-// stands for.
+// gateways are what host-gateway stands for: the addresses that the daemon was
+// told, else the host's on the default network.
 func (e *Engine) gateways() []netip.Addr {
+	if len(e.cfg.HostGateways) > 0 {
+		return e.cfg.HostGateways
+	}
 	var out []netip.Addr
 	for _, n := range e.cfg.Network.Networks() {
 		if !n.Default {
 			continue
 		}
 		for _, s := range n.Subnets {
-			if s.Gateway.IsValid() {
-				out = append(out, s.Gateway)
+			if a := s.BridgePrefix(); a.IsValid() {
+				out = append(out, a.Addr())
 			}
 		}
 	}

@@ -39,6 +39,19 @@ type Sandboxes interface {
 	Warnings() []string
 }
 
+// Endpoints are what changes of an attachment while it stands; *network.Controller
+// has them.
+type Endpoints interface {
+	// Connect adds an endpoint; packets flow when it returns.
+	Connect(ctx context.Context, sandboxID string, req spec.EndpointRequest) (spec.Attachment, error)
+	Disconnect(ctx context.Context, sandboxID, network string) (spec.Attachment, error)
+	// SetNames gives the sandbox its container's name, and its endpoints, by
+	// network ID, all their names.
+	SetNames(ctx context.Context, sandboxID, name string, names map[string][]string) error
+	// Usage counts a network's addresses, by subnet.
+	Usage(networkID string) []spec.SubnetUsage
+}
+
 // Networks are what containers are attached to; *network.Controller has them.
 type Networks interface {
 	CreateNetwork(ctx context.Context, req spec.NetworkRequest) (spec.Network, error)
@@ -50,6 +63,7 @@ type Networks interface {
 // Network is all that the engine needs of the network.
 type Network interface {
 	Sandboxes
+	Endpoints
 	Networks
 	// Check returns every difference between the wanted state and the kernel.
 	Check(ctx context.Context) ([]string, error)
@@ -102,6 +116,9 @@ type Config struct {
 	// DNS, DNSSearch and DNSOptions are for containers that name none.
 	DNS                   []netip.Addr
 	DNSSearch, DNSOptions []string
+	// HostGateways are what host-gateway stands for in an extra host; none are
+	// those of the default network.
+	HostGateways []netip.Addr
 	// Info is what the daemon knows of itself for Engine.Info; the engine
 	// fills in the rest.
 	Info system.Info
@@ -117,7 +134,9 @@ type Engine struct {
 	log      *slog.Logger
 	registry registry
 	execs    execs
-	unified  bool // cgroup v2 alone
+	// occupants are who is in which sandbox.
+	occupants occupants
+	unified   bool // cgroup v2 alone
 	// life ends at Close; work counts what must be finished before.
 	life  context.Context
 	end   context.CancelFunc
@@ -163,6 +182,7 @@ func New(ctx context.Context, cfg Config) (*Engine, error) {
 	e.unified = err == nil
 	e.registry.init()
 	e.execs.init()
+	e.occupants.init()
 	e.life, e.end = context.WithCancel(context.WithoutCancel(ctx))
 	for _, dir := range []string{e.containersDir(), e.fifosDir()} {
 		if err := os.MkdirAll(dir, 0o711); err != nil {

@@ -52,13 +52,13 @@ func (e *Engine) exited(ctx context.Context, c *instance, r *run, exit runtime.E
 	}
 	err := e.release(ctx, rec)
 	rec = c.update(func(r *Record) {
-		r.State.Running, r.State.PID = false, 0
+		r.State.Running, r.State.PID, r.State.Sandbox = false, 0, ""
 		r.State.ExitCode, r.State.FinishedAt = exit.Code, exit.At.UTC()
 	})
 	e.log.Debug("container ended", "container", rec.Name, "code", exit.Code)
 	if remove {
 		defer e.registry.work(c.id)()
-		err = errors.Join(err, e.forget(c))
+		err = errors.Join(err, e.forget(ctx, c))
 		close(r.ended)
 		err = errors.Join(err, <-taskGone, e.insist(func() error { return e.sweep(ctx, c.id) }))
 	} else {
@@ -94,12 +94,10 @@ func (e *Engine) release(ctx context.Context, rec Record) error {
 		errs[0] = e.closeStreams(ctx, rec.ID)
 		e.log.Debug("streams closed", "container", rec.Name, "took", time.Since(began))
 	})
-	if rec.ownNetwork() {
-		wg.Go(func() {
-			errs[1] = e.cfg.Network.Detach(ctx, rec.ID)
-			e.log.Debug("network detached", "container", rec.Name, "took", time.Since(began))
-		})
-	}
+	wg.Go(func() {
+		errs[1] = e.leaveSandbox(ctx, rec, e.sandboxOf(rec))
+		e.log.Debug("network detached", "container", rec.Name, "took", time.Since(began))
+	})
 	wg.Wait()
 	return errors.Join(errs...)
 }
@@ -118,7 +116,7 @@ func (e *Engine) closeStreams(ctx context.Context, id string) error {
 // forget makes the container be no more for everybody: its record, its name, and
 // those who wait for its removal. What is left of it in containerd is swept up
 // by sweep, or after a crash by Restore.
-func (e *Engine) forget(c *instance) error {
+func (e *Engine) forget(ctx context.Context, c *instance) error {
 	rec := c.update(func(r *Record) { r.State.Removing = true })
 	err := e.cfg.Store.Delete(c.id)
 	crashpoint.Here("engine-remove-forgotten")
@@ -129,7 +127,7 @@ func (e *Engine) forget(c *instance) error {
 	c.mu.Unlock()
 	c.answer(container.WaitConditionNextExit, container.WaitConditionNotRunning, container.WaitConditionRemoved)
 	e.execs.dropAll(c.id)
-	return err
+	return errors.Join(err, e.abandonSandbox(ctx, rec), e.forgetLinksTo(c.id))
 }
 
 // sweep removes what containerd and the data root have of a container that has

@@ -29,7 +29,7 @@ func (e *Engine) Inspect(ctx context.Context, ref string, size bool) (container.
 		ID: r.ID, Created: r.Created.Format(time.RFC3339Nano), Name: "/" + r.Name,
 		Args: []string{}, State: inspectState(r.State), Image: r.ImageID, Platform: "linux", Driver: ctr.Snapshotter,
 		ResolvConfPath: files["/etc/resolv.conf"], HostnamePath: files["/etc/hostname"], HostsPath: files["/etc/hosts"],
-		LogPath: e.streamsSpec(r).Log, ExecIDs: e.execs.of(r.ID), HostConfig: r.HostConfig, Config: r.Config,
+		LogPath: e.streamsSpec(r).Log, ExecIDs: e.execs.of(r.ID), HostConfig: e.shownHostConfig(r), Config: r.Config,
 		GraphDriver: &storage.DriverData{Name: ctr.Snapshotter}, Mounts: mountPoints(r), NetworkSettings: e.networkSettings(r),
 	}
 	if args := r.args(); len(args) > 0 {
@@ -62,10 +62,7 @@ func (e *Engine) networkSettings(r Record) *container.NetworkSettings {
 	if !r.State.Running {
 		return out
 	}
-	out.SandboxID = r.ID
-	if path, err := e.sandbox(r); err == nil {
-		out.SandboxKey = path
-	}
+	out.SandboxID, out.SandboxKey = r.ID, e.netns(r.State.Sandbox)
 	a, ok := e.cfg.Network.Attachment(r.ID)
 	if !ok || len(a.Endpoints) == 0 {
 		return out // the network of the host, of another container, or none
@@ -91,18 +88,14 @@ func (e *Engine) endpoints(r Record) map[string]*network.EndpointSettings {
 	if mode.IsContainer() {
 		return out
 	}
-	if mode.IsHost() || mode.IsNone() {
-		out[string(mode)] = &network.EndpointSettings{NetworkID: e.pseudoID(string(mode))}
-		return out
-	}
 	for name, s := range r.Endpoints {
-		e.wantedEndpoint(out, name, s)
+		e.wantedEndpoint(out, name, s, r)
 	}
-	if len(out) == 0 {
-		e.wantedEndpoint(out, string(mode), nil)
+	if r.Endpoints == nil {
+		e.wantedEndpoint(out, string(mode), nil, r)
 	}
 	a, ok := e.cfg.Network.Attachment(r.ID)
-	if !ok {
+	if !ok || !r.State.Running {
 		return out
 	}
 	for _, endpoint := range a.Endpoints {
@@ -111,13 +104,13 @@ func (e *Engine) endpoints(r Record) map[string]*network.EndpointSettings {
 			s = &network.EndpointSettings{}
 			out[endpoint.Network] = s
 		}
-		fillEndpoint(s, endpoint, r)
+		fillEndpoint(s, endpoint)
 	}
 	return out
 }
 
 // wantedEndpoint adds an endpoint under its network's present name.
-func (e *Engine) wantedEndpoint(out map[string]*network.EndpointSettings, ref string, s *network.EndpointSettings) {
+func (e *Engine) wantedEndpoint(out map[string]*network.EndpointSettings, ref string, s *network.EndpointSettings, r Record) {
 	settings := s.Copy()
 	if settings == nil {
 		settings = &network.EndpointSettings{}
@@ -125,10 +118,15 @@ func (e *Engine) wantedEndpoint(out map[string]*network.EndpointSettings, ref st
 	if n, err := e.cfg.Network.Network(ref); err == nil {
 		ref, settings.NetworkID = n.Name, n.ID
 	}
+	if slices.Contains(pseudo, ref) {
+		settings.NetworkID = e.pseudoID(ref)
+	} else if ref != spec.DefaultNetwork {
+		settings.DNSNames = endpointNames(r, settings.Aliases)
+	}
 	out[ref] = settings
 }
 
-func fillEndpoint(s *network.EndpointSettings, endpoint spec.Endpoint, r Record) {
+func fillEndpoint(s *network.EndpointSettings, endpoint spec.Endpoint) {
 	s.NetworkID, s.EndpointID = endpoint.NetworkID, endpoint.ID
 	s.MacAddress = network.HardwareAddr(endpoint.MAC)
 	if endpoint.Addr4.IsValid() {
@@ -137,9 +135,13 @@ func fillEndpoint(s *network.EndpointSettings, endpoint spec.Endpoint, r Record)
 	if endpoint.Addr6.IsValid() {
 		s.GlobalIPv6Address, s.GlobalIPv6PrefixLen, s.IPv6Gateway = endpoint.Addr6.Addr(), endpoint.Addr6.Bits(), endpoint.Gateway6
 	}
-	if endpoint.Network != spec.DefaultNetwork {
-		s.DNSNames = append([]string{r.Name}, append(slices.Clone(endpoint.Aliases), short(r.ID))...)
-	}
+}
+
+// shownHostConfig is the container's with its links, which are kept apart.
+func (e *Engine) shownHostConfig(r Record) *container.HostConfig {
+	h := *r.HostConfig
+	h.Links = e.shownLinks(r)
+	return &h
 }
 
 // mountPoints are the user's mounts.

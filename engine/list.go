@@ -165,7 +165,7 @@ func labelsMatch(labels map[string]string, filters []string) bool {
 
 func (e *Engine) summary(r Record) container.Summary {
 	out := container.Summary{
-		ID: r.ID, Names: []string{"/" + r.Name}, Image: imageTag(r), ImageID: r.ImageID,
+		ID: r.ID, Names: append([]string{"/" + r.Name}, e.linkNames(r.ID)...), Image: imageTag(r), ImageID: r.ImageID,
 		Command: commandLine(r.args()), Created: r.Created.Unix(), Ports: e.portSummaries(r),
 		Labels: r.Config.Labels, State: r.State.Status(), Status: statusText(r.State, time.Now()),
 		NetworkSettings: &container.NetworkSettingsSummary{Networks: e.endpoints(r)},

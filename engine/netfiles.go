@@ -1,6 +1,7 @@
 package engine
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -47,26 +48,88 @@ func (e *Engine) mountedFiles(rec Record) map[string]string {
 	}
 }
 
-// writeFiles writes them for the container's present addresses. They are
-// changed in place: a container that has them mounted sees it.
-func (e *Engine) writeFiles(rec Record, a spec.Attachment) error {
+// lastSuffix names the copy of what was last written: by it a change of ours is
+// told from one that the container's user made.
+const lastSuffix = ".last"
+
+// writeFiles writes them anew for the container's start. They are changed in place:
+// a container that has them mounted sees it.
+func (e *Engine) writeFiles(c *instance, a spec.Attachment) error {
+	rec := c.record()
 	if rec.HostConfig.NetworkMode.IsContainer() {
 		return nil
 	}
+	c.files.Lock()
+	defer c.files.Unlock()
+	content, err := e.renderFiles(rec, a)
+	if err != nil {
+		return err
+	}
+	content[hostnameFile] = []byte(rec.Config.Hostname + "\n")
+	for name, text := range content {
+		if err := e.writeFile(rec, name, text); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (e *Engine) renderFiles(rec Record, a spec.Attachment) (map[string][]byte, error) {
 	hosts, err := e.renderHosts(rec, a)
 	if err != nil {
-		return err
+		return nil, err
 	}
-	resolv, err := e.renderResolvConf(rec)
+	resolv, err := e.renderResolvConf(rec, a)
+	return map[string][]byte{hostsFile: hosts, resolvConfFile: resolv}, err
+}
+
+func (e *Engine) writeFile(rec Record, name string, text []byte) error {
+	path := filepath.Join(e.dir(rec.ID), name)
+	err := os.WriteFile(path, text, 0o644)
+	if err == nil && name != hostnameFile {
+		err = os.WriteFile(path+lastSuffix, text, 0o600)
+	}
+	if err != nil {
+		return fmt.Errorf("write %s of container %s: %w", name, rec.Name, err)
+	}
+	return nil
+}
+
+// updateFiles brings the files of a running container in line with its present
+// network. What its user changed stays: lines of the hosts file come and go one by
+// one, and a resolv.conf that is not as we wrote it is left alone.
+func (e *Engine) updateFiles(c *instance) error {
+	rec := c.record()
+	if rec.HostConfig.NetworkMode.IsContainer() {
+		return nil
+	}
+	a, _ := e.cfg.Network.Attachment(rec.ID)
+	c.files.Lock()
+	defer c.files.Unlock()
+	content, err := e.renderFiles(rec, a)
 	if err != nil {
 		return err
 	}
-	for name, content := range map[string][]byte{
-		hostsFile: hosts, resolvConfFile: resolv, hostnameFile: []byte(rec.Config.Hostname + "\n"),
-	} {
+	for name, text := range content {
 		path := filepath.Join(e.dir(rec.ID), name)
-		if err := os.WriteFile(path, content, 0o644); err != nil {
-			return fmt.Errorf("write %s of container %s: %w", name, rec.Name, err)
+		last, err := readIfThere(path + lastSuffix)
+		if err != nil {
+			return err
+		}
+		now, err := readIfThere(path)
+		if err != nil {
+			return err
+		}
+		switch {
+		case bytes.Equal(last, text):
+			continue
+		case name == hostsFile:
+			now = files.Merge(now, last, text)
+		case bytes.Equal(now, last):
+			now = text
+		}
+		if err := errors.Join(e.writeFile(rec, name, now), os.WriteFile(path+lastSuffix, text, 0o600)); err != nil {
+			return err
 		}
 	}
 	return nil
@@ -87,6 +150,7 @@ func (e *Engine) renderHosts(rec Record, a spec.Attachment) ([]byte, error) {
 	} else if host, _, ok := strings.Cut(rec.Config.Hostname, "."); ok {
 		names = append(names, host)
 	}
+	extra = append(extra, e.linkEntries(rec)...)
 	var own []files.Entry
 	for _, endpoint := range a.Endpoints {
 		for _, p := range endpoint.Addrs() {
@@ -108,7 +172,9 @@ func (e *Engine) extraHosts(rec Record) ([]files.Entry, error) {
 	return out, nil
 }
 
-func (e *Engine) renderResolvConf(rec Record) ([]byte, error) {
+// renderResolvConf leads to the container's resolver where the attachment has one,
+// else to the servers themselves.
+func (e *Engine) renderResolvConf(rec Record, a spec.Attachment) ([]byte, error) {
 	host, err := readIfThere(e.cfg.ResolvConf)
 	if err != nil {
 		return nil, err
@@ -127,8 +193,23 @@ func (e *Engine) renderResolvConf(rec Record) ([]byte, error) {
 	if len(user.Options) == 0 {
 		user.Options = e.cfg.DNSOptions
 	}
-	return files.ResolvConf(host, user), nil
+	ipv6 := len(a.Endpoints) == 0
+	for _, endpoint := range a.Endpoints {
+		if endpoint.Network != spec.DefaultNetwork {
+			return files.OwnResolvConf(host, user), nil
+		}
+		ipv6 = ipv6 || endpoint.Addr6.IsValid()
+	}
+	uplinks, err := readIfThere(resolvedUplinks)
+	if err != nil {
+		return nil, err
+	}
+	return files.ResolvConf(host, uplinks, user, ipv6), nil
 }
+
+// resolvedUplinks is where systemd-resolved says which servers it asks itself
+// (systemd-resolved.service(8)).
+const resolvedUplinks = "/run/systemd/resolve/resolv.conf"
 
 // readIfThere reads a file of the host's that a host may do without.
 func readIfThere(path string) ([]byte, error) {

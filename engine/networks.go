@@ -1,15 +1,13 @@
 package engine
 
 import (
-	"cmp"
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
+	"errors"
 	"fmt"
-	"maps"
 	"slices"
 	"strconv"
-	"strings"
 	"time"
 
 	"github.com/containerd/errdefs"
@@ -75,165 +73,6 @@ func (e *Engine) NetworkCreate(ctx context.Context, req network.CreateRequest) (
 	return network.CreateResponse{ID: n.ID}, nil
 }
 
-// NetworkList returns networks by name. Filters are Docker's: dangling, driver,
-// id, label, name, scope, type.
-func (e *Engine) NetworkList(_ context.Context, filters map[string][]string) ([]network.Inspect, error) {
-	all := e.allNetworks()
-	for key, values := range filters {
-		test, err := networkFilter(key)
-		if err != nil {
-			return nil, err
-		}
-		if key == "label" {
-			all = slices.DeleteFunc(all, func(n network.Inspect) bool { return !labelsMatch(n.Labels, values) })
-			continue
-		}
-		all = slices.DeleteFunc(all, func(n network.Inspect) bool {
-			return !slices.ContainsFunc(values, func(v string) bool { return test(n, v) })
-		})
-	}
-	slices.SortFunc(all, func(a, b network.Inspect) int { return cmp.Compare(a.Name, b.Name) })
-	return all, nil
-}
-
-func (e *Engine) allNetworks() []network.Inspect {
-	var out []network.Inspect
-	for _, name := range pseudo {
-		driver := name
-		if name == network.NetworkNone {
-			driver = "null"
-		}
-		out = append(out, network.Inspect{
-			Network: network.Network{
-				Name: name, ID: e.pseudoID(name), Created: time.Unix(0, 0).UTC(), Scope: "local", Driver: driver, EnableIPv4: true,
-				IPAM: network.IPAM{Driver: "default", Config: []network.IPAMConfig{}}, Options: map[string]string{}, Labels: map[string]string{},
-			},
-			Containers: e.sharing(name),
-		})
-	}
-	for _, n := range e.cfg.Network.Networks() {
-		out = append(out, e.describe(n))
-	}
-	return out
-}
-
-// sharing are the running containers in one of the pseudo networks.
-func (e *Engine) sharing(mode string) map[string]network.EndpointResource {
-	out := make(map[string]network.EndpointResource)
-	for _, c := range e.registry.all() {
-		if r := c.record(); r.State.Running && string(r.HostConfig.NetworkMode) == mode {
-			out[r.ID] = network.EndpointResource{Name: r.Name}
-		}
-	}
-	return out
-}
-
-func networkFilter(key string) (func(network.Inspect, string) bool, error) {
-	predefined := func(n network.Inspect) bool { return slices.Contains(pseudo, n.Name) || n.Name == spec.DefaultNetwork }
-	switch key {
-	case "id":
-		return func(n network.Inspect, v string) bool { return strings.HasPrefix(n.ID, v) }, nil
-	case "name":
-		return func(n network.Inspect, v string) bool { return strings.Contains(n.Name, v) }, nil
-	case "driver":
-		return func(n network.Inspect, v string) bool { return n.Driver == v }, nil
-	case "scope":
-		return func(n network.Inspect, v string) bool { return n.Scope == v }, nil
-	case "type":
-		return func(n network.Inspect, v string) bool { return (v == "builtin") == predefined(n) }, nil
-	case "dangling":
-		return func(n network.Inspect, v string) bool {
-			want, err := strconv.ParseBool(v)
-			return err == nil && (len(n.Containers) == 0 && !predefined(n)) == want
-		}, nil
-	case "label":
-		return nil, nil //nolint:nilnil // all labels must match, the caller sees to it
-	}
-	return nil, fmt.Errorf("invalid filter '%s': %w", key, errdefs.ErrInvalidArgument)
-}
-
-// NetworkInspect finds a network by name, ID or unique ID prefix.
-func (e *Engine) NetworkInspect(_ context.Context, ref string) (network.Inspect, error) {
-	for _, n := range e.allNetworks() {
-		if n.Name == ref || n.ID == ref {
-			return n, nil
-		}
-	}
-	n, err := e.cfg.Network.Network(ref)
-	if err != nil {
-		if !errdefs.IsNotFound(err) {
-			return network.Inspect{}, err
-		}
-		for _, p := range e.allNetworks()[:len(pseudo)] {
-			if ref != "" && strings.HasPrefix(p.ID, ref) {
-				return p, nil
-			}
-		}
-		return network.Inspect{}, fmt.Errorf("network %s not found: %w", ref, errdefs.ErrNotFound)
-	}
-	return e.describe(n), nil
-}
-
-// describe is a network as clients see it, with who is on it.
-func (e *Engine) describe(n spec.Network) network.Inspect {
-	out := network.Inspect{
-		Network: network.Network{
-			Name: n.Name, ID: n.ID, Created: n.Created, Scope: "local", Driver: n.Driver,
-			EnableIPv4: n.IPv4, EnableIPv6: n.IPv6, Internal: n.Internal,
-			IPAM:    network.IPAM{Driver: "default", Config: []network.IPAMConfig{}},
-			Options: options(n), Labels: maps.Clone(n.Labels),
-		},
-		Containers: make(map[string]network.EndpointResource),
-	}
-	if out.Labels == nil {
-		out.Labels = map[string]string{}
-	}
-	for _, s := range n.Subnets {
-		out.IPAM.Config = append(out.IPAM.Config, network.IPAMConfig{Subnet: s.Prefix, IPRange: s.Range, Gateway: s.Gateway, AuxAddress: s.Aux})
-	}
-	for _, a := range e.cfg.Network.Attachments() {
-		if endpoint, ok := a.Endpoint(n.ID); ok {
-			out.Containers[a.Sandbox.ID] = network.EndpointResource{
-				Name: a.Sandbox.Name, EndpointID: endpoint.ID, MacAddress: network.HardwareAddr(endpoint.MAC),
-				IPv4Address: endpoint.Addr4, IPv6Address: endpoint.Addr6,
-			}
-		}
-	}
-	return out
-}
-
-// options are the user's and, for the default network, those that Docker shows.
-func options(n spec.Network) map[string]string {
-	out := maps.Clone(n.Options)
-	if out == nil {
-		out = make(map[string]string)
-	}
-	if !n.Default {
-		return out
-	}
-	binding, mtu := "0.0.0.0", n.MTU
-	if n.HostBinding.IsValid() {
-		binding = n.HostBinding.String()
-	}
-	if mtu == 0 {
-		mtu = 1500
-	}
-	const prefix = "com.docker.network.bridge."
-	for key, value := range map[string]string{
-		prefix + "default_bridge":       "true",
-		prefix + "enable_icc":           strconv.FormatBool(n.ICC),
-		prefix + "enable_ip_masquerade": strconv.FormatBool(n.Masquerade),
-		prefix + "host_binding_ipv4":    binding,
-		prefix + "name":                 n.Bridge,
-		"com.docker.network.driver.mtu": strconv.Itoa(mtu),
-	} {
-		if _, given := out[key]; !given {
-			out[key] = value
-		}
-	}
-	return out
-}
-
 // NetworkRemove removes a network that nobody is on.
 func (e *Engine) NetworkRemove(ctx context.Context, ref string) error {
 	leave, err := e.enter()
@@ -253,6 +92,78 @@ func (e *Engine) NetworkRemove(ctx context.Context, ref string) error {
 	}
 	e.log.Info("network removed", "network", n.Name, "id", short(n.ID))
 	return nil
+}
+
+// NetworkPrune removes the networks that nobody is on, and returns their names.
+// Filters are Docker's: label, label!, until. A network that somebody joins
+// meanwhile stays.
+func (e *Engine) NetworkPrune(ctx context.Context, filters map[string][]string) (network.PruneReport, error) {
+	leave, err := e.enter()
+	if err != nil {
+		return network.PruneReport{}, err
+	}
+	defer leave()
+	match, err := pruneFilter(filters, time.Now())
+	if err != nil {
+		return network.PruneReport{}, err
+	}
+	var out network.PruneReport
+	var errs []error
+	for _, n := range e.cfg.Network.Networks() {
+		if n.Default || !match(n) || len(e.describe(n).Containers) > 0 {
+			continue
+		}
+		switch err := e.cfg.Network.RemoveNetwork(ctx, n.ID); {
+		case err == nil:
+			out.NetworksDeleted = append(out.NetworksDeleted, n.Name)
+		case errdefs.IsConflict(err), errdefs.IsPermissionDenied(err), errdefs.IsNotFound(err), errdefs.IsFailedPrecondition(err), errdefs.IsUnavailable(err):
+			e.log.Info("a network was not pruned", "network", n.Name, "reason", err)
+		default:
+			errs = append(errs, err)
+		}
+	}
+	return out, errors.Join(errs...)
+}
+
+// pruneFilter makes one test of the filters. An unknown one is refused.
+func pruneFilter(filters map[string][]string, now time.Time) (func(spec.Network) bool, error) {
+	before := now
+	for key, values := range filters {
+		switch key {
+		case "label", "label!":
+		case "until":
+			if len(values) != 1 {
+				return nil, fmt.Errorf("more than one until filter specified: %w", errdefs.ErrInvalidArgument)
+			}
+			var err error
+			if before, err = moment(values[0], now); err != nil {
+				return nil, err
+			}
+		default:
+			return nil, fmt.Errorf("invalid filter '%s': %w", key, errdefs.ErrInvalidArgument)
+		}
+	}
+	return func(n spec.Network) bool {
+		without := func(f string) bool { return labelsMatch(n.Labels, []string{f}) }
+		return labelsMatch(n.Labels, filters["label"]) && !slices.ContainsFunc(filters["label!"], without) && n.Created.Before(before)
+	}, nil
+}
+
+// moment reads a point in time as Docker's filters have it: a duration before now,
+// a number of seconds since 1970, or a date of RFC 3339, whole or in part.
+func moment(text string, now time.Time) (time.Time, error) {
+	if d, err := time.ParseDuration(text); err == nil {
+		return now.Add(-d), nil
+	}
+	if seconds, err := strconv.ParseFloat(text, 64); err == nil {
+		return time.Unix(0, int64(seconds*float64(time.Second))), nil
+	}
+	for _, layout := range []string{time.RFC3339Nano, "2006-01-02T15:04:05", "2006-01-02T15:04", "2006-01-02T15", "2006-01-02Z07:00", "2006-01-02"} {
+		if t, err := time.ParseInLocation(layout, text, time.Local); err == nil {
+			return t, nil
+		}
+	}
+	return time.Time{}, fmt.Errorf("invalid filter 'until=%s': want a duration as 24h, or a time: %w", text, errdefs.ErrInvalidArgument)
 }
 
 func portText(p uint16) string { return strconv.Itoa(int(p)) }

@@ -115,7 +115,6 @@ func TestRefusals(t *testing.T) {
 	}{
 		"Config.Healthcheck":         {c: container.Config{Healthcheck: &container.HealthConfig{Test: []string{"CMD", "true"}}}},
 		"Config.Volumes":             {c: container.Config{Volumes: map[string]struct{}{"/data": {}}}},
-		"HostConfig.Links":           {h: container.HostConfig{Links: []string{"a:b"}}},
 		"HostConfig.VolumesFrom":     {h: container.HostConfig{VolumesFrom: []string{"a"}}},
 		"HostConfig.RestartPolicy":   {h: container.HostConfig{RestartPolicy: container.RestartPolicy{Name: "always"}}},
 		"HostConfig.Init":            {h: container.HostConfig{Init: &yes}},

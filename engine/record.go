@@ -17,8 +17,12 @@ type Record struct {
 	// Config is the request's with what the image adds to it.
 	Config     *container.Config     `json:"config"`
 	HostConfig *container.HostConfig `json:"host_config"`
-	// Endpoints are the requested attachments by network name or ID.
-	Endpoints map[string]*network.EndpointSettings `json:"endpoints,omitempty"`
+	// Endpoints are the wanted attachments by network name, as they were asked for;
+	// a container that is on none starts on that of its mode. The map is replaced,
+	// never changed: readers hold copies of the record.
+	Endpoints map[string]*network.EndpointSettings `json:"endpoints"`
+	// Links are those on the default network. The slice is replaced, never changed.
+	Links []Link `json:"links,omitempty"`
 	// ImageID is the digest of the image, ImageName its name at the time.
 	ImageID   string `json:"image_id"`
 	ImageName string `json:"image_name"`
@@ -34,6 +38,9 @@ type State struct {
 	Error      string    `json:"error,omitempty"`
 	StartedAt  time.Time `json:"started_at,omitzero"`
 	FinishedAt time.Time `json:"finished_at,omitzero"`
+	// Sandbox is the ID of the sandbox that a running container is in, "" for the
+	// host's network.
+	Sandbox string `json:"sandbox,omitempty"`
 	// Removing is set while the container is taken away.
 	Removing bool `json:"-"`
 }

@@ -28,7 +28,6 @@ func refuse(c *container.Config, h *container.HostConfig) error {
 	}{
 		{"Config.Healthcheck", c.Healthcheck != nil && len(c.Healthcheck.Test) > 0 && c.Healthcheck.Test[0] != "NONE"},
 		{"Config.Volumes", len(c.Volumes) > 0},
-		{"HostConfig.Links", len(h.Links) > 0},
 		{"HostConfig.VolumesFrom", len(h.VolumesFrom) > 0},
 		{"HostConfig.VolumeDriver", h.VolumeDriver != ""},
 		{"HostConfig.StorageOpt", len(h.StorageOpt) > 0},

@@ -17,6 +17,8 @@ type RemoveOptions struct {
 	Force bool
 	// Volumes is for anonymous volumes, of which there are none.
 	Volumes bool
+	// Link removes a link, CONTAINER/ALIAS, and no container.
+	Link bool
 }
 
 // Remove takes the container away with its root file system and its log.
@@ -26,6 +28,9 @@ func (e *Engine) Remove(ctx context.Context, ref string, opts RemoveOptions) err
 		return err
 	}
 	defer leave()
+	if opts.Link {
+		return e.removeLink(ctx, ref)
+	}
 	return e.removeByRef(ctx, ref, opts)
 }
 
@@ -60,7 +65,7 @@ func (e *Engine) removeByRef(ctx context.Context, ref string, opts RemoveOptions
 func (e *Engine) remove(ctx context.Context, c *instance) error {
 	rec := c.record()
 	defer e.registry.work(c.id)()
-	if err := e.forget(c); err != nil {
+	if err := e.forget(ctx, c); err != nil {
 		return fmt.Errorf("remove container %s: %w", rec.Name, err)
 	}
 	crashpoint.Here("engine-remove")
@@ -74,7 +79,7 @@ func (e *Engine) remove(ctx context.Context, c *instance) error {
 }
 
 // Rename gives the container another name.
-func (e *Engine) Rename(_ context.Context, ref, name string) error {
+func (e *Engine) Rename(ctx context.Context, ref, name string) error {
 	if err := spec.ValidName("container", name); err != nil {
 		return err
 	}
@@ -100,7 +105,8 @@ func (e *Engine) Rename(_ context.Context, ref, name string) error {
 		e.registry.release(name, c.id)
 		return fmt.Errorf("rename container %s: %w", old.Name, err)
 	}
-	c.update(func(r *Record) { r.Name = name })
+	rec = c.update(func(r *Record) { r.Name = name })
 	e.registry.release(old.Name, c.id)
-	return nil
+	e.tellLinkers(c.id)
+	return e.renameEndpoints(context.WithoutCancel(ctx), rec)
 }

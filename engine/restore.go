@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"os"
 	"slices"
 	"time"
@@ -30,6 +31,9 @@ func (e *Engine) Restore(ctx context.Context) error {
 	tasks := make(map[string]runtime.Task, len(list))
 	for _, t := range list {
 		tasks[t.ID] = t
+	}
+	if err := e.takeUpSandboxes(ctx, func(id string) bool { _, has := tasks[id]; return has }); err != nil {
+		return fmt.Errorf("restore containers: %w", err)
 	}
 	err = e.each(func(c *instance) error {
 		task, ok := tasks[c.id]
@@ -90,7 +94,7 @@ func (e *Engine) settle(ctx context.Context, c *instance, task runtime.Task, has
 		return nil
 	case hasTask, e.touched(rec):
 		// A start that the daemon did not live to finish.
-		err := e.undoLaunch(ctx, rec)
+		err := e.undoLaunch(ctx, rec, e.sandboxOf(rec))
 		if rec.State.Running {
 			rec = c.update(func(r *Record) {
 				r.State = State{ExitCode: 128, FinishedAt: time.Now().UTC(), Error: "the daemon ended while the container was being started"}
@@ -120,13 +124,14 @@ func (c *instance) begin() *run {
 
 // resume takes up a container that runs.
 func (e *Engine) resume(ctx context.Context, c *instance, task runtime.Task) error {
-	was := c.record().State.Running
+	was, sandbox := c.record().State.Running, e.sandboxOf(c.record())
 	rec := c.update(func(r *Record) {
-		r.State.Running, r.State.PID = true, task.PID
 		if !was {
+			r.State.Sandbox = sandbox
 			// The record was about to be written when the daemon died.
 			r.State.StartedAt, r.State.ExitCode, r.State.Error = time.Now().UTC(), 0, ""
 		}
+		r.State.Running, r.State.PID = true, task.PID
 	})
 	r := c.begin()
 	e.watch.Go(func() { e.awaitExit(c, r) })
@@ -134,6 +139,7 @@ func (e *Engine) resume(ctx context.Context, c *instance, task runtime.Task) err
 	if !was {
 		errs = append(errs, e.cfg.Store.Put(c.id, rec))
 	}
+	errs = append(errs, e.reconcile(ctx, c))
 	errs = append(errs, e.makeFIFOs(c.id, e.streamsSpec(rec)), e.cfg.Streams.Open(ctx, e.streamsSpec(rec)))
 	e.passStdinEnd(e.streamsSpec(rec), c.id, "")
 	return errors.Join(errs...)
@@ -143,7 +149,7 @@ func (e *Engine) resume(ctx context.Context, c *instance, task runtime.Task) err
 // run.
 func (e *Engine) touched(rec Record) bool {
 	if rec.ownNetwork() {
-		if _, attached := e.cfg.Network.Attachment(rec.ID); attached {
+		if _, attached := e.cfg.Network.Attachment(rec.ID); attached && !e.occupants.others(rec.ID, rec.ID) {
 			return true
 		}
 	}
@@ -203,8 +209,10 @@ func (e *Engine) strays(ctx context.Context) (strays, error) {
 	for _, ids := range [][]string{containers, snapshots, dirs, shims} {
 		out.containers = unknown(out.containers, known, ids...)
 	}
+	kept := maps.Clone(known)
+	e.occupants.note(kept)
 	for _, a := range attachments {
-		out.sandboxes = unknown(out.sandboxes, known, a.Sandbox.ID)
+		out.sandboxes = unknown(out.sandboxes, kept, a.Sandbox.ID)
 	}
 	out.streams = unknown(out.streams, known, fifos...)
 	for _, s := range open {

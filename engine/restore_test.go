@@ -110,7 +110,7 @@ func TestHalfDoneThingsAreUndone(t *testing.T) {
 	task := func(id string) {
 		prepare(id)
 		c, _ := f.registry.find(id)
-		f.ok(f.writeFiles(c.record(), attachment(f, id)))
+		f.ok(f.writeFiles(c, attachment(f, id)))
 		if _, err := f.rt.CreateTask(ctx, id, c.root, f.stdio(c.record())); err != nil {
 			t.Fatal(err)
 		}

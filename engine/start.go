@@ -54,6 +54,7 @@ func (e *Engine) Start(ctx context.Context, ref string) error {
 	c.rec.State.PID = pid
 	c.mu.Unlock()
 	e.watch.Go(func() { e.awaitExit(c, r) })
+	e.tellLinkers(c.id)
 	e.log.Debug("container started", "container", rec.Name, "pid", pid, "took", time.Since(began))
 	return nil
 }
@@ -67,20 +68,25 @@ func (c *instance) isGone() bool {
 // launch makes everything that the process needs and starts it; after a failure
 // all of it is undone.
 func (e *Engine) launch(ctx context.Context, c *instance, rec Record) (pid int, err error) {
+	sandbox, err := e.findSandbox(rec)
+	if err != nil {
+		return 0, err
+	}
+	if sandbox != "" {
+		if err := e.occupants.enter(ctx, sandbox, c.id); err != nil {
+			return 0, err
+		}
+	}
 	defer func() {
 		if err != nil {
-			err = errors.Join(err, e.undoLaunch(context.WithoutCancel(ctx), rec))
+			err = errors.Join(err, e.undoLaunch(context.WithoutCancel(ctx), rec, sandbox))
 		}
 	}()
-	netns, err := e.sandbox(rec)
+	attachment, err := e.prepare(ctx, c, rec, e.netns(sandbox))
 	if err != nil {
 		return 0, err
 	}
-	attachment, err := e.prepare(ctx, c, rec, netns)
-	if err != nil {
-		return 0, err
-	}
-	if err := e.writeFiles(rec, attachment); err != nil {
+	if err := e.writeFiles(c, attachment); err != nil {
 		return 0, err
 	}
 	crashpoint.Here("engine-start-prepared")
@@ -91,7 +97,7 @@ func (e *Engine) launch(ctx context.Context, c *instance, rec Record) (pid int, 
 	// The record is written while the process is being started: what of the
 	// two is missing after a crash, Restore makes up for.
 	running := c.update(func(r *Record) {
-		r.State = State{Running: true, StartedAt: time.Now().UTC()}
+		r.State = State{Running: true, StartedAt: time.Now().UTC(), Sandbox: sandbox}
 	})
 	var wg sync.WaitGroup
 	var putErr error
@@ -117,18 +123,9 @@ func (e *Engine) prepare(ctx context.Context, c *instance, rec Record, netns str
 	errs := make([]error, 3)
 	if rec.ownNetwork() {
 		wg.Go(func() {
-			var ports []spec.PortRequest
-			if !rec.HostConfig.NetworkMode.IsNone() {
-				if ports, errs[0] = publish(rec.Config, rec.HostConfig); errs[0] != nil {
-					return
-				}
-			}
-			var req spec.AttachRequest
-			if req, errs[0] = e.attachRequest(rec, ports); errs[0] == nil {
-				began := time.Now()
-				attachment, errs[0] = e.cfg.Network.Attach(ctx, req)
-				e.log.Debug("network attached", "container", rec.Name, "took", time.Since(began))
-			}
+			began := time.Now()
+			attachment, errs[0] = e.attach(ctx, rec)
+			e.log.Debug("network attached", "container", rec.Name, "took", time.Since(began))
 		})
 	}
 	wg.Go(func() {
@@ -161,7 +158,11 @@ func (e *Engine) specification(ctx context.Context, c *instance, rec Record, net
 	if err := makeSources(rec.HostConfig); err != nil {
 		return nil, err
 	}
-	return oci.Spec(e.ociContainer(rec, user, netns))
+	out := e.ociContainer(rec, user, netns)
+	if out.LinkEnv, err = e.linkEnvironment(rec); err != nil {
+		return nil, err
+	}
+	return oci.Spec(out)
 }
 
 func (e *Engine) ociContainer(rec Record, user specs.User, netns string) oci.Container {
@@ -177,48 +178,13 @@ func (e *Engine) ociContainer(rec Record, user specs.User, netns string) oci.Con
 	return out
 }
 
-// sandbox is the path of the network namespace that the container is to be in.
-func (e *Engine) sandbox(rec Record) (string, error) {
-	mode := rec.HostConfig.NetworkMode
-	switch {
-	case mode.IsHost():
-		return e.cfg.HostNetns, nil
-	case mode.IsContainer():
-		other, err := e.owner(rec)
-		if err != nil {
-			return "", err
-		}
-		return e.sandbox(other)
-	}
-	return e.sandboxPath(rec.ID), nil
-}
-
-// owner returns the container whose network this one shares, which must run.
-func (e *Engine) owner(rec Record) (Record, error) {
-	other, err := e.registry.find(rec.HostConfig.NetworkMode.ConnectedContainer())
-	if err != nil {
-		return Record{}, err
-	}
-	o := other.record()
-	switch {
-	case o.ID == rec.ID:
-		return Record{}, fmt.Errorf("cannot join own network: %w", errdefs.ErrInvalidArgument)
-	case !o.State.Running:
-		return Record{}, fmt.Errorf("cannot join network of a non running container: %s: %w", o.ID, errdefs.ErrConflict)
-	case o.HostConfig.NetworkMode.IsContainer() && o.HostConfig.NetworkMode.ConnectedContainer() == rec.ID:
-		return Record{}, fmt.Errorf("container %s shares this container's network: %w", o.Name, errdefs.ErrInvalidArgument)
-	}
-	return o, nil
-}
-
-// undoLaunch takes away whatever launch made. It goes on past errors.
-func (e *Engine) undoLaunch(ctx context.Context, rec Record) error {
+// undoLaunch takes away whatever launch made, in and of the sandbox. It goes on past
+// errors.
+func (e *Engine) undoLaunch(ctx context.Context, rec Record, sandbox string) error {
 	var errs []error
 	errs = append(errs, e.insist(func() error { return e.endTask(ctx, rec.ID) }))
 	errs = append(errs, e.cfg.Streams.Drop(ctx, rec.ID), e.removeFIFOs(rec.ID))
-	if rec.ownNetwork() {
-		errs = append(errs, e.cfg.Network.Detach(ctx, rec.ID))
-	}
+	errs = append(errs, e.leaveSandbox(ctx, rec, sandbox))
 	return errors.Join(errs...)
 }
 

@@ -5,7 +5,6 @@
 package files
 
 import (
-	"bufio"
 	"bytes"
 	"fmt"
 	"net/netip"
@@ -52,6 +51,36 @@ func AppendHosts(file []byte, extra []Entry) []byte {
 	return b.Bytes()
 }
 
+// Merge makes of the file as it is now what its owner would have, had we written next
+// in place of last: the lines that only last has go, those that only next has come.
+func Merge(now, last, next []byte) []byte {
+	before, after := lineSet(last), lineSet(next)
+	var b bytes.Buffer
+	present := make(map[string]bool)
+	for line := range bytes.Lines(now) {
+		text := strings.TrimSuffix(string(line), "\n")
+		if before[text] && !after[text] {
+			continue
+		}
+		present[text] = true
+		b.WriteString(text + "\n")
+	}
+	for line := range bytes.Lines(next) {
+		if text := strings.TrimSuffix(string(line), "\n"); !before[text] && !present[text] {
+			b.WriteString(text + "\n")
+		}
+	}
+	return b.Bytes()
+}
+
+func lineSet(file []byte) map[string]bool {
+	set := make(map[string]bool)
+	for line := range bytes.Lines(file) {
+		set[strings.TrimSuffix(string(line), "\n")] = true
+	}
+	return set
+}
+
 func appendEntries(b *bytes.Buffer, entries []Entry) {
 	for _, e := range entries {
 		if len(e.Names) > 0 {
@@ -85,76 +114,4 @@ func ParseExtraHost(s string, gateways []netip.Addr) ([]Entry, error) {
 		return nil, fmt.Errorf("invalid IP address in extra host %q: %w: %w", s, err, errdefs.ErrInvalidArgument)
 	}
 	return []Entry{{Addr: addr, Names: []string{name}}}, nil
-}
-
-// Resolver is what the user said about names; empty fields leave the host's.
-type Resolver struct {
-	Servers []netip.Addr
-	Search  []string
-	Options []string
-}
-
-// fallback servers where the host has none that a container can reach, as
-// Docker's.
-var fallback = []string{"8.8.8.8", "8.8.4.4"}
-
-// ResolvConf renders a resolv.conf from the host's. Servers on a loopback
-// address are the host's own and mean nothing in a container: they are left
-// out. See resolv.conf(5).
-func ResolvConf(host []byte, user Resolver) []byte {
-	var servers, search, options []string
-	lines := bufio.NewScanner(bytes.NewReader(host))
-	for lines.Scan() {
-		words := strings.Fields(strings.NewReplacer("#", " # ", ";", " ; ").Replace(lines.Text()))
-		for i, w := range words {
-			if w == "#" || w == ";" {
-				words = words[:i]
-				break
-			}
-		}
-		if len(words) < 2 {
-			continue
-		}
-		switch words[0] {
-		case "nameserver":
-			if addr, err := netip.ParseAddr(words[1]); err == nil && !addr.IsLoopback() {
-				servers = append(servers, words[1])
-			}
-		case "search", "domain":
-			search = words[1:]
-		case "options":
-			options = append(options, words[1:]...)
-		}
-	}
-	if len(user.Servers) > 0 {
-		servers = nil
-		for _, s := range user.Servers {
-			servers = append(servers, s.String())
-		}
-	}
-	if len(servers) == 0 {
-		servers = fallback
-	}
-	if len(user.Search) > 0 {
-		search = user.Search
-	}
-	if len(user.Options) > 0 {
-		options = user.Options
-	}
-	return render(servers, search, options)
-}
-
-func render(servers, search, options []string) []byte {
-	var b bytes.Buffer
-	for _, s := range servers {
-		fmt.Fprintf(&b, "nameserver %s\n", s)
-	}
-	// A search list of one dot is how a user asks for none.
-	if len(search) > 0 && (len(search) != 1 || search[0] != ".") {
-		fmt.Fprintf(&b, "search %s\n", strings.Join(search, " "))
-	}
-	if len(options) > 0 {
-		fmt.Fprintf(&b, "options %s\n", strings.Join(options, " "))
-	}
-	return b.Bytes()
 }

@@ -52,7 +52,7 @@ func environment(c Container) []string {
 	if c.Config.Tty {
 		base = append(base, "TERM=xterm")
 	}
-	return MergeEnv(base, c.Config.Env)
+	return MergeEnv(MergeEnv(base, c.LinkEnv), c.Config.Env)
 }
 
 // MergeEnv returns the environment with the changes: KEY=VALUE sets, KEY alone

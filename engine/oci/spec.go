@@ -34,6 +34,9 @@ type Container struct {
 	// namespace.
 	Hostname, Domainname string
 	User                 specs.User
+	// LinkEnv is the environment that links to other containers give; the
+	// container's own goes over it.
+	LinkEnv []string
 	// NetworkNamespace is the path of the namespace to join.
 	NetworkNamespace string
 	// OwnNetwork is false for a namespace shared with the host or with
