@@ -24,6 +24,10 @@ func TestMain(m *testing.M) {
 		fmt.Fprintln(os.Stderr, execWithoutNetfilter(os.Args[1:]))
 		os.Exit(1)
 	}
+	if os.Getenv(withoutHooks) != "" {
+		fmt.Fprintln(os.Stderr, execWithoutHooks(os.Args[1:]))
+		os.Exit(1)
+	}
 	lab.Main(m)
 }
 
@@ -34,7 +38,6 @@ const withoutNetfilter = "FAIRLEAD_E2E_WITHOUT_NETFILTER"
 // execWithoutNetfilter refuses to make sockets of the family and protocol that
 // nf_tables is reached by, as a kernel without it does, and runs the program.
 func execWithoutNetfilter(args []string) error {
-	runtime.LockOSThread()
 	const (
 		allow   = unix.SECCOMP_RET_ALLOW
 		refuse  = unix.SECCOMP_RET_ERRNO | uint32(unix.EPROTONOSUPPORT)
@@ -45,7 +48,7 @@ func execWithoutNetfilter(args []string) error {
 		domain  = 16 // its first argument, and
 		thirdly = 32 // its third
 	)
-	filter := []unix.SockFilter{
+	return execFiltered(args, []unix.SockFilter{
 		{Code: load, K: number},
 		{Code: equals, K: unix.SYS_SOCKET, Jf: 5},
 		{Code: load, K: domain},
@@ -54,7 +57,13 @@ func execWithoutNetfilter(args []string) error {
 		{Code: equals, K: unix.NETLINK_NETFILTER, Jf: 1},
 		{Code: answer, K: refuse},
 		{Code: answer, K: allow},
-	}
+	})
+}
+
+// execFiltered runs a program whose system calls, and its children's, go through a
+// filter (seccomp(2)).
+func execFiltered(args []string, filter []unix.SockFilter) error {
+	runtime.LockOSThread()
 	program := unix.SockFprog{Len: uint16(len(filter)), Filter: &filter[0]}
 	if err := unix.Prctl(unix.PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0); err != nil {
 		return err

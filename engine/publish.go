@@ -80,10 +80,10 @@ func checkPort(port network.Port) error {
 		return fmt.Errorf("invalid container port %s: want 1 to 65535: %w", port, errdefs.ErrInvalidArgument)
 	}
 	switch spec.Proto(port.Proto()) {
-	case spec.TCP, spec.UDP:
+	case spec.TCP, spec.UDP, spec.SCTP:
 		return nil
 	}
-	return fmt.Errorf("invalid container port %s: protocol %q cannot be published, want tcp or udp: %w", port, port.Proto(), errdefs.ErrInvalidArgument)
+	return fmt.Errorf("invalid container port %s: protocol %q cannot be published, want tcp, udp or sctp: %w", port, port.Proto(), errdefs.ErrInvalidArgument)
 }
 
 func hostPort(s, whole string) (uint16, error) {

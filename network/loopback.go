@@ -10,9 +10,30 @@ import (
 	"github.com/containerd/errdefs"
 
 	"github.com/fairlead/fairlead/kernel/loopback"
+	"github.com/fairlead/fairlead/kernel/socket"
 	"github.com/fairlead/fairlead/network/plan"
+	"github.com/fairlead/fairlead/network/ports"
 	"github.com/fairlead/fairlead/network/spec"
 )
+
+// proxied says that the relay carries what comes to the held port. Others are held
+// alone: nothing gets through to their sockets, where nobody would answer it.
+func (c *Controller) proxied(b spec.PortBinding) bool {
+	return c.cfg.UserlandProxy && b.Proto != spec.SCTP
+}
+
+// activate lets clients in by the proxied ports.
+func (c *Controller) activate(held []ports.Held) error {
+	for _, h := range held {
+		if !c.proxied(h.PortBinding) {
+			continue
+		}
+		if err := socket.Activate(h.Socket); err != nil {
+			return fmt.Errorf("open %s %s: %w", h.Proto, h.Host, err)
+		}
+	}
+	return nil
+}
 
 // keptLoopback is what the relay keeps the hooks' files as.
 const keptLoopback = "loopback"

@@ -192,7 +192,7 @@ func (c *Controller) mendPorts(ctx context.Context) error {
 		wanted := plan.HostPorts(a.Ports)
 		right := func(p spec.PortBinding) bool {
 			b, ok := own[bindingKey(a.Sandbox.ID, string(p.Proto), p.Host.String())]
-			return ok && b.Backend == p.Container && b.Proxy == c.cfg.UserlandProxy
+			return ok && b.Backend == p.Container && b.Proxy == c.proxied(p)
 		}
 		if len(own) == len(wanted) && !slices.ContainsFunc(wanted, func(p spec.PortBinding) bool { return !right(p) }) {
 			continue

@@ -188,6 +188,7 @@ func (c *Controller) open(ctx context.Context) error {
 		Pools:         c.cfg.Pools,
 		UserlandProxy: c.cfg.UserlandProxy,
 		HostIPv6:      hostHasIPv6(),
+		SCTP:          socket.Supported(string(spec.SCTP)),
 
 		EphemeralLow:  lo,
 		EphemeralHigh: hi,

@@ -15,7 +15,6 @@ import (
 	"github.com/fairlead/fairlead/kernel/conntrack"
 	"github.com/fairlead/fairlead/kernel/link"
 	"github.com/fairlead/fairlead/kernel/netns"
-	"github.com/fairlead/fairlead/kernel/socket"
 	"github.com/fairlead/fairlead/kernel/sysctl"
 	"github.com/fairlead/fairlead/network/plan"
 	"github.com/fairlead/fairlead/network/ports"
@@ -243,10 +242,8 @@ func (o *operation) publish(ctx context.Context, s plan.Publish) error {
 	if err := o.c.cfg.Relay.Hold(ctx, bindings); err != nil {
 		return errors.Join(err, o.c.cfg.Relay.Release(context.WithoutCancel(ctx), s.Owner))
 	}
-	for _, h := range o.held {
-		if err := socket.Activate(h.Socket); err != nil {
-			return errors.Join(err, o.c.cfg.Relay.Release(context.WithoutCancel(ctx), s.Owner))
-		}
+	if err := o.c.activate(o.held); err != nil {
+		return errors.Join(err, o.c.cfg.Relay.Release(context.WithoutCancel(ctx), s.Owner))
 	}
 	held := o.held
 	o.held = nil
@@ -256,7 +253,7 @@ func (o *operation) publish(ctx context.Context, s plan.Publish) error {
 func (c *Controller) relayBinding(owner string, h ports.Held) relay.Binding {
 	return relay.Binding{
 		Owner: owner, Proto: string(h.Proto), Host: h.Host, Backend: h.Container,
-		Proxy: c.cfg.UserlandProxy, File: h.Socket,
+		Proxy: c.proxied(h.PortBinding), File: h.Socket,
 	}
 }
 

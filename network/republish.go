@@ -3,7 +3,6 @@ package network
 import (
 	"context"
 	"errors"
-	"fmt"
 	"net/netip"
 	"slices"
 
@@ -85,10 +84,5 @@ func (c *Controller) holdExactly(ctx context.Context, owner string, bindings []s
 	if err := c.cfg.Relay.Replace(ctx, owner, wanted); err != nil {
 		return err
 	}
-	for _, h := range bound {
-		if err := socket.Activate(h.Socket); err != nil {
-			return fmt.Errorf("open %s %s: %w", h.Proto, h.Host, err)
-		}
-	}
-	return nil
+	return c.activate(bound)
 }

@@ -41,7 +41,7 @@ func (s *State) decidePorts(a spec.Attachment, former []spec.PortBinding, foreig
 		}
 	}
 	for _, p := range a.Requests {
-		if err := checkPort(p); err != nil {
+		if err := s.checkPort(p); err != nil {
 			return nil, err
 		}
 	}
@@ -87,10 +87,12 @@ func keep(r *ports.Request, former []spec.PortBinding) []spec.PortBinding {
 	return slices.DeleteFunc(slices.Clone(former), func(b spec.PortBinding) bool { return fits(b) && b.Host.Port() == port })
 }
 
-func checkPort(p spec.PortRequest) error {
+func (s *State) checkPort(p spec.PortRequest) error {
 	switch {
-	case p.Proto != spec.TCP && p.Proto != spec.UDP:
-		return fmt.Errorf("protocol %q cannot be published; tcp and udp can: %w", p.Proto, errdefs.ErrInvalidArgument)
+	case p.Proto == spec.SCTP && !s.cfg.SCTP:
+		return fmt.Errorf("port %d/sctp cannot be published: this host's kernel has no SCTP (CONFIG_IP_SCTP, module sctp): %w", p.Port, errdefs.ErrInvalidArgument)
+	case p.Proto != spec.TCP && p.Proto != spec.UDP && p.Proto != spec.SCTP:
+		return fmt.Errorf("protocol %q cannot be published; tcp, udp and sctp can: %w", p.Proto, errdefs.ErrInvalidArgument)
 	case p.Port == 0:
 		return fmt.Errorf("container port 0 cannot be published: ports are 1 to 65535: %w", errdefs.ErrInvalidArgument)
 	case p.HostPortEnd != 0 && p.HostPortEnd < p.HostPort:
@@ -129,7 +131,7 @@ func (s *State) settleHosts(p spec.PortRequest, binding netip.Addr, out4, out6 o
 			direct = append(direct, spec.PortBinding{Proto: p.Proto, Host: netip.AddrPortFrom(h, 0), Container: netip.AddrPortFrom(same.addr, p.Port)})
 			continue
 		}
-		backend, err := s.backend(h, wildcard, same, other)
+		backend, err := s.backend(p.Proto, h, wildcard, same, other)
 		if err != nil {
 			return r, nil, err
 		}
@@ -145,7 +147,8 @@ func (s *State) settleHosts(p spec.PortRequest, binding netip.Addr, out4, out6 o
 
 // backend is the container's address behind the host address, the zero Addr where
 // the host address is left out.
-func (s *State) backend(h netip.Addr, wildcard bool, same, other outlet) (netip.Addr, error) {
+func (s *State) backend(proto spec.Proto, h netip.Addr, wildcard bool, same, other outlet) (netip.Addr, error) {
+	proxy := s.cfg.UserlandProxy && proto != spec.SCTP
 	switch {
 	case !h.Is4() && !s.cfg.HostIPv6:
 		if !wildcard {
@@ -154,12 +157,18 @@ func (s *State) backend(h netip.Addr, wildcard bool, same, other outlet) (netip.
 		return netip.Addr{}, nil
 	case h.IsMulticast() || h.Zone() != "" || h == broadcast:
 		return netip.Addr{}, fmt.Errorf("cannot publish on %s: not an address of a host: %w", h, errdefs.ErrInvalidArgument)
+	case h.IsLoopback() && proto == spec.SCTP:
+		return netip.Addr{}, fmt.Errorf("cannot publish on %s: SCTP is translated by the kernel, which leaves loopback alone: %w", h, errdefs.ErrInvalidArgument)
+	case h.IsLoopback() && !proxy && s.cfg.NoLoopback != "":
+		return netip.Addr{}, fmt.Errorf("cannot publish on %s: the userland proxy is off, and this host lacks what serves loopback without it: %s: %w", h, s.cfg.NoLoopback, errdefs.ErrInvalidArgument)
 	case same.addr.IsValid():
 		return same.addr, nil
-	case s.cfg.UserlandProxy && !other.routed:
+	case proxy && !other.routed:
 		return other.addr, nil
 	case !wildcard && other.routed:
 		return netip.Addr{}, fmt.Errorf("cannot publish on %s: the container has no address of that family and network %s is routed: %w", h, other.network, errdefs.ErrInvalidArgument)
+	case !wildcard && proto == spec.SCTP:
+		return netip.Addr{}, fmt.Errorf("cannot publish on %s: the container has no address of that family, and SCTP is not proxied: %w", h, errdefs.ErrInvalidArgument)
 	case !wildcard:
 		return netip.Addr{}, fmt.Errorf("cannot publish on %s: the container has no address of that family and the userland proxy is off: %w", h, errdefs.ErrInvalidArgument)
 	}

@@ -1,0 +1,219 @@
+package e2e
+
+import (
+	"fmt"
+	"os"
+	"strings"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/fairlead/fairlead/internal/lab"
+)
+
+// withoutProxy makes a site whose daemon runs no userland proxy, with a network of
+// both families.
+func withoutProxy(t *testing.T, daemonArgs ...string) *site {
+	t.Helper()
+	s := newSite(t, append([]string{"--userland-proxy=false"}, daemonArgs...)...)
+	s.Must("network", "create", "--ipv6", "dual")
+	return s
+}
+
+// both starts the container's servers at a port, of both protocols and families.
+func (b box) both(port string) {
+	b.s.t.Helper()
+	for _, proto := range []string{"tcp", "udp"} {
+		b.serve(proto, "0.0.0.0:"+port)
+		b.serve(proto, "[::]:"+port)
+	}
+}
+
+// loopbacks are the ways to a published port by loopback.
+func loopbacks(port string) (ways [][2]string) {
+	for _, proto := range []string{"tcp", "udp"} {
+		ways = append(ways, [2]string{proto, at("127.0.0.1", port)}, [2]string{proto, at("::1", port)})
+	}
+	return ways
+}
+
+// TestLoopbackWithoutProxy: with no userland proxy the host reaches published ports
+// on 127.0.0.1 and [::1], through restarts and crashes, and nobody else does.
+func TestLoopbackWithoutProxy(t *testing.T) {
+	t.Parallel()
+	s := withoutProxy(t)
+	b := s.idle("--network", "dual", "-p", "8080:80", "-p", "8080:80/udp")
+	only := s.idle("--network", "dual", "-p", "127.0.0.1:8081:80", "-p", "127.0.0.2:8082:80", "-p", "[::1]:8081:80/udp")
+	b.both("80")
+	only.both("80")
+	works := func(when string) {
+		t.Helper()
+		for _, way := range loopbacks("8080") {
+			if r := lab.Seen(t, s.host, way[0], way[1]); r.Host != b.Name() || !r.Peer.Addr().IsPrivate() {
+				t.Errorf("%s: %s/%s: %s answered and saw %s", when, way[1], way[0], r.Host, r.Peer)
+			}
+		}
+		for _, way := range [][2]string{{"tcp", "127.0.0.1:8081"}, {"tcp", "127.0.0.2:8082"}, {"udp", "[::1]:8081"}} {
+			if r := lab.Seen(t, s.host, way[0], way[1]); r.Host != only.Name() {
+				t.Errorf("%s: %s/%s: %s answered", when, way[1], way[0], r.Host)
+			}
+		}
+		for _, proto := range []string{"tcp", "udp"} {
+			b.sees(s.outside, proto, at(host4, "8080"), outside4)
+			b.sees(s.outside, proto, at(host6, "8080"), outside6)
+			if r := lab.Seen(t, s.host, proto, at(host4, "8080")); r.Host != b.Name() {
+				t.Errorf("%s: by the host's address %s answered", when, r.Host)
+			}
+		}
+		s.consistent()
+	}
+	works("at first")
+	barred(t,
+		[2]lab.Probe{from(s.host, "tcp", "127.0.0.2:8081"), from(s.host, "tcp", "127.0.0.1:8081")},
+		[2]lab.Probe{from(s.host, "tcp", at(host4, "8081")), from(s.host, "tcp", "127.0.0.1:8081")},
+		[2]lab.Probe{from(s.outside, "tcp", at(host4, "8081")), from(s.host, "tcp", "127.0.0.1:8081")},
+		[2]lab.Probe{from(s.host, "tcp", "[::1]:8081"), from(s.host, "tcp", "127.0.0.1:8081")},
+		[2]lab.Probe{from(only.Host, "tcp", "127.0.0.1:8080"), from(s.host, "tcp", "127.0.0.1:8080")},
+	)
+	s.Kill()
+	if r := lab.Seen(t, s.host, "tcp", "127.0.0.1:8080"); r.Host != b.Name() {
+		t.Errorf("without a daemon %s answered", r.Host)
+	}
+	s.Start()
+	works("after a crash")
+	s.Restart()
+	works("after a restart")
+	s.Must("rm", "-f", b.id)
+	for _, way := range loopbacks("8080") {
+		if r, err := s.host.Ask(way[0], way[1], 300*time.Millisecond); err == nil {
+			t.Errorf("the container is gone, and %s answers at %s/%s", r.Host, way[1], way[0])
+		}
+	}
+	s.consistent()
+}
+
+// TestLoopbackFollowsTheProxySetting: the setting may change at a restart.
+func TestLoopbackFollowsTheProxySetting(t *testing.T) {
+	t.Parallel()
+	s := newHosts(t)
+	config := s.lab.Dir("etc") + "/daemon.json"
+	set := func(on string) {
+		t.Helper()
+		if err := os.WriteFile(config, []byte(`{"userland-proxy": `+on+`}`), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	set("true")
+	s.Daemon = s.lab.Daemon(s.host, lab.DaemonOptions{Args: []string{"--config-file", config}})
+	s.importImage("demo")
+	b := s.idle("-p", "8080:80", "-p", "127.0.0.1:8081:80/udp")
+	b.both("80")
+	for _, on := range []string{"true", "false", "true", "false"} {
+		set(on)
+		s.Restart()
+		for _, way := range [][2]string{{"tcp", "127.0.0.1:8080"}, {"udp", "127.0.0.1:8081"}} {
+			if r := lab.Seen(t, s.host, way[0], way[1]); r.Host != b.Name() {
+				t.Errorf("with userland-proxy=%s %s answered at %s", on, r.Host, way[1])
+			}
+		}
+		b.sees(s.outside, "tcp", at(host4, "8080"), outside4)
+		s.consistent()
+	}
+}
+
+// TestLoopbackOfSeveralDaemons: daemons beside each other serve each its own, and
+// one that is taken down leaves the other's alone.
+func TestLoopbackOfSeveralDaemons(t *testing.T) {
+	t.Parallel()
+	s := withoutProxy(t)
+	other := &site{t: t, lab: s.lab, host: s.host, outside: s.outside}
+	other.Daemon = s.lab.Daemon(s.host, lab.DaemonOptions{Args: []string{"--userland-proxy=false", "--bridge-name", "second0"}})
+	other.importImage("demo")
+	one, two := s.idle("-p", "8080:80"), other.idle("-p", "8081:80")
+	one.both("80")
+	two.both("80")
+	for port, b := range map[string]box{"8080": one, "8081": two} {
+		if r := lab.Seen(t, s.host, "tcp", at("127.0.0.1", port)); r.Host != b.Name() {
+			t.Errorf("at port %s %s answered", port, r.Host)
+		}
+	}
+	other.Teardown()
+	if r := lab.Seen(t, s.host, "tcp", "127.0.0.1:8080"); r.Host != one.Name() {
+		t.Errorf("%s answered", r.Host)
+	}
+	if _, err := s.host.Ask("tcp", "127.0.0.1:8081", 300*time.Millisecond); err == nil {
+		t.Error("a daemon that was taken down is reached by loopback")
+	}
+}
+
+// TestLoopbackOutlivesTheRelay: the hooks outlive the relay, and a new one keeps them.
+func TestLoopbackOutlivesTheRelay(t *testing.T) {
+	t.Parallel()
+	s := withoutProxy(t)
+	b := s.idle("-p", "8080:80")
+	b.both("80")
+	for range 2 {
+		s.shoot("relay", s.relays())
+		if r := lab.Seen(t, s.host, "tcp", "127.0.0.1:8080"); r.Host != b.Name() {
+			t.Errorf("%s answered", r.Host)
+		}
+		eventually(t, "the new relay holds the ports", func() bool {
+			stdout, _, code := s.CLI("debug", "check")
+			return code == 0 && stdout == ""
+		})
+	}
+	s.Kill()
+	if r := lab.Seen(t, s.host, "tcp", "127.0.0.1:8080"); r.Host != b.Name() {
+		t.Errorf("without a daemon %s answered", r.Host)
+	}
+	s.Start()
+	s.consistent()
+}
+
+// TestLoopbackWithoutHooks: where the kernel has no connect hooks the daemon starts
+// and says so; to publish on a loopback address is refused with the reason, and
+// every other address works.
+func TestLoopbackWithoutHooks(t *testing.T) {
+	t.Parallel()
+	s := newHosts(t)
+	s.Daemon = s.lab.NewDaemon(s.host, lab.DaemonOptions{Args: []string{"--userland-proxy=false"}})
+	s.Binary = s.lab.Dir("bin") + "/fairlead"
+	self, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	script := fmt.Sprintf("#!/bin/sh\n%s=1 exec %s %s \"$@\"\n", withoutHooks, self, lab.Binary(t))
+	if err := os.WriteFile(s.Binary, []byte(script), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	s.Start()
+	contains(t, "the log", s.LogTail(100), "loopback addresses of this host do not reach published ports")
+	s.importImage("demo")
+	_, stderr, code := s.CLI("run", "-d", "-p", "127.0.0.1:8080:80", "demo", "sleep", "3600")
+	if code != 125 || !strings.Contains(stderr, "127.0.0.1") || !strings.Contains(stderr, "cgroup") {
+		t.Errorf("on a loopback address: exit code %d, %s", code, stderr)
+	}
+	b := s.idle("-p", "8080:80")
+	b.both("80")
+	b.sees(s.outside, "tcp", at(host4, "8080"), outside4)
+	if r := lab.Seen(t, s.host, "tcp", at(host4, "8080")); r.Host != b.Name() {
+		t.Errorf("%s answered", r.Host)
+	}
+	// Nobody serves it there, and nobody pretends to.
+	barred(t, [2]lab.Probe{from(s.host, "tcp", "127.0.0.1:8080"), from(s.host, "tcp", at(host4, "8080"))})
+	s.consistent()
+}
+
+// withoutHooks, in its environment, has this program run another on what looks like
+// a kernel without bpf(2).
+const withoutHooks = "FAIRLEAD_E2E_WITHOUT_HOOKS"
+
+func execWithoutHooks(args []string) error {
+	return execFiltered(args, []unix.SockFilter{
+		{Code: unix.BPF_LD | unix.BPF_W | unix.BPF_ABS}, // the number, of struct seccomp_data (linux/seccomp.h)
+		{Code: unix.BPF_JMP | unix.BPF_JEQ | unix.BPF_K, K: unix.SYS_BPF, Jf: 1},
+		{Code: unix.BPF_RET | unix.BPF_K, K: unix.SECCOMP_RET_ERRNO | uint32(unix.ENOSYS)},
+		{Code: unix.BPF_RET | unix.BPF_K, K: unix.SECCOMP_RET_ALLOW},
+	})
+}
