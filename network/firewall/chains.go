@@ -184,9 +184,14 @@ func inbound() ruleset.Chain {
 }
 
 // neighbours decides on new connections within a network whose containers are kept
-// apart, routed by the host; the table of the family bridge decides on frames.
+// apart: routed by the host, and where br_netfilter is on also bridged, after the
+// table of the family bridge has decided on the frame. Neighbour discovery is never
+// routed (RFC 4861, section 7.1: its hop limit is 255).
 func neighbours() ruleset.Chain {
+	const found = "linked containers find each other"
 	return ruleset.Chain{Name: chainNeighbours, Rules: []ruleset.Rule{
+		ruleset.NewRule(found, ruleset.NeighbourSolicit, ruleset.Accept),
+		ruleset.NewRule(found, ruleset.NeighbourAdvert, ruleset.Accept),
 		ruleset.NewRule("to a port that a link opens", opened(true), ruleset.Accept),
 		ruleset.NewRule("to a port that a link opens", opened(false), ruleset.Accept),
 		ruleset.NewRule("published ports", ruleset.CTStatusDNAT{}, ruleset.Accept),
