@@ -38,7 +38,7 @@ func TestResolvConf(t *testing.T) {
 		},
 		{"no search", "nameserver 10.0.0.1\nsearch x\n", "nameserver 10.0.0.1\n", Resolver{Search: []string{"."}}},
 	} {
-		if d := cmp.Diff(tc.want, string(ResolvConf([]byte(tc.host), tc.user))); d != "" {
+		if d := cmp.Diff(tc.want, string(ResolvConf([]byte(tc.host), nil, tc.user, true))); d != "" {
 			t.Errorf("%s: -want +got\n%s", tc.name, d)
 		}
 	}

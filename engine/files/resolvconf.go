@@ -1,0 +1,83 @@
+package files
+
+import (
+	"bytes"
+	"fmt"
+	"net/netip"
+	"slices"
+	"strings"
+
+	"github.com/fairlead/fairlead/dns"
+)
+
+// Resolver is what the user said about names; empty fields leave the host's.
+type Resolver struct {
+	Servers []netip.Addr
+	Search  []string
+	Options []string
+}
+
+// fallback servers where the host has none that a container can reach, as
+// Docker's.
+var fallback = []netip.Addr{netip.AddrFrom4([4]byte{8, 8, 8, 8}), netip.AddrFrom4([4]byte{8, 8, 4, 4})}
+
+// ResolvConf renders a resolv.conf from the host's, for a container that asks the
+// servers itself. Servers on a loopback address are the host's own and mean nothing
+// in a container: they are left out, as are those that it has no IPv6 for; where the
+// only one is systemd-resolved's, those that it asks itself, in uplinks, take its
+// place. See resolv.conf(5).
+func ResolvConf(host, uplinks []byte, user Resolver, ipv6 bool) []byte {
+	c := dns.ParseHostConfig(host)
+	if c.Stub() {
+		c.Servers = dns.ParseHostConfig(uplinks).Servers
+	}
+	servers := slices.DeleteFunc(c.Servers, func(a netip.Addr) bool {
+		return a.IsLoopback() || (a.Is6() && !ipv6)
+	})
+	if len(user.Servers) > 0 {
+		servers = user.Servers
+	}
+	if len(servers) == 0 {
+		servers = fallback
+	}
+	search, options := user.over(c)
+	return render(servers, search, options)
+}
+
+// OwnResolvConf renders the resolv.conf of a container that has a resolver of ours,
+// which asks the servers for it. Names are given to it as they are, for those of
+// containers have no dots.
+func OwnResolvConf(host []byte, user Resolver) []byte {
+	search, options := user.over(dns.ParseHostConfig(host))
+	if !slices.ContainsFunc(options, func(o string) bool { return strings.HasPrefix(o, "ndots:") }) {
+		options = append(slices.Clone(options), "ndots:0")
+	}
+	return render([]netip.Addr{dns.Address.Addr()}, search, options)
+}
+
+// over is the user's search list and options, or else the host's.
+func (r Resolver) over(host dns.HostConfig) (search, options []string) {
+	search, options = host.Search, host.Options
+	if len(r.Search) > 0 {
+		search = r.Search
+	}
+	if len(r.Options) > 0 {
+		options = r.Options
+	}
+	return search, options
+}
+
+func render(servers []netip.Addr, search, options []string) []byte {
+	var b bytes.Buffer
+	for _, s := range servers {
+		fmt.Fprintf(&b, "nameserver %s\n", s)
+	}
+	// A search list of one dot is how a user asks for none.
+	if len(search) > 0 && (len(search) != 1 || search[0] != ".") {
+		fmt.Fprintf(&b, "search %s\n", strings.Join(search, " "))
+	}
+	if len(options) > 0 {
+		fmt.Fprintf(&b, "options %s\n", strings.Join(options, " "))
+	}
+	return b.Bytes()
+}
