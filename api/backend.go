@@ -24,6 +24,7 @@ type Engine interface {
 	Images
 	ImageSources
 	Networks
+	Connections
 	System
 }
 
@@ -93,6 +94,14 @@ type Networks interface {
 	NetworkList(ctx context.Context, filters map[string][]string) ([]network.Inspect, error)
 	NetworkInspect(ctx context.Context, ref string) (network.Inspect, error)
 	NetworkRemove(ctx context.Context, ref string) error
+}
+
+// Connections are who is on which network.
+type Connections interface {
+	NetworkConnect(ctx context.Context, ref string, request network.ConnectRequest) error
+	NetworkDisconnect(ctx context.Context, ref, container string, force bool) error
+	// NetworkPrune removes the networks that nobody is on.
+	NetworkPrune(ctx context.Context, filters map[string][]string) (network.PruneReport, error)
 }
 
 // System is the daemon and its host.

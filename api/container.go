@@ -123,10 +123,9 @@ func (s *server) containerInspect(w http.ResponseWriter, r *http.Request) error 
 
 func (s *server) containerRemove(w http.ResponseWriter, r *http.Request) error {
 	q := r.URL.Query()
-	if boolean(q, "link") {
-		return invalid("cannot remove a link of %s: links between containers are not kept apart from them", r.PathValue("name"))
-	}
-	err := s.engine.Remove(r.Context(), r.PathValue("name"), engine.RemoveOptions{Force: boolean(q, "force"), Volumes: boolean(q, "v")})
+	err := s.engine.Remove(r.Context(), r.PathValue("name"), engine.RemoveOptions{
+		Force: boolean(q, "force"), Volumes: boolean(q, "v"), Link: boolean(q, "link"),
+	})
 	if err != nil {
 		return err
 	}

@@ -37,7 +37,7 @@ func TestContainerLife(t *testing.T) {
 	l.want(204, "POST", "/containers/web/restart", "", nil)
 	l.want(204, "POST", "/containers/web/rename?name=old", "", nil)
 	l.want(404, "GET", "/containers/web/json", "", nil)
-	l.want(400, "DELETE", "/containers/old?link=1", "", nil)
+	l.want(404, "DELETE", "/containers/old/alias?link=1", "", nil)
 	l.want(204, "DELETE", "/containers/old?force=1", "", nil)
 	if text := l.want(200, "GET", "/containers/json?all=1", "", nil); strings.TrimSpace(text) != "[]" {
 		t.Errorf("an empty list is [], not %s", text)
@@ -207,6 +207,31 @@ func TestNetworks(t *testing.T) {
 	if len(list) != 4 {
 		t.Errorf("%v", list)
 	}
+	l.want(404, "GET", "/networks/mynet?scope=swarm", "", nil)
+	l.want(400, "GET", "/networks/mynet?verbose=maybe", "", nil)
+	l.want(200, "GET", "/networks/mynet?verbose=true&scope=local", "", nil)
+	l.image()
+	l.want(201, "POST", "/containers/create?name=web", `{"Image":"demo","Cmd":["sleep"]}`, nil)
+	settings := `{"Container":"web","EndpointConfig":{"Aliases":["w"],"MacAddress":"02:42:ac:11:00:09","GwPriority":3,` +
+		`"IPAMConfig":{"IPv4Address":"10.1.0.9","LinkLocalIPs":["169.254.1.1"]}}}`
+	l.want(200, "POST", "/networks/mynet/connect", settings, nil)
+	if got := l.engine.Connected[0].EndpointConfig; got.GwPriority != 3 || got.IPAMConfig.IPv4Address.String() != "10.1.0.9" || got.Aliases[0] != "w" {
+		t.Errorf("connect asked for %+v", got)
+	}
+	if text := l.want(403, "POST", "/networks/mynet/connect", settings, nil); !strings.Contains(text, "endpoint with name web already exists in network mynet") {
+		t.Error(text)
+	}
+	l.want(400, "POST", "/networks/mynet/connect", `{}`, nil)
+	l.want(400, "POST", "/networks/mynet/connect", `{"Container":"web","EndpointConfig":{"IPAMConfig":{"IPv4Address":"10.1.0.900"}}}`, nil)
+	l.want(404, "POST", "/networks/nosuch/connect", `{"Container":"web"}`, nil)
+	if text := strings.TrimSpace(l.want(200, "POST", "/networks/prune", "", nil)); text != `{"NetworksDeleted":null}` {
+		t.Errorf("a network that is used was pruned: %s", text)
+	}
+	l.want(200, "POST", "/networks/mynet/disconnect", `{"Container":"web","Force":true}`, nil)
+	l.want(403, "POST", "/networks/mynet/disconnect", `{"Container":"web"}`, nil)
+	l.want(400, "POST", "/networks/mynet/disconnect", ``, nil)
+	l.want(201, "POST", "/networks/create", `{"Name":"other"}`, nil)
+	l.want(400, "POST", "/networks/prune?filters=nope", "", nil)
 	l.want(204, "DELETE", "/networks/mynet", "", nil)
 	l.want(404, "DELETE", "/networks/mynet", "", nil)
 	if text := l.want(403, "DELETE", "/networks/bridge", "", nil); !strings.Contains(text, "is a pre-defined network and cannot be removed") {

@@ -1,9 +1,12 @@
 package api
 
 import (
+	"fmt"
 	"net/http"
+	"strconv"
 	"strings"
 
+	"github.com/containerd/errdefs"
 	"github.com/moby/moby/api/types/network"
 )
 
@@ -57,9 +60,19 @@ func badSubnet(err error) error {
 }
 
 func (s *server) networkInspect(w http.ResponseWriter, r *http.Request) error {
+	q := r.URL.Query()
+	if text := q.Get("verbose"); text != "" {
+		// What it adds is of services, of which there are none.
+		if _, err := strconv.ParseBool(text); err != nil {
+			return invalid("invalid value for verbose: %s", text)
+		}
+	}
 	got, err := s.engine.NetworkInspect(r.Context(), r.PathValue("name"))
 	if err != nil {
 		return err
+	}
+	if scope := q.Get("scope"); scope != "" && scope != got.Scope {
+		return fmt.Errorf("network %s not found in scope %s: %w", r.PathValue("name"), scope, errdefs.ErrNotFound)
 	}
 	if got.Containers == nil {
 		got.Containers = map[string]network.EndpointResource{}
@@ -76,5 +89,50 @@ func (s *server) networkRemove(w http.ResponseWriter, r *http.Request) error {
 		return err
 	}
 	w.WriteHeader(http.StatusNoContent)
+	return nil
+}
+
+func (s *server) networkConnect(w http.ResponseWriter, r *http.Request) error {
+	var body network.ConnectRequest
+	empty, err := readJSON(w, r, &body)
+	switch {
+	case err != nil:
+		return err
+	case empty || body.Container == "":
+		return invalid("the container to connect is missing")
+	}
+	if err := s.engine.NetworkConnect(r.Context(), r.PathValue("name"), body); err != nil {
+		return err
+	}
+	w.WriteHeader(http.StatusOK)
+	return nil
+}
+
+func (s *server) networkDisconnect(w http.ResponseWriter, r *http.Request) error {
+	var body network.DisconnectRequest
+	empty, err := readJSON(w, r, &body)
+	switch {
+	case err != nil:
+		return err
+	case empty || body.Container == "":
+		return invalid("the container to disconnect is missing")
+	}
+	if err := s.engine.NetworkDisconnect(r.Context(), r.PathValue("name"), body.Container, body.Force); err != nil {
+		return err
+	}
+	w.WriteHeader(http.StatusOK)
+	return nil
+}
+
+func (s *server) networkPrune(w http.ResponseWriter, r *http.Request) error {
+	chosen, err := filters(r.URL.Query())
+	if err != nil {
+		return err
+	}
+	report, err := s.engine.NetworkPrune(r.Context(), chosen)
+	if err != nil {
+		return err
+	}
+	writeJSON(w, http.StatusOK, report)
 	return nil
 }

@@ -53,8 +53,9 @@ func (s *server) routes() []route {
 
 		{method: get, path: "/containers/json", handle: s.containerList},
 		{method: post, path: "/containers/create", handle: s.containerCreate},
-		{method: get, path: "/containers/{name}/json", handle: s.containerInspect},
-		{method: del, path: "/containers/{name}", handle: s.containerRemove},
+		// A link is called CONTAINER/ALIAS.
+		{method: get, path: "/containers/{name}/json", handle: s.containerInspect, slashes: true},
+		{method: del, path: "/containers/{name}", handle: s.containerRemove, slashes: true},
 		{method: post, path: "/containers/{name}/rename", handle: s.containerRename},
 		{method: post, path: "/containers/{name}/start", handle: s.containerStart},
 		{method: post, path: "/containers/{name}/stop", handle: s.containerStop},
@@ -79,6 +80,9 @@ func (s *server) routes() []route {
 		{method: get, path: "/networks", handle: s.networkList},
 		{method: get, path: "/networks/", handle: s.networkList},
 		{method: post, path: "/networks/create", handle: s.networkCreate},
+		{method: post, path: "/networks/prune", handle: s.networkPrune},
+		{method: post, path: "/networks/{name}/connect", handle: s.networkConnect},
+		{method: post, path: "/networks/{name}/disconnect", handle: s.networkDisconnect},
 		{method: get, path: "/networks/{name}", handle: s.networkInspect},
 		{method: del, path: "/networks/{name}", handle: s.networkRemove},
 

@@ -29,8 +29,6 @@ var unsupported = []struct {
 	{[]string{http.MethodGet}, []string{"/images/search", "/distribution/{name}/json"}, "no registry is spoken to; `load` and `import` make images"},
 	{[]string{http.MethodGet}, []string{"/images/{name}/get", "/images/get", "/images/{name}/history", "/images/{name}/attestations"}, ""},
 	{[]string{http.MethodPost}, []string{"/images/prune"}, "`rmi` removes those that are named"},
-	{[]string{http.MethodPost}, []string{"/networks/{name}/connect", "/networks/{name}/disconnect"}, "name all networks of a container when it is made: --network, several times"},
-	{[]string{http.MethodPost}, []string{"/networks/prune"}, "`network rm` removes those that are named"},
 	{[]string{http.MethodGet}, []string{"/volumes", "/volumes/{name}"}, ""},
 	{[]string{http.MethodPost}, []string{"/volumes/create", "/volumes/prune"}, "-v shares a directory of the host"},
 	{[]string{http.MethodPut, http.MethodDelete}, []string{"/volumes/{name}"}, ""},

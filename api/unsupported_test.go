@@ -21,7 +21,6 @@ func TestUnsupported(t *testing.T) {
 		{"POST", "/build"},
 		{"POST", "/images/example.org/a/b/push"},
 		{"GET", "/images/search"},
-		{"POST", "/networks/bridge/connect"},
 		{"GET", "/volumes"},
 		{"DELETE", "/volumes/v"},
 		{"POST", "/swarm/init"},

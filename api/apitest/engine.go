@@ -39,6 +39,8 @@ type Engine struct {
 	Panic bool
 	// Created are the requests Create was called with, in order.
 	Created []engine.CreateRequest
+	// Connected are the requests NetworkConnect did, in order.
+	Connected []network.ConnectRequest
 	// Imported are the changes and message of the last import.
 	Imported []string
 }

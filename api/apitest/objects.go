@@ -203,3 +203,62 @@ func (e *Engine) NetworkRemove(_ context.Context, ref string) error {
 	e.networks = slices.DeleteFunc(e.networks, func(other *network.Inspect) bool { return other == n })
 	return nil
 }
+
+// NetworkConnect notes the container on the network.
+func (e *Engine) NetworkConnect(_ context.Context, ref string, request network.ConnectRequest) error {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	n, err := e.findNetwork(ref)
+	if err != nil {
+		return err
+	}
+	c, err := e.find(request.Container)
+	if err != nil {
+		return err
+	}
+	if _, there := n.Containers[c.ID]; there {
+		return fmt.Errorf("endpoint with name %s already exists in network %s: %w", c.Name[1:], n.Name, errdefs.ErrPermissionDenied)
+	}
+	if n.Containers == nil {
+		n.Containers = map[string]network.EndpointResource{}
+	}
+	n.Containers[c.ID] = network.EndpointResource{Name: c.Name[1:]}
+	e.Connected = append(e.Connected, request)
+	return nil
+}
+
+// NetworkDisconnect takes the container off the network.
+func (e *Engine) NetworkDisconnect(_ context.Context, ref, containerRef string, force bool) error {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	n, err := e.findNetwork(ref)
+	if err != nil {
+		return err
+	}
+	c, err := e.find(containerRef)
+	if err != nil {
+		return err
+	}
+	if _, there := n.Containers[c.ID]; !there && !force {
+		return fmt.Errorf("container %s is not connected to network %s: %w", c.ID, n.Name, errdefs.ErrPermissionDenied)
+	}
+	delete(n.Containers, c.ID)
+	return nil
+}
+
+// NetworkPrune removes all networks that are not predefined and have no container.
+// It knows the filter label!=keep alone.
+func (e *Engine) NetworkPrune(_ context.Context, filters map[string][]string) (network.PruneReport, error) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	var out network.PruneReport
+	e.networks = slices.DeleteFunc(e.networks, func(n *network.Inspect) bool {
+		_, kept := n.Labels["keep"]
+		if n.Name == "bridge" || n.Name == "host" || n.Name == "none" || len(n.Containers) > 0 || (kept && len(filters["label!"]) > 0) {
+			return false
+		}
+		out.NetworksDeleted = append(out.NetworksDeleted, n.Name)
+		return true
+	})
+	return out, nil
+}
