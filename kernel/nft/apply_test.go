@@ -14,27 +14,59 @@ import (
 	"github.com/fairlead/fairlead/ruleset"
 )
 
-// networks and attachments of every kind that has elements of its own.
+// networks and containers of every kind that has elements of its own.
 func policy() firewall.Policy {
-	pfx := netip.MustParsePrefix
-	ap := netip.MustParseAddrPort
-	return firewall.Policy{
+	pfx, ap, ip := netip.MustParsePrefix, netip.MustParseAddrPort, netip.MustParseAddr
+	p := firewall.Policy{
 		Table: "fairlead", Daemon: "d1", Group: firewall.DefaultGroup, Guard4: true, Guard6: true,
+		AcceptMark: firewall.Mark{Value: 1, Mask: 0xff}, Served: []string{"virbr0"},
 		Networks: []spec.Network{
-			{Bridge: "fairlead0", Masquerade: true, ICC: true, Subnets: []spec.Subnet{{Prefix: pfx("172.17.0.0/16")}, {Prefix: pfx("fd00:17::/64")}}},
-			{Bridge: "br-111111111111", ICC: true, Internal: true, Masquerade: true, Subnets: []spec.Subnet{{Prefix: pfx("10.0.0.0/24")}}},
-			{Bridge: "br-2.x", Masquerade: true, Subnets: []spec.Subnet{{Prefix: pfx("10.0.1.0/24")}}},
-			{Bridge: "br-3", Masquerade: true, Subnets: []spec.Subnet{{Prefix: pfx("10.0.2.0/24")}, {Prefix: pfx("fd00:18::/64")}}},
+			{ID: "0", Bridge: "fairlead0", Masquerade: true, ICC: true, Subnets: []spec.Subnet{{Prefix: pfx("172.17.0.0/16")}, {Prefix: pfx("fd00:17::/64")}}},
+			{ID: "1", Bridge: "br-111111111111", ICC: true, Internal: true, Masquerade: true, Subnets: []spec.Subnet{{Prefix: pfx("10.0.0.0/24")}}},
+			{ID: "2", Bridge: "br-2.x", Masquerade: true, Subnets: []spec.Subnet{{Prefix: pfx("10.0.1.0/25")}, {Prefix: pfx("10.0.1.128/25")}}, Trusted: []string{"eth1"}},
+			{ID: "3", Bridge: "br-3", Masquerade: true, Subnets: []spec.Subnet{{Prefix: pfx("10.0.2.0/24")}, {Prefix: pfx("fd00:18::/64")}}, Gateway6: spec.GatewayNATUnprotected},
+			{ID: "4", Bridge: "br-4", Masquerade: true, ICC: true, Gateway4: spec.GatewayRouted, Gateway6: spec.GatewayRouted, Subnets: []spec.Subnet{{Prefix: pfx("10.0.4.0/24")}, {Prefix: pfx("fd00:19::/64")}}},
+			{
+				ID: "5", Bridge: "br-5", Masquerade: true, ICC: true, Outbound4: ip("192.0.2.1"), Outbound6: ip("2001:db8::1"),
+				Subnets: []spec.Subnet{{Prefix: pfx("10.0.5.0/25")}, {Prefix: pfx("10.0.5.128/25")}, {Prefix: pfx("fd00:20::/64")}},
+			},
 		},
-		Members: []firewall.Member{{Attachment: spec.Attachment{Ports: []spec.PortBinding{
-			{Proto: spec.TCP, Host: ap("0.0.0.0:8080"), Container: ap("172.17.0.2:80")},
-			{Proto: spec.TCP, Host: ap("[::]:8080"), Container: ap("[fd00:17::2]:80")},
-			{Proto: spec.UDP, Host: ap("192.0.2.1:53"), Container: ap("172.17.0.2:53")},
-			{Proto: spec.UDP, Host: ap("[2001:db8::1]:53"), Container: ap("[fd00:17::2]:53")},
-			{Proto: spec.TCP, Host: ap("127.0.0.1:81"), Container: ap("172.17.0.2:80")},
-			{Proto: spec.TCP, Host: ap("[::]:82"), Container: ap("172.17.0.2:80")},
-		}}}},
 	}
+	networks := map[string]spec.Network{}
+	for _, n := range p.Networks {
+		networks[n.ID] = n
+	}
+	web := firewall.Member{Networks: networks, Attachment: spec.Attachment{Ports: []spec.PortBinding{
+		{Proto: spec.TCP, Host: ap("0.0.0.0:8080"), Container: ap("172.17.0.2:80")},
+		{Proto: spec.TCP, Host: ap("[::]:8080"), Container: ap("[fd00:17::2]:80")},
+		{Proto: spec.UDP, Host: ap("192.0.2.1:53"), Container: ap("172.17.0.2:53")},
+		{Proto: spec.UDP, Host: ap("[2001:db8::1]:53"), Container: ap("[fd00:17::2]:53")},
+		{Proto: spec.TCP, Host: ap("127.0.0.1:81"), Container: ap("172.17.0.2:80")},
+		{Proto: spec.TCP, Host: ap("[::]:82"), Container: ap("172.17.0.2:80")},
+		{Proto: spec.SCTP, Host: ap("0.0.0.0:83"), Container: ap("172.17.0.2:80")},
+	}}}
+	routed := firewall.Member{Networks: networks, Attachment: spec.Attachment{Endpoints: []spec.Endpoint{
+		{NetworkID: "4", HostIf: "veth4", Addr4: pfx("10.0.4.2/24"), Addr6: pfx("fd00:19::2/64")},
+	}}}
+	for port := uint16(9000); port < 9010; port++ {
+		for _, b := range [][2]string{{"0.0.0.0", "172.17.0.2"}, {"192.0.2.1", "172.17.0.2"}, {"::", "fd00:17::2"}, {"2001:db8::1", "fd00:17::2"}} {
+			web.Ports = append(web.Ports, spec.PortBinding{Proto: spec.UDP, Host: netip.AddrPortFrom(ip(b[0]), port+100*uint16(len(b[0]))), Container: netip.AddrPortFrom(ip(b[1]), port+100*uint16(len(b[0])))})
+		}
+		for _, b := range [][2]string{{"0.0.0.0", "10.0.4.2"}, {"::", "fd00:19::2"}} {
+			routed.Ports = append(routed.Ports, spec.PortBinding{Proto: spec.TCP, Host: netip.AddrPortFrom(ip(b[0]), port), Container: netip.AddrPortFrom(ip(b[1]), port)})
+		}
+	}
+	routed.Ports = append(routed.Ports,
+		spec.PortBinding{Proto: spec.TCP, Host: ap("0.0.0.0:80"), Container: ap("10.0.4.2:80")},
+		spec.PortBinding{Proto: spec.TCP, Host: ap("[::]:80"), Container: ap("[fd00:19::2]:80")})
+	linked := firewall.Member{Networks: networks, Attachment: spec.Attachment{Endpoints: []spec.Endpoint{
+		{NetworkID: "3", HostIf: "veth5", Addr4: pfx("10.0.2.2/24"), Addr6: pfx("fd00:18::2/64")},
+	}}, Permits: []firewall.Permit{
+		{From: ip("10.0.2.2"), To: ip("10.0.2.3"), Proto: spec.TCP, Port: 80, FromIf: "veth5", ToIf: "veth6"},
+		{From: ip("fd00:18::2"), To: ip("fd00:18::3"), Proto: spec.TCP, Port: 80, FromIf: "veth5", ToIf: "veth6"},
+	}}
+	p.Members = []firewall.Member{web, routed, linked}
+	return p
 }
 
 // backend makes the changes to policy's tables.
@@ -45,6 +77,11 @@ var backend = firewall.NFTables{Table: "fairlead"}
 func TestReplaceTableIsItsText(t *testing.T) {
 	t.Parallel()
 	for _, table := range firewall.Tables(policy()) {
+		for _, s := range table.Sets {
+			if len(s.Elements) == 0 {
+				t.Errorf("set %s %s has no element to be compared", table.Family, s.Name)
+			}
+		}
 		isItsText(t, table)
 	}
 }

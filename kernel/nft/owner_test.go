@@ -161,7 +161,7 @@ func TestApplyTwiceIsTheSame(t *testing.T) {
 		}
 		h.apply(t, backend.RemoveMember(p.Members[0]).Rules...)
 	}
-	if got := h.list(t, inet); strings.Count(got, "elements") != 1 { // those of the guard
+	if got := h.list(t, inet); strings.Count(got, "elements") != 2 { // those of the guard
 		t.Errorf("elements are left:\n%s", got)
 	}
 	// Where the table itself is gone there is nothing to take out either.

@@ -126,7 +126,7 @@ func (b IPTables) Model(p Policy) *xtables.Model {
 		}
 		m.Apply(xtables.Add(b.constant(f)))
 		if f == xtables.IPv4 && p.Guard4 || f == xtables.IPv6 && p.Guard6 {
-			Guarded(m, f)
+			m.Guard(f)
 			m.Apply(xtables.Add(b.served(f, p.Served)))
 		}
 	}
@@ -138,9 +138,6 @@ func (b IPTables) Model(p Policy) *xtables.Model {
 	}
 	return m
 }
-
-// Guarded has the model forward nothing of the family but what a rule accepts.
-func Guarded(m *xtables.Model, f xtables.Family) { m.SetPolicy(f, filterForward, "DROP") }
 
 // tag is the match that marks a rule in one of the kernel's chains.
 func (b IPTables) tag() string { return xtables.Tag(b.Tag) + " " }

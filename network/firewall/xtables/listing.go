@@ -51,6 +51,45 @@ func (l Listing) Tagged(c Chain, tag string) []string {
 	return out
 }
 
+// AnyTagged says whether any of the kernel's chains has a rule with the tag.
+func (l Listing) AnyTagged(tag string) bool {
+	for c := range l.Rules {
+		if c.BuiltIn() && len(l.Tagged(c, tag)) > 0 {
+			return true
+		}
+	}
+	return false
+}
+
+// Unused says that the chain is there, has no rules (or returns at once), and that
+// nothing leads to it but rules with the tag.
+func (l Listing) Unused(c Chain, tag string) bool {
+	rules := l.Rules[c]
+	if !l.Has(c) || len(rules) > 1 || len(rules) == 1 && rules[0] != "-j RETURN" {
+		return false
+	}
+	for other, rules := range l.Rules {
+		for _, r := range rules {
+			leads := strings.HasSuffix(r, "-j "+c.Name) || strings.HasSuffix(r, "-g "+c.Name)
+			if other.Table == c.Table && leads && !hasTag(r, tag) {
+				return false
+			}
+		}
+	}
+	return true
+}
+
+// forward is the kernel's chain of forwarded packets.
+var forward = Chain{Filter, "FORWARD"}
+
+// ForwardPolicy is FORWARD's policy, "" where there is no table filter.
+func (l Listing) ForwardPolicy() string { return l.Policies[forward] }
+
+// ForwardPolicy is the input of iptables-restore --noflush that sets FORWARD's policy.
+func ForwardPolicy(policy string) string {
+	return "*" + Filter + "\n-P " + forward.Name + " " + policy + "\nCOMMIT\n"
+}
+
 // Tag is the match that marks a rule as ours, by a word.
 func Tag(tag string) string { return "-m comment --comment " + tag }
 
@@ -92,7 +131,7 @@ func (m *Model) Replace(f Family, have Listing, tag string, keep ...Chain) strin
 				continue
 			}
 			lines = append(lines, fill(c, m.Rules(f, c))...)
-			if p := m.Policy(f, c); p != "" && have.Policies[c] != p {
+			if p := m.forward[f]; c == forward && p != "" && have.ForwardPolicy() != p {
 				lines = append(lines, "-P "+c.Name+" "+p)
 			}
 		}
@@ -184,8 +223,8 @@ func (m *Model) Compare(f Family, have Listing, tag string) []string {
 		for _, r := range subtract(found, wanted) {
 			say("table %s: not wanted: -A %s %s", c.Table, c.Name, r)
 		}
-		if p := m.Policy(f, c); p != "" && have.Policies[c] != p {
-			say("chain %s of table %s has policy %s, wanted %s", c.Name, c.Table, have.Policies[c], p)
+		if p := m.forward[f]; c == forward && p != "" && have.ForwardPolicy() != p {
+			say("chain %s of table %s has policy %s, wanted %s", c.Name, c.Table, have.ForwardPolicy(), p)
 		}
 	}
 	return out

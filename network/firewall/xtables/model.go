@@ -7,10 +7,11 @@ import (
 // Model is every rule that is wanted, chain by chain in order, and the chains that
 // are there for them. The zero value is empty.
 type Model struct {
-	order    []Chain
-	chains   map[Family]map[Chain][]Rule
-	policies map[Family]map[Chain]string
-	there    map[string]bool
+	order  []Chain
+	chains map[Family]map[Chain][]Rule
+	there  map[string]bool
+	// forward is the wanted policy of FORWARD.
+	forward map[Family]string
 }
 
 // Declare has the model keep the chain though it has no rules.
@@ -24,21 +25,25 @@ func (m *Model) Declare(f Family, c Chain) {
 	}
 }
 
-// SetPolicy wants a policy of a chain of the kernel's.
-func (m *Model) SetPolicy(f Family, c Chain, policy string) {
-	m.init(f)
-	m.policies[f][c] = policy
-}
+// Guard wants what is forwarded dropped, but for what a rule accepts.
+func (m *Model) Guard(f Family) { m.SetForwardPolicy(f, "DROP") }
 
-// Policy is the wanted policy, "" for the one it has.
-func (m *Model) Policy(f Family, c Chain) string { return m.policies[f][c] }
+// Guarded says whether that is wanted.
+func (m *Model) Guarded(f Family) bool { return m.forward[f] == "DROP" }
+
+// SetForwardPolicy wants a policy of FORWARD; without, it stays as it is.
+func (m *Model) SetForwardPolicy(f Family, policy string) {
+	m.init(f)
+	m.Declare(f, forward)
+	m.forward[f] = policy
+}
 
 func (m *Model) init(f Family) {
 	if m.chains == nil {
-		m.chains, m.policies, m.there = make(map[Family]map[Chain][]Rule), make(map[Family]map[Chain]string), make(map[string]bool)
+		m.chains, m.forward, m.there = make(map[Family]map[Chain][]Rule), make(map[Family]string), make(map[string]bool)
 	}
 	if m.chains[f] == nil {
-		m.chains[f], m.policies[f] = make(map[Chain][]Rule), make(map[Chain]string)
+		m.chains[f] = make(map[Chain][]Rule)
 	}
 }
 

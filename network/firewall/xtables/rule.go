@@ -76,6 +76,15 @@ func Delete(rules []Rule) []Change {
 	return out
 }
 
+// Inverse are the changes that take the changes back.
+func Inverse(changes []Change) []Change {
+	out := make([]Change, 0, len(changes))
+	for i := len(changes) - 1; i >= 0; i-- {
+		out = append(out, Change{Rule: changes[i].Rule, Delete: !changes[i].Delete})
+	}
+	return out
+}
+
 // verb is the option of iptables(8) that does it.
 func (c Change) verb() string {
 	switch {
