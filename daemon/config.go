@@ -60,6 +60,10 @@ type Config struct {
 	DNSOptions []string `json:"dns-opts"`
 	DNSSearch  []string `json:"dns-search"`
 	ResolvConf string   `json:"resolv-conf"`
+
+	// HostGateway is the key that dockerd had before it took a list.
+	HostGateway  string   `json:"host-gateway-ip"`
+	HostGateways []string `json:"host-gateway-ips"`
 }
 
 // Pool is an address pool as the configuration file has it.
@@ -84,7 +88,7 @@ func defaults() Config {
 }
 
 // flagOf is the flag whose name is not the key of the file.
-var flagOf = map[string]string{"hosts": "host", "default-address-pools": "default-address-pool", "dns-opts": "dns-opt"}
+var flagOf = map[string]string{"hosts": "host", "default-address-pools": "default-address-pool", "host-gateway-ips": "host-gateway-ip", "dns-opts": "dns-opt"}
 
 func (c *Config) register(f *pflag.FlagSet) {
 	f.StringArrayVarP(&c.Hosts, "host", "H", nil, "listen here: unix:///path, several times for several (default unix://EXEC_ROOT/fairlead.sock)")
@@ -112,6 +116,7 @@ func (c *Config) register(f *pflag.FlagSet) {
 	f.BoolVar(&c.IPMasq, "ip-masq", c.IPMasq, "give packets that leave the default network the host's address")
 	f.BoolVar(&c.UserlandProxy, "userland-proxy", c.UserlandProxy, "serve published ports on loopback by a proxy")
 	c.registerDNS(f)
+	c.registerHostGateway(f)
 	f.StringVar(&c.IP, "ip", c.IP, "host address for ports published without one")
 	f.Var(&poolsFlag{&c.AddressPools}, "default-address-pool", "cut networks' subnets from here: base=10.20.0.0/16,size=24; several times for several")
 }
@@ -318,6 +323,9 @@ func (c *Config) check() error {
 		if !strings.HasPrefix(path, "/") || strings.ContainsAny(path, "\n\t ,:") {
 			return fmt.Errorf("--%s %q: want an absolute path without spaces, commas or colons", name, path)
 		}
+	}
+	if _, err := c.hostGateways(); err != nil {
+		return err
 	}
 	if len(c.Hosts) == 0 {
 		c.Hosts = []string{"unix://" + c.ExecRoot + "/fairlead.sock"}

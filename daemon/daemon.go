@@ -264,7 +264,12 @@ func (d *daemon) newEngine(ctx context.Context, hostNS string) (*engine.Engine, 
 	if err != nil {
 		return nil, err
 	}
+	gateways, err := d.cfg.hostGateways()
+	if err != nil {
+		return nil, err
+	}
 	return engine.New(ctx, engine.Config{
+		HostGateways: gateways,
 		DNS: servers, DNSSearch: d.cfg.DNSSearch, DNSOptions: d.cfg.DNSOptions, ResolvConf: d.cfg.ResolvConf,
 		DataRoot: d.cfg.DataRoot, ExecRoot: d.cfg.ExecRoot, Runtime: d.containerd,
 		Network: d.network, Streams: d.streams, Store: records, HostNetns: hostNS, Log: d.log,
