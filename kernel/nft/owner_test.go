@@ -143,30 +143,49 @@ func TestApplyAllOrNothing(t *testing.T) {
 func TestApplyTwiceIsTheSame(t *testing.T) {
 	t.Parallel()
 	h := newHost(t)
-	h.apply(t, ruleset.ReplaceTable{Table: ownedTable()})
 	p := policy()
-	before := h.list(t, inet)
+	p.Owner = true
+	h.apply(t, firewall.Replace(p)...)
+	before := h.listAll(t, p)
 	for range 2 {
 		for _, n := range p.Networks {
 			h.apply(t, backend.AddNetwork(n).Rules...)
 		}
-		h.apply(t, backend.AddMember(p.Members[0]).Rules...)
+		for _, m := range p.Members {
+			h.apply(t, backend.AddMember(m).Rules...)
+		}
 	}
-	if got := h.list(t, inet); got != before {
-		t.Errorf("adding again changed the table:\n%s", got)
+	if got := h.listAll(t, p); got != before {
+		t.Errorf("adding again changed the tables:\n%s", got)
 	}
 	for range 2 {
 		for _, n := range p.Networks {
 			h.apply(t, backend.RemoveNetwork(n).Rules...)
 		}
-		h.apply(t, backend.RemoveMember(p.Members[0]).Rules...)
+		for _, m := range p.Members {
+			h.apply(t, backend.RemoveMember(m).Rules...)
+		}
 	}
-	if got := h.list(t, inet); strings.Count(got, "elements") != 2 { // those of the guard
+	if got := h.listAll(t, p); strings.Count(got, "elements") != 2 { // those of the guard
 		t.Errorf("elements are left:\n%s", got)
 	}
-	// Where the table itself is gone there is nothing to take out either.
-	h.apply(t, ruleset.DeleteTable{Family: ruleset.Inet, Name: p.Table})
-	h.apply(t, append(backend.RemoveMember(p.Members[0]).Rules, ruleset.DeleteTable{Family: ruleset.Inet, Name: p.Table, IgnoreMissing: true})...)
+	// Where the tables themselves are gone there is nothing to take out either.
+	for range 2 {
+		h.apply(t, firewall.Delete(p.Table)...)
+	}
+	h.apply(t, append(backend.RemoveMember(p.Members[0]).Rules, firewall.Delete(p.Table)...)...)
+	if out := h.run(t, "nft", "list", "tables"); out != "" {
+		t.Errorf("left after the delete: %q", out)
+	}
+}
+
+func (h *host) listAll(t *testing.T, p firewall.Policy) string {
+	t.Helper()
+	var text strings.Builder
+	for _, table := range firewall.Tables(p) {
+		text.WriteString(h.list(t, table))
+	}
+	return text.String()
 }
 
 func TestCheckChangesNothing(t *testing.T) {
