@@ -13,7 +13,7 @@ import (
 func (s *State) DecideDefaultNetwork(want spec.Network, host Surroundings) (spec.Network, error) {
 	n := want
 	for i, sub := range n.Subnets {
-		checked, err := CheckSubnet(sub)
+		checked, err := checkSubnet(sub, false)
 		if err != nil {
 			return spec.Network{}, err
 		}

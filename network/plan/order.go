@@ -18,14 +18,15 @@ func (c Config) Alias(kind, id string) string {
 func (c Config) BridgeStep(n spec.Network) Bridge {
 	b := Bridge{
 		Name: n.Bridge, Alias: c.Alias("network", n.ID), MAC: BridgeMAC(n.ID), MTU: n.MTU,
-		Group: c.Group, IPv6: n.IPv6, Foreign: n.Foreign,
+		Group: c.Group, IPv6: n.IPv6 && n.Gateway6 != spec.GatewayIsolated, Foreign: n.Foreign,
 	}
 	for _, sub := range n.Subnets {
-		if p := sub.BridgePrefix(); p.IsValid() {
+		v4 := sub.Prefix.Addr().Is4()
+		if p := sub.BridgePrefix(); p.IsValid() && n.Gateway(v4) != spec.GatewayIsolated && !(v4 && n.InhibitIPv4) {
 			b.Addrs = append(b.Addrs, p)
 		}
 	}
-	if n.IPv6 {
+	if b.IPv6 {
 		b.Addrs = append(b.Addrs, linkLocal(b.MAC))
 	}
 	return b
@@ -126,7 +127,7 @@ func (c Config) Attach(m firewall.Member) []Step {
 	steps = append(steps, c.resolver(firewall.Member{}, m)...)
 	steps = append(steps, c.redirect(nil, a.Ports)...)
 	if ports := HostPorts(a.Ports); len(ports) > 0 {
-		steps = append(steps, Publish{Owner: a.Sandbox.ID, Bindings: ports})
+		steps = append(steps, Publish{Owner: a.Sandbox.ID, Bindings: ports, Proxy: c.UserlandProxy})
 	}
 	return steps
 }

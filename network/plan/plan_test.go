@@ -244,6 +244,22 @@ func TestRefusedNetworks(t *testing.T) {
 	opt := func(k, v string) spec.NetworkRequest {
 		return spec.NetworkRequest{Name: "n", Options: map[string]string{k: v}}
 	}
+	// opts has an option and its value in turn.
+	opts := func(change func(*spec.NetworkRequest), kv ...string) spec.NetworkRequest {
+		req := spec.NetworkRequest{Name: "n", Options: make(map[string]string)}
+		for i := 0; i < len(kv); i += 2 {
+			req.Options[kv[i]] = kv[i+1]
+		}
+		if change != nil {
+			change(&req)
+		}
+		return req
+	}
+	internal := func(r *spec.NetworkRequest) { r.Internal = true }
+	six := func(r *spec.NetworkRequest) { r.IPv6 = true }
+	two := func(a, b string) spec.NetworkRequest {
+		return spec.NetworkRequest{Name: "n", Subnets: []spec.Subnet{{Prefix: netip.MustParsePrefix(a)}, {Prefix: netip.MustParsePrefix(b)}}}
+	}
 	for _, c := range []struct {
 		name string
 		req  spec.NetworkRequest
@@ -272,6 +288,33 @@ func TestRefusedNetworks(t *testing.T) {
 		{"a bad MTU", opt(OptMTU, "12"), errdefs.ErrInvalidArgument, "68 to 65535"},
 		{"a bad bridge name", opt(OptBridgeName, "a b"), errdefs.ErrInvalidArgument, "only letters"},
 		{"a long bridge name", opt(OptBridgeName, "abcdefghijklmnop"), errdefs.ErrInvalidArgument, "15 bytes"},
+		{"subnets that overlap", two("10.6.0.0/16", "10.6.9.0/24"), errdefs.ErrInvalidArgument, "of one network overlap"},
+		{"a bool that is none", opt(OptICC, "perhaps"), errdefs.ErrInvalidArgument, "want true or false"},
+		{"a gateway mode that is none", opt(OptGateway4, "bridged"), errdefs.ErrInvalidArgument, "want one of nat, nat-unprotected, routed, isolated"},
+		{"isolated and not internal", opt(OptGateway4, "isolated"), errdefs.ErrInvalidArgument, "add --internal"},
+		{"routed and internal", opts(internal, OptGateway4, "routed"), errdefs.ErrInvalidArgument, "reached from nowhere"},
+		{"a mode of a family that is off", opt(OptGateway6, "routed"), errdefs.ErrInvalidArgument, "has no IPv6"},
+		{"isolated with a gateway", func() spec.NetworkRequest {
+			r := with("10.6.0.0/24", gw("10.6.0.1"))
+			r.Internal, r.Options = true, map[string]string{OptGateway4: "isolated"}
+			return r
+		}(), errdefs.ErrInvalidArgument, "contradicts gateway mode isolated"},
+		{"an outbound address of the other family", opt(OptOutbound4, "fd00::1"), errdefs.ErrInvalidArgument, "not an IPv4 address"},
+		{"an outbound address that is loopback", opt(OptOutbound4, "127.0.0.1"), errdefs.ErrInvalidArgument, "no address that others"},
+		{"an outbound address without masquerade", opts(nil, OptOutbound4, "10.1.1.1", OptMasquerade, "false"), errdefs.ErrInvalidArgument, "is off"},
+		{"an outbound address of a routed network", opts(nil, OptOutbound4, "10.1.1.1", OptGateway4, "routed"), errdefs.ErrInvalidArgument, "keeps its own addresses"},
+		{"an outbound address of an internal network", opts(internal, OptOutbound4, "10.1.1.1"), errdefs.ErrInvalidArgument, "no way out"},
+		{"an outbound address without the family", opt(OptOutbound6, "fd99::1"), errdefs.ErrInvalidArgument, "has no IPv6"},
+		{"a host binding of an internal network", opts(internal, OptHostBinding, "10.1.1.1"), errdefs.ErrInvalidArgument, "publishes no ports"},
+		{"a host binding of a routed network", opts(nil, OptHostBinding, "10.1.1.1", OptGateway4, "routed"), errdefs.ErrInvalidArgument, "no ports on the host"},
+		{"trusted interfaces with a hole", opt(OptTrusted, "eth0::eth1"), errdefs.ErrInvalidArgument, "1 to 15 bytes"},
+		{"trusted interfaces of an internal network", opts(internal, OptTrusted, "eth0"), errdefs.ErrInvalidArgument, "from nowhere"},
+		{"an interface prefix that is long", opt(OptInterfacePrefix, "abcdefghijklm"), errdefs.ErrInvalidArgument, "12 bytes"},
+		{"an MTU too small for IPv6", opts(six, OptMTU, "1000"), errdefs.ErrInvalidArgument, "IPv6 needs 1280"},
+		{"IPv6 asked for and refused", opts(six, OptIPv6, "false"), errdefs.ErrInvalidArgument, "asks for IPv6"},
+		{"no family at all", opt(OptIPv4, "false"), errdefs.ErrInvalidArgument, "IPv4 or IPv6 must be enabled"},
+		{"inhibited IPv4 without IPv4", opts(six, OptIPv4, "false", OptInhibitIPv4, "true"), errdefs.ErrInvalidArgument, "has no IPv4"},
+		{"another default bridge", opt(OptDefaultBridge, "true"), errdefs.ErrInvalidArgument, "only the network bridge"},
 		{"a bridge in use", opt(OptBridgeName, "fairlead0"), errdefs.ErrInvalidArgument, "used by network bridge"},
 	} {
 		s := testState(t)

@@ -33,7 +33,8 @@ type Namespace struct {
 }
 
 // Bridge makes a network's bridge, with its addresses, and puts it up. A foreign
-// bridge is only there to be checked.
+// bridge is only there to be checked. Without IPv6 it has none at all, or the kernel
+// would give it a link-local address, by which containers could reach the host.
 type Bridge struct {
 	Name    string
 	Alias   string
@@ -95,6 +96,8 @@ type Firewall struct {
 type Publish struct {
 	Owner    string
 	Bindings []spec.PortBinding
+	// Proxy says that the userland proxy is on.
+	Proxy bool
 }
 
 // Withdraw takes the sandbox's host ports back from the relay, and its resolver
@@ -154,6 +157,9 @@ func (s Bridge) Commands() []string {
 		link += fmt.Sprintf(" mtu %d", s.MTU)
 	}
 	out := []string{link + " type bridge", fmt.Sprintf("ip link set %s group %d alias %s", s.Name, s.Group, s.Alias)}
+	if !s.IPv6 {
+		out = append(out, "sysctl -w net.ipv6.conf."+s.Name+".disable_ipv6=1")
+	}
 	for _, a := range s.Addrs {
 		out = append(out, addAddr(a, s.Name))
 	}
@@ -229,7 +235,10 @@ func (s Publish) Commands() []string {
 }
 
 // Reason implements Step.
-func (Publish) Reason() string {
+func (s Publish) Reason() string {
+	if !s.Proxy {
+		return "the host port is ours alone"
+	}
 	return "the host port is ours alone, and loopback reaches it by the userland proxy"
 }
 
