@@ -69,6 +69,12 @@ func (c *Controller) openEnforcer(ctx context.Context) error {
 // what another back end made before a restart, and opens foreign chains that would
 // drop what the policy lets through.
 func (c *Controller) mendFirewall(ctx context.Context, p firewall.Policy) error {
+	if c.cfg.Firewall != FirewallNone {
+		if _, _, err := c.lookAbroad(ctx, p.Networks); err != nil {
+			c.log.Error("what other programs forward could not be read", "err", err)
+		}
+		p.Served = c.servedNow()
+	}
 	if err := c.enforcer.Replace(ctx, p); err != nil {
 		return err
 	}
@@ -76,9 +82,9 @@ func (c *Controller) mendFirewall(ctx context.Context, p firewall.Policy) error 
 		return fmt.Errorf("take away what another firewall back end made: %w", err)
 	}
 	if c.cfg.Firewall == FirewallNone {
-		return nil
+		return c.unzoneFirewalld(ctx, p.Networks, true)
 	}
-	if err := c.openForeignForward(ctx, p.Networks); err != nil {
+	if _, err := c.openAbroad(ctx, p.Networks); err != nil {
 		// Containers may be cut off by what the host drops; nothing that
 		// is ours is open because of it.
 		c.log.Error("chains of the host's own that drop what is forwarded could not all be opened", "err", err)

@@ -162,6 +162,11 @@ func (c *Controller) policy(nets []spec.Network, members []firewall.Member) fire
 		Group:    Group,
 		Networks: nets,
 		Members:  members,
+
+		AllowDirectRouting: c.cfg.AllowDirectRouting,
+		AcceptMark:         c.cfg.AcceptMark,
+
+		Served:   c.servedNow(),
 		Guard4:   c.sysctls.changed(forward4) && !c.cfg.ForwardOpen,
 		Guard6:   c.sysctls.changed(forward6) && !c.cfg.ForwardOpen,
 	}

@@ -85,6 +85,9 @@ type Config struct {
 	Firewall FirewallKind
 	// NoIPv6Firewall makes no rule for IPv6.
 	NoIPv6Firewall bool
+	// AllowDirectRouting and AcceptMark are as in firewall.Policy.
+	AllowDirectRouting bool
+	AcceptMark         firewall.Mark
 	// UserlandProxy serves loopback and the other family.
 	UserlandProxy bool
 	// Log is slog.Default() when nil.
@@ -126,6 +129,7 @@ type Controller struct {
 	// fwSocket is what fw works on; the relay has a copy.
 	fwSocket *os.File
 	enforcer enforcer
+	foreign  foreignRules
 
 	// hooks serve loopback; nil where the userland proxy does, or nobody.
 	hooks *loopback.Hooks
@@ -217,6 +221,9 @@ func (c *Controller) open(ctx context.Context) error {
 	if err := c.openEnforcer(ctx); err != nil {
 		return err
 	}
+	if err := c.watchForeign(watching); err != nil {
+		return err
+	}
 	if err := c.openLoopback(ctx); err != nil {
 		return err
 	}
@@ -259,7 +266,7 @@ func (c *Controller) openFirewall(ctx context.Context) error {
 
 // Close lets go of sockets; the kernel stays as it is.
 func (c *Controller) Close() error {
-	var errs []error
+	errs := []error{c.closeForeign()}
 	if c.stopWatch != nil {
 		c.stopWatch()
 	}

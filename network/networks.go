@@ -40,6 +40,7 @@ func (c *Controller) CreateNetwork(ctx context.Context, req spec.NetworkRequest)
 		c.mu.Unlock()
 		return spec.Network{}, fmt.Errorf("create network %s: %w", n.Name, err)
 	}
+	c.greetFirewalld(ctx, n)
 	c.mu.Lock()
 	c.state.SetBusy(n.ID, "")
 	c.mu.Unlock()
@@ -100,7 +101,8 @@ func (c *Controller) RemoveNetwork(ctx context.Context, ref string) error {
 		return errors.Join(err, c.journal.Clear("network-rm", n.ID))
 	}
 	crashpoint.Here("network-rm.unstored")
-	return c.finishRemoval(context.WithoutCancel(ctx), n)
+	ctx = context.WithoutCancel(ctx)
+	return errors.Join(c.unzoneFirewalld(ctx, []spec.Network{n}, false), c.finishRemoval(ctx, n))
 }
 
 func (c *Controller) finishRemoval(ctx context.Context, n spec.Network) error {

@@ -28,6 +28,7 @@ func (c *Controller) Restore(ctx context.Context) error {
 	if err := c.mend(ctx); err != nil {
 		return fmt.Errorf("restore the network: %w", err)
 	}
+	c.startHealing()
 	return nil
 }
 

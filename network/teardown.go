@@ -11,12 +11,14 @@ import (
 // stored networks are forgotten. It goes on past errors and joins them.
 // Afterwards the Controller is only good for Close.
 func (c *Controller) Teardown(ctx context.Context) error {
+	c.foreign.stopHealing()
 	var errs []error
 	for _, a := range c.Attachments() {
 		errs = append(errs, c.Detach(ctx, a.Sandbox.ID))
 	}
 	c.netOps.Lock()
 	defer c.netOps.Unlock()
+	errs = append(errs, c.unzoneFirewalld(ctx, c.Networks(), true))
 	for _, n := range c.Networks() {
 		if err := c.networks.Delete(n.ID); err != nil {
 			errs = append(errs, err)

@@ -2,6 +2,7 @@ package nft
 
 import (
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"net"
 	"slices"
@@ -311,6 +312,21 @@ func verdictOf(data []byte) (v foreign.Verdict, target string) {
 		return foreign.Goto, target
 	}
 	return foreign.None, ""
+}
+
+// Interfaces are the names in a set of any table; a set that is not there has none.
+func (c *Conn) Interfaces(family ruleset.Family, table, set string) ([]string, error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	elements, err := c.keysOf(family, table, set)
+	if errors.Is(err, unix.ENOENT) {
+		return nil, nil
+	}
+	out := make([]string, 0, len(elements))
+	for _, e := range elements {
+		out = append(out, cString(e.key))
+	}
+	return out, err
 }
 
 // setElement is an element of a set or of a map of verdicts.

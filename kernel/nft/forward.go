@@ -30,6 +30,8 @@ type Forward struct {
 	// them it keeps from them still: they are no part of the world that
 	// containers reach by our rules.
 	Others []string
+	// Leave names tables that somebody else sees to.
+	Leave []string
 }
 
 // ForeignChain is a forward chain of another program that drops, itself or by the
@@ -69,6 +71,9 @@ func (c *Conn) OpenForward(ctx context.Context, f Forward) ([]ForeignChain, erro
 	}
 	var out []ForeignChain
 	for _, t := range tables {
+		if slices.Contains(f.Leave, t.name) {
+			continue
+		}
 		found, walls := t.walls()
 		added, err := c.openTable(ctx, t, walls, f)
 		for i := range found {

@@ -1,0 +1,225 @@
+package network
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"reflect"
+	"sync"
+	"time"
+
+	"github.com/fairlead/fairlead/kernel/iptables"
+	"github.com/fairlead/fairlead/kernel/nft"
+	"github.com/fairlead/fairlead/network/firewall"
+	"github.com/fairlead/fairlead/network/spec"
+)
+
+const (
+	// quiet is how long other programs must have changed nothing before we look:
+	// a reload is many changes. impatience is for those that never stop.
+	quiet, impatience = 100 * time.Millisecond, time.Second
+	// pauseLeast is between two looks. It doubles up to pauseMost while each look
+	// finds something to put back: somebody may be taking it away on purpose.
+	pauseLeast, pauseMost = 500 * time.Millisecond, time.Minute
+	// legacyEvery is between two looks at legacy iptables, which has no events.
+	legacyEvery = 2 * time.Second
+)
+
+// watchForeign readies the watch over other programs' packet filters. What happens
+// from now on is seen, but nothing is done until startHealing.
+func (c *Controller) watchForeign(ctx context.Context) error {
+	c.foreign.wake = make(chan struct{}, 1)
+	c.foreign.stopHealing = func() {}
+	if c.cfg.Firewall == FirewallNone {
+		return nil
+	}
+	if c.fw != nil {
+		port, err := c.fw.Port()
+		if err != nil {
+			return err
+		}
+		w, err := nft.Watch(ctx, port)
+		if err != nil {
+			return err
+		}
+		c.foreign.changed = w.Changed()
+	}
+	return nil
+}
+
+// startHealing looks at other programs' packet filters whenever they change, until
+// stopHealing.
+func (c *Controller) startHealing() {
+	if c.cfg.Firewall == FirewallNone {
+		return
+	}
+	c.foreign.stopHealing()
+	ctx, cancel := context.WithCancel(context.Background())
+	var ended sync.WaitGroup
+	ended.Go(func() { c.heal(ctx, c.foreign.changed) })
+	c.foreign.stopHealing = func() {
+		cancel()
+		ended.Wait()
+	}
+}
+
+func (c *Controller) wakeWatcher() {
+	select {
+	case c.foreign.wake <- struct{}{}:
+	default:
+	}
+}
+
+func (c *Controller) heal(ctx context.Context, changed <-chan struct{}) {
+	legacy := time.NewTicker(legacyEvery)
+	defer legacy.Stop()
+	print, _ := iptables.Fingerprint()
+	pause := pauseLeast
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-changed:
+		case <-c.foreign.wake:
+		case <-legacy.C:
+			now, err := iptables.Fingerprint()
+			if err != nil || now == print {
+				continue
+			}
+		}
+		settle(ctx, changed)
+		mended, err := c.mendForeign(ctx)
+		if err != nil && ctx.Err() == nil {
+			c.log.Error("another program changed the packet filter, and containers may be cut off", "err", err)
+		}
+		print, _ = iptables.Fingerprint()
+		if mended {
+			pause = min(2*pause, pauseMost)
+		} else {
+			pause = pauseLeast
+		}
+		select {
+		case <-ctx.Done():
+			return
+		case <-time.After(pause):
+		}
+	}
+}
+
+// settle waits until nothing has changed for a while.
+func settle(ctx context.Context, changed <-chan struct{}) {
+	deadline := time.After(impatience)
+	for {
+		select {
+		case <-changed:
+		case <-time.After(quiet):
+			return
+		case <-deadline:
+			return
+		case <-ctx.Done():
+			return
+		}
+	}
+}
+
+// FirewallChanged puts back what of ours another program took away: our rules in
+// its chains, our bridges in its zones, and rules of ours that stand in chains it
+// can flush. What is the other program's own stays as it is.
+func (c *Controller) FirewallChanged(ctx context.Context) error {
+	_, err := c.mendForeign(ctx)
+	return err
+}
+
+func (c *Controller) mendForeign(ctx context.Context) (changed bool, err error) {
+	if c.cfg.Firewall == FirewallNone {
+		return false, nil
+	}
+	c.netOps.Lock()
+	defer c.netOps.Unlock()
+	ours, err := c.mendPolicy(ctx)
+	theirs, err2 := c.openAbroad(ctx, c.Networks())
+	return ours || theirs, errors.Join(err, err2)
+}
+
+// openAbroad makes other programs let our networks through, and our guard let
+// theirs. The caller has netOps, or is Restore.
+func (c *Controller) openAbroad(ctx context.Context, nets []spec.Network) (changed bool, err error) {
+	c.foreign.mending.Lock()
+	defer c.foreign.mending.Unlock()
+	more, less, err := c.lookAbroad(ctx, nets)
+	if err == nil && len(more)+len(less) > 0 {
+		err = c.changeServed(ctx, more, less)
+	}
+	zoned, err2 := c.zoneFirewalld(ctx, nets)
+	opened, err3 := c.openForeignForward(ctx, nets)
+	return zoned || opened, errors.Join(err, err2, err3)
+}
+
+// changeServed has the guard let the interfaces be, or not any more.
+func (c *Controller) changeServed(ctx context.Context, more, less []string) error {
+	c.log.Info("other programs forward as well, and the guard of forwarding lets them", "more", more, "no more", less)
+	if c.cfg.Firewall == FirewallNFTables {
+		return c.fw.Apply(ctx, firewall.ChangeServed(c.plan.Table, more, less))
+	}
+	return c.replacePolicy(ctx)
+}
+
+// mendPolicy puts our rules back where another program can take them away: those of
+// iptables, and a table that the kernel cannot keep for its owner.
+func (c *Controller) mendPolicy(ctx context.Context) (changed bool, err error) {
+	if c.cfg.Firewall == FirewallNFTables && c.fw.Features().Persist {
+		return false, nil
+	}
+	for range 2 {
+		// What is being attached meanwhile may be half there.
+		c.mu.Lock()
+		nets, members := c.state.Networks(), c.state.Members()
+		c.mu.Unlock()
+		lines, err := c.enforcer.Compare(ctx, c.policy(nets, members))
+		if err != nil || len(lines) == 0 {
+			return false, err
+		}
+		c.log.Debug("rules of ours are not as they should be", "differences", lines)
+		select {
+		case <-time.After(quiet):
+		case <-ctx.Done():
+			return false, ctx.Err()
+		}
+	}
+	c.log.Warn("another program took rules of ours away; they are made again")
+	return true, c.replacePolicy(ctx)
+}
+
+// replacePolicy makes all of our rules anew, while containers come and go: it does
+// so again until none did meanwhile.
+func (c *Controller) replacePolicy(ctx context.Context) error {
+	for range 5 {
+		again, err := c.replaceOnce(ctx)
+		if err != nil || !again {
+			return err
+		}
+	}
+	return fmt.Errorf("containers come and go faster than their rules can be made: %w", context.DeadlineExceeded)
+}
+
+func (c *Controller) replaceOnce(ctx context.Context) (again bool, err error) {
+	// Those that are there now neither change nor go.
+	for _, a := range c.Attachments() {
+		done, err := c.turns.take(ctx, a.Sandbox.ID)
+		if err != nil {
+			return false, err
+		}
+		defer done()
+	}
+	snapshot := func() ([]spec.Network, []firewall.Member) {
+		c.mu.Lock()
+		defer c.mu.Unlock()
+		return c.state.Networks(), c.state.Members()
+	}
+	nets, members := snapshot()
+	if err := c.enforcer.Replace(ctx, c.policy(nets, members)); err != nil {
+		return false, err
+	}
+	netsNow, membersNow := snapshot()
+	return !reflect.DeepEqual(nets, netsNow) || !reflect.DeepEqual(members, membersNow), nil
+}
