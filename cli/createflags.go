@@ -69,9 +69,9 @@ func (f *createFlags) register(cmd *cobra.Command, networks cobra.CompletionFunc
 	fl.StringVar(&f.ip6, "ip6", "", "IPv6 address on the network")
 	fl.StringVar(&f.mac, "mac-address", "", "hardware address, as 02:42:ac:11:00:02")
 	fl.StringArrayVarP(&f.publish, "publish", "p", nil,
-		"publish a port on the host, [[HOSTIP:][HOSTPORT[-END]]:]PORT[-END][/tcp|udp]")
+		"publish a port on the host, [[HOSTIP:][HOSTPORT[-END]]:]PORT[-END][/tcp|udp|sctp]")
 	fl.BoolVarP(&f.publishAll, "publish-all", "P", false, "publish every exposed port on a free port of the host")
-	fl.StringArrayVar(&f.expose, "expose", nil, "port the container serves, PORT[-END][/tcp|udp]")
+	fl.StringArrayVar(&f.expose, "expose", nil, "port the container serves, PORT[-END][/tcp|udp|sctp]")
 	fl.StringArrayVar(&f.dns, "dns", nil, "name server's address")
 	fl.StringArrayVar(&f.dnsSearch, "dns-search", nil, "search domain")
 	fl.StringArrayVar(&f.dnsOptions, "dns-option", nil, "resolver option, as ndots:2")

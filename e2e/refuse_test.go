@@ -136,7 +136,7 @@ func TestRefused(t *testing.T) {
 		{"container's name with /", "run --name a/b demo true", 125, `invalid container name "a/b"`},
 		{"with a newline", `run --name 'a\nb' demo true`, 125, `invalid container name "a\\nb"`},
 		{"with nft syntax", `run --name 'x"; drop' demo true`, 125, `invalid container name`},
-		{"host port 0", "run -p 0:80 demo true", 125, `host port 0`},
+		{"host port range from 0", "run -p 0-5:80 demo true", 125, `0-5 begins with 0`},
 		{"container port 0", "run -p 80:0 demo true", 125, `container port 0`},
 		{"host port 65536", "run -p 65536:80 demo true", 125, `host port 65536 is out of range`},
 		{"container port 65536", "run -p 80:65536 demo true", 125, `container port 65536 is out of range`},

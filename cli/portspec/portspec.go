@@ -38,12 +38,12 @@ type publish struct {
 // Publish reads the values of -p and returns the bindings they ask for, and the
 // container ports among them, which a published port always is. The syntax is
 //
-//	[[HOSTIP:][HOSTPORT[-END]]:]PORT[-END][/tcp|udp]
-//	published=HOSTPORT,target=PORT[,protocol=tcp|udp][,host_ip=HOSTIP]
+//	[[HOSTIP:][HOSTPORT[-END]]:]PORT[-END][/tcp|udp|sctp]
+//	published=HOSTPORT,target=PORT[,protocol=tcp|udp|sctp][,host_ip=HOSTIP]
 //
 // with an IPv6 HOSTIP in brackets. A range of host ports needs a range of
 // container ports of the same length, or a single one: then the daemon takes
-// the first free port of the range.
+// the first free port of the range. No host port, or 0, is any free one.
 func Publish(values []string) (network.PortMap, network.PortSet, error) {
 	bindings := network.PortMap{}
 	exposed := network.PortSet{}
@@ -57,7 +57,7 @@ func Publish(values []string) (network.PortMap, network.PortSet, error) {
 	return bindings, exposed, nil
 }
 
-// Expose reads the values of --expose, PORT[-END][/tcp|udp].
+// Expose reads the values of --expose, PORT[-END][/tcp|udp|sctp].
 func Expose(values []string) (network.PortSet, error) {
 	exposed := network.PortSet{}
 	for _, value := range values {
@@ -186,6 +186,9 @@ func build(hostIP, host, container string) (publish, error) {
 		return publish{}, fmt.Errorf("%d host ports (%s) for %d container ports (%s): the ranges must be of one length",
 			p.host.len(), p.host, p.container.len(), p.container)
 	}
+	if p.host.first == 0 && p.host.last != 0 {
+		return publish{}, fmt.Errorf("host port range %s begins with 0: want 1 to 65535", p.host)
+	}
 	return p, nil
 }
 
@@ -194,9 +197,9 @@ func parseContainer(s string) (portRange, network.IPProtocol, error) {
 	protocol := network.TCP
 	if hasProto {
 		switch protocol = network.IPProtocol(strings.ToLower(proto)); protocol {
-		case network.TCP, network.UDP:
+		case network.TCP, network.UDP, network.SCTP:
 		default:
-			return portRange{}, "", fmt.Errorf("unknown protocol %q: want tcp or udp", proto)
+			return portRange{}, "", fmt.Errorf("unknown protocol %q: want tcp, udp or sctp", proto)
 		}
 	}
 	if ports == "" {
@@ -239,9 +242,7 @@ func parsePort(side, s string) (uint16, error) {
 	switch {
 	case err != nil:
 		return 0, fmt.Errorf("%s port %s is out of range: want 1 to 65535", side, s)
-	case n == 0 && side == "host":
-		return 0, errors.New("host port 0 is not a port; leave it out to have a free one chosen")
-	case n == 0:
+	case n == 0 && side != "host":
 		return 0, fmt.Errorf("%s port 0 is out of range: want 1 to 65535", side)
 	}
 	return uint16(n), nil

@@ -55,6 +55,12 @@ func TestPublish(t *testing.T) {
 		{"target=80,published=8080", []string{"80/tcp=|8080"}},
 		{"target=53,published=53,protocol=udp,host_ip=[::1]", []string{"53/udp=::1|53"}},
 		{"target=80", []string{"80/tcp=|"}},
+		{"target=80,published=0", []string{"80/tcp=|"}},
+		{"0:80", []string{"80/tcp=|"}},
+		{"127.0.0.1:0:80/sctp", []string{"80/sctp=127.0.0.1|"}},
+		{"0.0.0.0:8080:80", []string{"80/tcp=0.0.0.0|8080"}},
+		{"[::]:8080:80", []string{"80/tcp=::|8080"}},
+		{"8000-8000:80", []string{"80/tcp=|8000"}},
 	}
 	for _, tt := range tests {
 		t.Run(tt.in, func(t *testing.T) {
@@ -91,14 +97,14 @@ func TestPublishErrors(t *testing.T) {
 		{"", "no container port"},
 		{"0", "container port 0 is out of range"},
 		{"8080:0", "container port 0 is out of range"},
-		{"0:80", "host port 0 is not a port; leave it out to have a free one chosen"},
+		{"0-5:80", "host port range 0-5 begins with 0"},
 		{"65536", "container port 65536 is out of range: want 1 to 65535"},
 		{"65536:80", "host port 65536 is out of range: want 1 to 65535"},
 		{"99999999999999999999:80", "host port 99999999999999999999 is out of range"},
 		{"-1:80", "host port is empty"},
 		{"+80", `container port "+80" is not a number`},
 		{"http", `container port "http" is not a number`},
-		{"80/icmp", `unknown protocol "icmp": want tcp or udp`},
+		{"80/icmp", `unknown protocol "icmp": want tcp, udp or sctp`},
 		{"80/", `unknown protocol ""`},
 		{"8000-8002:80-81", "3 host ports (8000-8002) for 2 container ports (80-81): the ranges must be of one length"},
 		{"8000:80-81", "1 host ports (8000) for 2 container ports (80-81)"},
@@ -112,7 +118,6 @@ func TestPublishErrors(t *testing.T) {
 		{"[]:80:80", "the brackets are empty"},
 		{"[fe80::1%eth0]:80:80", "a zone (%eth0) cannot be published on"},
 		{"8080:", "no container port"},
-		{"target=80,published=0", "host port 0"},
 		{"target=80,mode=host", `unknown key "mode"`},
 		{"published=80", "no container port"},
 		{"target=80,target=81", "target is there twice"},
@@ -134,7 +139,7 @@ func TestPublishErrors(t *testing.T) {
 
 func TestExpose(t *testing.T) {
 	t.Parallel()
-	got, err := portspec.Expose([]string{"80", "53/udp", "8000-8001"})
+	got, err := portspec.Expose([]string{"80", "53/udp", "8000-8001", "9/sctp"})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -143,10 +148,10 @@ func TestExpose(t *testing.T) {
 		ports = append(ports, p.String())
 	}
 	slices.Sort(ports)
-	if diff := cmp.Diff([]string{"53/udp", "80/tcp", "8000/tcp", "8001/tcp"}, ports); diff != "" {
+	if diff := cmp.Diff([]string{"53/udp", "80/tcp", "8000/tcp", "8001/tcp", "9/sctp"}, ports); diff != "" {
 		t.Error(diff)
 	}
-	for _, bad := range []string{"", "0", "65536", "8080:80", "80/sctp"} {
+	for _, bad := range []string{"", "0", "65536", "8080:80", "80/icmp"} {
 		if _, err := portspec.Expose([]string{bad}); err == nil {
 			t.Errorf("--expose %q was taken", bad)
 		}
