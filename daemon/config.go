@@ -52,6 +52,8 @@ type Config struct {
 	IPTables       bool   `json:"iptables"`
 	IP6Tables      bool   `json:"ip6tables"`
 	IPMasq         bool   `json:"ip-masq"`
+	DirectRouting  bool   `json:"allow-direct-routing"`
+	AcceptFWMark   string `json:"bridge-accept-fwmark"`
 	UserlandProxy  bool   `json:"userland-proxy"`
 	IP             string `json:"ip"`
 	AddressPools   []Pool `json:"default-address-pools"`
@@ -115,6 +117,7 @@ func (c *Config) register(f *pflag.FlagSet) {
 	f.BoolVar(&c.IP6Tables, "ip6tables", c.IP6Tables, "make firewall rules for IPv6, by whichever back end")
 	f.BoolVar(&c.IPMasq, "ip-masq", c.IPMasq, "give packets that leave the default network the host's address")
 	f.BoolVar(&c.UserlandProxy, "userland-proxy", c.UserlandProxy, "serve published ports on loopback by a proxy")
+	c.registerRouting(f)
 	c.registerDNS(f)
 	c.registerHostGateway(f)
 	f.StringVar(&c.IP, "ip", c.IP, "host address for ports published without one")
@@ -260,6 +263,10 @@ func (c *Config) network() (network.Config, error) {
 	}
 	var err error
 	if out.Firewall, err = c.firewall(); err != nil {
+		return out, err
+	}
+	out.AllowDirectRouting = c.DirectRouting
+	if out.AcceptMark, err = c.acceptMark(); err != nil {
 		return out, err
 	}
 	d := network.DefaultNetwork{Bridge: c.BridgeName, MTU: c.MTU, Masquerade: c.IPMasq, Disabled: c.Bridge == "none"}

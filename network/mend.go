@@ -166,9 +166,9 @@ func (c *Controller) policy(nets []spec.Network, members []firewall.Member) fire
 		AllowDirectRouting: c.cfg.AllowDirectRouting,
 		AcceptMark:         c.cfg.AcceptMark,
 
-		Served:   c.servedNow(),
-		Guard4:   c.sysctls.changed(forward4) && !c.cfg.ForwardOpen,
-		Guard6:   c.sysctls.changed(forward6) && !c.cfg.ForwardOpen,
+		Served: c.servedNow(),
+		Guard4: c.sysctls.changed(forward4) && !c.cfg.ForwardOpen,
+		Guard6: c.sysctls.changed(forward6) && !c.cfg.ForwardOpen,
 	}
 	if c.cfg.NoIPv6Firewall {
 		p = p.WithoutIPv6()
