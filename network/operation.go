@@ -345,7 +345,24 @@ func (c *Controller) ensureBridge(s plan.Bridge) error {
 	if s.Foreign {
 		return c.checkBridge(s)
 	}
-	_, err := c.links.EnsureBridge(linkBridge(s))
+	key := "net/ipv6/conf/" + s.Name + "/disable_ipv6"
+	if s.IPv6 {
+		// It may have been without until now; one that is to be made has it on.
+		if _, err := sysctl.Set(key, "0"); err != nil && !errdefs.IsNotFound(err) {
+			return err
+		}
+	}
+	created, err := c.links.EnsureBridge(linkBridge(s))
+	if err != nil || s.IPv6 {
+		return err
+	}
+	// A kernel without IPv6 has no such key.
+	if _, err = sysctl.Set(key, "1"); err == nil || errdefs.IsNotFound(err) {
+		return nil
+	}
+	if created {
+		err = errors.Join(err, c.links.Delete(s.Name))
+	}
 	return err
 }
 
