@@ -30,7 +30,9 @@ func (s Redirect) Commands() []string {
 }
 
 // Reason implements Step.
-func (Redirect) Reason() string { return "with no proxy, loopback is redirected before there is a packet" }
+func (Redirect) Reason() string {
+	return "with no proxy, loopback is redirected before there is a packet"
+}
 
 // redirect is the step from one set of bindings to another, none where loopback is
 // the proxy's or nobody's.
