@@ -2,6 +2,7 @@ package plan
 
 import (
 	"flag"
+	"net/netip"
 	"os"
 	"path/filepath"
 	"strings"
@@ -39,11 +40,26 @@ func TestPlansReadAsTheCommandsThatDoTheSame(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	if _, err := attach(s, 12, []string{"bridge"},
+		spec.PortRequest{Proto: spec.TCP, Port: 80, HostPort: 9080}, spec.PortRequest{Proto: spec.UDP, Port: 53}); err != nil {
+		t.Fatal(err)
+	}
 	none, err := attach(s, 11, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
+	ch, err := s.DecideConnect(hexID(12), spec.EndpointRequest{
+		Network: "dual", GwPriority: 1, Sysctls: map[string]string{"net.ipv4.conf.IFNAME.arp_announce": "2"},
+		LinkLocal: []netip.Addr{netip.MustParseAddr("169.254.7.7")},
+	}, ids(), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	before, after := s.Member(ch.Before), s.Member(ch.After)
+	back := Change{Before: ch.After, After: ch.Before, Endpoint: ch.Endpoint}
 	for name, steps := range map[string][]Step{
+		"connect":        testConfig.Connect(ch, before, after),
+		"disconnect":     testConfig.Disconnect(back, after, before),
 		"network-create": testConfig.CreateNetwork(dual),
 		"attach":         testConfig.Attach(s.Member(a)),
 		"detach":         testConfig.Detach(s.Member(a)),
