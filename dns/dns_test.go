@@ -12,7 +12,6 @@ import (
 	"strings"
 	"sync"
 	"testing"
-	"time"
 
 	wire "github.com/miekg/dns"
 	"go.uber.org/goleak"
@@ -462,5 +461,3 @@ func BenchmarkCached(b *testing.B) {
 	}
 	b.ReportMetric(float64(b.N)/b.Elapsed().Seconds(), "queries/s")
 }
-
-var _ = time.Second
