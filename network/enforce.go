@@ -4,13 +4,11 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io/fs"
-	"os"
-	"path/filepath"
 
 	"github.com/containerd/errdefs"
 
 	"github.com/fairlead/fairlead/network/firewall"
+	"github.com/fairlead/fairlead/ruleset"
 )
 
 // FirewallKind names a back end: what policy is made of in the kernel.
@@ -50,7 +48,15 @@ func (c *Controller) openEnforcer(ctx context.Context) error {
 	err := c.openFirewall(ctx)
 	switch c.cfg.Firewall {
 	case FirewallNFTables:
-		c.enforcer, c.plan.Firewall = nftEnforcer{c}, firewall.NFTables{Table: c.plan.Table}
+		c.enforcer, c.plan.Firewall = nftEnforcer{c}, firewall.NFTables{Table: c.plan.Table, AllowDirectRouting: c.cfg.AllowDirectRouting}
+	case FirewallIPTables:
+		if err != nil {
+			break
+		}
+		var e *iptablesEnforcer
+		if e, err = c.newIPTables(ctx); err == nil {
+			c.enforcer, c.plan.Firewall = e, e.backend
+		}
 	case FirewallNone:
 		if err != nil {
 			c.log.Warn("rules that an earlier daemon may have made cannot be looked for", "err", err)
@@ -59,7 +65,7 @@ func (c *Controller) openEnforcer(ctx context.Context) error {
 	default:
 		return fmt.Errorf("firewall back end %q: want nftables, iptables or none: %w", c.cfg.Firewall, errdefs.ErrInvalidArgument)
 	}
-	if c.cfg.NoIPv6Firewall {
+	if c.cfg.NoIPv6Firewall && err == nil {
 		c.plan.Firewall = firewall.IPv4Only{Backend: c.plan.Firewall}
 	}
 	return err
@@ -92,37 +98,37 @@ func (c *Controller) mendFirewall(ctx context.Context, p firewall.Policy) error 
 	return nil
 }
 
-// backendFile is where a daemon notes the back end that it makes rules by: the next
-// one may be told to use another.
-const backendFile = "firewall"
-
 // dropOtherBackends takes away what the back end before this one made, if it was
 // another, and notes this one. The new rules stand by now, so that nothing is open
 // in between.
 func (c *Controller) dropOtherBackends(ctx context.Context) error {
-	path := filepath.Join(c.cfg.ExecRoot, "state", backendFile)
-	raw, err := os.ReadFile(path)
-	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+	m, err := c.recallFirewall()
+	if err != nil {
 		return err
 	}
-	was := FirewallKind(raw)
-	if was == c.cfg.Firewall {
-		return nil
-	}
-	if was != "" {
-		c.log.Info("the firewall back end is another now", "was", was, "now", c.cfg.Firewall)
-	}
-	if was == FirewallNFTables || c.cfg.Firewall == FirewallNone {
-		if err := (nftEnforcer{c}).Remove(ctx, ""); err != nil {
-			return err
-		}
-	}
-	if c.cfg.Firewall == FirewallNone {
+	if m.Kind != "" && m.Kind != c.cfg.Firewall {
+		c.log.Info("the firewall back end is another now", "was", m.Kind, "now", c.cfg.Firewall)
 		if err := c.closeForeignForward(ctx); err != nil {
 			return err
 		}
 	}
-	return os.WriteFile(path, []byte(c.cfg.Firewall), 0o600)
+	switch c.cfg.Firewall {
+	case FirewallNFTables:
+		err = m.remove(ctx, c)
+	case FirewallIPTables:
+		err = c.removeTables(ctx, func(f ruleset.Family, _ string) bool { return f == ruleset.Bridge })
+	case FirewallNone:
+		err = errors.Join(m.remove(ctx, c), nftEnforcer{c}.Remove(ctx, ""))
+	}
+	if err != nil || m.Kind == c.cfg.Firewall {
+		return err
+	}
+	m.Kind = c.cfg.Firewall
+	if e, ok := c.enforcer.(*iptablesEnforcer); ok {
+		m = e.memory
+		m.Kind = c.cfg.Firewall
+	}
+	return m.save()
 }
 
 // changeFirewall makes one transaction of the back end's.
@@ -156,6 +162,9 @@ func (noEnforcer) Remove(context.Context, string) error { return nil }
 func (c *Controller) FirewallInfo() (driver string, details [][2]string) {
 	if c.cfg.NoIPv6Firewall && c.cfg.Firewall != FirewallNone {
 		details = append(details, [2]string{"IPv6", "left alone"})
+	}
+	if e, ok := c.enforcer.(*iptablesEnforcer); ok {
+		details = append(details, e.info()...)
 	}
 	return string(c.cfg.Firewall), details
 }

@@ -9,6 +9,7 @@ import (
 
 	"github.com/fairlead/fairlead/network/firewall"
 	"github.com/fairlead/fairlead/network/spec"
+	"github.com/fairlead/fairlead/ruleset"
 )
 
 // nftEnforcer makes policy stand as one nftables table, by the socket that owns it.
@@ -44,20 +45,29 @@ func (e nftEnforcer) Compare(ctx context.Context, p firewall.Policy) ([]string, 
 // bridge, and that may have been another before: its guard would keep dropping what
 // the new table lets through.
 func (e nftEnforcer) Remove(ctx context.Context, keep string) error {
-	if e.c.fw == nil {
+	return e.c.removeTables(ctx, func(_ ruleset.Family, name string) bool { return name == keep })
+}
+
+// removeTables deletes our tables but those to keep, and what tagged rules in the
+// chains of others go with them.
+func (c *Controller) removeTables(ctx context.Context, keep func(ruleset.Family, string) bool) error {
+	if c.fw == nil {
 		return nil
 	}
-	tables, err := e.c.fw.Tables()
+	tables, err := c.fw.Tables()
 	if err != nil {
 		return err
 	}
 	var errs []error
 	for _, t := range tables {
-		if t.Name == keep || t.Comment != firewall.Comment(e.c.plan.Daemon) {
+		if keep(t.Family, t.Name) || t.Comment != firewall.Comment(c.plan.Daemon) {
 			continue
 		}
-		e.c.log.Info("removing a table that is not used any more", "family", t.Family, "table", t.Name)
-		errs = append(errs, e.c.closeForward(ctx, t.Name), e.c.removeTable(ctx, t.Name))
+		c.log.Info("removing a table that is not used any more", "family", t.Family, "table", t.Name)
+		if t.Name != c.plan.Table {
+			errs = append(errs, c.closeForward(ctx, t.Name))
+		}
+		errs = append(errs, c.fw.Apply(ctx, []ruleset.Change{ruleset.DeleteTable{Family: t.Family, Name: t.Name, IgnoreMissing: true}}))
 	}
 	return errors.Join(errs...)
 }

@@ -134,6 +134,10 @@ func (c *Controller) openForeignForward(ctx context.Context, nets []spec.Network
 	if c.foreign.zoned {
 		leave = append(leave, "firewalld")
 	}
+	own := c.ownForward()
+	if slices.Contains(own, iptables.NFTables) {
+		leave = append(leave, "filter")
+	}
 	if c.fw != nil {
 		var found []nft.ForeignChain
 		found, err = c.fw.OpenForward(ctx, nft.Forward{Tag: c.plan.Table, Group: Group, Bridges: bridges, Others: others, Leave: leave})
@@ -141,6 +145,9 @@ func (c *Controller) openForeignForward(ctx context.Context, nets []spec.Network
 			changed = changed || ch.Added > 0
 			c.sayForeign(ch.String(), ch.Err != nil)
 		}
+	}
+	if slices.Contains(own, iptables.Legacy) {
+		return changed, err
 	}
 	legacy, err2 := iptables.OpenForward(ctx, iptables.Forward{Tag: c.plan.Table, Group: Group, Bridges: bridges, Others: others})
 	for _, line := range legacy {
@@ -175,8 +182,4 @@ func (c *Controller) closeForward(ctx context.Context, tag string) error {
 		return iptables.CloseForward(ctx, tag)
 	}
 	return errors.Join(c.fw.CloseForward(ctx, tag), iptables.CloseForward(ctx, tag))
-}
-
-func (c *Controller) removeTable(ctx context.Context, name string) error {
-	return c.fw.Apply(ctx, firewall.Delete(name))
 }

@@ -269,7 +269,7 @@ func TestTableFollowsTheBridge(t *testing.T) {
 	for _, bridge := range []string{"second0", DefaultBridge} {
 		h.cfg.Default.Bridge = bridge
 		h.restart(t)
-		want := "table inet " + h.plan.Table + "\n"
+		want := "table inet " + h.plan.Table + "\ntable bridge " + h.plan.Table + "\n"
 		if got := command(t, "nft", "list", "tables"); got != want {
 			t.Errorf("default bridge %s: tables\n%swant\n%s", bridge, got, want)
 		}

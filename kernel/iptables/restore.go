@@ -81,7 +81,7 @@ func programs(ctx context.Context, command string, v Variant) (Programs, error) 
 	if p.save, err = exec.LookPath(command + infix + "-save"); err != nil {
 		return p, err
 	}
-	out, err := run(ctx, "", command+infix, "--version")
+	out, err := call(ctx, "", command+infix, "--version")
 	if err != nil {
 		return p, err
 	}
@@ -117,7 +117,7 @@ func InUse(command string) bool {
 }
 
 // Save lists all tables, as iptables-save(8) does.
-func (p Programs) Save(ctx context.Context) (string, error) { return run(ctx, "", p.save) }
+func (p Programs) Save(ctx context.Context) (string, error) { return call(ctx, "", p.save) }
 
 // Restore makes the changes of the input, which is iptables-restore(8)'s, and leaves
 // what it does not speak of. Each table is changed whole or not at all.
@@ -125,18 +125,6 @@ func (p Programs) Restore(ctx context.Context, input string) error {
 	if input == "" {
 		return nil
 	}
-	_, err := run(ctx, input, p.restore, "--noflush", "--wait", waitSeconds)
+	_, err := call(ctx, input, p.restore, "--noflush", "--wait", waitSeconds)
 	return err
-}
-
-// run runs a program in the network namespace of the calling thread.
-func run(ctx context.Context, input, name string, args ...string) (string, error) {
-	cmd := exec.CommandContext(ctx, name, args...)
-	cmd.Stdin = strings.NewReader(input)
-	var stdout, stderr bytes.Buffer
-	cmd.Stdout, cmd.Stderr = &stdout, &stderr
-	if err := cmd.Run(); err != nil {
-		return "", fmt.Errorf("%s: %w: %s", strings.Join(append([]string{name}, args...), " "), err, strings.TrimSpace(stderr.String()))
-	}
-	return stdout.String(), nil
 }
