@@ -73,6 +73,16 @@ func (a *app) complete(most int, kinds ...lister) cobra.CompletionFunc {
 	}
 }
 
+// completeEach offers names of another kind for each argument.
+func (a *app) completeEach(kinds ...lister) cobra.CompletionFunc {
+	return func(cmd *cobra.Command, args []string, typed string) ([]string, cobra.ShellCompDirective) {
+		if len(args) >= len(kinds) {
+			return nil, cobra.ShellCompDirectiveNoFileComp
+		}
+		return a.complete(0, kinds[len(args)])(cmd, nil, typed)
+	}
+}
+
 // completing gives a command what its arguments are completed with.
 func completing(cmd *cobra.Command, complete cobra.CompletionFunc) *cobra.Command {
 	cmd.ValidArgsFunction = complete
@@ -80,7 +90,7 @@ func completing(cmd *cobra.Command, complete cobra.CompletionFunc) *cobra.Comman
 }
 
 // fileFlags take paths of this host: the shell completes them.
-var fileFlags = []string{"env-file", "cidfile", "input", "volume", "data-root", "exec-root", "config-file"}
+var fileFlags = []string{"env-file", "cidfile", "input", "volume", "mount", "data-root", "exec-root", "config-file"}
 
 // finish sets, for a command and all below it, what is the same for all: no files
 // are offered where none are meant, usage lines say what they say once, and a flag

@@ -29,6 +29,7 @@ type createFlags struct {
 
 	networks                       []string
 	aliases                        []string
+	links, linkLocal               []string
 	ip, ip6, mac                   string
 	publish, expose                []string
 	publishAll                     bool
@@ -41,8 +42,8 @@ type createFlags struct {
 	entrypointGiven, stopTimeGiven bool
 }
 
-// register adds the flags; networks completes --network.
-func (f *createFlags) register(cmd *cobra.Command, networks cobra.CompletionFunc) {
+// register adds the flags; networks completes --network, containers --link.
+func (f *createFlags) register(cmd *cobra.Command, networks, containers cobra.CompletionFunc) {
 	// What follows the image is the container's command, flags and all.
 	cmd.Flags().SetInterspersed(false)
 	fl := cmd.Flags()
@@ -63,11 +64,13 @@ func (f *createFlags) register(cmd *cobra.Command, networks cobra.CompletionFunc
 	fl.StringVar(&f.cidfile, "cidfile", "", "write the container's ID to this file")
 
 	fl.StringArrayVar(&f.networks, "network", nil,
-		"network: bridge, host, none, container:NAME|ID, or a network's name;\nname=NAME[,alias=…][,ip=…][,ip6=…][,mac-address=…] for more (repeatable)")
+		"network: bridge, host, none, container:NAME|ID, or a network's name;\nname=NAME[,alias=…][,ip=…][,ip6=…][,mac-address=…][,link-local-ip=…]\n[,driver-opt=KEY=VALUE][,gw-priority=N] for more (repeatable)")
 	fl.StringArrayVar(&f.aliases, "network-alias", nil, "further name of the container on its network")
 	fl.StringVar(&f.ip, "ip", "", "IPv4 address on the network, as 172.30.0.10")
 	fl.StringVar(&f.ip6, "ip6", "", "IPv6 address on the network")
 	fl.StringVar(&f.mac, "mac-address", "", "hardware address, as 02:42:ac:11:00:02")
+	fl.StringArrayVar(&f.linkLocal, "link-local-ip", nil, "further address, of 169.254.0.0/16 or fe80::/10")
+	fl.StringArrayVar(&f.links, "link", nil, "another container by a name of this one's own, NAME[:ALIAS]")
 	fl.StringArrayVarP(&f.publish, "publish", "p", nil,
 		"publish a port on the host, [[HOSTIP:][HOSTPORT[-END]]:]PORT[-END][/tcp|udp|sctp]")
 	fl.BoolVarP(&f.publishAll, "publish-all", "P", false, "publish every exposed port on a free port of the host")
@@ -75,7 +78,7 @@ func (f *createFlags) register(cmd *cobra.Command, networks cobra.CompletionFunc
 	fl.StringArrayVar(&f.dns, "dns", nil, "name server's address")
 	fl.StringArrayVar(&f.dnsSearch, "dns-search", nil, "search domain")
 	fl.StringArrayVar(&f.dnsOptions, "dns-option", nil, "resolver option, as ndots:2")
-	fl.StringArrayVar(&f.addHosts, "add-host", nil, "line for /etc/hosts, NAME:ADDRESS")
+	fl.StringArrayVar(&f.addHosts, "add-host", nil, "line for /etc/hosts, NAME:ADDRESS; host-gateway is the host's address")
 	fl.StringArrayVar(&f.sysctls, "sysctl", nil, "kernel parameter of the container's network, KEY=VALUE")
 	fl.StringArrayVar(&f.capAdd, "cap-add", nil, "add a capability, as NET_ADMIN")
 	fl.StringArrayVar(&f.capDrop, "cap-drop", nil, "drop a capability")
@@ -87,6 +90,9 @@ func (f *createFlags) register(cmd *cobra.Command, networks cobra.CompletionFunc
 	// It fails for a flag that is not there alone.
 	_ = cmd.RegisterFlagCompletionFunc("network", func(cmd *cobra.Command, _ []string, typed string) ([]string, cobra.ShellCompDirective) {
 		return networks(cmd, nil, typed)
+	})
+	_ = cmd.RegisterFlagCompletionFunc("link", func(cmd *cobra.Command, _ []string, typed string) ([]string, cobra.ShellCompDirective) {
+		return containers(cmd, nil, typed)
 	})
 }
 
@@ -195,15 +201,18 @@ func (f *createFlags) hostConfig() (*container.HostConfig, error) {
 		}
 		servers = append(servers, addr)
 	}
+	var hosts []string
 	for _, h := range f.addHosts {
-		if name, addr, found := cutHost(h); !found || name == "" || addr == "" {
+		name, addr, found := cutHost(h)
+		if !found || name == "" || addr == "" {
 			return nil, fmt.Errorf("invalid --add-host %q: want NAME:ADDRESS", h)
 		}
+		hosts = append(hosts, name+":"+addr)
 	}
 	host := &container.HostConfig{
 		AutoRemove: f.autoRemove, PublishAllPorts: f.publishAll,
 		DNS: servers, DNSSearch: f.dnsSearch, DNSOptions: f.dnsOptions,
-		ExtraHosts: f.addHosts, Sysctls: sysctls,
+		ExtraHosts: hosts, Sysctls: sysctls, Links: f.links,
 		CapAdd: f.capAdd, CapDrop: f.capDrop, Privileged: f.privileged, ReadonlyRootfs: f.readOnly,
 	}
 	return host, f.apply(host)

@@ -6,6 +6,7 @@ import (
 	"net"
 	"net/netip"
 	"slices"
+	"strconv"
 	"strings"
 
 	"github.com/moby/moby/api/types/container"
@@ -28,7 +29,7 @@ func (f *createFlags) endpoints() (string, map[string]*network.EndpointSettings,
 		}
 		if i == 0 {
 			mode = name
-			if err := f.firstEndpoint(settings); err != nil {
+			if err := f.firstEndpoint(name, settings); err != nil {
 				return "", nil, err
 			}
 		}
@@ -47,14 +48,19 @@ func (f *createFlags) endpoints() (string, map[string]*network.EndpointSettings,
 }
 
 // firstEndpoint applies the flags that speak of one network, the first.
-func (f *createFlags) firstEndpoint(settings *network.EndpointSettings) error {
+func (f *createFlags) firstEndpoint(name string, settings *network.EndpointSettings) error {
 	settings.Aliases = slices.Concat(settings.Aliases, f.aliases)
-	for _, flag := range []struct{ key, value string }{{"ip", f.ip}, {"ip6", f.ip6}, {"mac-address", f.mac}} {
-		if flag.value == "" {
-			continue
-		}
-		if err := setEndpoint(settings, flag.key, flag.value); err != nil {
-			return fmt.Errorf("invalid --%s %q: %w", flag.key, flag.value, err)
+	if container.NetworkMode(name).IsUserDefined() {
+		settings.Links = slices.Concat(settings.Links, f.links) // elsewhere HostConfig has them
+	}
+	for _, flag := range []struct {
+		key    string
+		values []string
+	}{{"ip", one(f.ip)}, {"ip6", one(f.ip6)}, {"mac-address", one(f.mac)}, {"link-local-ip", f.linkLocal}} {
+		for _, value := range flag.values {
+			if err := setEndpoint(settings, flag.key, value); err != nil {
+				return fmt.Errorf("invalid --%s %q: %w", flag.key, value, err)
+			}
 		}
 	}
 	return nil
@@ -118,14 +124,29 @@ func setEndpoint(settings *network.EndpointSettings, key, value string) error {
 			return errors.New("want six bytes, as 02:42:ac:11:00:02")
 		}
 		settings.MacAddress = network.HardwareAddr(mac)
+	case "link-local-ip":
+		addr, err := netip.ParseAddr(value)
+		if err != nil || !addr.IsLinkLocalUnicast() || addr.Zone() != "" {
+			return errors.New("want an address of 169.254.0.0/16 or fe80::/10")
+		}
+		ipam().LinkLocalIPs = append(ipam().LinkLocalIPs, addr)
+	case "gw-priority":
+		n, err := strconv.Atoi(value)
+		if err != nil {
+			return errors.New("want a number")
+		}
+		settings.GwPriority = n
 	case "driver-opt":
-		name, val, _ := strings.Cut(value, "=")
+		name, val, found := strings.Cut(value, "=")
+		if !found || name == "" {
+			return errors.New("want KEY=VALUE")
+		}
 		if settings.DriverOpts == nil {
 			settings.DriverOpts = map[string]string{}
 		}
 		settings.DriverOpts[name] = val
 	default:
-		return errors.New("unknown key: want name, alias, ip, ip6, mac-address or driver-opt")
+		return errors.New("unknown key: want name, alias, ip, ip6, link-local-ip, mac-address, driver-opt or gw-priority")
 	}
 	return nil
 }

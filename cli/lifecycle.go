@@ -220,7 +220,8 @@ func (a *app) rmCommand() *cobra.Command {
 		Short: "Remove containers",
 		Example: `  fairlead rm job                        one that has exited
   fairlead rm -f web                     one that runs: it is killed first
-  fairlead rm -f $(fairlead ps -aq)      all of them`,
+  fairlead rm -f $(fairlead ps -aq)      all of them
+  fairlead rm --link web/db              not a container, but web's link called db`,
 		Args: minArgs(1), ValidArgsFunction: a.complete(0, listContainers(true)),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			return a.with(func(c *client.Client) error {
@@ -236,6 +237,7 @@ func (a *app) rmCommand() *cobra.Command {
 		},
 	}
 	cmd.Flags().BoolVarP(&options.Force, "force", "f", false, "kill a running container first")
+	cmd.Flags().BoolVarP(&options.RemoveLinks, "link", "l", false, "remove a link, CONTAINER/ALIAS, and no container")
 	cmd.Flags().BoolVarP(&options.RemoveVolumes, "volumes", "v", false, "remove its anonymous volumes too")
 	return cmd
 }

@@ -5,6 +5,7 @@ import (
 	"net/netip"
 	"strconv"
 
+	"github.com/containerd/errdefs"
 	"github.com/moby/moby/api/types/network"
 	"github.com/moby/moby/client"
 	"github.com/spf13/cobra"
@@ -32,16 +33,18 @@ var networkListing = format.Listing[networkRow]{
 func (a *app) networkCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "network",
-		Short: "Create, list, inspect and remove networks",
+		Short: "Create, list, inspect and remove networks, and say who is on them",
 		Example: `  fairlead network create mynet                              addresses from the default pools
   fairlead network create --subnet 172.30.0.0/24 mynet       addresses of your choice
   fairlead network create --internal backend                 no way out of it, and none in
   fairlead run -d --network mynet --name db demo server      a container on it
-  fairlead network inspect mynet                             its addresses and containers`,
+  fairlead network connect mynet web                         web, which runs, is on it too
+  fairlead network inspect mynet                             its addresses, used and free, and containers`,
 		Args: groupArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
-	cmd.AddCommand(a.networkCreateCommand(), a.networkListCommand(), a.networkInspectCommand(), a.networkRemoveCommand())
+	cmd.AddCommand(a.networkCreateCommand(), a.networkListCommand(), a.networkInspectCommand(), a.networkConnectCommand(),
+		a.networkDisconnectCommand(), a.networkRemoveCommand(), a.networkPruneCommand())
 	return cmd
 }
 
@@ -77,7 +80,7 @@ func (a *app) networkListCommand() *cobra.Command {
 	}
 	cmd.Flags().BoolVarP(&quiet, "quiet", "q", false, "IDs alone")
 	cmd.Flags().BoolVar(&noTrunc, "no-trunc", false, "do not shorten IDs")
-	cmd.Flags().StringArrayVarP(&filterFlags, "filter", "f", nil, "only those with KEY=VALUE: id, name, driver, label, type, …")
+	cmd.Flags().StringArrayVarP(&filterFlags, "filter", "f", nil, "only those with KEY=VALUE: id, name, driver, label, scope, type, dangling")
 	cmd.Flags().StringVar(&spec, "format", "", "table, json, or a Go template")
 	return cmd
 }
@@ -97,10 +100,13 @@ func newNetworkRow(n network.Network, noTrunc bool) networkRow {
 
 func (a *app) networkInspectCommand() *cobra.Command {
 	var spec string
+	var verbose bool
 	cmd := &cobra.Command{
 		Use: "inspect [OPTIONS] NETWORK [NETWORK...]", Short: "Print all that is known of networks, as JSON",
 		Example: `  fairlead network inspect bridge
-  fairlead network inspect -f '{{range .IPAM.Config}}{{.Subnet}}{{end}}' mynet`,
+  fairlead network inspect -f '{{range .IPAM.Config}}{{.Subnet}}{{end}}' mynet
+  fairlead network inspect -f '{{json .Status.IPAM.Subnets}}' mynet      addresses in use, and left
+  fairlead network inspect -f '{{range .Containers}}{{.Name}} {{.IPv4Address}}{{println}}{{end}}' mynet`,
 		Args: minArgs(1), ValidArgsFunction: a.complete(0, listNetworks),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			return a.with(func(c *client.Client) error {
@@ -109,12 +115,14 @@ func (a *app) networkInspectCommand() *cobra.Command {
 		},
 	}
 	formatFlag(cmd, &spec)
+	cmd.Flags().BoolVarP(&verbose, "verbose", "v", false, "also what services use of it: there are none, all else is always told")
 	return cmd
 }
 
 func (a *app) networkRemoveCommand() *cobra.Command {
-	return &cobra.Command{
-		Use: "rm NETWORK [NETWORK...]", Aliases: []string{"remove"},
+	var force bool
+	cmd := &cobra.Command{
+		Use: "rm [OPTIONS] NETWORK [NETWORK...]", Aliases: []string{"remove"},
 		Short:   "Remove networks that no container is on",
 		Example: `  fairlead network rm mynet`,
 		Args:    minArgs(1), ValidArgsFunction: a.complete(0, listNetworks),
@@ -122,11 +130,16 @@ func (a *app) networkRemoveCommand() *cobra.Command {
 			return a.with(func(c *client.Client) error {
 				return a.each(args, func(name string) error {
 					_, err := c.NetworkRemove(cmd.Context(), name, client.NetworkRemoveOptions{})
+					if force && errdefs.IsNotFound(err) {
+						return noteError{err}
+					}
 					return err
 				})
 			})
 		},
 	}
+	cmd.Flags().BoolVarP(&force, "force", "f", false, "no failure where there is none of the name")
+	return cmd
 }
 
 // networkFlags are those of `network create`.
@@ -167,7 +180,7 @@ func (a *app) networkCreateCommand() *cobra.Command {
 	}
 	fl := cmd.Flags()
 	fl.StringVarP(&f.driver, "driver", "d", "bridge", "driver")
-	fl.StringArrayVar(&f.subnets, "subnet", nil, "subnet, as 172.30.0.0/24; one of each family at most (default: from the daemon's pools)")
+	fl.StringArrayVar(&f.subnets, "subnet", nil, "subnet, as 172.30.0.0/24, of either family; several for several (default: from the daemon's pools)")
 	fl.StringArrayVar(&f.gateways, "gateway", nil, "address of the bridge in a subnet (default: its first)")
 	fl.StringArrayVar(&f.ranges, "ip-range", nil, "part of a subnet that containers get addresses from")
 	fl.StringArrayVar(&f.aux, "aux-address", nil, "address never handed out, NAME=ADDRESS")

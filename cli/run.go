@@ -54,7 +54,7 @@ container does not notice.`,
 			return nil
 		},
 	}
-	f.register(cmd, a.complete(0, listNetworks))
+	f.register(cmd, a.complete(0, listNetworks), a.complete(0, listContainers(true)))
 	cmd.Flags().BoolVarP(&f.detach, "detach", "d", false, "run in the background and print the container's ID")
 	cmd.Flags().BoolVar(&f.sigProxy, "sig-proxy", true, "pass signals on to the container (never with -t)")
 	detachFlag(cmd, &f.detachKeys)
@@ -240,6 +240,6 @@ func (a *app) createCommand() *cobra.Command {
 			})
 		},
 	}
-	f.register(cmd, a.complete(0, listNetworks))
+	f.register(cmd, a.complete(0, listNetworks), a.complete(0, listContainers(true)))
 	return cmd
 }
