@@ -90,7 +90,16 @@ func completing(cmd *cobra.Command, complete cobra.CompletionFunc) *cobra.Comman
 }
 
 // fileFlags take paths of this host: the shell completes them.
-var fileFlags = []string{"env-file", "cidfile", "input", "volume", "mount", "data-root", "exec-root", "config-file"}
+var fileFlags = []string{"env-file", "cidfile", "input", "volume", "mount", "data-root", "exec-root", "config-file", "pidfile", "containerd", "resolv-conf"}
+
+// Finish makes the help and completion of a command of another package as clean as
+// those of this one.
+func Finish(cmd *cobra.Command) {
+	if cmd.Flags().Lookup("help") == nil {
+		cmd.Flags().BoolP("help", "h", false, "show this help")
+	}
+	finish(cmd)
+}
 
 // finish sets, for a command and all below it, what is the same for all: no files
 // are offered where none are meant, usage lines say what they say once, and a flag

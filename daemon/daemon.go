@@ -40,7 +40,7 @@ func Command(build Build) *cobra.Command {
 	var file string
 	var teardown bool
 	cmd := &cobra.Command{
-		Use:   "daemon",
+		Use:   "daemon [OPTIONS]",
 		Short: "Run the engine: containers, their networks and the API",
 		Long: `Run the engine in the foreground. It serves the Docker Engine API on a unix
 socket, keeps containers on their networks, and leaves them running when it stops.

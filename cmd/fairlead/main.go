@@ -61,7 +61,9 @@ func execute(ctx context.Context, name string, args []string, words ...string) i
 	// printed here, once.
 	parent := &cobra.Command{Use: "fairlead", SilenceErrors: true, SilenceUsage: true}
 	parent.CompletionOptions.DisableDefaultCmd = true
-	parent.AddCommand(fronts[name]())
+	front := fronts[name]()
+	cli.Finish(front)
+	parent.AddCommand(front)
 	parent.SetArgs(slices.Concat(words, []string{name}, args))
 	if err := parent.ExecuteContext(ctx); err != nil {
 		fmt.Fprintf(os.Stderr, "fairlead %s: %v\n", name, err)
