@@ -270,7 +270,7 @@ func (d *daemon) newEngine(ctx context.Context, hostNS string) (*engine.Engine, 
 	}
 	return engine.New(ctx, engine.Config{
 		HostGateways: gateways,
-		DNS: servers, DNSSearch: d.cfg.DNSSearch, DNSOptions: d.cfg.DNSOptions, ResolvConf: d.cfg.ResolvConf,
+		DNS:          servers, DNSSearch: d.cfg.DNSSearch, DNSOptions: d.cfg.DNSOptions, ResolvConf: d.cfg.ResolvConf,
 		DataRoot: d.cfg.DataRoot, ExecRoot: d.cfg.ExecRoot, Runtime: d.containerd,
 		Network: d.network, Streams: d.streams, Store: records, HostNetns: hostNS, Log: d.log,
 		Info: d.info(),
