@@ -87,3 +87,38 @@ func BenchmarkNetwork(b *testing.B) {
 		})
 	}
 }
+
+// ranged publishes n ports from first on, each as itself.
+func ranged(first, n uint16) firewall.Member {
+	var m firewall.Member
+	for port := first; port < first+n; port++ {
+		m.Ports = append(m.Ports, spec.PortBinding{
+			Proto: spec.TCP, Host: netip.AddrPortFrom(netip.IPv4Unspecified(), port),
+			Container: netip.AddrPortFrom(netip.MustParseAddr("172.17.0.3"), port),
+		})
+	}
+	return m
+}
+
+// BenchmarkRange is one range of ports' way in and out again, beside others: the
+// kernel copies an interval map of several fields with each change of it.
+func BenchmarkRange(b *testing.B) {
+	for _, present := range []uint16{0, 10, 100, 1000} {
+		for _, ports := range []uint16{8, 1000} {
+			b.Run(fmt.Sprintf("ports=%d/present=%d", ports, present), func(b *testing.B) {
+				h := newHost(b)
+				p := policy()
+				p.Owner = true
+				for i := range present {
+					p.Members = append(p.Members, ranged(10000+i*20, 10))
+				}
+				h.apply(b, firewall.Replace(p)...)
+				m := ranged(40000, ports)
+				for b.Loop() {
+					h.apply(b, backend.AddMember(m).Rules...)
+					h.apply(b, backend.RemoveMember(m).Rules...)
+				}
+			})
+		}
+	}
+}
