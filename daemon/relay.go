@@ -4,6 +4,7 @@ import (
 	"context"
 	"os"
 
+	"github.com/fairlead/fairlead/dns"
 	"github.com/fairlead/fairlead/relay"
 )
 
@@ -54,6 +55,10 @@ func (k *keptRelay) Kept(ctx context.Context, name string) ([]*os.File, error) {
 
 func (k *keptRelay) Resolve(ctx context.Context, resolvers ...relay.Resolver) error {
 	return k.client().Resolve(ctx, resolvers...)
+}
+
+func (k *keptRelay) Introduce(ctx context.Context, sandboxes ...dns.Sandbox) error {
+	return k.client().Introduce(ctx, sandboxes...)
 }
 
 func (k *keptRelay) Unresolve(ctx context.Context, owner string) error {

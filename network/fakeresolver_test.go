@@ -7,6 +7,7 @@ import (
 
 	"github.com/containerd/errdefs"
 
+	"github.com/fairlead/fairlead/dns"
 	"github.com/fairlead/fairlead/relay"
 )
 
@@ -44,6 +45,8 @@ func (r *fakeRelay) dropResolver(i int) {
 	_ = r.resolvers[i].TCP.Close()
 	r.resolvers = slices.Delete(r.resolvers, i, i+1)
 }
+
+func (r *fakeRelay) Introduce(context.Context, ...dns.Sandbox) error { return nil }
 
 func (r *fakeRelay) Unresolve(_ context.Context, owner string) error {
 	r.mu.Lock()

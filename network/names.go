@@ -16,6 +16,8 @@ type Resolvers interface {
 	// Resolve tells of sandboxes, and serves those that come with sockets. The
 	// caller may close its copies afterwards.
 	Resolve(ctx context.Context, resolvers ...relay.Resolver) error
+	// Introduce tells of sandboxes that are about to be served.
+	Introduce(ctx context.Context, sandboxes ...dns.Sandbox) error
 	// Unresolve ends a sandbox's, and has closed all of it when it returns.
 	Unresolve(ctx context.Context, owner string) error
 	// Resolvers says which are there.
@@ -65,6 +67,9 @@ func (c *Controller) mendResolvers(ctx context.Context) error {
 	for _, s := range have {
 		told[s.ID] = s.Sandbox
 	}
+	if err := c.introduce(ctx, told); err != nil {
+		return err
+	}
 	for _, a := range c.Attachments() {
 		want := c.resolved(a)
 		if want == nil {
@@ -85,6 +90,23 @@ func (c *Controller) mendResolvers(ctx context.Context) error {
 		errs = append(errs, c.cfg.Relay.Unresolve(ctx, id))
 	}
 	return errors.Join(errs...)
+}
+
+// introduce tells the relay of the sandboxes that it does not serve, all before any is
+// served: a name that is not known yet would be looked for elsewhere.
+func (c *Controller) introduce(ctx context.Context, told map[string]dns.Sandbox) error {
+	var missing []dns.Sandbox
+	for _, a := range c.Attachments() {
+		if s := c.resolved(a); s != nil {
+			if _, there := told[s.ID]; !there {
+				missing = append(missing, *s)
+			}
+		}
+	}
+	if len(missing) == 0 {
+		return nil
+	}
+	return c.cfg.Relay.Introduce(ctx, missing...)
 }
 
 // mendResolver serves the sandbox, if it is still there when its turn comes: sockets

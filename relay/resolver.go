@@ -47,6 +47,10 @@ type resolverParam struct {
 	Sockets bool `json:"sockets"`
 }
 
+type introduceParams struct {
+	Sandboxes []dns.Sandbox `json:"sandboxes"`
+}
+
 type servedResult struct {
 	Resolvers []Served `json:"resolvers"`
 }
@@ -71,6 +75,13 @@ func (c *Client) Resolve(ctx context.Context, resolvers ...Resolver) error {
 		return nil
 	}
 	_, err := c.rpc.Call(ctx, "resolve", p, files, nil)
+	return err
+}
+
+// Introduce tells of sandboxes that are about to be served, so that the names of all
+// are known before the first is. A release forgets them again.
+func (c *Client) Introduce(ctx context.Context, sandboxes ...dns.Sandbox) error {
+	_, err := c.rpc.Call(ctx, "introduce", introduceParams{sandboxes}, nil, nil)
 	return err
 }
 
@@ -100,6 +111,16 @@ func (s *server) handleResolver(ctx context.Context, r *fdpass.Request) (fdpass.
 	switch r.Method {
 	case "resolve":
 		return fdpass.Response{}, s.resolve(r)
+	case "introduce":
+		var p introduceParams
+		if err := r.Decode(&p); err != nil {
+			return fdpass.Response{}, err
+		}
+		if s.table.isFrozen() {
+			return fdpass.Response{}, errFrozen
+		}
+		s.resolvers.introduce(p.Sandboxes)
+		return fdpass.Response{}, nil
 	case "unresolve":
 		var p releaseParams
 		if err := r.Decode(&p); err != nil {

@@ -55,11 +55,13 @@ func (t *resolvers) snapshot() (resolverState, []int) {
 // adopt takes over what snapshot returned; the descriptors are ours, whatever it
 // returns.
 func (t *resolvers) adopt(st resolverState, fds []int) error {
-	var errs []error
+	// Nobody is answered before everything is known.
+	errs := []error{t.followHost(st.Host)}
+	t.introduce(st.Sandboxes)
 	for i, s := range st.Sandboxes {
 		errs = append(errs, t.serve(s, fds[2*i], fds[2*i+1]))
 	}
-	return errors.Join(append(errs, t.followHost(st.Host))...)
+	return errors.Join(errs...)
 }
 
 // abandon leaves the sockets to the successor and ends the loop. What is live is

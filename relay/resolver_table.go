@@ -104,9 +104,13 @@ func (t *resolvers) serve(s dns.Sandbox, udp, tcp int) error {
 	if err := checkResolver(s.ID, udp, tcp); err != nil {
 		return errors.Join(err, unix.Close(udp), unix.Close(tcp))
 	}
-	// Those there were close first: the sandbox is forgotten with them.
-	if err := t.release(s.ID); err != nil {
-		return errors.Join(err, unix.Close(udp), unix.Close(tcp))
+	t.mu.Lock()
+	_, there := t.owners[s.ID]
+	t.mu.Unlock()
+	if there {
+		if err := t.release(s.ID); err != nil {
+			return errors.Join(err, unix.Close(udp), unix.Close(tcp))
+		}
 	}
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -129,6 +133,13 @@ func (t *resolvers) serve(s dns.Sandbox, udp, tcp int) error {
 	}
 	t.served[v.key], t.owners[s.ID] = v, v
 	return nil
+}
+
+// introduce tells of sandboxes, served or not, for their names to be known.
+func (t *resolvers) introduce(sandboxes []dns.Sandbox) {
+	for _, s := range sandboxes {
+		t.dns.Set(s)
+	}
 }
 
 // tell says anew what the sandbox is called and whom it asks.
@@ -155,6 +166,7 @@ func (t *resolvers) release(id string) error {
 	v := t.owners[id]
 	if v == nil {
 		t.mu.Unlock()
+		t.dns.Remove(id) // it may have been introduced
 		return nil
 	}
 	delete(t.owners, id)

@@ -34,6 +34,11 @@ func bindAny(fd, kind int, addr netip.Addr) (netip.AddrPort, error) {
 		return netip.AddrPort{}, err
 	}
 	if kind == unix.SOCK_STREAM {
+		// Connections that have ended do not keep the port from who wants it next.
+		// Not before bind, which would then choose a port that another shares.
+		if err := unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_REUSEADDR, 1); err != nil {
+			return netip.AddrPort{}, fmt.Errorf("SO_REUSEADDR: %w", err)
+		}
 		if err := unix.Listen(fd, backlog); err != nil {
 			return netip.AddrPort{}, err
 		}

@@ -1,0 +1,390 @@
+package relay
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/containerd/errdefs"
+	wire "github.com/miekg/dns"
+
+	"github.com/fairlead/fairlead/dns"
+	"github.com/fairlead/fairlead/kernel/socket"
+)
+
+// resolverSockets binds both; a relay closes its copies.
+func resolverSockets(t testing.TB) (udp, tcp *os.File, udpAt, tcpAt netip.AddrPort) {
+	t.Helper()
+	loopback := netip.MustParseAddr("127.0.0.1")
+	udp, udpAt, err := socket.ListenAny("udp", loopback)
+	if err != nil {
+		t.Fatal(err)
+	}
+	tcp, tcpAt, err = socket.ListenAny("tcp", loopback)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return udp, tcp, udpAt, tcpAt
+}
+
+func named(id string, addr string, names ...string) dns.Sandbox {
+	return dns.Sandbox{ID: id, Outward: true, Endpoints: []dns.Endpoint{{
+		NetworkID: "n", Network: "net", Names: names, Addrs: []netip.Addr{netip.MustParseAddr(addr)},
+	}}}
+}
+
+// resolve gives a resolver to the relay and returns where it is asked.
+func resolve(t testing.TB, c *Client, s dns.Sandbox) (udpAt, tcpAt netip.AddrPort) {
+	t.Helper()
+	udp, tcp, udpAt, tcpAt := resolverSockets(t)
+	err := c.Resolve(t.Context(), Resolver{Sandbox: s, UDP: udp, TCP: tcp})
+	if err := errors.Join(err, udp.Close(), tcp.Close()); err != nil {
+		t.Fatal(err)
+	}
+	return udpAt, tcpAt
+}
+
+func tryQuery(proto string, to netip.AddrPort, name string) (string, error) {
+	client := &wire.Client{Net: proto, Timeout: 6 * time.Second}
+	m, _, err := client.Exchange(new(wire.Msg).SetQuestion(wire.Fqdn(name), wire.TypeA), to.String())
+	if err != nil {
+		return "", err
+	}
+	out := wire.RcodeToString[m.Rcode]
+	for _, rr := range m.Answer {
+		out += " " + strings.TrimPrefix(rr.String(), rr.Header().String())
+	}
+	return out, nil
+}
+
+func answered(t testing.TB, proto string, to netip.AddrPort, name, want string) {
+	t.Helper()
+	if got, err := tryQuery(proto, to, name); err != nil || got != want {
+		t.Errorf("%s by %s: %q, %v; want %q", name, proto, got, err, want)
+	}
+}
+
+func TestResolve(t *testing.T) {
+	t.Parallel()
+	c := ensure(t, t.TempDir(), "command")
+	aUDP, aTCP := resolve(t, c, named("a", "10.0.0.1", "web"))
+	bUDP, _ := resolve(t, c, named("b", "10.0.0.2", "db"))
+	answered(t, "udp", aUDP, "db", "NOERROR 10.0.0.2")
+	answered(t, "tcp", aTCP, "web.net", "NOERROR 10.0.0.1")
+	answered(t, "udp", bUDP, "unknown", "SERVFAIL")
+
+	if err := c.Resolve(t.Context(), Resolver{Sandbox: named("b", "10.0.0.3", "store")}); err != nil {
+		t.Fatal(err)
+	}
+	answered(t, "tcp", aTCP, "store", "NOERROR 10.0.0.3")
+	answered(t, "udp", aUDP, "db", "SERVFAIL")
+	if err := c.Resolve(t.Context(), Resolver{Sandbox: named("c", "10.0.0.4", "c")}); !errdefs.IsNotFound(err) {
+		t.Errorf("one that is not served was told: %v", err)
+	}
+	list, err := c.Resolvers(t.Context())
+	if err != nil || len(list) != 2 || list[0].ID != "a" || list[0].UDP != aUDP || list[1].Endpoints[0].Names[0] != "store" {
+		t.Errorf("listed %+v, %v", list, err)
+	}
+	// Several queries by one connection.
+	conn := dial(t, "tcp", aTCP)
+	for range 3 {
+		m, _, err := new(wire.Client).ExchangeWithConn(new(wire.Msg).SetQuestion("web.", wire.TypeA), &wire.Conn{Conn: conn})
+		if err != nil || len(m.Answer) != 1 {
+			t.Fatalf("by one connection: %v, %v", m, err)
+		}
+	}
+	// Other sockets in the place of the first.
+	newUDP, newTCP := resolve(t, c, named("a", "10.0.0.1", "web"))
+	answered(t, "udp", newUDP, "store", "NOERROR 10.0.0.3")
+	isFree(t, "udp", aUDP)
+	isFree(t, "tcp", aTCP)
+	if err := c.Unresolve(t.Context(), "b"); err != nil {
+		t.Fatal(err)
+	}
+	isFree(t, "udp", bUDP)
+	answered(t, "udp", newUDP, "store", "SERVFAIL")
+	// Release ends it with all else.
+	open := dial(t, "tcp", newTCP)
+	say := make(chan error, 1)
+	go func() { _, err := open.Read(make([]byte, 1)); say <- err }()
+	if err := errors.Join(c.Release(t.Context(), "a"), c.Unresolve(t.Context(), "nobody")); err != nil {
+		t.Fatal(err)
+	}
+	if err := <-say; err == nil || errors.Is(err, os.ErrDeadlineExceeded) {
+		t.Errorf("an open connection ended by %v", err)
+	}
+	isFree(t, "udp", newUDP)
+	isFree(t, "tcp", newTCP)
+}
+
+func TestResolveRefusesWhatCannotBeServed(t *testing.T) {
+	t.Parallel()
+	c := ensure(t, t.TempDir(), "command")
+	udp, tcp, _, _ := resolverSockets(t)
+	defer udp.Close()
+	defer tcp.Close()
+	s := named("a", "10.0.0.1", "a")
+	for name, r := range map[string]Resolver{
+		"one socket":    {Sandbox: s, UDP: udp},
+		"no ID":         {UDP: udp, TCP: tcp},
+		"sockets mixed": {Sandbox: s, UDP: tcp, TCP: udp},
+		"no sockets":    {Sandbox: s, UDP: netlinkSocket(t), TCP: tcp},
+	} {
+		if err := c.Resolve(t.Context(), r); !errdefs.IsInvalidArgument(err) {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+	if list, err := c.Resolvers(t.Context()); err != nil || len(list) != 0 {
+		t.Errorf("left behind: %+v, %v", list, err)
+	}
+}
+
+// hostServer answers everything, on an address of the loopback of its own, after
+// the time given.
+func hostServer(t *testing.T, addr, answer string, after time.Duration) {
+	t.Helper()
+	pc, err := net.ListenPacket("udp", addr+":53")
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := &wire.Server{PacketConn: pc, Handler: wire.HandlerFunc(func(w wire.ResponseWriter, q *wire.Msg) {
+		time.Sleep(after)
+		m := new(wire.Msg).SetReply(q)
+		rr, _ := wire.NewRR(q.Question[0].Name + " 0 IN A " + answer)
+		m.Answer = append(m.Answer, rr)
+		_ = w.WriteMsg(m)
+	})}
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		_ = s.ActivateAndServe()
+	}()
+	t.Cleanup(func() {
+		_ = s.Shutdown()
+		<-done
+	})
+}
+
+// The host's servers are those its file names now, however that came about.
+func TestTheHostsServersAreFollowed(t *testing.T) {
+	t.Parallel()
+	hostServer(t, "127.83.1.1", "192.0.2.1", 0)
+	hostServer(t, "127.83.1.2", "192.0.2.2", 0)
+	c := ensure(t, t.TempDir(), "command")
+	dir := t.TempDir()
+	files := HostFiles{ResolvConf: filepath.Join(dir, "resolv.conf"), Uplinks: filepath.Join(dir, "uplinks")}
+	write := func(name, text string) {
+		t.Helper()
+		if err := os.WriteFile(filepath.Join(dir, name), []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	at, _ := resolve(t, c, named("a", "10.0.0.1", "a"))
+	becomes := func(want, why string) {
+		t.Helper()
+		var got string
+		var err error
+		for range 100 {
+			if got, err = tryQuery("udp", at, "x.example"); err == nil && got == want {
+				return
+			}
+			time.Sleep(20 * time.Millisecond)
+		}
+		t.Errorf("%s: %q, %v; want %q", why, got, err, want)
+	}
+	becomes("SERVFAIL", "not told of any file")
+	write("resolv.conf", "nameserver 127.83.1.1\n")
+	if err := c.FollowHost(t.Context(), files); err != nil {
+		t.Fatal(err)
+	}
+	becomes("NOERROR 192.0.2.1", "read")
+	write("resolv.conf", "nameserver 127.83.1.2\n")
+	becomes("NOERROR 192.0.2.2", "written in place")
+	write("other", "nameserver 127.83.1.1\n")
+	if err := os.Rename(filepath.Join(dir, "other"), files.ResolvConf); err != nil {
+		t.Fatal(err)
+	}
+	becomes("NOERROR 192.0.2.1", "replaced")
+	write("target", "nameserver 127.83.1.2\n")
+	if err := errors.Join(os.Remove(files.ResolvConf), os.Symlink("target", files.ResolvConf)); err != nil {
+		t.Fatal(err)
+	}
+	becomes("NOERROR 192.0.2.2", "a link")
+	write("uplinks", "nameserver 127.83.1.1\n")
+	write("target", "nameserver 127.0.0.53\n")
+	becomes("NOERROR 192.0.2.1", "systemd-resolved's stub, which does not answer here, and whom it asks")
+}
+
+// Clients that ask again and again notice nothing of two replacements, nor does one
+// whose question is under way.
+func TestResolverHandover(t *testing.T) {
+	t.Parallel()
+	hostServer(t, "127.83.2.1", "192.0.2.1", 800*time.Millisecond)
+	conf := filepath.Join(t.TempDir(), "resolv.conf")
+	if err := os.WriteFile(conf, []byte("nameserver 127.83.2.1\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	root := t.TempDir()
+	c := ensure(t, root, "one")
+	if err := c.FollowHost(t.Context(), HostFiles{ResolvConf: conf}); err != nil {
+		t.Fatal(err)
+	}
+	udpAt, tcpAt := resolve(t, c, named("a", "10.0.0.1", "web"))
+	otherAt, _ := resolve(t, c, named("b", "10.0.0.2", "db"))
+	stop := make(chan struct{})
+	var wg sync.WaitGroup
+	again := func(proto string, to netip.AddrPort, name, want string) {
+		wg.Go(func() {
+			n := 0
+			for ; ; n++ {
+				select {
+				case <-stop:
+					t.Logf("%d queries by %s for %s", n, proto, name)
+					return
+				default:
+				}
+				if got, err := tryQuery(proto, to, name); err != nil || got != want {
+					t.Errorf("query %d by %s for %s: %q, %v", n, proto, name, got, err)
+					return
+				}
+			}
+		})
+	}
+	again("udp", udpAt, "db", "NOERROR 10.0.0.2")
+	again("tcp", tcpAt, "web", "NOERROR 10.0.0.1")
+	for i := range 4 {
+		again("udp", otherAt, fmt.Sprintf("slow%d.example", i), "NOERROR 192.0.2.1")
+	}
+	first := c
+	for _, build := range []string{"two", "three"} {
+		time.Sleep(300 * time.Millisecond)
+		next := ensure(t, root, build)
+		if next.Build() != build {
+			t.Errorf("build %s answers", next.Build())
+		}
+		<-c.Done()
+		c = next
+	}
+	time.Sleep(200 * time.Millisecond)
+	close(stop)
+	wg.Wait()
+	if list, err := c.Resolvers(t.Context()); err != nil || len(list) != 2 || list[0].UDP != udpAt {
+		t.Errorf("after two replacements: %+v, %v", list, err)
+	}
+	if !exited(first.PID(), 15*time.Second) {
+		t.Error("the first process does not end")
+	}
+	if err := errors.Join(c.Release(t.Context(), "a"), c.Release(t.Context(), "b")); err != nil {
+		t.Fatal(err)
+	}
+	isFree(t, "udp", udpAt)
+	isFree(t, "tcp", tcpAt)
+}
+
+// A release right after a replacement also ends what the predecessor still carries.
+func TestReleaseReachesThePredecessor(t *testing.T) {
+	t.Parallel()
+	hostServer(t, "127.83.3.1", "192.0.2.1", 3*time.Second)
+	conf := filepath.Join(t.TempDir(), "resolv.conf")
+	if err := os.WriteFile(conf, []byte("nameserver 127.83.3.1\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	root := t.TempDir()
+	c := ensure(t, root, "one")
+	if err := c.FollowHost(t.Context(), HostFiles{ResolvConf: conf}); err != nil {
+		t.Fatal(err)
+	}
+	udpAt, tcpAt := resolve(t, c, named("a", "10.0.0.1", "web"))
+	packed, err := new(wire.Msg).SetQuestion("slow.example.", wire.TypeA).Pack()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := dial(t, "udp", udpAt).Write(packed); err != nil {
+		t.Fatal(err)
+	}
+	idle := dial(t, "tcp", tcpAt)
+	if _, _, err := new(wire.Client).ExchangeWithConn(new(wire.Msg).SetQuestion("web.", wire.TypeA), &wire.Conn{Conn: idle}); err != nil {
+		t.Fatal(err)
+	}
+	time.Sleep(100 * time.Millisecond)
+	next := ensure(t, root, "two")
+	start := time.Now()
+	if err := next.Release(t.Context(), "a"); err != nil {
+		t.Fatal(err)
+	}
+	if took := time.Since(start); took > time.Second {
+		t.Errorf("it took %s", took)
+	}
+	isFree(t, "udp", udpAt)
+	isFree(t, "tcp", tcpAt)
+}
+
+// A thousand sandboxes that ask nothing cost little.
+func TestAThousandResolvers(t *testing.T) {
+	c := ensure(t, t.TempDir(), "command")
+	before, _ := rss(t, c.PID())
+	var batch []Resolver
+	flush := func() {
+		if err := c.Resolve(context.Background(), batch...); err != nil {
+			t.Fatal(err)
+		}
+		for _, r := range batch {
+			_ = r.UDP.Close()
+			_ = r.TCP.Close()
+		}
+		batch = nil
+	}
+	start := time.Now()
+	for i := range 1000 {
+		udp, tcp, _, _ := resolverSockets(t)
+		s := named(fmt.Sprintf("%064x", i), fmt.Sprintf("10.0.%d.%d", i/250, i%250+1), fmt.Sprintf("container-%d", i), fmt.Sprintf("%012x", i), "alias")
+		if batch = append(batch, Resolver{Sandbox: s, UDP: udp, TCP: tcp}); len(batch) == 100 {
+			flush()
+		}
+	}
+	took := time.Since(start)
+	after, _ := rss(t, c.PID())
+	t.Logf("1,000 resolvers in %s, %d KiB more", took, after-before)
+	if raceEnabled {
+		return
+	}
+	if after-before > 8<<10 {
+		t.Errorf("1,000 resolvers take %d KiB", after-before)
+	}
+}
+
+// BenchmarkResolver is queries a second by UDP over the loopback, from several
+// clients at once.
+func BenchmarkResolver(b *testing.B) {
+	c := ensure(b, b.TempDir(), "command")
+	at, _ := resolve(b, c, named("a", "10.0.0.1", "web"))
+	packed, err := new(wire.Msg).SetQuestion("web.", wire.TypeA).Pack()
+	if err != nil {
+		b.Fatal(err)
+	}
+	b.SetParallelism(8)
+	b.ResetTimer()
+	b.RunParallel(func(pb *testing.PB) {
+		conn := dial(b, "udp", at)
+		answer := make([]byte, 512)
+		for pb.Next() {
+			if _, err := conn.Write(packed); err != nil {
+				b.Error(err)
+				return
+			}
+			if _, err := conn.Read(answer); err != nil {
+				b.Error(err)
+				return
+			}
+		}
+	})
+	b.ReportMetric(float64(b.N)/b.Elapsed().Seconds(), "queries/s")
+}
