@@ -13,7 +13,7 @@ const (
 )
 
 // backends are those that forBackends runs a test on.
-var backends = []string{nftables}
+var backends = []string{nftables, iptables}
 
 // forBackends runs a test once for each firewall back end. The test makes its daemons
 // with that back end: by newSiteOn, or by lab.DaemonOptions.Firewall.
