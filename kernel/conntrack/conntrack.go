@@ -42,13 +42,69 @@ func DeleteByOrigPort(proto string, hosts ...netip.AddrPort) error {
 	}
 	filters := make([]filter, 0, len(hosts))
 	for _, h := range hosts {
-		f := filter{flags: filterProto | filterDstPort, addr: h.Addr().Unmap(), proto: number, port: h.Port()}
-		if !f.addr.IsUnspecified() {
-			f.flags |= filterIPDst
+		filters = append(filters, filter{v6: isV6(h.Addr()), proto: number, orig: side{dst: specific(h.Addr()), dstPort: h.Port()}})
+	}
+	return deleteAll(filters)
+}
+
+// DeleteUnanswered forgets the connections to one of the ports that were begun
+// before it was translated, and had no answer: the client's next try is translated.
+// That of a client who just then asks for such a port of another host, through this
+// one or from it, may be forgotten too, and only has to be repeated. Errors are as
+// DeleteByOrigPort's.
+func DeleteUnanswered(proto string, hosts ...netip.AddrPort) error {
+	number, ok := protocols[proto]
+	if !ok {
+		return fmt.Errorf("forget connections of protocol %q: %w", proto, errdefs.ErrInvalidArgument)
+	}
+	filters := make([]filter, 0, len(hosts))
+	for _, h := range hosts {
+		f := filter{v6: isV6(h.Addr()), proto: number, orig: side{dstPort: h.Port()}, state: unanswered}
+		if !f.v6 { // see trusted
+			f.orig.dst = specific(h.Addr())
 		}
 		filters = append(filters, f)
 	}
 	return deleteAll(filters)
+}
+
+// Translation is a port of the host that led to a port elsewhere, of one family.
+type Translation struct {
+	Proto string
+	// Host may be unspecified, for every address of its family.
+	Host, Container netip.AddrPort
+}
+
+// DeleteTranslated forgets the flows that were translated so. Errors are as
+// DeleteByOrigPort's.
+func DeleteTranslated(translations ...Translation) error {
+	filters := make([]filter, 0, len(translations))
+	for _, t := range translations {
+		number, ok := protocols[t.Proto]
+		if !ok {
+			return fmt.Errorf("forget connections of protocol %q: %w", t.Proto, errdefs.ErrInvalidArgument)
+		}
+		f := filter{
+			v6: isV6(t.Host.Addr()), proto: number, state: translated,
+			orig:  side{dst: specific(t.Host.Addr()), dstPort: t.Host.Port()},
+			reply: side{srcPort: t.Container.Port()},
+		}
+		if !f.v6 { // see trusted; to every address of the host there is just the one
+			f.reply.src = t.Container.Addr().Unmap()
+		}
+		filters = append(filters, f)
+	}
+	return deleteAll(filters)
+}
+
+func isV6(a netip.Addr) bool { return !a.Unmap().Is4() }
+
+// specific is the zero Addr for an unspecified one.
+func specific(a netip.Addr) netip.Addr {
+	if a.IsUnspecified() {
+		return netip.Addr{}
+	}
+	return a.Unmap()
 }
 
 // DeleteByAddr forgets the flows that have one of the addresses at either end,
@@ -56,10 +112,8 @@ func DeleteByOrigPort(proto string, hosts ...netip.AddrPort) error {
 func DeleteByAddr(addrs ...netip.Addr) error {
 	filters := make([]filter, 0, 4*len(addrs))
 	for _, a := range addrs {
-		for _, flag := range []uint32{filterIPSrc, filterIPDst} {
-			for _, reply := range []bool{false, true} {
-				filters = append(filters, filter{reply: reply, flags: flag, addr: a.Unmap()})
-			}
+		for _, s := range []side{{src: a.Unmap()}, {dst: a.Unmap()}} {
+			filters = append(filters, filter{v6: isV6(a), orig: s}, filter{v6: isV6(a), reply: s})
 		}
 	}
 	return deleteAll(filters)
@@ -100,14 +154,29 @@ func none() bool {
 
 // matches is for a kernel that does not filter itself.
 func (f filter) matches(flow *netlink.ConntrackFlow) bool {
-	tuple := flow.Forward
-	if f.reply {
-		tuple = flow.Reverse
+	if f.proto != 0 && flow.Forward.Protocol != f.proto || !f.orig.matches(flow.Forward) || !f.reply.matches(flow.Reverse) {
+		return false
 	}
-	return (f.flags&filterIPSrc == 0 || same(tuple.SrcIP, f.addr)) &&
-		(f.flags&filterIPDst == 0 || same(tuple.DstIP, f.addr)) &&
-		(f.flags&filterProto == 0 || tuple.Protocol == f.proto) &&
-		(f.flags&filterDstPort == 0 || tuple.DstPort == f.port)
+	there, back := flow.Forward, flow.Reverse
+	dstNAT := !there.DstIP.Equal(back.SrcIP) || there.DstPort != back.SrcPort
+	srcNAT := !there.SrcIP.Equal(back.DstIP) || there.SrcPort != back.DstPort
+	switch f.state {
+	case translated:
+		return dstNAT
+	case unanswered:
+		tcp, ok := flow.ProtoInfo.(*netlink.ProtoInfoTCP)
+		return !dstNAT && !srcNAT && ok && tcp.State == stateSynSent
+	case anyState:
+	}
+	return true
+}
+
+// stateSynSent is TCP_CONNTRACK_SYN_SENT (linux/netfilter/nf_conntrack_tcp.h).
+const stateSynSent = 1
+
+func (s side) matches(t netlink.IPTuple) bool {
+	return (!s.src.IsValid() || same(t.SrcIP, s.src)) && (!s.dst.IsValid() || same(t.DstIP, s.dst)) &&
+		(s.srcPort == 0 || t.SrcPort == s.srcPort) && (s.dstPort == 0 || t.DstPort == s.dstPort)
 }
 
 func same(ip net.IP, a netip.Addr) bool {
