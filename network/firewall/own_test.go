@@ -18,6 +18,7 @@ func TestOwnRules(t *testing.T) {
 table inet mine {
 	chain forward {
 		type filter hook forward priority filter - 10; policy accept;
+		ct state established,related accept
 		meta l4proto tcp ct original proto-dst 8080 ip saddr 198.51.100.66 counter drop comment "mine, by the host's port"
 		ip6 daddr fd00:18::2 tcp dport 80 counter drop comment "mine, by the container's address"
 		ip daddr 172.18.0.2 tcp dport 80 counter accept comment "mine, and in vain"
