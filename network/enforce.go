@@ -75,7 +75,9 @@ func (c *Controller) openEnforcer(ctx context.Context) error {
 // what another back end made before a restart, and opens foreign chains that would
 // drop what the policy lets through.
 func (c *Controller) mendFirewall(ctx context.Context, p firewall.Policy) error {
-	if c.cfg.Firewall != FirewallNone {
+	if c.cfg.Firewall == FirewallNFTables {
+		// By iptables, rules of ours that are to be replaced would be taken for
+		// others'; openAbroad looks.
 		if _, _, err := c.lookAbroad(ctx, p.Networks); err != nil {
 			c.log.Error("what other programs forward could not be read", "err", err)
 		}
