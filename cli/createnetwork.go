@@ -76,7 +76,11 @@ func parseNetwork(value string) (string, *network.EndpointSettings, error) {
 		return value, settings, nil
 	}
 	name := ""
-	for field := range strings.SplitSeq(value, ",") {
+	fields, err := csvFields(value)
+	if err != nil {
+		return "", nil, err
+	}
+	for _, field := range fields {
 		key, val, found := strings.Cut(field, "=")
 		if !found {
 			return "", nil, fmt.Errorf("%q is not KEY=VALUE", field)

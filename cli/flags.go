@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"encoding/csv"
 	"fmt"
 	"strings"
 
@@ -29,4 +30,15 @@ func filters(flags []string) (client.Filters, error) {
 		out.Add(strings.ToLower(strings.TrimSpace(key)), strings.TrimSpace(value))
 	}
 	return out, nil
+}
+
+// csvFields splits a flag's value at its commas. A field that has commas itself is
+// quoted, as in a CSV file (RFC 4180).
+func csvFields(value string) ([]string, error) {
+	reader := csv.NewReader(strings.NewReader(value))
+	fields, err := reader.Read()
+	if err != nil {
+		return nil, fmt.Errorf("want fields with commas between, in double quotes where one has a comma: %w", err)
+	}
+	return fields, nil
 }

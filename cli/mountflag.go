@@ -15,7 +15,11 @@ import (
 // parseMount reads --mount, type=TYPE,KEY=VALUE,…. A key without a value is true.
 func parseMount(text string) (mount.Mount, error) {
 	m := mount.Mount{Type: mount.TypeVolume} // as Docker, where none is named
-	for field := range strings.SplitSeq(text, ",") {
+	fields, err := csvFields(text)
+	if err != nil {
+		return m, fmt.Errorf("invalid --mount %q: %w", text, err)
+	}
+	for _, field := range fields {
 		key, value, given := strings.Cut(field, "=")
 		if err := setMount(&m, strings.ToLower(key), value, given); err != nil {
 			return m, fmt.Errorf("invalid --mount %q: %s: %w", text, key, err)

@@ -72,8 +72,8 @@ func (e *Engine) networkSettings(r Record) *container.NetworkSettings {
 	}
 	for _, b := range a.Ports {
 		p, ok := network.PortFrom(b.Container.Port(), network.IPProtocol(b.Proto))
-		if !ok {
-			continue
+		if !ok || b.Routed() {
+			continue // it is reached by the container's own address
 		}
 		out.Ports[p] = append(out.Ports[p], network.PortBinding{HostIP: b.Host.Addr(), HostPort: portText(b.Host.Port())})
 	}

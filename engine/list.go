@@ -220,6 +220,9 @@ func (e *Engine) portSummaries(r Record) []container.PortSummary {
 	}
 	published := make(map[network.Port]bool)
 	for _, b := range a.Ports {
+		if b.Routed() {
+			continue // it is reached by the container's own address
+		}
 		if p, ok := network.PortFrom(b.Container.Port(), network.IPProtocol(b.Proto)); ok {
 			published[p] = true
 		}
