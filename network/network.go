@@ -150,6 +150,8 @@ type Controller struct {
 
 	// turns has one operation at a time on each sandbox.
 	turns turns
+	// settled are the bridges whose IPv6 addresses neighbours can find.
+	settled sync.Map
 	// linking has one change at a time of what links allow.
 	linking sync.Mutex
 }

@@ -5,20 +5,16 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"net"
-	"net/netip"
 	"os"
 	"time"
 
 	"github.com/containerd/errdefs"
 
-	"github.com/fairlead/fairlead/kernel/conntrack"
 	"github.com/fairlead/fairlead/kernel/link"
 	"github.com/fairlead/fairlead/kernel/netns"
 	"github.com/fairlead/fairlead/kernel/sysctl"
 	"github.com/fairlead/fairlead/network/plan"
 	"github.com/fairlead/fairlead/network/ports"
-	"github.com/fairlead/fairlead/network/spec"
 	"github.com/fairlead/fairlead/relay"
 )
 
@@ -229,7 +225,18 @@ func (o *operation) configure(ctx context.Context, s plan.Interface) error {
 	if err := sb.links.Configure(s.Name, link.Config{Addrs: s.Addrs, Gateways: s.Gateways, Up: true}); err != nil {
 		return err
 	}
-	return o.c.links.Settle(ctx, s.HostIf, s.Bridge)
+	if err := o.c.links.Settle(ctx, s.HostIf, s.Bridge); err != nil || !s.IPv6 {
+		return err
+	}
+	if err := sb.links.SettleIPv6(ctx, s.Name); err != nil {
+		return err
+	}
+	// The bridge's own are joined when its first port carries.
+	if _, done := o.c.settled.Load(s.Bridge); done {
+		return nil
+	}
+	o.c.settled.Store(s.Bridge, true)
+	return o.c.links.SettleIPv6(ctx, s.Bridge)
 }
 
 // publish hands the sockets over first and takes their filters off last, so that
@@ -283,46 +290,6 @@ func (o *operation) dropNamespace(ctx context.Context, s plan.DropNamespace) err
 	return errors.Join(errs...)
 }
 
-func (o *operation) forgetFlows(s plan.ForgetFlows) error {
-	err := conntrack.DeleteByAddr(s.Addrs...)
-	if err == nil && len(s.Ports) > 0 {
-		err = forgetPorts(s.Ports)
-	}
-	if errdefs.IsUnavailable(err) {
-		o.c.log.Warn("old flows are not forgotten", "addresses", s.Addrs, "ports", s.Ports, "err", err)
-		return nil
-	}
-	return err
-}
-
-// forgetPorts forgets the flows to the ports on the host's own addresses: what
-// goes through the host to the same port elsewhere, such as a container's query
-// for a name, is not disturbed.
-func forgetPorts(bindings []spec.PortBinding) error {
-	local, err := net.InterfaceAddrs()
-	if err != nil {
-		return fmt.Errorf("list the host's addresses: %w", err)
-	}
-	byProto := make(map[spec.Proto][]netip.AddrPort)
-	for _, b := range bindings {
-		if !b.Host.Addr().IsUnspecified() {
-			byProto[b.Proto] = append(byProto[b.Proto], b.Host)
-			continue
-		}
-		for _, l := range local {
-			p, err := netip.ParsePrefix(l.String())
-			if err == nil && p.Addr().Is4() == b.Host.Addr().Is4() {
-				byProto[b.Proto] = append(byProto[b.Proto], netip.AddrPortFrom(p.Addr(), b.Host.Port()))
-			}
-		}
-	}
-	var errs []error
-	for proto, hosts := range byProto {
-		errs = append(errs, conntrack.DeleteByOrigPort(string(proto), hosts...))
-	}
-	return errors.Join(errs...)
-}
-
 // checkBridge refuses a bridge that cannot be made or used, and changes nothing.
 // One that is the host's own must be there.
 func (c *Controller) checkBridge(s plan.Bridge) error {
@@ -352,6 +319,7 @@ func (c *Controller) ensureBridge(s plan.Bridge) error {
 			return err
 		}
 	}
+	c.settled.Delete(s.Name)
 	created, err := c.links.EnsureBridge(linkBridge(s))
 	if err != nil || s.IPv6 {
 		return err
