@@ -114,9 +114,7 @@ func (c Config) Attach(m firewall.Member) []Step {
 			Reverse: c.Firewall.RemoveMember(m),
 			Why:     "published ports are translated to the container",
 		})
-		if udp := slices.DeleteFunc(HostPorts(udpPorts(a)), proxied); len(udp) > 0 {
-			steps = append(steps, ForgetFlows{Ports: udp})
-		}
+		steps = append(steps, ForgetFlows{Ports: translated(a.Ports)}.unlessEmpty()...)
 	}
 	for _, e := range a.Endpoints {
 		steps = append(steps, c.VethStep(a, e))
@@ -143,11 +141,11 @@ func (c Config) Detach(m firewall.Member) []Step {
 	}
 	steps = append(steps, c.redirect(a.Ports, nil)...)
 	drop := DropNamespace{Path: a.Sandbox.Path}
-	forget := ForgetFlows{}
+	forget := ForgetFlows{Gone: streams(translated(a.Ports))}
 	for _, e := range a.Endpoints {
 		drop.HostIfs = append(drop.HostIfs, e.HostIf)
 	}
-	if len(udpPorts(a)) > 0 {
+	if udp(a.Ports) {
 		forget.Addrs = addresses(a.Endpoints...)
 	}
 	steps = append(steps, drop)
@@ -158,10 +156,7 @@ func (c Config) Detach(m firewall.Member) []Step {
 			Why:     "published ports lead nowhere any more",
 		})
 	}
-	if len(forget.Addrs) > 0 {
-		steps = append(steps, forget)
-	}
-	return steps
+	return append(steps, forget.unlessEmpty()...)
 }
 
 // addresses are the endpoints', without lengths.
@@ -174,20 +169,3 @@ func addresses(endpoints ...spec.Endpoint) []netip.Addr {
 	}
 	return out
 }
-
-// udpPorts are the published ports whose flows must be forgotten when they change
-// hands: TCP ends by itself, but a UDP flow that goes on would keep its old
-// translation, or its want of one, for ever.
-func udpPorts(a spec.Attachment) []spec.PortBinding {
-	var udp []spec.PortBinding
-	for _, p := range a.Ports {
-		if p.Proto == spec.UDP {
-			udp = append(udp, p)
-		}
-	}
-	return udp
-}
-
-// proxied says that the rules do not translate the port, as from one family to
-// the other.
-func proxied(b spec.PortBinding) bool { return b.Host.Addr().Is4() != b.Container.Addr().Is4() }

@@ -12,9 +12,7 @@ import (
 func (c Config) Connect(ch Change, before, after firewall.Member) []Step {
 	steps := c.memberChange(before, after, "the sandbox's policy with the network")
 	// A flow that goes on would keep its translation to the former address.
-	if udp := slices.DeleteFunc(moved(ch), proxied); len(udp) > 0 {
-		steps = append(steps, ForgetFlows{Ports: udp})
-	}
+	steps = append(steps, ForgetFlows{Ports: moved(ch)}.unlessEmpty()...)
 	end := c.InterfaceStep(ch.After, ch.Endpoint)
 	end.Gateways = nil // the former ones are replaced below
 	steps = append(steps, c.VethStep(ch.After, ch.Endpoint), end)
@@ -30,10 +28,17 @@ func (c Config) Disconnect(ch Change, before, after firewall.Member) []Step {
 	steps := append(c.resolver(before, after), c.moves(ch)...)
 	steps = append(steps, DropLink{Name: veth.Name, Alias: veth.Alias})
 	steps = append(steps, c.memberChange(before, after, "the sandbox's policy without the network")...)
-	if udp := moved(ch); len(udp) > 0 || len(udpPorts(ch.Before)) > 0 {
-		steps = append(steps, ForgetFlows{Addrs: addresses(ch.Endpoint), Ports: slices.DeleteFunc(udp, proxied)})
+	forget := ForgetFlows{Ports: moved(ch)}
+	gone := addresses(ch.Endpoint)
+	if udp(ch.Before.Ports) {
+		forget.Addrs = gone
 	}
-	return steps
+	for _, p := range streams(translated(ch.Before.Ports)) {
+		if slices.Contains(gone, p.Container.Addr()) {
+			forget.Gone = append(forget.Gone, p)
+		}
+	}
+	return append(steps, forget.unlessEmpty()...)
 }
 
 // memberChange puts one policy of a sandbox into the place of another, in one
@@ -78,9 +83,7 @@ func defaultRoutes(a spec.Attachment) []DefaultRoute {
 	return out
 }
 
-// moved are the UDP ports that lead elsewhere after the change.
+// moved are the ports that lead elsewhere after the change.
 func moved(ch Change) []spec.PortBinding {
-	return slices.DeleteFunc(udpPorts(ch.After), func(p spec.PortBinding) bool {
-		return p.Routed() || slices.Contains(ch.Before.Ports, p)
-	})
+	return slices.DeleteFunc(translated(ch.After.Ports), func(p spec.PortBinding) bool { return slices.Contains(ch.Before.Ports, p) })
 }

@@ -116,13 +116,6 @@ type DropNamespace struct {
 	HostIfs []string
 }
 
-// ForgetFlows drops what conntrack remembers of addresses that are about to be
-// given to somebody else, and of the host's ports that have just been published.
-type ForgetFlows struct {
-	Addrs []netip.Addr
-	Ports []spec.PortBinding
-}
-
 // Commands implements Step.
 func (s Sysctl) Commands() []string { return []string{"sysctl -w " + s.Key + "=" + s.Value} }
 
@@ -273,32 +266,3 @@ func (s DropNamespace) Commands() []string {
 
 // Reason implements Step.
 func (DropNamespace) Reason() string { return "the kernel takes the veth pairs down with it" }
-
-// Commands implements Step.
-func (s ForgetFlows) Commands() []string {
-	out := make([]string, 0, 2*len(s.Addrs))
-	for _, a := range s.Addrs {
-		out = append(out, "conntrack -D --orig-src "+a.String(), "conntrack -D --reply-src "+a.String())
-	}
-	for _, b := range s.Ports {
-		command := fmt.Sprintf("conntrack -D -p %s --orig-port-dst %d --orig-dst ", b.Proto, b.Host.Port())
-		switch {
-		case !b.Host.Addr().IsUnspecified():
-			command += b.Host.Addr().String()
-		case b.Host.Addr().Is4():
-			command += "… # every IPv4 address of the host"
-		default:
-			command += "… # every IPv6 address of the host"
-		}
-		out = append(out, command)
-	}
-	return out
-}
-
-// Reason implements Step.
-func (s ForgetFlows) Reason() string {
-	if len(s.Addrs) == 0 {
-		return "who has been sending to the port is translated from now on"
-	}
-	return "no old flow finds the address's next owner"
-}

@@ -1,0 +1,78 @@
+package network
+
+import (
+	"errors"
+	"fmt"
+	"net"
+	"net/netip"
+
+	"github.com/containerd/errdefs"
+
+	"github.com/fairlead/fairlead/kernel/conntrack"
+	"github.com/fairlead/fairlead/network/plan"
+	"github.com/fairlead/fairlead/network/spec"
+)
+
+func (o *operation) forgetFlows(s plan.ForgetFlows) error {
+	err := errors.Join(conntrack.DeleteByAddr(s.Addrs...), forgetPorts(s.Ports), forgetTranslated(s.Gone))
+	if errdefs.IsUnavailable(err) {
+		o.c.log.Warn("old flows are not forgotten", "addresses", s.Addrs, "ports", s.Ports, "gone", s.Gone, "err", err)
+		return nil
+	}
+	return err
+}
+
+// forgetPorts forgets the flows to the ports on the host's own addresses: what
+// goes through the host to the same port elsewhere, such as a container's query
+// for a name, is not disturbed.
+func forgetPorts(bindings []spec.PortBinding) error {
+	byProto := make(map[spec.Proto][]netip.AddrPort)
+	for _, b := range bindings {
+		byProto[b.Proto] = append(byProto[b.Proto], b.Host)
+	}
+	var errs []error
+	for proto, hosts := range byProto {
+		if proto != spec.UDP {
+			errs = append(errs, conntrack.DeleteUnanswered(string(proto), hosts...))
+			continue
+		}
+		named, err := nameAddrs(hosts)
+		if err == nil {
+			err = conntrack.DeleteByOrigPort(string(proto), named...)
+		}
+		errs = append(errs, err)
+	}
+	return errors.Join(errs...)
+}
+
+// nameAddrs puts every address of the host in the place of an unspecified one.
+func nameAddrs(hosts []netip.AddrPort) ([]netip.AddrPort, error) {
+	local, err := net.InterfaceAddrs()
+	if err != nil {
+		return nil, fmt.Errorf("list the host's addresses: %w", err)
+	}
+	var out []netip.AddrPort
+	for _, h := range hosts {
+		if !h.Addr().IsUnspecified() {
+			out = append(out, h)
+			continue
+		}
+		for _, l := range local {
+			p, err := netip.ParsePrefix(l.String())
+			if err == nil && p.Addr().Is4() == h.Addr().Is4() {
+				out = append(out, netip.AddrPortFrom(p.Addr(), h.Port()))
+			}
+		}
+	}
+	return out, nil
+}
+
+// forgetTranslated forgets the flows that were led to the containers behind the
+// bindings.
+func forgetTranslated(bindings []spec.PortBinding) error {
+	var gone []conntrack.Translation
+	for _, b := range bindings {
+		gone = append(gone, conntrack.Translation{Proto: string(b.Proto), Host: b.Host, Container: b.Container})
+	}
+	return conntrack.DeleteTranslated(gone...)
+}
