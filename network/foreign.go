@@ -57,7 +57,7 @@ func (c *Controller) lookAbroad(ctx context.Context, nets []spec.Network) (more,
 	}
 	slices.Sort(served)
 	served = slices.DeleteFunc(slices.Compact(served), func(name string) bool {
-		return slices.ContainsFunc(nets, func(n spec.Network) bool { return n.Bridge == name })
+		return name == "lo" || slices.ContainsFunc(nets, func(n spec.Network) bool { return n.Bridge == name })
 	})
 	before := c.servedNow()
 	c.foreign.mu.Lock()

@@ -18,9 +18,11 @@ const (
 	// quiet is how long other programs must have changed nothing before we look:
 	// a reload is many changes. impatience is for those that never stop.
 	quiet, impatience = 100 * time.Millisecond, time.Second
-	// pauseLeast is between two looks. It doubles up to pauseMost while each look
-	// finds something to put back: somebody may be taking it away on purpose.
-	pauseLeast, pauseMost = 500 * time.Millisecond, time.Minute
+	// pause is between two looks.
+	pause = 500 * time.Millisecond
+	// burst is how often we put things back in a row, and refill how long it takes
+	// until we do once more: somebody may be taking them away on purpose.
+	burst, refill = 20, 10 * time.Second
 	// legacyEvery is between two looks at legacy iptables, which has no events.
 	legacyEvery = 2 * time.Second
 )
@@ -73,8 +75,8 @@ func (c *Controller) wakeWatcher() {
 func (c *Controller) heal(ctx context.Context, changed <-chan struct{}) {
 	legacy := time.NewTicker(legacyEvery)
 	defer legacy.Stop()
-	print, _ := iptables.Fingerprint()
-	pause := pauseLeast
+	left, since := burst, time.Now()
+	last, _ := iptables.Fingerprint()
 	for {
 		select {
 		case <-ctx.Done():
@@ -83,7 +85,7 @@ func (c *Controller) heal(ctx context.Context, changed <-chan struct{}) {
 		case <-c.foreign.wake:
 		case <-legacy.C:
 			now, err := iptables.Fingerprint()
-			if err != nil || now == print {
+			if err != nil || now == last {
 				continue
 			}
 		}
@@ -92,16 +94,22 @@ func (c *Controller) heal(ctx context.Context, changed <-chan struct{}) {
 		if err != nil && ctx.Err() == nil {
 			c.log.Error("another program changed the packet filter, and containers may be cut off", "err", err)
 		}
-		print, _ = iptables.Fingerprint()
+		last, _ = iptables.Fingerprint()
+		if back := int(time.Since(since) / refill); back > 0 {
+			left, since = min(left+back, burst), time.Now()
+		}
+		wait := pause
 		if mended {
-			pause = min(2*pause, pauseMost)
-		} else {
-			pause = pauseLeast
+			left--
+		}
+		if left <= 0 {
+			c.log.Warn("something takes away again and again what containers need in other programs' packet filters; it is put back more slowly", "every", refill)
+			wait = refill
 		}
 		select {
 		case <-ctx.Done():
 			return
-		case <-time.After(pause):
+		case <-time.After(wait):
 		}
 	}
 }
