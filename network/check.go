@@ -51,6 +51,9 @@ func (c *Controller) Check(ctx context.Context) ([]string, error) {
 	if err := d.loopback(c, attachments); err != nil {
 		return nil, err
 	}
+	if err := d.resolvers(ctx, c, attachments); err != nil {
+		return nil, err
+	}
 	if err := d.records(c); err != nil {
 		return nil, err
 	}

@@ -123,3 +123,33 @@ func (c *Controller) mendResolver(ctx context.Context, id string) error {
 	}
 	return c.tellNames(ctx, a)
 }
+
+// resolvers compares what the relay answers with what it should.
+func (d *differences) resolvers(ctx context.Context, c *Controller, attachments []spec.Attachment) error {
+	have, err := c.cfg.Relay.Resolvers(ctx)
+	if err != nil {
+		return err
+	}
+	told := make(map[string]dns.Sandbox, len(have))
+	for _, s := range have {
+		told[s.ID] = s.Sandbox
+	}
+	for _, a := range attachments {
+		want := c.resolved(a)
+		if want == nil {
+			continue
+		}
+		is, there := told[want.ID]
+		delete(told, want.ID)
+		switch {
+		case !there:
+			d.say("container %s: its resolver is missing", a.Sandbox.Name)
+		case !reflect.DeepEqual(is, *want):
+			d.say("container %s: its resolver was told other names or servers than it should", a.Sandbox.Name)
+		}
+	}
+	for id := range told {
+		d.say("the relay answers names for sandbox %s, which nobody wants", id)
+	}
+	return nil
+}

@@ -2,6 +2,7 @@ package plan
 
 import (
 	"fmt"
+	"net/netip"
 	"reflect"
 	"strings"
 
@@ -23,8 +24,9 @@ type Resolver struct {
 // on no network, or on the default one alone.
 func Resolved(m firewall.Member) *dns.Sandbox {
 	out := &dns.Sandbox{
-		ID: m.Sandbox.ID, Namespace: m.Sandbox.Path,
-		Servers: m.DNS.Servers, Ndots: m.DNS.Ndots,
+		ID: m.Sandbox.ID, Namespace: m.Sandbox.Path, Ndots: m.DNS.Ndots,
+		// None is nil, as it is when it has been told and read back.
+		Servers: append([]netip.Addr(nil), m.DNS.Servers...),
 	}
 	for _, e := range m.Endpoints {
 		n := m.Networks[e.NetworkID]
