@@ -32,11 +32,24 @@ type iptablesEnforcer struct {
 	live *xtables.Model // nil before the first Replace
 }
 
+// tagPrefix begins the word that marks a daemon's rules in the kernel's chains.
+const tagPrefix = "fairlead-"
+
+// sharesGuard says whether another daemon in this host namespace keeps the host from
+// forwarding the family for others, by iptables too.
+func (e *iptablesEnforcer) sharesGuard(ctx context.Context, f xtables.Family) (bool, error) {
+	if _, used := e.programs[f]; !used {
+		return false, nil
+	}
+	have, err := e.list(ctx, f)
+	return have.ForwardPolicy() == "DROP" && have.Shared(tagPrefix, e.backend.Tag), err
+}
+
 // newIPTables finds the programs and the names of chains that are free.
 func (c *Controller) newIPTables(ctx context.Context) (*iptablesEnforcer, error) {
 	e := &iptablesEnforcer{c: c, programs: make(map[xtables.Family]iptables.Programs)}
 	e.backend = firewall.IPTables{
-		Table: c.plan.Table, Tag: "fairlead-" + c.plan.Daemon, IPv6: c.plan.HostIPv6 && !c.cfg.NoIPv6Firewall, Hairpin: !c.cfg.UserlandProxy,
+		Table: c.plan.Table, Tag: tagPrefix + c.plan.Daemon, IPv6: c.plan.HostIPv6 && !c.cfg.NoIPv6Firewall, Hairpin: !c.cfg.UserlandProxy,
 		AllowDirectRouting: c.cfg.AllowDirectRouting, AcceptMark: c.cfg.AcceptMark,
 	}
 	for _, f := range e.backend.Families() {

@@ -82,14 +82,20 @@ func (m *firewallMemory) note(f xtables.Family, p iptables.Programs, b firewall.
 	}
 	before := m.IPTables.Before[f]
 	if before == nil {
-		before = &tablesBefore{Variant: p.Variant, Tables: have.Tables, UserChain: have.Has(firewall.UserChain)}
+		before = &tablesBefore{Variant: p.Variant}
+		if !have.Shared(tagPrefix, b.Tag) {
+			// Else the other daemon made them, and who goes last takes them away.
+			before.Tables, before.UserChain = have.Tables, have.Has(firewall.UserChain)
+		}
 		m.IPTables.Before[f] = before
 	}
-	if is := have.ForwardPolicy(); live.Guarded(f) && is != "DROP" && before.Policy == "" {
-		if is == "" {
-			is = "ACCEPT" // the table is yet to be made
+	if is := have.ForwardPolicy(); live.Guarded(f) && before.Policy == "" {
+		switch {
+		case is == "", is == "DROP" && have.Shared(tagPrefix, b.Tag):
+			before.Policy = "ACCEPT" // the table is yet to be made, or the other daemon set it
+		case is != "DROP":
+			before.Policy = is
 		}
-		before.Policy = is
 	}
 	return m.save()
 }
@@ -158,7 +164,7 @@ func (m *firewallMemory) removeFamily(ctx context.Context, c *Controller, f xtab
 	if err := p.Restore(ctx, have.Removal(m.IPTables.Tag, chains)); err != nil {
 		return fmt.Errorf("take away the rules of %s: %w", f, err)
 	}
-	if before.Policy != "" && have.ForwardPolicy() == "DROP" {
+	if before.Policy != "" && have.ForwardPolicy() == "DROP" && !have.Shared(tagPrefix, m.IPTables.Tag) {
 		if err := p.Restore(ctx, xtables.ForwardPolicy(before.Policy)); err != nil {
 			return err
 		}

@@ -8,6 +8,7 @@ import (
 
 	"github.com/fairlead/fairlead/kernel/sysctl"
 	"github.com/fairlead/fairlead/network/firewall"
+	"github.com/fairlead/fairlead/network/firewall/xtables"
 	"github.com/fairlead/fairlead/network/plan"
 	"github.com/fairlead/fairlead/network/spec"
 	"github.com/fairlead/fairlead/relay"
@@ -25,18 +26,27 @@ const noForwarding = "IPv4 forwarding is disabled. Networking will not work."
 // announceForwarding notes what is about to be turned on, so that the table that is
 // made next has its guard. What another daemon of this host namespace turned on is
 // noted as ours too: the guard and the way back must outlast that daemon.
-func (c *Controller) announceForwarding(nets []spec.Network) error {
+func (c *Controller) announceForwarding(ctx context.Context, nets []spec.Network) error {
 	if !c.cfg.IPForward {
 		return nil
 	}
-	err := errors.Join(c.sysctls.note(forward4, "1"), c.shareForwarding(forward4, firewall.Guard4))
+	err := errors.Join(c.sysctls.note(forward4, "1"), c.shareForwarding(ctx, forward4, firewall.Guard4))
 	if c.plan.HostIPv6 && slices.ContainsFunc(nets, func(n spec.Network) bool { return n.IPv6 }) {
-		err = errors.Join(err, c.sysctls.note(forward6, "1"), c.shareForwarding(forward6, firewall.Guard6))
+		err = errors.Join(err, c.sysctls.note(forward6, "1"), c.shareForwarding(ctx, forward6, firewall.Guard6))
 	}
 	return err
 }
 
-func (c *Controller) shareForwarding(key string, guard func() (string, ruleset.Element)) error {
+func (c *Controller) shareForwarding(ctx context.Context, key string, guard func() (string, ruleset.Element)) error {
+	if e, ok := c.enforcer.(*iptablesEnforcer); ok {
+		family := xtables.IPv6
+		if key == forward4 {
+			family = xtables.IPv4
+		}
+		if theirs, err := e.sharesGuard(ctx, family); err != nil || theirs {
+			return errors.Join(err, c.sysctls.assume(key, "0"))
+		}
+	}
 	others, err := c.otherTables()
 	if err != nil {
 		return err
@@ -61,11 +71,12 @@ func (c *Controller) otherTables() ([]string, error) {
 	}
 	var out []string
 	for _, t := range tables {
-		if t.Family == ruleset.Inet && t.Name != c.plan.Table && strings.HasPrefix(t.Name, "fairlead") && t.Comment != firewall.Comment(c.plan.Daemon) {
+		if t.Name != c.plan.Table && strings.HasPrefix(t.Name, "fairlead") && t.Comment != firewall.Comment(c.plan.Daemon) {
 			out = append(out, t.Name)
 		}
 	}
-	return out, nil
+	slices.Sort(out)
+	return slices.Compact(out), nil // of the families inet and bridge
 }
 
 // forwardIPv4 turns forwarding on, or notes that it is off and is to stay so.

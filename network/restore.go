@@ -149,7 +149,7 @@ func (c *Controller) mend(ctx context.Context) error {
 			c.log.Error("a network cannot be restored; its containers are cut off until it is and the daemon is started again", "network", n.Name, "err", err)
 		}
 	}
-	if err := c.announceForwarding(nets); err != nil {
+	if err := c.announceForwarding(ctx, nets); err != nil {
 		return err
 	}
 	if err := c.mendFirewall(ctx, c.policy(nets, members)); err != nil {

@@ -61,6 +61,14 @@ func (l Listing) AnyTagged(tag string) bool {
 	return false
 }
 
+// Shared says whether a daemon with another tag of the same beginning has its rules
+// among those of forwarded packets.
+func (l Listing) Shared(prefix, tag string) bool {
+	return slices.ContainsFunc(l.Rules[forward], func(r string) bool {
+		return strings.Contains(" "+r, " "+Tag(prefix)) && !hasTag(r, tag)
+	})
+}
+
 // Unused says that the chain is there, has no rules (or returns at once), and that
 // nothing leads to it but rules with the tag.
 func (l Listing) Unused(c Chain, tag string) bool {
