@@ -74,6 +74,8 @@ type Config struct {
 	Default  DefaultNetwork
 	// Pools are what subnets are cut from; nil for ipam.DefaultPools.
 	Pools []ipam.AddressPool
+	// NetworkOptions are driver options of new networks that do not set them.
+	NetworkOptions map[string]string
 	// ResolvConf names the host's name servers; "" is /etc/resolv.conf.
 	ResolvConf string
 	// IPForward turns forwarding on where it is off.
@@ -108,6 +110,13 @@ type DefaultNetwork struct {
 	Range netip.Prefix
 	// Gateway is the containers' default route where it is not the bridge.
 	Gateway netip.Addr
+	// IPv6 adds the family; the rest is as for IPv4 (--bip6, --fixed-cidr-v6,
+	// --default-gateway-v6).
+	IPv6             bool
+	Address6, Range6 netip.Prefix
+	Gateway6         netip.Addr
+	// ICC lets its containers reach each other.
+	ICC bool
 	// MTU is 0 for 1500.
 	MTU        int
 	Masquerade bool
@@ -192,7 +201,7 @@ func (c *Controller) open(ctx context.Context) error {
 		Table:         firewall.TableName(c.cfg.Default.bridgeName(), DefaultBridge),
 		Group:         Group,
 		Pools:         c.cfg.Pools,
-		UserlandProxy: c.cfg.UserlandProxy,
+		UserlandProxy: c.cfg.UserlandProxy, NetworkOptions: c.cfg.NetworkOptions,
 		HostIPv6:      hostHasIPv6(),
 		SCTP:          socket.Supported(string(spec.SCTP)),
 
@@ -262,7 +271,9 @@ func (c *Controller) openFirewall(ctx context.Context) error {
 		}
 	}
 	c.fwSocket = f
-	c.fw, err = nft.Open(f)
+	if c.fw, err = nft.Open(f); err == nil && !c.fw.Features().Bridge {
+		c.log.Warn("the kernel has no nf_tables of family bridge (CONFIG_NF_TABLES_BRIDGE): no container can be attached to a network that keeps its containers apart")
+	}
 	return err
 }
 

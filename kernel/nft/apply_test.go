@@ -137,10 +137,14 @@ func TestExpressionsAreTheirText(t *testing.T) {
 	table := ruleset.Table{
 		Family: ruleset.Inet, Name: "fairlead",
 		Sets: []ruleset.Set{
-			{Name: "ranges", Key: []ruleset.DataType{ruleset.InetProto, ruleset.InetService}, Data: []ruleset.DataType{ruleset.IPv6Addr}, Interval: true,
-				Elements: []ruleset.Element{ports(1, 7), ports(9, 9), ports(100, 65535)}},
-			{Name: "ports", Key: []ruleset.DataType{ruleset.InetService}, Interval: true,
-				Elements: []ruleset.Element{{Key: []ruleset.Value{ruleset.Ports(5, 9)}}, {Key: []ruleset.Value{ruleset.Ports(60000, 65535)}}}},
+			{
+				Name: "ranges", Key: []ruleset.DataType{ruleset.InetProto, ruleset.InetService}, Data: []ruleset.DataType{ruleset.IPv6Addr}, Interval: true,
+				Elements: []ruleset.Element{ports(1, 7), ports(9, 9), ports(100, 65535)},
+			},
+			{
+				Name: "ports", Key: []ruleset.DataType{ruleset.InetService}, Interval: true,
+				Elements: []ruleset.Element{{Key: []ruleset.Value{ruleset.Ports(5, 9)}}, {Key: []ruleset.Value{ruleset.Ports(60000, 65535)}}},
+			},
 			{Name: "from", Key: []ruleset.DataType{ruleset.IPv4Addr}, Data: []ruleset.DataType{ruleset.IPv4Addr}, Interval: true, Elements: []ruleset.Element{{
 				Key:  []ruleset.Value{ruleset.Prefix(netip.MustParsePrefix("10.0.0.0/24"))},
 				Data: []ruleset.Value{ruleset.Addr(netip.MustParseAddr("192.0.2.9"))},

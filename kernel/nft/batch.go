@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 	"fmt"
 
+	"github.com/containerd/errdefs"
 	"golang.org/x/sys/unix"
 
 	"github.com/fairlead/fairlead/ruleset"
@@ -74,6 +75,9 @@ func (b *batch) finish(commit bool) uint32 {
 func (c *Conn) encode(b *batch, change ruleset.Change) error {
 	switch ch := change.(type) {
 	case ruleset.ReplaceTable:
+		if c.lacks(ch.Table.Family) {
+			return nil
+		}
 		return c.replaceTable(b, ch.Table)
 	case ruleset.DeleteTable:
 		typ, forgive := uint16(unix.NFT_MSG_DELTABLE), ch.IgnoreMissing
@@ -83,6 +87,9 @@ func (c *Conn) encode(b *batch, change ruleset.Change) error {
 		b.message(typ, 0, ch.Family, part{forgive: forgive}, func(w *writer) { w.str(unix.NFTA_TABLE_NAME, ch.Name) })
 		return nil
 	case ruleset.AddElements:
+		if c.lacks(ch.Family) {
+			return fmt.Errorf("the kernel has no nf_tables of family %s (CONFIG_NF_TABLES_BRIDGE), without which containers of one network cannot be kept apart: %w", ch.Family, errdefs.ErrNotImplemented)
+		}
 		return b.elements(unix.NFT_MSG_NEWSETELEM, unix.NLM_F_CREATE, part{}, elementList{ch.Family, ch.Table, ch.Set, ch.Elements, 0})
 	case ruleset.DeleteElements:
 		return c.deleteElements(b, ch)
@@ -98,6 +105,9 @@ func (c *Conn) encode(b *batch, change ruleset.Change) error {
 	}
 	return fmt.Errorf("unknown change %T", change)
 }
+
+// lacks says that the kernel has no tables of the family.
+func (c *Conn) lacks(f ruleset.Family) bool { return f == ruleset.Bridge && !c.features.Bridge }
 
 func (c *Conn) deleteElements(b *batch, ch ruleset.DeleteElements) error {
 	list := elementList{ch.Family, ch.Table, ch.Set, ch.Elements, 0}

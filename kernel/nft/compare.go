@@ -16,7 +16,7 @@ import (
 // number of rules of each chain, and every element. It is for people who look;
 // nothing is decided by it.
 func (c *Conn) Compare(ctx context.Context, want ruleset.Table) ([]string, error) {
-	if err := ctx.Err(); err != nil {
+	if err := ctx.Err(); err != nil || c.lacks(want.Family) {
 		return nil, err
 	}
 	c.mu.Lock()

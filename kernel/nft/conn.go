@@ -43,6 +43,9 @@ type Features struct {
 	Persist bool
 	// Destroy: deleting what is not there is no error (Linux 6.3).
 	Destroy bool
+	// Bridge: tables of the family bridge can be had. Without them Apply passes over
+	// a ReplaceTable of that family, and refuses elements.
+	Bridge bool
 }
 
 // Open takes over a socket of NewSocket, whoever held it before: answers still
@@ -106,7 +109,10 @@ func (c *Conn) probe() error {
 	if c.features.Persist, err = ask(table(tableFlagOwner | tableFlagPersist)); err != nil {
 		return err
 	}
-	c.features.Destroy, err = ask(func(b *batch) { b.tableRef(msgDestroyTable, ruleset.Inet, name) })
+	if c.features.Destroy, err = ask(func(b *batch) { b.tableRef(msgDestroyTable, ruleset.Inet, name) }); err != nil {
+		return err
+	}
+	c.features.Bridge, err = ask(func(b *batch) { b.newTable(ruleset.Table{Family: ruleset.Bridge, Name: name}, 0) })
 	return err
 }
 

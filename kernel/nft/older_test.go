@@ -1,8 +1,11 @@
 package nft_test
 
 import (
+	"errors"
 	"strings"
 	"testing"
+
+	"github.com/containerd/errdefs"
 
 	"github.com/fairlead/fairlead/network/firewall"
 	"github.com/fairlead/fairlead/ruleset"
@@ -33,4 +36,35 @@ func TestKernelWithoutDestroy(t *testing.T) {
 	h.apply(t, del(true, port(1), port(2), port(3)))
 	h.apply(t, ruleset.DeleteTable{Family: ruleset.Inet, Name: p.Table, IgnoreMissing: true})
 	h.apply(t, del(true, port(4)), ruleset.DeleteTable{Family: ruleset.Inet, Name: p.Table, IgnoreMissing: true})
+}
+
+// A kernel without tables of the family bridge has everything else, and refuses what
+// only they can do rather than leave it open.
+func TestKernelWithoutBridge(t *testing.T) {
+	t.Parallel()
+	h := newHost(t)
+	if !h.conn.Features().Bridge {
+		t.Fatal("this test is about kernels that have the family bridge")
+	}
+	h.conn.ForgetBridge()
+	p := policy()
+	h.apply(t, firewall.Replace(p)...)
+	if out := h.run(t, "nft", "list", "tables"); out != "table inet fairlead\n" {
+		t.Errorf("tables: %q", out)
+	}
+	for _, m := range p.Members[:2] {
+		h.apply(t, backend.RemoveMember(m).Rules...)
+		h.apply(t, backend.AddMember(m).Rules...)
+	}
+	h.apply(t, backend.RemoveMember(p.Members[2]).Rules...)
+	err := h.conn.Apply(t.Context(), backend.AddMember(p.Members[2]).Rules)
+	if !errors.Is(err, errdefs.ErrNotImplemented) || !strings.Contains(err.Error(), "kept apart") {
+		t.Errorf("err = %v; want not implemented, and why it matters", err)
+	}
+	for _, table := range firewall.Tables(p)[1:] {
+		if lines, err := h.conn.Compare(t.Context(), table); err != nil || len(lines) > 0 {
+			t.Errorf("compare: %q, %v", lines, err)
+		}
+	}
+	h.apply(t, firewall.Delete(p.Table)...)
 }
