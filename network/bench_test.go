@@ -1,9 +1,13 @@
 package network
 
 import (
+	"context"
 	"fmt"
+	"log/slog"
 	"testing"
+	"time"
 
+	"github.com/fairlead/fairlead/internal/spawn"
 	"github.com/fairlead/fairlead/network/spec"
 )
 
@@ -29,6 +33,40 @@ func BenchmarkAttach(b *testing.B) {
 				}
 				b.StartTimer()
 			}
+		})
+	}
+}
+
+// BenchmarkAttachPorts attaches and detaches a sandbox that publishes a range of
+// ports on every address of both families.
+func BenchmarkAttachPorts(b *testing.B) {
+	for _, n := range []int{1, 1000, 10000} {
+		b.Run(fmt.Sprint(n), func(b *testing.B) {
+			if err := spawn.RaiseFileLimit(1 << 20); err != nil {
+				b.Fatal(err)
+			}
+			h := newHost(b, func(c *Config) { c.Log = slog.New(slog.DiscardHandler) })
+			var ports []spec.PortRequest
+			for i := range n {
+				ports = append(ports, spec.PortRequest{Proto: spec.TCP, Port: uint16(20000 + i), HostPort: uint16(20000 + i)})
+			}
+			var detach time.Duration
+			for b.Loop() {
+				req := spec.AttachRequest{ID: newID(), Name: "c", Endpoints: []spec.EndpointRequest{{Network: "bridge"}}, Ports: ports}
+				a, err := h.Attach(context.Background(), req)
+				if err != nil {
+					b.Fatal(err)
+				}
+				begun := time.Now()
+				b.StopTimer()
+				if err := h.Detach(context.Background(), a.Sandbox.ID); err != nil {
+					b.Fatal(err)
+				}
+				b.StartTimer()
+				detach += time.Since(begun)
+			}
+			b.ReportMetric(float64(b.Elapsed().Microseconds())/float64(b.N*n), "attach-µs/port")
+			b.ReportMetric(float64(detach.Microseconds())/float64(b.N*n), "detach-µs/port")
 		})
 	}
 }
