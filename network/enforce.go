@@ -89,6 +89,10 @@ func (c *Controller) mendFirewall(ctx context.Context, p firewall.Policy) error 
 	if err := c.dropOtherBackends(ctx); err != nil {
 		return fmt.Errorf("take away what another firewall back end made: %w", err)
 	}
+	// What we made under a former name would be taken for another program's.
+	if err := c.enforcer.Remove(ctx, c.plan.Table); err != nil {
+		return err
+	}
 	if c.cfg.Firewall == FirewallNone {
 		return c.unzoneFirewalld(ctx, p.Networks, true)
 	}

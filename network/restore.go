@@ -163,9 +163,6 @@ func (c *Controller) mend(ctx context.Context) error {
 			return err
 		}
 	}
-	if err := c.enforcer.Remove(ctx, c.plan.Table); err != nil {
-		return err
-	}
 	for _, n := range usable {
 		if err := c.ensureBridge(c.plan.BridgeStep(n)); err != nil {
 			return fmt.Errorf("network %s: %w", n.Name, err)
