@@ -22,6 +22,7 @@ import (
 	"github.com/fairlead/fairlead/network"
 	"github.com/fairlead/fairlead/network/ipam"
 	"github.com/fairlead/fairlead/network/plan"
+	"github.com/fairlead/fairlead/network/spec"
 )
 
 // Config is what the daemon is told, by flags and by its configuration file. A
@@ -58,6 +59,13 @@ type Config struct {
 	IP             string `json:"ip"`
 	AddressPools   []Pool `json:"default-address-pools"`
 
+	ICC             bool           `json:"icc"`
+	IPv6            bool           `json:"ipv6"`
+	BIP6            string         `json:"bip6"`
+	FixedCIDR6      string         `json:"fixed-cidr-v6"`
+	DefaultGateway6 string         `json:"default-gateway-v6"`
+	NetworkOptions  NetworkOptions `json:"default-network-opts"`
+
 	DNS        []string `json:"dns"`
 	DNSOptions []string `json:"dns-opts"`
 	DNSSearch  []string `json:"dns-search"`
@@ -85,12 +93,12 @@ func defaults() Config {
 	return Config{
 		Group: "fairlead", DataRoot: DefaultDataRoot, ExecRoot: DefaultExecRoot,
 		LogLevel: "info", LogFormat: "text", LiveRestore: true,
-		BridgeName: network.DefaultBridge, MTU: 1500, IPForward: true, IPMasq: true, Firewall: string(network.FirewallNFTables), IPTables: true, IP6Tables: true, UserlandProxy: true, ResolvConf: "/etc/resolv.conf", IP: "0.0.0.0",
+		BridgeName: network.DefaultBridge, MTU: 1500, IPForward: true, IPMasq: true, ICC: true, Firewall: string(network.FirewallNFTables), IPTables: true, IP6Tables: true, UserlandProxy: true, ResolvConf: "/etc/resolv.conf", IP: "0.0.0.0",
 	}
 }
 
 // flagOf is the flag whose name is not the key of the file.
-var flagOf = map[string]string{"hosts": "host", "default-address-pools": "default-address-pool", "host-gateway-ips": "host-gateway-ip", "dns-opts": "dns-opt"}
+var flagOf = map[string]string{"hosts": "host", "default-address-pools": "default-address-pool", "default-network-opts": "default-network-opt", "host-gateway-ips": "host-gateway-ip", "dns-opts": "dns-opt"}
 
 func (c *Config) register(f *pflag.FlagSet) {
 	f.StringArrayVarP(&c.Hosts, "host", "H", nil, "listen here: unix:///path, several times for several (default unix://EXEC_ROOT/fairlead.sock)")
@@ -117,6 +125,7 @@ func (c *Config) register(f *pflag.FlagSet) {
 	f.BoolVar(&c.IP6Tables, "ip6tables", c.IP6Tables, "make firewall rules for IPv6, by whichever back end")
 	f.BoolVar(&c.IPMasq, "ip-masq", c.IPMasq, "give packets that leave the default network the host's address")
 	f.BoolVar(&c.UserlandProxy, "userland-proxy", c.UserlandProxy, "serve published ports on loopback by a proxy")
+	c.registerDefaultNetwork(f)
 	c.registerRouting(f)
 	c.registerDNS(f)
 	c.registerHostGateway(f)
@@ -307,6 +316,14 @@ func (c *Config) network() (network.Config, error) {
 	read("fixed-cidr", c.FixedCIDR, &d.Range)
 	readAddr("default-gateway", c.DefaultGateway, &d.Gateway)
 	readAddr("ip", c.IP, &d.HostBinding)
+	d.ICC, d.IPv6 = c.ICC, c.IPv6
+	read("bip6", c.BIP6, &d.Address6)
+	read("fixed-cidr-v6", c.FixedCIDR6, &d.Range6)
+	readAddr("default-gateway-v6", c.DefaultGateway6, &d.Gateway6)
+	if err == nil {
+		err = c.checkDefaultNetwork(d)
+	}
+	out.NetworkOptions = c.NetworkOptions[spec.DriverBridge]
 	if d.HostBinding.IsUnspecified() {
 		d.HostBinding = netip.Addr{} // every address of both families
 	}

@@ -8,6 +8,7 @@ import (
 
 	"github.com/containerd/errdefs"
 
+	"github.com/fairlead/fairlead/kernel/link"
 	"github.com/fairlead/fairlead/network/plan"
 	"github.com/fairlead/fairlead/network/spec"
 )
@@ -17,7 +18,8 @@ const defaultMTU = 1500
 
 // ensureDefault settles the default network from what the daemon was told and
 // what is stored. A change that would pull the ground from under running
-// containers waits until they are gone.
+// containers waits until they are gone, unless it has been pulled already: its bridge
+// was deleted by hand.
 func (c *Controller) ensureDefault(leases []record) error {
 	var stored spec.Network
 	for _, n := range c.Networks() {
@@ -40,9 +42,15 @@ func (c *Controller) ensureDefault(leases []record) error {
 		return err
 	}
 	if inUse && !sameGround(stored, want) {
-		c.log.Warn("the default network keeps its device and subnet while containers are attached; the new ones are taken at the next start without any",
-			"bridge", stored.Bridge, "subnets", prefixes(stored))
-		want.Bridge, want.Foreign, want.Subnets, want.IPv4, want.IPv6 = stored.Bridge, stored.Foreign, stored.Subnets, stored.IPv4, stored.IPv6
+		if _, err := c.links.Link(stored.Bridge); errdefs.IsNotFound(err) {
+			if err := c.moveGround(leases, want); err != nil {
+				return err
+			}
+		} else {
+			c.log.Warn("the default network keeps its device and subnets while containers are attached; the new ones are taken at the next start without any",
+				"bridge", stored.Bridge, "subnets", prefixes(stored))
+			want.Bridge, want.Foreign, want.Subnets, want.IPv4, want.IPv6 = stored.Bridge, stored.Foreign, stored.Subnets, stored.IPv4, stored.IPv6
+		}
 	}
 	want.Options = defaultOptions(want)
 	c.mu.Lock()
@@ -50,6 +58,50 @@ func (c *Controller) ensureDefault(leases []record) error {
 	c.state.AddNetwork(want)
 	c.mu.Unlock()
 	return c.networks.Put(want.ID, want)
+}
+
+// moveGround takes the endpoints of the default network along to its new bridge, those
+// whose addresses fit; the others are no more, as their bridge is not.
+func (c *Controller) moveGround(leases []record, n spec.Network) error {
+	for _, r := range leases {
+		if r.Attachment == nil {
+			continue
+		}
+		a := r.Attachment
+		i := slices.IndexFunc(a.Endpoints, func(e spec.Endpoint) bool { return e.NetworkID == n.ID })
+		if i < 0 {
+			continue
+		}
+		e := &a.Endpoints[i]
+		if e.Bridge = n.Bridge; !fits(n, *e) {
+			c.log.Warn("the default network's bridge was deleted and its subnet is another now: the container is off it until it is started again", "container", a.Sandbox.Name)
+			leads := func(p spec.PortBinding) bool {
+				return p.Container.Addr() == e.Addr4.Addr() || p.Container.Addr() == e.Addr6.Addr()
+			}
+			a.Ports = slices.DeleteFunc(a.Ports, leads)
+			a.Endpoints = slices.Delete(a.Endpoints, i, i+1)
+		}
+		if err := c.journal.Renew(a.Sandbox.ID, record{Attachment: a}); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// fits says whether the endpoint can stay as it is on the network.
+func fits(n spec.Network, e spec.Endpoint) bool {
+	for _, p := range e.Addrs() {
+		gateway := e.Gateway4
+		if p.Addr().Is6() {
+			gateway = e.Gateway6
+		}
+		if !slices.ContainsFunc(n.Subnets, func(sub spec.Subnet) bool {
+			return sub.Prefix == p.Masked() && p.Addr() != sub.Gateway && p.Addr() != sub.BridgeAddr && (!gateway.IsValid() || gateway == sub.Gateway)
+		}) {
+			return false
+		}
+	}
+	return true
 }
 
 func (c *Controller) dropDefault(stored spec.Network, inUse bool) error {
@@ -72,30 +124,32 @@ func (c *Controller) wantedDefault(stored spec.Network) (spec.Network, error) {
 	d := c.cfg.Default
 	n := spec.Network{
 		ID: stored.ID, Name: spec.DefaultNetwork, Driver: spec.DriverBridge, Created: stored.Created,
-		Bridge: d.Bridge, Default: true, IPv4: true, Masquerade: d.Masquerade, ICC: true,
+		Bridge: d.Bridge, Default: true, IPv4: true, IPv6: d.IPv6, Masquerade: d.Masquerade, ICC: d.ICC,
 		MTU: d.MTU, HostBinding: d.HostBinding,
 	}
 	if n.ID == "" {
 		b := birth()
 		n.ID, n.Created = b.ID, b.Time
 	}
-	var err error
-	switch {
-	case d.Foreign != "":
+	var device link.Link
+	if d.Foreign != "" {
 		n.Bridge, n.Foreign = d.Foreign, true
-		n.Subnets, err = c.foreignSubnets(d)
-	case d.Address.IsValid():
-		n.Subnets = []spec.Subnet{{Prefix: d.Address.Masked(), Gateway: d.Address.Addr()}}
-	case d.Range.IsValid():
-		n.Subnets = []spec.Subnet{{Prefix: d.Range.Masked()}}
-	default:
-		n.Subnets = c.keptSubnets(stored)
+		if err := c.checkBridge(plan.Bridge{Name: d.Foreign, Foreign: true}); err != nil {
+			return n, err
+		}
+		var err error
+		if device, err = c.links.Link(d.Foreign); err != nil {
+			return n, err
+		}
 	}
-	if err != nil {
-		return n, err
-	}
-	if err := adjustSubnet(&n, d); err != nil {
-		return n, err
+	for _, f := range d.families() {
+		sub, ok, err := c.defaultSubnet(stored, device, f)
+		if err != nil {
+			return n, err
+		}
+		if ok {
+			n.Subnets = append(n.Subnets, sub)
+		}
 	}
 	host, err := c.surroundings()
 	if err != nil {
@@ -112,76 +166,120 @@ func (c *Controller) wantedDefault(stored spec.Network) (spec.Network, error) {
 	return c.state.DecideDefaultNetwork(n, host)
 }
 
-// keptSubnets are the stored network's own, if nothing of the host has moved onto
-// them since.
-func (c *Controller) keptSubnets(stored spec.Network) []spec.Subnet {
+// family is what the daemon was told of one family of the default network.
+type family struct {
+	v4      bool
+	address netip.Prefix // of the bridge
+	within  netip.Prefix // what addresses are chosen from
+	gateway netip.Addr
+	// The flags' names, for messages.
+	addressFlag, withinFlag, gatewayFlag string
+}
+
+func (d DefaultNetwork) families() []family {
+	out := []family{{true, d.Address, d.Range, d.Gateway, "--bip", "--fixed-cidr", "--default-gateway"}}
+	if d.IPv6 {
+		out = append(out, family{false, d.Address6, d.Range6, d.Gateway6, "--bip6", "--fixed-cidr-v6", "--default-gateway-v6"})
+	}
+	return out
+}
+
+// defaultSubnet is the default network's subnet of the family, as far as it is not to
+// be chosen. device is the host's own bridge, where there is one.
+func (c *Controller) defaultSubnet(stored spec.Network, device link.Link, f family) (sub spec.Subnet, ok bool, err error) {
+	switch {
+	case device.Name != "":
+		if sub, err = foreignSubnet(device, f); err != nil {
+			return sub, false, err
+		}
+	case f.address.IsValid():
+		sub = spec.Subnet{Prefix: f.address.Masked(), Gateway: f.address.Addr()}
+	case f.within.IsValid():
+		sub = spec.Subnet{Prefix: f.within.Masked()}
+	default:
+		if sub, ok = c.keptSubnet(stored, f.v4); !ok {
+			if f.gateway.IsValid() {
+				return sub, false, fmt.Errorf("%s needs %s: %w", f.gatewayFlag, f.addressFlag, errdefs.ErrInvalidArgument)
+			}
+			return sub, false, nil
+		}
+	}
+	return sub, true, f.adjust(&sub)
+}
+
+// keptSubnet is the stored network's own of the family, if nothing of the host has
+// moved onto it since.
+func (c *Controller) keptSubnet(stored spec.Network, v4 bool) (spec.Subnet, bool) {
 	if stored.ID == "" || stored.Foreign {
-		return nil
+		return spec.Subnet{}, false
 	}
 	sub, ok := stored.Subnet4()
+	if !v4 {
+		sub, ok = stored.Subnet6()
+	}
 	if !ok {
-		return nil
+		return spec.Subnet{}, false
 	}
 	kept := spec.Subnet{Prefix: sub.Prefix}
 	if l, err := c.links.Link(stored.Bridge); err == nil && slices.Contains(l.Addrs, sub.BridgePrefix()) {
-		return []spec.Subnet{kept} // the route is our own
+		return kept, true // the route is our own
 	}
 	host, err := c.surroundings()
 	if err != nil || slices.ContainsFunc(host.Prefixes, sub.Prefix.Overlaps) {
-		return nil
+		return spec.Subnet{}, false
 	}
-	return []spec.Subnet{kept}
+	return kept, true
 }
 
-// foreignSubnets reads the subnets off the host's own bridge: its address is the
-// gateway.
-func (c *Controller) foreignSubnets(d DefaultNetwork) ([]spec.Subnet, error) {
-	if err := c.ensureBridge(plan.Bridge{Name: d.Foreign, Foreign: true}); err != nil {
-		return nil, err
-	}
-	l, err := c.links.Link(d.Foreign)
-	if err != nil {
-		return nil, err
-	}
-	for _, a := range l.Addrs {
-		if a.Addr().Is4() {
-			return []spec.Subnet{{Prefix: a.Masked(), Gateway: a.Addr()}}, nil
+// foreignSubnet reads the family's subnet off the host's own bridge, whose address is
+// the gateway: of several the one that addresses are to be chosen from, or the first.
+func foreignSubnet(device link.Link, f family) (spec.Subnet, error) {
+	var found []netip.Prefix
+	for _, a := range device.Addrs {
+		if a.Addr().Is4() == f.v4 && !a.Addr().IsLinkLocalUnicast() {
+			found = append(found, a)
 		}
 	}
-	return nil, fmt.Errorf("bridge %s has no IPv4 address, so it has no subnet to choose from; give it one: ip addr add 192.168.10.1/24 dev %s: %w", d.Foreign, d.Foreign, errdefs.ErrInvalidArgument)
+	if len(found) == 0 {
+		name, example := "IPv4", "192.168.10.1/24"
+		if !f.v4 {
+			name, example = "IPv6", "fd00:10::1/64"
+		}
+		return spec.Subnet{}, fmt.Errorf("bridge %s has no %s address, so it has no subnet to choose from; give it one: ip addr add %s dev %s: %w", device.Name, name, example, device.Name, errdefs.ErrInvalidArgument)
+	}
+	own := found[0]
+	for _, a := range found {
+		if f.within.IsValid() && a.Masked().Contains(f.within.Addr()) {
+			own = a
+		}
+	}
+	return spec.Subnet{Prefix: own.Masked(), Gateway: own.Addr()}, nil
 }
 
-// adjustSubnet applies --fixed-cidr and --default-gateway.
-func adjustSubnet(n *spec.Network, d DefaultNetwork) error {
-	if len(n.Subnets) == 0 {
-		if d.Gateway.IsValid() {
-			return fmt.Errorf("--default-gateway needs --bip: %w", errdefs.ErrInvalidArgument)
+// adjust applies --fixed-cidr and --default-gateway, or their IPv6 kin.
+func (f family) adjust(sub *spec.Subnet) error {
+	if f.within.IsValid() {
+		if !sub.Prefix.Contains(f.within.Addr()) || f.within.Bits() < sub.Prefix.Bits() {
+			return fmt.Errorf("%s %s is no part of the bridge's subnet %s: %w", f.withinFlag, f.within, sub.Prefix, errdefs.ErrInvalidArgument)
 		}
-		return nil
+		sub.Range = f.within.Masked()
 	}
-	sub := &n.Subnets[0]
-	if d.Range.IsValid() {
-		if !sub.Prefix.Contains(d.Range.Addr()) || d.Range.Bits() < sub.Prefix.Bits() {
-			return fmt.Errorf("--fixed-cidr %s is no part of the bridge's subnet %s: %w", d.Range, sub.Prefix, errdefs.ErrInvalidArgument)
-		}
-		sub.Range = d.Range.Masked()
-	}
-	if d.Gateway.IsValid() {
-		if !sub.Prefix.Contains(d.Gateway) {
-			return fmt.Errorf("--default-gateway %s is outside the bridge's subnet %s: %w", d.Gateway, sub.Prefix, errdefs.ErrInvalidArgument)
+	if f.gateway.IsValid() {
+		if !sub.Prefix.Contains(f.gateway) {
+			return fmt.Errorf("%s %s is outside the bridge's subnet %s: %w", f.gatewayFlag, f.gateway, sub.Prefix, errdefs.ErrInvalidArgument)
 		}
 		if sub.Gateway.IsValid() {
 			sub.BridgeAddr = sub.Gateway
 		} else {
 			sub.BridgeAddr = sub.Prefix.Addr().Next()
 		}
-		sub.Gateway = d.Gateway
+		sub.Gateway = f.gateway
 	}
 	return nil
 }
 
 func sameGround(a, b spec.Network) bool {
-	return a.Bridge == b.Bridge && a.Foreign == b.Foreign && slices.Equal(prefixes(a), prefixes(b))
+	return a.Bridge == b.Bridge && a.IPv6 == b.IPv6 && a.Foreign == b.Foreign && slices.Equal(prefixes(a), prefixes(b))
 }
 
 func prefixes(n spec.Network) []netip.Prefix {

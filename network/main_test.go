@@ -198,7 +198,7 @@ func emptyHost(tb testing.TB, change ...func(*Config)) *host {
 	h := &host{dir: tb.TempDir(), relay: &fakeRelay{}}
 	h.cfg = Config{
 		ExecRoot: filepath.Join(h.dir, "exec"), Relay: h.relay, IPForward: true, UserlandProxy: true,
-		Default: DefaultNetwork{Masquerade: true, MTU: 1500},
+		Default: DefaultNetwork{Masquerade: true, ICC: true, MTU: 1500},
 	}
 	for _, f := range change {
 		f(&h.cfg)

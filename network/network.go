@@ -202,8 +202,8 @@ func (c *Controller) open(ctx context.Context) error {
 		Group:         Group,
 		Pools:         c.cfg.Pools,
 		UserlandProxy: c.cfg.UserlandProxy, NetworkOptions: c.cfg.NetworkOptions,
-		HostIPv6:      hostHasIPv6(),
-		SCTP:          socket.Supported(string(spec.SCTP)),
+		HostIPv6: hostHasIPv6(),
+		SCTP:     socket.Supported(string(spec.SCTP)),
 
 		EphemeralLow:  lo,
 		EphemeralHigh: hi,

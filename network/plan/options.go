@@ -33,8 +33,8 @@ const (
 	OptDefaultBridge   = "com.docker.network.bridge.default_bridge"
 )
 
-// leastMTU6 is the least MTU that the kernel keeps IPv6 on (IPV6_MIN_MTU, RFC 8200).
-const leastMTU6 = 1280
+// LeastMTU6 is the least MTU that the kernel keeps IPv6 on (IPV6_MIN_MTU, RFC 8200).
+const LeastMTU6 = 1280
 
 // refused says why a value of an option cannot be.
 func refused(key, val string, err error) error {
@@ -49,7 +49,48 @@ func (s *State) applyOptions(n *spec.Network, req spec.NetworkRequest) error {
 			return refused(key, n.Options[key], err)
 		}
 	}
-	return s.checkOptions(n)
+	if err := s.checkOptions(n); err != nil {
+		return err
+	}
+	s.applyDefaults(n, req)
+	return nil
+}
+
+// applyDefaults gives the network the daemon's options that it sets not itself. One
+// that would contradict the network, as of a family that it does not have, is not
+// meant for it.
+func (s *State) applyDefaults(n *spec.Network, req spec.NetworkRequest) {
+	for _, key := range slices.Sorted(maps.Keys(s.cfg.NetworkOptions)) {
+		if _, own := n.Options[key]; own {
+			continue
+		}
+		val := s.cfg.NetworkOptions[key]
+		with := *n
+		with.Options = maps.Clone(n.Options)
+		if with.Options == nil {
+			with.Options = make(map[string]string)
+		}
+		with.Options[key] = val
+		if s.applyOption(&with, req, key, val) == nil && s.checkOptions(&with) == nil {
+			*n = with
+		}
+	}
+}
+
+// CheckDefaultOptions refuses options that no network could have by default.
+func CheckDefaultOptions(options map[string]string) error {
+	s := NewState(Config{UserlandProxy: true})
+	for _, key := range slices.Sorted(maps.Keys(options)) {
+		val := options[key]
+		err := s.applyOption(&spec.Network{IPv4: true, IPv6: true}, spec.NetworkRequest{}, key, val)
+		if key == OptBridgeName {
+			err = errors.New("every network has a bridge of its own")
+		}
+		if err != nil {
+			return refused(key, val, err)
+		}
+	}
+	return nil
 }
 
 func (s *State) applyOption(n *spec.Network, req spec.NetworkRequest, key, val string) (err error) {
@@ -139,8 +180,8 @@ func (s *State) checkOptions(n *spec.Network) error {
 		return contradicts(OptHostBinding, "the network has no IPv4 and the userland proxy is off")
 	case len(n.Trusted) > 0 && n.Internal:
 		return contradicts(OptTrusted, "an internal network is reached from nowhere")
-	case n.IPv6 && n.MTU != 0 && n.MTU < leastMTU6:
-		return contradicts(OptMTU, fmt.Sprintf("IPv6 needs %d", leastMTU6))
+	case n.IPv6 && n.MTU != 0 && n.MTU < LeastMTU6:
+		return contradicts(OptMTU, fmt.Sprintf("IPv6 needs %d", LeastMTU6))
 	}
 	return nil
 }

@@ -36,6 +36,8 @@ type Config struct {
 	Group uint32
 	// Pools are what subnets nobody named are cut from.
 	Pools []ipam.AddressPool
+	// NetworkOptions are driver options of new networks that do not set them.
+	NetworkOptions map[string]string
 	// UserlandProxy says that the relay serves what the kernel does not
 	// translate: loopback, and the other family.
 	UserlandProxy bool
