@@ -55,6 +55,30 @@ func TestFlagsAndFileMerge(t *testing.T) {
 	}
 }
 
+func TestDefaultNetworkSettings(t *testing.T) {
+	t.Parallel()
+	cfg, err := parse(t, `{"icc": false, "ipv6": true, "default-network-opts": {"bridge": {"com.docker.network.driver.mtu": "1400"}}}`,
+		"--bip6=fd05::1/64", "--fixed-cidr-v6", "fd05::100/120", "--default-gateway-v6=fd05::9")
+	if err != nil {
+		t.Fatal(err)
+	}
+	got, err := cfg.network()
+	if err != nil {
+		t.Fatal(err)
+	}
+	d := got.Default
+	if d.ICC || !d.IPv6 || d.Address6.String() != "fd05::1/64" || d.Range6.String() != "fd05::100/120" || d.Gateway6.String() != "fd05::9" {
+		t.Errorf("the default network is %+v", d)
+	}
+	if got.NetworkOptions["com.docker.network.driver.mtu"] != "1400" {
+		t.Errorf("options by default: %v", got.NetworkOptions)
+	}
+	cfg, err = parse(t, ``, "--default-network-opt", "bridge=com.docker.network.driver.mtu=1300")
+	if err != nil || cfg.NetworkOptions["bridge"]["com.docker.network.driver.mtu"] != "1300" || !cfg.ICC {
+		t.Errorf("by flag: %+v, %v", cfg.NetworkOptions, err)
+	}
+}
+
 func TestConfigurationIsRefused(t *testing.T) {
 	t.Parallel()
 	for _, c := range []struct {
@@ -72,6 +96,14 @@ func TestConfigurationIsRefused(t *testing.T) {
 		{"a bad bip", ``, []string{"--bip=10.0.0.1"}, "--bip"},
 		{"bridge and bip", ``, []string{"-b", "br0", "--bip=10.0.0.1/24"}, "mutually exclusive"},
 		{"a bridge name in nft's language", ``, []string{"--bridge-name", `x";drop`}, "only letters"},
+		{"bip6 without IPv6", ``, []string{"--bip6=fd05::1/64"}, "--bip6 needs --ipv6"},
+		{"a subnet of the other family", ``, []string{"--ipv6", "--fixed-cidr-v6=10.0.0.0/24"}, "--fixed-cidr-v6 10.0.0.0/24 is of the other family"},
+		{"IPv6 as bip", ``, []string{"--bip=fd05::1/64"}, "--bip fd05::1/64 is of the other family"},
+		{"bridge and bip6", ``, []string{"-b", "br0", "--ipv6", "--bip6=fd05::1/64"}, "--bridge and --bip6 are mutually exclusive"},
+		{"an MTU too small for IPv6", ``, []string{"--ipv6", "--mtu=1000"}, "IPv6 needs 1280"},
+		{"an option of another driver", `{"default-network-opts": {"overlay": {"a": "b"}}}`, nil, `network driver "overlay" is not here`},
+		{"an option nobody knows", ``, []string{"--default-network-opt=bridge=com.example=1"}, "com.example"},
+		{"an option without value", ``, []string{"--default-network-opt=bridge=x"}, "DRIVER=KEY=VALUE"},
 		{"a pool that cannot be cut", ``, []string{"--default-address-pool=base=10.0.0.0/24,size=16"}, "cannot be cut"},
 		{"a pool without base", ``, []string{"--default-address-pool=size=16"}, "no base"},
 		{"a bad MTU", ``, []string{"--mtu=12"}, "68 to 65535"},
