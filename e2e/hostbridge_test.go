@@ -93,7 +93,8 @@ func TestA14(t *testing.T) {
 			v6   bool
 		}{
 			{[]string{"-b", "bridge0"}, false},
-			{[]string{"--config-file", s.configFile(`{"bridge": "bridge0"}`)}, false},
+			{[]string{"-b", "bridge0", "--ipv6"}, true},
+			{[]string{"--config-file", s.configFile(`{"bridge": "bridge0", "ipv6": true}`)}, true},
 		} {
 			s.startOn(backend, c.args...)
 			b := s.idle("-p", "8080:80")

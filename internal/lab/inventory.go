@@ -53,14 +53,26 @@ func (h *Host) take() *inventory {
 		if h.Try("cat", "/proc/net/"+names).Stdout == "" {
 			continue
 		}
-		for line := range strings.Lines(h.Try(tool + "-legacy-save").Stdout) {
-			if !strings.HasPrefix(line, "#") {
-				inv.add(tool, line)
-			}
-		}
+		inv.addLegacy(tool, h.Try(tool+"-legacy-save").Stdout)
 	}
 	_ = h.Do(func() error { inv.readSysctls(); return nil })
 	return inv
+}
+
+// addLegacy adds chains, policies and rules. A table that was asked for once stays as
+// long as the namespace, empty and accepting: nothing takes it away but the removal
+// of its module.
+func (inv *inventory) addLegacy(tool, saved string) {
+	table := ""
+	for line := range strings.Lines(saved) {
+		switch {
+		case strings.HasPrefix(line, "*"):
+			table = strings.TrimSpace(line[1:])
+		case line[0] == '#', strings.HasPrefix(line, "COMMIT"), line[0] == ':' && strings.Contains(line, " ACCEPT "):
+		default:
+			inv.add(tool+" "+table, line)
+		}
+	}
 }
 
 func (inv *inventory) add(what, line string) {
