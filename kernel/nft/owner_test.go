@@ -155,6 +155,10 @@ func TestApplyTwiceIsTheSame(t *testing.T) {
 			h.apply(t, backend.AddMember(m).Rules...)
 		}
 	}
+	// In one transaction, as when a network is connected.
+	for _, m := range p.Members {
+		h.apply(t, backend.RemoveMember(m).Then(backend.AddMember(m)).Rules...)
+	}
 	if got := h.listAll(t, p); got != before {
 		t.Errorf("adding again changed the tables:\n%s", got)
 	}

@@ -127,9 +127,8 @@ func (m Member) open(allowDirect bool, add adder) {
 	for _, b := range m.Ports {
 		c := b.Container
 		_, known := protocol(b.Proto)
-		mode := m.mode(c.Addr())
-		direct := mode == spec.GatewayRouted || allowDirect && b.Translatable() && !b.Host.Addr().IsLoopback()
-		if known && direct && c.Addr().IsValid() {
+		direct := b.Routed() || m.mode(c.Addr()) == spec.GatewayRouted || allowDirect && b.Translatable() && !b.Host.Addr().IsLoopback()
+		if known && direct {
 			single = append(single, span{flow{proto: b.Proto, container: c.Addr()}, c.Port(), c.Port()})
 		}
 	}
