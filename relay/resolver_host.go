@@ -1,13 +1,16 @@
 package relay
 
 import (
+	"context"
 	"errors"
 	"io/fs"
 	"os"
 	"sync"
+	"time"
 
 	"github.com/fairlead/fairlead/dns"
 	"github.com/fairlead/fairlead/kernel/inotify"
+	"github.com/fairlead/fairlead/kernel/resolved"
 )
 
 // hostWatch follows the host's name servers.
@@ -39,33 +42,78 @@ func (t *resolvers) followHost(files HostFiles) error {
 	}
 	stop := make(chan struct{})
 	t.host.watcher, t.host.stop = watcher, stop
-	t.readHost(files)
-	t.host.done.Go(func() {
-		for {
-			select {
-			case <-watcher.Changed():
-				t.readHost(files)
-			case <-stop:
-				return
-			}
-		}
-	})
+	t.readHost(files, nil)
+	t.host.done.Go(func() { t.follow(files, watcher, stop) })
 	return nil
+}
+
+// busTime bounds a question to the bus, busRetry how soon one that is gone is looked
+// for again.
+const (
+	busTime  = 3 * time.Second
+	busRetry = 10 * time.Second
+)
+
+// follow reads the host's servers whenever something may have changed.
+func (t *resolvers) follow(files HostFiles, watcher *inotify.Watcher, stop <-chan struct{}) {
+	var bus *resolved.Conn
+	var changed <-chan struct{} // nil without a bus
+	hangUp := func() {
+		if bus != nil {
+			_ = bus.Close()
+		}
+		bus, changed = nil, nil
+	}
+	defer hangUp()
+	retry := time.NewTicker(busRetry)
+	defer retry.Stop()
+	for {
+		if bus == nil {
+			ctx, cancel := context.WithTimeout(context.Background(), busTime)
+			if conn, err := resolved.Dial(ctx); err == nil {
+				bus, changed = conn, conn.Changed()
+				t.readHost(files, bus)
+			}
+			cancel()
+		}
+		select {
+		case <-watcher.Changed():
+		case _, there := <-changed:
+			if !there {
+				hangUp()
+			}
+		case <-retry.C:
+			continue // for the bus, where it is gone
+		case <-stop:
+			return
+		}
+		t.readHost(files, bus)
+	}
 }
 
 // readHost keeps to what it knew where a file cannot be read now. One that is not
 // there says that the host has no servers.
-func (t *resolvers) readHost(files HostFiles) {
+func (t *resolvers) readHost(files HostFiles, bus *resolved.Conn) {
 	conf, err := readIfThere(files.ResolvConf)
 	uplinks, uplinksErr := readIfThere(files.Uplinks)
 	if err := errors.Join(err, uplinksErr); err != nil {
 		t.logger.Warn("the host's name servers cannot be read", "err", err)
 		return
 	}
-	was, now := t.dns.Upstreams(), dns.HostServers(conf, uplinks)
-	was.Servers, now = now, was.Servers
-	t.dns.SetUpstreams(was)
-	t.logger.Debug("the host's name servers", "servers", was.Servers, "before", now)
+	now := dns.Upstreams{Servers: dns.HostServers(conf, uplinks)}
+	if bus != nil {
+		ctx, cancel := context.WithTimeout(context.Background(), busTime)
+		defer cancel()
+		routes, err := bus.Routes(ctx)
+		if err != nil {
+			t.logger.Warn("the host's domains with servers of their own cannot be read", "err", err)
+		}
+		for _, r := range routes {
+			now.Routes = append(now.Routes, dns.Route{Domain: r.Domain, Servers: r.Servers})
+		}
+	}
+	t.dns.SetUpstreams(now)
+	t.logger.Debug("the host's name servers", "servers", now.Servers, "routes", now.Routes)
 }
 
 func readIfThere(path string) ([]byte, error) {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"net"
 	"net/netip"
 	"os"
@@ -17,6 +18,7 @@ import (
 	wire "github.com/miekg/dns"
 
 	"github.com/fairlead/fairlead/dns"
+	"github.com/fairlead/fairlead/internal/lab/resolvedtest"
 	"github.com/fairlead/fairlead/kernel/socket"
 )
 
@@ -221,6 +223,48 @@ func TestTheHostsServersAreFollowed(t *testing.T) {
 	write("uplinks", "nameserver 127.83.1.1\n")
 	write("target", "nameserver 127.0.0.53\n")
 	becomes("NOERROR 192.0.2.1", "systemd-resolved's stub, which does not answer here, and whom it asks")
+}
+
+// Domains that systemd-resolved gives to a link are asked of that link's servers.
+func TestDomainsWithServersOfTheirOwn(t *testing.T) {
+	t.Parallel()
+	hostServer(t, "127.83.4.1", "192.0.2.1", 0)
+	hostServer(t, "127.83.4.2", "192.0.2.2", 0)
+	bus := resolvedtest.Start(t)
+	c := ensureOptions(t, Options{
+		ExecRoot: t.TempDir(), Build: "resolved", Logger: slog.New(slog.DiscardHandler),
+		Env: append(environ("resolved"), "DBUS_SYSTEM_BUS_ADDRESS="+bus.Address),
+	})
+	conf := filepath.Join(t.TempDir(), "resolv.conf")
+	if err := os.WriteFile(conf, []byte("nameserver 127.83.4.1\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	bus.Set([]resolvedtest.Server{resolvedtest.At(7, "127.83.4.2:53")}, []resolvedtest.Domain{{Link: 7, Name: "corp.example", RouteOnly: true}})
+	if err := c.FollowHost(t.Context(), HostFiles{ResolvConf: conf}); err != nil {
+		t.Fatal(err)
+	}
+	at, _ := resolve(t, c, named("a", "10.0.0.1", "a"))
+	becomes := func(name, want string) {
+		t.Helper()
+		var got string
+		for range 100 {
+			if got, _ = tryQuery("udp", at, name); got == want {
+				return
+			}
+			time.Sleep(20 * time.Millisecond)
+		}
+		t.Errorf("%s is %q, want %q", name, got, want)
+	}
+	becomes("x.corp.example", "NOERROR 192.0.2.2")
+	becomes("corp.example", "NOERROR 192.0.2.2")
+	becomes("x.example", "NOERROR 192.0.2.1")
+	bus.Set([]resolvedtest.Server{resolvedtest.At(7, "127.83.4.2:53")}, []resolvedtest.Domain{{Link: 7, Name: "lab.example"}})
+	becomes("y.lab.example", "NOERROR 192.0.2.2")
+	becomes("y.corp.example", "NOERROR 192.0.2.1")
+	if err := bus.Leave(); err != nil {
+		t.Fatal(err)
+	}
+	becomes("z.lab.example", "NOERROR 192.0.2.1")
 }
 
 // Clients that ask again and again notice nothing of two replacements, nor does one
