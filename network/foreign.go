@@ -48,9 +48,10 @@ func (c *Controller) servedNow() []string {
 func (c *Controller) lookAbroad(ctx context.Context, nets []spec.Network) (more, less []string, err error) {
 	served, err := iptables.Served(ctx, c.plan.Table)
 	if c.fw != nil {
-		byNFT, err2 := c.fw.Served(c.plan.Table)
-		daemons, err3 := c.otherDaemonsBridges()
-		served, err = append(append(served, byNFT...), daemons...), errors.Join(err, err2, err3)
+		former, err2 := c.formerTables()
+		byNFT, err3 := c.fw.Served(c.plan.Table, former...)
+		daemons, err4 := c.otherDaemonsBridges()
+		served, err = append(append(served, byNFT...), daemons...), errors.Join(err, err2, err3, err4)
 	}
 	if err != nil {
 		return nil, nil, err
@@ -67,6 +68,18 @@ func (c *Controller) lookAbroad(ctx context.Context, nets []spec.Network) (more,
 		return func(n string) bool { return slices.Contains(names, n) }
 	}
 	return slices.DeleteFunc(slices.Clone(served), lacks(before)), slices.DeleteFunc(before, lacks(served)), nil
+}
+
+// formerTables are what this daemon made under other names; they go before long.
+func (c *Controller) formerTables() ([]string, error) {
+	tables, err := c.fw.Tables()
+	var out []string
+	for _, t := range tables {
+		if t.Comment == firewall.Comment(c.plan.Daemon) {
+			out = append(out, t.Name)
+		}
+	}
+	return out, err
 }
 
 // otherDaemonsBridges are those in the tables of other daemons in this host

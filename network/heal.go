@@ -178,40 +178,44 @@ func (c *Controller) mendPolicy(ctx context.Context) (changed bool, err error) {
 	if c.cfg.Firewall == FirewallNFTables && c.fw.Features().Persist {
 		return false, nil
 	}
-	for range 2 {
-		// What is being attached meanwhile may be half there.
-		c.mu.Lock()
-		nets, members := c.state.Networks(), c.state.Members()
-		c.mu.Unlock()
-		lines, err := c.enforcer.Compare(ctx, c.policy(nets, members))
-		if err != nil || len(lines) == 0 {
-			return false, err
-		}
-		c.log.Debug("rules of ours are not as they should be", "differences", lines)
-		select {
-		case <-time.After(quiet):
-		case <-ctx.Done():
-			return false, ctx.Err()
-		}
+	c.mu.Lock()
+	nets, members := c.state.Networks(), c.state.Members()
+	c.mu.Unlock()
+	lines, err := c.enforcer.Compare(ctx, c.policy(nets, members))
+	if err != nil || len(lines) == 0 {
+		return false, err
 	}
-	c.log.Warn("another program took rules of ours away; they are made again")
-	return true, c.replacePolicy(ctx)
+	// What is being attached is half there: the second look is at leisure.
+	err = c.atRest(ctx, func(p firewall.Policy) error {
+		lines, err := c.enforcer.Compare(ctx, p)
+		if err != nil || len(lines) == 0 {
+			return err
+		}
+		c.log.Warn("another program took rules of ours away; they are made again", "differences", len(lines), "first", lines[0])
+		changed = true
+		return c.enforcer.Replace(ctx, p)
+	})
+	return changed, err
 }
 
-// replacePolicy makes all of our rules anew, while containers come and go: it does
-// so again until none did meanwhile.
+// replacePolicy makes all of our rules anew.
 func (c *Controller) replacePolicy(ctx context.Context) error {
+	return c.atRest(ctx, func(p firewall.Policy) error { return c.enforcer.Replace(ctx, p) })
+}
+
+// atRest calls f with the wanted policy while no container comes, goes or changes,
+// and again where one came meanwhile.
+func (c *Controller) atRest(ctx context.Context, f func(p firewall.Policy) error) error {
 	for range 5 {
-		again, err := c.replaceOnce(ctx)
+		again, err := c.atRestOnce(ctx, f)
 		if err != nil || !again {
 			return err
 		}
 	}
-	return fmt.Errorf("containers come and go faster than their rules can be made: %w", context.DeadlineExceeded)
+	return fmt.Errorf("containers come faster than their rules can be looked at: %w", context.DeadlineExceeded)
 }
 
-func (c *Controller) replaceOnce(ctx context.Context) (again bool, err error) {
-	// Those that are there now neither change nor go.
+func (c *Controller) atRestOnce(ctx context.Context, f func(p firewall.Policy) error) (again bool, err error) {
 	for _, a := range c.Attachments() {
 		done, err := c.turns.take(ctx, a.Sandbox.ID)
 		if err != nil {
@@ -225,7 +229,7 @@ func (c *Controller) replaceOnce(ctx context.Context) (again bool, err error) {
 		return c.state.Networks(), c.state.Members()
 	}
 	nets, members := snapshot()
-	if err := c.enforcer.Replace(ctx, c.policy(nets, members)); err != nil {
+	if err := f(c.policy(nets, members)); err != nil {
 		return false, err
 	}
 	netsNow, membersNow := snapshot()

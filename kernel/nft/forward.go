@@ -102,14 +102,17 @@ func (c *Conn) CloseForward(ctx context.Context, tag string) error {
 
 // Served are the interfaces that forward chains of other programs accept packets of
 // by name: what is forwarded there is wanted by somebody. Rules with our tag, and
-// the table of that name, do not count.
-func (c *Conn) Served(tag string) ([]string, error) {
+// our tables, do not count.
+func (c *Conn) Served(tag string, ours ...string) ([]string, error) {
 	tables, err := c.foreignTables(tag, tag)
 	if err != nil {
 		return nil, err
 	}
 	var out []string
 	for _, t := range tables {
+		if slices.Contains(ours, t.name) {
+			continue
+		}
 		for _, ch := range t.forward {
 			out = append(out, t.read.Served(ch.Name)...)
 		}
