@@ -104,37 +104,6 @@ func TestIPv6Address(t *testing.T) {
 	s.consistent()
 }
 
-// TestHairpin: a published port is reached by the host's address from the container
-// itself, from its neighbour, and from another network.
-func TestHairpin(t *testing.T) {
-	t.Parallel()
-	for _, nf := range []string{"0", "1"} {
-		t.Run("bridge-nf-call="+nf, func(t *testing.T) {
-			t.Parallel()
-			s := newHosts(t)
-			s.host.Run("sysctl", "-qw", "net.bridge.bridge-nf-call-iptables="+nf, "net.bridge.bridge-nf-call-ip6tables="+nf)
-			s.Daemon = s.lab.Daemon(s.host, lab.DaemonOptions{})
-			s.importImage("demo")
-			s.Must("network", "create", "--ipv6", "dual")
-			s.Must("network", "create", "--ipv6", "other")
-			b := s.idle("--network", "dual", "-p", "8080:80", "-p", "8080:80/udp")
-			neighbour, other := s.idle("--network", "dual"), s.idle("--network", "other")
-			for _, proto := range []string{"tcp", "udp"} {
-				b.serve(proto, "0.0.0.0:80")
-				b.serve(proto, "[::]:80")
-				for _, client := range []box{b, neighbour, other} {
-					for _, addr := range []string{host4, second4, host6} {
-						if r := lab.Seen(t, client.Host, proto, at(addr, "8080")); r.Host != b.Name() {
-							t.Errorf("%s answered %s", r.Host, client.Name())
-						}
-					}
-				}
-			}
-			s.consistent()
-		})
-	}
-}
-
 // TestUDPAnswers: over UDP the answer comes from the address that was asked, and a
 // flow that was there before the container is not stuck to what was there then.
 func TestUDPAnswers(t *testing.T) {
