@@ -11,11 +11,7 @@ import (
 
 // linkEnvironment is what a linked container's process finds of the others in its
 // environment: name, ports, and their own environment, as Docker writes them.
-func (e *Engine) linkEnvironment(rec Record) ([]string, error) {
-	targets, err := e.targets(rec)
-	if err != nil {
-		return nil, err
-	}
+func linkEnvironment(rec Record, targets []target) []string {
 	var out []string
 	for _, t := range targets {
 		host := t.endpoint.Addr4.Addr().String()
@@ -24,7 +20,7 @@ func (e *Engine) linkEnvironment(rec Record) ([]string, error) {
 		}
 		out = append(out, linkVariables("/"+rec.Name+"/"+t.alias, t.alias, host, exposed(t.Record), t.Config.Env)...)
 	}
-	return out, nil
+	return out
 }
 
 // linkVariables are those of one link. Ports must be in order.

@@ -162,10 +162,11 @@ type target struct {
 	endpoint spec.Endpoint
 }
 
-// targets are what the container's links lead to, all of which must run and be on
-// the default network.
+// targets are what the container's links lead to. All of it must run and be on the
+// default network; what does not is in the error, and not in the list.
 func (e *Engine) targets(rec Record) ([]target, error) {
 	var out []target
+	var errs []error
 	for _, l := range rec.Links {
 		c, ok := e.registry.get(l.Target)
 		if !ok {
@@ -173,15 +174,17 @@ func (e *Engine) targets(rec Record) ([]target, error) {
 		}
 		other := c.record()
 		if !other.State.Running {
-			return nil, fmt.Errorf("Cannot link to a non running container: /%s AS /%s/%s: %w", other.Name, rec.Name, l.Alias, errdefs.ErrConflict) //nolint:staticcheck // Docker's words
+			errs = append(errs, fmt.Errorf("Cannot link to a non running container: /%s AS /%s/%s: %w", other.Name, rec.Name, l.Alias, errdefs.ErrConflict)) //nolint:staticcheck // Docker's words
+			continue
 		}
 		endpoint, ok := e.defaultEndpoint(other.ID)
 		if !ok {
-			return nil, fmt.Errorf("Cannot link to /%s, as it does not belong to the default network: %w", other.Name, errdefs.ErrConflict) //nolint:staticcheck // Docker's words
+			errs = append(errs, fmt.Errorf("Cannot link to /%s, as it does not belong to the default network: %w", other.Name, errdefs.ErrConflict)) //nolint:staticcheck // Docker's words
+			continue
 		}
 		out = append(out, target{other, l.Alias, endpoint})
 	}
-	return out, nil
+	return out, errors.Join(errs...)
 }
 
 func (e *Engine) defaultEndpoint(sandbox string) (spec.Endpoint, bool) {

@@ -211,7 +211,7 @@ func (e *Engine) leaveSandbox(ctx context.Context, rec Record, sandbox string) e
 }
 
 // abandonSandbox takes the names of a container that is removed from the sandbox
-// that others keep of it: nobody is to find it under them any more.
+// that others keep of it, all but its ID: nobody is to find it under them any more.
 func (e *Engine) abandonSandbox(ctx context.Context, rec Record) error {
 	if !e.occupants.others(rec.ID, rec.ID) {
 		return nil
@@ -222,7 +222,7 @@ func (e *Engine) abandonSandbox(ctx context.Context, rec Record) error {
 	}
 	names := make(map[string][]string)
 	for _, endpoint := range a.Endpoints {
-		names[endpoint.NetworkID] = nil
+		names[endpoint.NetworkID] = []string{short(rec.ID)}
 	}
 	return e.cfg.Network.SetNames(ctx, rec.ID, rec.Name, names)
 }

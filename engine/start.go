@@ -72,6 +72,9 @@ func (e *Engine) launch(ctx context.Context, c *instance, rec Record) (pid int, 
 	if err != nil {
 		return 0, err
 	}
+	if _, err := e.targets(rec); err != nil {
+		return 0, err
+	}
 	if sandbox != "" {
 		if err := e.occupants.enter(ctx, sandbox, c.id); err != nil {
 			return 0, err
@@ -158,11 +161,7 @@ func (e *Engine) specification(ctx context.Context, c *instance, rec Record, net
 	if err := makeSources(rec.HostConfig); err != nil {
 		return nil, err
 	}
-	out := e.ociContainer(rec, user, netns)
-	if out.LinkEnv, err = e.linkEnvironment(rec); err != nil {
-		return nil, err
-	}
-	return oci.Spec(out)
+	return oci.Spec(e.ociContainer(rec, user, netns))
 }
 
 func (e *Engine) ociContainer(rec Record, user specs.User, netns string) oci.Container {
@@ -172,6 +171,9 @@ func (e *Engine) ociContainer(rec Record, user specs.User, netns string) oci.Con
 		User: user, NetworkNamespace: netns, OwnNetwork: rec.ownNetwork(),
 		Files: e.mountedFiles(rec), Sysctls: otherSysctls(rec.HostConfig.Sysctls), UnifiedCgroups: e.unified,
 	}
+	// What is linked to was seen to run before the start, and may have ended since.
+	targets, _ := e.targets(rec)
+	out.LinkEnv = linkEnvironment(rec, targets)
 	if rec.HostConfig.UTSMode.IsHost() {
 		out.Hostname, out.Domainname = "", ""
 	}
