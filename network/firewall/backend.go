@@ -45,6 +45,8 @@ type Permit struct {
 	Port     uint16
 	// FromIf and ToIf are the host's ends of their veth pairs.
 	FromIf, ToIf string
+	// Bridge is the device of their network.
+	Bridge string
 }
 
 // Changes is one transaction, in the words of the back end that made it.

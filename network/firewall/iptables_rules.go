@@ -262,13 +262,9 @@ func (b IPTables) permitted(m Member, v4 bool) []xtables.Rule {
 		if p.To.Is4() != v4 {
 			continue
 		}
-		n := m.network(p.To)
-		if n.Bridge == "" {
-			n = m.network(p.From)
-		}
 		within := ""
-		if n.Bridge != "" {
-			within = " -i " + n.Bridge + " -o " + n.Bridge
+		if p.Bridge != "" {
+			within = " -i " + p.Bridge + " -o " + p.Bridge
 		}
 		rules = append(rules, xtables.Rule{Chain: b.names().ports, First: true, Spec: "-s " + single(p.From) + " -d " + single(p.To) + within + " " + ports(p.Proto, "--dport", p.Port, p.Port) + " -j ACCEPT"})
 	}

@@ -51,8 +51,8 @@ func mixed() firewall.Policy {
 				spec.PortBinding{Proto: spec.TCP, Host: ap("[::1]:8082"), Container: ap("[fd00:17::2]:80")},
 				spec.PortBinding{Proto: spec.TCP, Host: ap("[2001:db8::1]:8083"), Container: ap("172.17.0.2:80")})...),
 			member("apart", "10.11.0.2/24", "fd00:11::2/64", []firewall.Permit{
-				{From: addr("10.11.0.3"), To: addr("10.11.0.2"), Proto: spec.TCP, Port: 80},
-				{From: addr("fd00:11::3"), To: addr("fd00:11::2"), Proto: spec.UDP, Port: 80},
+				{Bridge: "br-apart", From: addr("10.11.0.3"), To: addr("10.11.0.2"), Proto: spec.TCP, Port: 80},
+				{Bridge: "br-apart", From: addr("fd00:11::3"), To: addr("fd00:11::2"), Proto: spec.UDP, Port: 80},
 			}),
 			member("routed", "10.10.0.2/24", "fd00:10::2/64", nil,
 				spec.PortBinding{Proto: spec.TCP, Host: ap("0.0.0.0:0"), Container: ap("10.10.0.2:80")},

@@ -68,7 +68,7 @@ func permits(from spec.Endpoint, l spec.Link, to spec.Attachment) []firewall.Per
 		}
 		for _, p := range l.Ports {
 			out = append(out, firewall.Permit{
-				From: pair[0].Addr(), To: pair[1].Addr(), Proto: p.Proto, Port: p.Port, FromIf: from.HostIf, ToIf: target.HostIf,
+				From: pair[0].Addr(), To: pair[1].Addr(), Proto: p.Proto, Port: p.Port, FromIf: from.HostIf, Bridge: from.Bridge, ToIf: target.HostIf,
 			})
 		}
 	}
