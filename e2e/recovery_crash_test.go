@@ -15,8 +15,10 @@ import (
 // run passes and is not here fails the test, and so does what is here and is not
 // passed.
 var crashPoints = map[string][]string{
-	"attach":         {"begin", "namespace", "firewall", "forgetflows", "veth", "interface", "publish", "commit"},
+	"attach":         {"begin", "namespace", "firewall", "forgetflows", "veth", "interface", "resolver", "publish", "commit"},
 	"detach":         {"begin", "withdraw", "dropnamespace", "firewall", "forgetflows", "commit"},
+	"connect":        {"begin", "firewall", "forgetflows", "veth", "interface", "defaultroutes", "republish", "resolver", "commit"},
+	"disconnect":     {"begin", "resolver", "defaultroutes", "republish", "droplink", "firewall", "forgetflows", "commit"},
 	"network-create": {"begin", "firewall", "bridge", "stored", "commit"},
 	"network-rm":     {"begin", "unstored", "bridge", "firewall", "commit"},
 }
@@ -26,6 +28,8 @@ var crashPoints = map[string][]string{
 var recoverPoints = map[string][]string{
 	"attach.publish":        {"withdraw", "dropnamespace", "firewall", "forgetflows"},
 	"detach.begin":          {"withdraw", "dropnamespace", "firewall", "forgetflows"},
+	"connect.resolver":      {"resolver", "republish", "defaultroutes", "interface", "veth", "forgetflows", "firewall"},
+	"disconnect.begin":      {"resolver", "defaultroutes", "republish", "droplink", "firewall", "forgetflows", "commit"},
 	"network-create.bridge": {"bridge", "firewall"},
 	"network-rm.unstored":   {"bridge", "firewall"},
 }
@@ -179,9 +183,20 @@ func TestCrashRecovery(t *testing.T) {
 	t.Parallel()
 	c := newCrashing(t)
 	create := []string{"network", "create", "--subnet", "10.123.0.0/24", "net"}
+	c.Must("network", "create", "--ipv6", "second")
+	c.quiet = c.present()
 	first := map[string]func(){
-		"attach.publish":        func() { _, _, _ = c.CLI("start", "victim") },
-		"detach.begin":          func() { c.Must("start", "victim"); _, _, _ = c.CLI("kill", "victim") },
+		"attach.publish": func() { _, _, _ = c.CLI("start", "victim") },
+		"detach.begin":   func() { c.Must("start", "victim"); _, _, _ = c.CLI("kill", "victim") },
+		"connect.resolver": func() {
+			c.Must("start", "victim")
+			_, _, _ = c.CLI("network", "connect", "--gw-priority", "1", "second", "victim")
+		},
+		"disconnect.begin": func() {
+			c.Must("start", "victim")
+			c.Must("network", "connect", "--gw-priority", "1", "second", "victim")
+			_, _, _ = c.CLI("network", "disconnect", "second", "victim")
+		},
 		"network-create.bridge": func() { _, _, _ = c.CLI(create...) },
 		"network-rm.unstored":   func() { c.Must(create...); _, _, _ = c.CLI("network", "rm", "net") },
 	}
@@ -203,6 +218,7 @@ func TestCrashRecovery(t *testing.T) {
 					t.Errorf("%s: the way back passes %v, the list is %v", point, got, recoverPoints[point])
 				}
 				_ = os.Remove(c.log)
+				c.halt()
 				c.asQuiet(second)
 				c.arm(point)
 				first[point]()
@@ -213,6 +229,7 @@ func TestCrashRecovery(t *testing.T) {
 			}
 			c.died(second)
 			c.recovered(second)
+			c.halt()
 			c.asQuiet(second)
 		}
 	}
