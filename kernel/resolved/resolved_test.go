@@ -39,14 +39,18 @@ func TestRoutes(t *testing.T) {
 	want("[]")
 	servers := []resolvedtest.Server{
 		resolvedtest.At(0, "192.0.2.1:53"), resolvedtest.At(2, "192.0.2.2:53"), resolvedtest.At(2, "[fe80::2]:53"),
-		resolvedtest.At(3, "192.0.2.3:5353"), {Link: 4, Family: 2, Addr: []byte{192, 0, 2, 4}}, {Link: 5, Addr: []byte{1, 2, 3}},
+		resolvedtest.At(3, "192.0.2.3:5353"),
+		{Link: 4, Family: 2, Addr: []byte{192, 0, 2, 4}},
+		{Link: 5, Addr: []byte{1, 2, 3}},
 	}
 	r.Set(servers, []resolvedtest.Domain{
 		{Link: 0, Name: "searched.example"},
-		{Link: 2, Name: "corp.example"}, {Link: 2, Name: "Lab.Example.", RouteOnly: true},
+		{Link: 2, Name: "corp.example"},
+		{Link: 2, Name: "Lab.Example.", RouteOnly: true},
 		{Link: 3, Name: "corp.example", RouteOnly: true},
 		{Link: 4, Name: ".", RouteOnly: true},
-		{Link: 5, Name: "unreadable.example"}, {Link: 6, Name: "no.servers"},
+		{Link: 5, Name: "unreadable.example"},
+		{Link: 6, Name: "no.servers"},
 	})
 	told()
 	want("[{ [192.0.2.4:53]} {corp.example [192.0.2.2:53 [fe80::2%2]:53 192.0.2.3:5353]} {lab.example [192.0.2.2:53 [fe80::2%2]:53]}]")
