@@ -45,6 +45,9 @@ type tablesBefore struct {
 	UserChain bool     `json:"user_chain"`
 	// Policy is what FORWARD's was before we set it; "" when we did not.
 	Policy string `json:"policy,omitempty"`
+	// Guarded says that the guard stands, and Policy is of when it came: what
+	// another program's reload sets it to meanwhile is not how the host was.
+	Guarded bool `json:"guarded,omitempty"`
 }
 
 // recallFirewall reads the memory; without a file nothing is remembered.
@@ -89,7 +92,8 @@ func (m *firewallMemory) note(f xtables.Family, p iptables.Programs, b firewall.
 		}
 		m.IPTables.Before[f] = before
 	}
-	if is := have.ForwardPolicy(); live.Guarded(f) && before.Policy == "" {
+	if is := have.ForwardPolicy(); live.Guarded(f) && !before.Guarded {
+		before.Guarded = true
 		switch {
 		case is == "", is == "DROP" && have.Shared(tagPrefix, b.Tag):
 			before.Policy = "ACCEPT" // the table is yet to be made, or the other daemon set it
@@ -102,7 +106,11 @@ func (m *firewallMemory) note(f xtables.Family, p iptables.Programs, b firewall.
 
 // unguard has the model put FORWARD's policy back where it is not to guard any more.
 func (m *firewallMemory) unguard(f xtables.Family, live *xtables.Model) {
-	if m.IPTables == nil || m.IPTables.Before[f] == nil || live.Guarded(f) || m.IPTables.Before[f].Policy == "" {
+	if m.IPTables == nil || m.IPTables.Before[f] == nil || live.Guarded(f) {
+		return
+	}
+	m.IPTables.Before[f].Guarded = false
+	if m.IPTables.Before[f].Policy == "" {
 		return
 	}
 	live.SetForwardPolicy(f, m.IPTables.Before[f].Policy)
