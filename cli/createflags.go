@@ -78,6 +78,7 @@ func (f *createFlags) register(cmd *cobra.Command, networks, containers cobra.Co
 	fl.StringArrayVar(&f.dns, "dns", nil, "name server's address")
 	fl.StringArrayVar(&f.dnsSearch, "dns-search", nil, "search domain")
 	fl.StringArrayVar(&f.dnsOptions, "dns-option", nil, "resolver option, as ndots:2")
+	fl.StringArrayVar(&f.dnsOptions, "dns-opt", nil, "the same as --dns-option")
 	fl.StringArrayVar(&f.addHosts, "add-host", nil, "line for /etc/hosts, NAME:ADDRESS; host-gateway is the host's address")
 	fl.StringArrayVar(&f.sysctls, "sysctl", nil, "kernel parameter of the container's network, KEY=VALUE")
 	fl.StringArrayVar(&f.capAdd, "cap-add", nil, "add a capability, as NET_ADMIN")

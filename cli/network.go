@@ -71,7 +71,7 @@ func (a *app) networkListCommand() *cobra.Command {
 				for i, item := range got.Items {
 					rows[i] = newNetworkRow(item.Network, noTrunc)
 				}
-				if quiet {
+				if quiet && (spec == "" || spec == "table") { // a template goes before, as in Docker
 					spec = "{{.ID}}"
 				}
 				return networkListing.Write(a.Out, spec, rows)

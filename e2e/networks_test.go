@@ -148,7 +148,7 @@ func TestLoopbackIsTheHosts(t *testing.T) {
 }
 
 // TestTwoNetworks: a container on two networks has an interface on each, and its
-// default route by the first.
+// default route by the one whose name is first, unless another has priority.
 func TestTwoNetworks(t *testing.T) {
 	t.Parallel()
 	s := newSite(t)
@@ -160,7 +160,9 @@ func TestTwoNetworks(t *testing.T) {
 	if len(all) != 3 || all["eth0"].addrs() != "10.30.0.2/24" || all["eth1"].addrs() != "10.40.0.2/24" {
 		t.Errorf("interfaces %+v", all)
 	}
-	contains(t, "routes", both.Run("ip", "route"), "default via 10.30.0.1 dev eth0")
+	contains(t, "routes", both.Run("ip", "route"), "default via 10.40.0.1 dev eth1")
+	third := s.idle("--network", "name=red,gw-priority=1", "--network", "blue")
+	contains(t, "routes", third.Run("ip", "route"), "default via 10.30.0.1 dev eth0")
 	both.serve("tcp", "0.0.0.0:80")
 	both.sees(red.Host, "tcp", "10.30.0.2:80", red.addr4)
 	both.sees(blue.Host, "tcp", "10.40.0.2:80", blue.addr4)

@@ -44,7 +44,8 @@ func TestPublish(t *testing.T) {
 		"host port word":   {bindings: network.PortMap{port("80"): {{HostPort: "http"}}}, err: "invalid host port"},
 		"range from 0":     {bindings: network.PortMap{port("80"): {{HostPort: "0-5"}}}, err: "invalid host port"},
 		"range backwards":  {bindings: network.PortMap{port("80"): {{HostPort: "9-5"}}}, err: "ends before it begins"},
-		"sctp":             {bindings: network.PortMap{port("80/sctp"): {{HostPort: "80"}}}, err: "cannot be published"},
+		"sctp":             {bindings: network.PortMap{port("80/sctp"): {{HostPort: "80"}}}, want: []spec.PortRequest{{Proto: spec.SCTP, Port: 80, HostPort: 80, HostPortEnd: 80}}},
+		"no such protocol": {bindings: network.PortMap{port("80/dccp"): {{HostPort: "80"}}}, err: "cannot be published"},
 	} {
 		got, err := publish(&container.Config{ExposedPorts: tc.exposed}, &container.HostConfig{PortBindings: tc.bindings, PublishAllPorts: tc.all})
 		if tc.err != "" {
