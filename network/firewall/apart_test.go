@@ -7,6 +7,8 @@ import (
 	"testing"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/fairlead/fairlead/internal/lab"
 	"github.com/fairlead/fairlead/network/firewall"
 	"github.com/fairlead/fairlead/network/spec"
@@ -52,7 +54,7 @@ func link(from string, n int, to string, m int) []firewall.Permit {
 		{netip.AddrFrom16([16]byte{0: 0xfd, 3: 0x20, 15: byte(n)}), netip.AddrFrom16([16]byte{0: 0xfd, 3: 0x20, 15: byte(m)})},
 	} {
 		for _, proto := range []spec.Proto{spec.TCP, spec.UDP} {
-			out = append(out, firewall.Permit{From: pair[0], To: pair[1], Proto: proto, Port: 80, FromIf: "v" + from, ToIf: "v" + to})
+			out = append(out, firewall.Permit{From: pair[0], To: pair[1], Proto: proto, Port: 80, FromIf: "v" + from, ToIf: "v" + to, Bridge: "br-x"})
 		}
 	}
 	return out
@@ -68,7 +70,7 @@ func newApart(t *testing.T, brNetfilter bool) *apart {
 	s.replace(t)
 	permits := link("a", 2, "b", 3)
 	for _, m := range []firewall.Member{s.member("a", 2, permits...), s.member("b", 3, permits...), s.member("c", 4)} {
-		s.apply(t, backend("fairlead").AddMember(m))
+		s.apply(t, s.backend().AddMember(m))
 	}
 	s.a = s.plug("a", "br-x", "172.20.0", "fd00:20:", 2)
 	s.b = s.plug("b", "br-x", "172.20.0", "fd00:20:", 3)
@@ -151,9 +153,9 @@ func TestLinkMoves(t *testing.T) {
 		s := newApart(t, on)
 		seen(t, s.a, "tcp", "172.20.0.3:80", "b", "172.20.0.2")
 		permits := link("a", 2, "b", 3)
-		s.apply(t, backend("fairlead").RemoveMember(s.member("b", 3, permits...)))
+		s.apply(t, s.backend().RemoveMember(s.member("b", 3, permits...)))
 		moved := link("a", 2, "d", 5)
-		s.apply(t, backend("fairlead").AddMember(s.member("d", 5, moved...)))
+		s.apply(t, s.backend().AddMember(s.member("d", 5, moved...)))
 		s.plug("d", "br-x", "172.20.0", "fd00:20:", 5)
 		for _, proto := range []string{"tcp", "udp"} {
 			seen(t, s.a, proto, "172.20.0.5:80", "d", "172.20.0.2")
@@ -161,7 +163,7 @@ func TestLinkMoves(t *testing.T) {
 			s.barred(t, s.c, proto, "172.20.0.5:80")
 		}
 		// a's own end takes everything along.
-		s.apply(t, backend("fairlead").RemoveMember(s.member("a", 2, moved...)).Then(backend("fairlead").AddMember(s.member("a", 2))))
+		s.apply(t, s.backend().RemoveMember(s.member("a", 2, moved...)).Then(s.backend().AddMember(s.member("a", 2))))
 		s.barred(t, s.a, "udp", "172.20.0.5:80")
 	})
 }
@@ -280,6 +282,34 @@ func TestLinkIsNotBorrowed(t *testing.T) {
 	})
 }
 
+// What comes from a port that a link opens is an answer: it does not begin a TCP
+// connection. (Where br_netfilter is on, connection tracking knows more.)
+func TestAnswersOpenNothing(t *testing.T) {
+	t.Parallel()
+	s := newApart(t, false)
+	const syn, synAck, ack = 0x02, 0x12, 0x10
+	for etherType, ends := range map[uint16][2]string{0x0800: {"172.20.0.3", "172.20.0.2"}, 0x86dd: {"fd00:20::3", "fd00:20::2"}} {
+		for flags, want := range map[byte]bool{syn: false, synAck: true, ack: true} {
+			ear := s.a.Frames("eth0")
+			const text = "from port 80"
+			s.b.SendFrame("eth0", ethernet(t, s.a, "eth0"), etherType, packet(netip.MustParseAddr(ends[0]), netip.MustParseAddr(ends[1]), unix.IPPROTO_TCP, segment(80, 81, flags, text)))
+			if got := len(ear.Missing([]string{text}, 300*time.Millisecond)) == 0; got != want {
+				t.Errorf("%#04x: a segment with flags %#02x passes: %v, want %v", etherType, flags, got, want)
+			}
+			ear.Close()
+		}
+	}
+}
+
+// segment is one of TCP, without a checksum, which an ear does not want.
+func segment(from, to uint16, flags byte, text string) []byte {
+	b := make([]byte, 20, 20+len(text))
+	binary.BigEndian.PutUint16(b, from)
+	binary.BigEndian.PutUint16(b[2:], to)
+	b[12], b[13] = 5<<4, flags
+	return append(b, text...)
+}
+
 // datagram is a UDP packet from port 4000, without a checksum, which IPv6 wants and an
 // ear does not.
 func datagram(from, to netip.Addr, port uint16, text string) []byte {
@@ -287,16 +317,20 @@ func datagram(from, to netip.Addr, port uint16, text string) []byte {
 	binary.BigEndian.PutUint16(udp, 4000)
 	binary.BigEndian.PutUint16(udp[2:], port)
 	binary.BigEndian.PutUint16(udp[4:], uint16(8+len(text)))
-	udp = append(udp, text...)
+	return packet(from, to, unix.IPPROTO_UDP, append(udp, text...))
+}
+
+// packet is one of IPv4 (RFC 791) or IPv6 (RFC 8200).
+func packet(from, to netip.Addr, proto byte, content []byte) []byte {
 	if from.Is6() {
 		head := make([]byte, 8, 40)
-		head[0], head[6], head[7] = 0x60, 17, 64
-		binary.BigEndian.PutUint16(head[4:], uint16(len(udp)))
-		return append(append(append(head, from.AsSlice()...), to.AsSlice()...), udp...)
+		head[0], head[6], head[7] = 0x60, proto, 64
+		binary.BigEndian.PutUint16(head[4:], uint16(len(content)))
+		return append(append(append(head, from.AsSlice()...), to.AsSlice()...), content...)
 	}
 	head := make([]byte, 12, 20)
-	head[0], head[8], head[9] = 0x45, 64, 17
-	binary.BigEndian.PutUint16(head[2:], uint16(20+len(udp)))
+	head[0], head[8], head[9] = 0x45, 64, proto
+	binary.BigEndian.PutUint16(head[2:], uint16(20+len(content)))
 	head = append(append(head, from.AsSlice()...), to.AsSlice()...)
 	var sum uint32
 	for i := 0; i < len(head); i += 2 {
@@ -306,5 +340,5 @@ func datagram(from, to netip.Addr, port uint16, text string) []byte {
 		sum = sum>>16 + sum&0xffff
 	}
 	binary.BigEndian.PutUint16(head[10:], ^uint16(sum))
-	return append(head, udp...)
+	return append(head, content...)
 }

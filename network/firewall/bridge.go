@@ -12,9 +12,11 @@ const (
 
 // Names of the bridge table's chains.
 const (
-	chainFrames = "frames_in"
-	chainCross  = "frames_across"
-	chainApart  = "frames_apart"
+	chainFrames   = "frames_in"
+	chainBorrowed = "frames_isolated"
+	chainCross    = "frames_across"
+	chainApart    = "frames_apart"
+	chainLinked   = "frames_linked"
 )
 
 // BridgeTable renders the table of the family bridge: what frames pass between the
@@ -78,20 +80,22 @@ func portElements(m Member, add adder) {
 	m.links(add)
 }
 
-// bridgeChains are the bridge table's rules.
+// bridgeChains are the bridge table's rules. A frame between ports that are not kept
+// apart costs one lookup at each hook.
 func bridgeChains() []ruleset.Chain {
+	base := func(name string, hook ruleset.Hook, rule ruleset.Rule) ruleset.Chain {
+		return ruleset.Chain{
+			Name: name, Type: ruleset.Filter, Hook: hook, Priority: ruleset.PriorityBridgeFilter,
+			Policy: ruleset.PolicyAccept, Rules: []ruleset.Rule{rule},
+		}
+	}
+	from, to := onBridge(ruleset.IIfName, setIsolated), onBridge(ruleset.OIfName, setIsolated)
 	return []ruleset.Chain{
-		{
-			Name: chainFrames, Type: ruleset.Filter, Hook: ruleset.Prerouting,
-			Priority: ruleset.PriorityBridgeFilter, Policy: ruleset.PolicyAccept, Rules: borrowed(),
-		},
-		{
-			Name: chainCross, Type: ruleset.Filter, Hook: ruleset.Forward,
-			Priority: ruleset.PriorityBridgeFilter, Policy: ruleset.PolicyAccept,
-			Rules: []ruleset.Rule{ruleset.NewRule("between containers that are kept apart",
-				onBridge(ruleset.IIfName, setIsolated), onBridge(ruleset.OIfName, setIsolated), ruleset.Goto(chainApart))},
-		},
+		base(chainFrames, ruleset.Prerouting, ruleset.NewRule("from a container that is kept apart", from, ruleset.Goto(chainBorrowed))),
+		{Name: chainBorrowed, Rules: borrowed()},
+		base(chainCross, ruleset.Forward, ruleset.NewRule("between containers that are kept apart", from, to, ruleset.Goto(chainApart))),
 		{Name: chainApart, Rules: apart()},
+		{Name: chainLinked, Rules: linked()},
 	}
 }
 
@@ -117,33 +121,39 @@ func borrowed() []ruleset.Rule {
 	const why = "a link is for the container that has the address"
 	own4 := ruleset.Lookup{Key: []ruleset.Selector{ruleset.IIfName, ruleset.IPSAddr}, Set: setOwn4, Not: true}
 	own6 := ruleset.Lookup{Key: []ruleset.Selector{ruleset.IIfName, ruleset.IP6SAddr}, Set: setOwn6, Not: true}
-	from := onBridge(ruleset.IIfName, setIsolated)
 	return []ruleset.Rule{
-		ruleset.NewRule(why, from, opened(true), own4, ruleset.Counter{}, ruleset.Drop),
-		ruleset.NewRule(why, from, answered(true), own4, ruleset.Counter{}, ruleset.Drop),
-		ruleset.NewRule(why, from, opened(false), own6, ruleset.Counter{}, ruleset.Drop),
-		ruleset.NewRule(why, from, answered(false), own6, ruleset.Counter{}, ruleset.Drop),
+		ruleset.NewRule(why, opened(true), own4, ruleset.Counter{}, ruleset.Drop),
+		ruleset.NewRule(why, answered(true), own4, ruleset.Counter{}, ruleset.Drop),
+		ruleset.NewRule(why, opened(false), own6, ruleset.Counter{}, ruleset.Drop),
+		ruleset.NewRule(why, answered(false), own6, ruleset.Counter{}, ruleset.Drop),
 	}
 }
 
 // apart decides on frames between containers that are kept apart.
 func apart() []ruleset.Rule {
-	pair := ruleset.Lookup{Key: []ruleset.Selector{ruleset.IIfName, ruleset.OIfName}, Set: setPairs}
 	return []ruleset.Rule{
 		// br_netfilter bridges what it translated to a neighbour on the same bridge
 		// (br_nf_pre_routing_finish, net/bridge/br_netfilter_hooks.c). Every other
 		// frame to the bridge's own address is not forwarded but taken in.
 		ruleset.NewRule("sent to the host, which translated it and has decided", ruleset.ToHost{}, ruleset.Accept),
-		ruleset.NewRule("linked containers find each other", pair,
-			ruleset.Lookup{Key: []ruleset.Selector{ruleset.IIfName, ruleset.ARPSAddr}, Set: setOwn4}, ruleset.Accept),
-		ruleset.NewRule("linked containers find each other", pair, ruleset.NeighbourSolicit, ruleset.Accept),
-		ruleset.NewRule("linked containers find each other", pair, ruleset.NeighbourAdvert, ruleset.Accept),
-		ruleset.NewRule("to a port that a link opens", pair, opened(true), ruleset.Accept),
-		ruleset.NewRule("to a port that a link opens", pair, opened(false), ruleset.Accept),
-		ruleset.NewRule("an answer opens no connection", ruleset.Opening{}, ruleset.Counter{}, ruleset.Drop),
-		ruleset.NewRule("from a port that a link opens", pair, answered(true), ruleset.Accept),
-		ruleset.NewRule("from a port that a link opens", pair, answered(false), ruleset.Accept),
+		ruleset.NewRule("between linked containers", between(setPairs), ruleset.Goto(chainLinked)),
 		ruleset.NewRule("kept apart", ruleset.Counter{}, ruleset.Drop),
+	}
+}
+
+// linked decides on frames between two containers with a link between them.
+func linked() []ruleset.Rule {
+	const found, to, from = "linked containers find each other", "to a port that a link opens", "from a port that a link opens"
+	return []ruleset.Rule{
+		ruleset.NewRule(found, ruleset.Lookup{Key: []ruleset.Selector{ruleset.IIfName, ruleset.ARPSAddr}, Set: setOwn4}, ruleset.Accept),
+		ruleset.NewRule(found, ruleset.NeighbourSolicit, ruleset.Accept),
+		ruleset.NewRule(found, ruleset.NeighbourAdvert, ruleset.Accept),
+		ruleset.NewRule(to, opened(true), ruleset.Accept),
+		ruleset.NewRule(to, opened(false), ruleset.Accept),
+		ruleset.NewRule("an answer opens no connection", ruleset.Opening{}, ruleset.Counter{}, ruleset.Drop),
+		ruleset.NewRule(from, answered(true), ruleset.Accept),
+		ruleset.NewRule(from, answered(false), ruleset.Accept),
+		ruleset.NewRule("not what the link opens", ruleset.Counter{}, ruleset.Drop),
 	}
 }
 

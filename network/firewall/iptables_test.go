@@ -115,7 +115,12 @@ type tables struct {
 
 func newTables(t *testing.T, v iptables.Variant) *tables {
 	t.Helper()
-	k := &tables{t: t, host: lab.New(t).Host("host"), programs: make(map[xtables.Family]iptables.Programs)}
+	return tablesOf(t, lab.New(t).Host("host"), v)
+}
+
+func tablesOf(t *testing.T, host *lab.Host, v iptables.Variant) *tables {
+	t.Helper()
+	k := &tables{t: t, host: host, programs: make(map[xtables.Family]iptables.Programs)}
 	for _, f := range []xtables.Family{xtables.IPv4, xtables.IPv6} {
 		p, err := iptables.Of(t.Context(), string(f), v)
 		if err != nil {

@@ -182,7 +182,7 @@ func TestPublishedRange(t *testing.T) {
 		lab.Unreachable(t, s.outside, "tcp", host+":9020", lab.Probe{From: s.outside, Proto: "tcp", Addr: host + ":9019"})
 	}
 	seen(t, s.app, "tcp", "198.51.100.1:9010", "c", "172.21.0.1")
-	s.apply(t, backend("fairlead").RemoveMember(s.policy.Members[0]))
+	s.apply(t, s.backend().RemoveMember(s.policy.Members[0]))
 	lab.Unreachable(t, s.outside, "tcp", "198.51.100.1:9010", lab.Probe{From: s.outside, Proto: "tcp", Addr: "198.51.100.1:7"})
 }
 

@@ -52,7 +52,7 @@ func TestPublishedOnOneAddress(t *testing.T) {
 	lab.Unreachable(t, s.outside, "tcp", "198.51.100.1:8082", control)
 
 	// Gone when it is withdrawn.
-	s.apply(t, backend("fairlead").RemoveMember(s.policy.Members[0]))
+	s.apply(t, s.backend().RemoveMember(s.policy.Members[0]))
 	lab.Unreachable(t, s.outside, "tcp", "198.51.100.1:8080", lab.Probe{From: s.outside, Proto: "tcp", Addr: "198.51.100.1:7"})
 }
 

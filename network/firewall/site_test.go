@@ -4,12 +4,17 @@ import (
 	"fmt"
 	"net/netip"
 	"os"
+	"os/exec"
+	"strings"
 	"testing"
 
 	"github.com/fairlead/fairlead/internal/lab"
+	"github.com/fairlead/fairlead/kernel/iptables"
 	"github.com/fairlead/fairlead/kernel/nft"
 	"github.com/fairlead/fairlead/network/firewall"
+	"github.com/fairlead/fairlead/network/firewall/xtables"
 	"github.com/fairlead/fairlead/network/spec"
+	"github.com/fairlead/fairlead/ruleset"
 )
 
 // site is a host with three networks, and two machines on links of its own:
@@ -25,6 +30,9 @@ type site struct {
 	web, app, other, in1, in2 *lab.Host
 	policy                    firewall.Policy
 	conn                      *nft.Conn
+	// tables are iptables', where that is the back end; live is what is in them.
+	tables *tables
+	live   *xtables.Model
 }
 
 // newSite makes the site, with the policy's guard or without.
@@ -43,7 +51,9 @@ func newSite(t *testing.T, guard bool) *site {
 	s.other = s.plug("other", "br-b", "172.19.0", "fd00:19:", 2)
 	s.in1 = s.plug("in1", "br-in", "10.9.0", "fd00:9:", 2)
 	s.in2 = s.plug("in2", "br-in", "10.9.0", "fd00:9:", 3)
-	s.policy.Members = members(spec.Attachment{Ports: []spec.PortBinding{
+	s.policy.Members = members(spec.Attachment{Endpoints: []spec.Endpoint{{
+		NetworkID: "br-a", Bridge: "br-a", HostIf: "vweb", Addr4: pfx("172.18.0.2/24"), Addr6: pfx("fd00:18::2/64"),
+	}}, Ports: []spec.PortBinding{
 		{Proto: spec.TCP, Host: ap("0.0.0.0:8080"), Container: ap("172.18.0.2:80")},
 		{Proto: spec.TCP, Host: ap("[::]:8080"), Container: ap("[fd00:18::2]:80")},
 		{Proto: spec.UDP, Host: ap("0.0.0.0:8080"), Container: ap("172.18.0.2:80")},
@@ -52,6 +62,7 @@ func newSite(t *testing.T, guard bool) *site {
 		{Proto: spec.TCP, Host: ap("[2001:db8:1::1]:8081"), Container: ap("[fd00:18::2]:80")},
 		{Proto: spec.TCP, Host: ap("127.0.0.1:8082"), Container: ap("172.18.0.2:80")},
 	}})
+	s.policy.Members[0].Networks = map[string]spec.Network{"br-a": s.policy.Networks[0]}
 	s.replace(t)
 	return s
 }
@@ -73,7 +84,46 @@ func newHosts(t *testing.T) *site {
 	}
 	s.policy = firewall.Policy{Table: "fairlead", Owner: true, Group: firewall.DefaultGroup}
 	s.open(t)
+	if os.Getenv(byIPTables) != "" {
+		s.tables = tablesOf(t, s.host, iptables.NFTables)
+	}
 	return s
+}
+
+// byIPTables, in the environment, makes sites with that back end.
+const byIPTables = "FAIRLEAD_TEST_IPTABLES"
+
+// TestByIPTables: what a site shows of one back end it shows of the other.
+func TestByIPTables(t *testing.T) {
+	if os.Getenv(byIPTables) != "" {
+		return // this is that run
+	}
+	cmd := exec.CommandContext(t.Context(), os.Args[0], "-test.run", "^("+strings.Join([]string{
+		"TestPublishedPorts", "TestPublishedOnOneAddress", "TestLateAddress", "TestHairpinWithoutHairpinMode", "TestOutward",
+		"TestIsolation", "TestInternalNetwork", "TestGuardForward",
+		"TestKeptApart", "TestKeptApartByTheGateway", "TestLinkMoves", "TestFramesKeptApart", "TestLinkIsNotBorrowed", "TestAnswersOpenNothing",
+		"TestNoDirectRouting", "TestAllowDirectRouting", "TestRouted", "TestUnprotected", "TestTrustedInterface", "TestIsolatedFamily",
+		"TestOutboundAddress", "TestPublishedRange", "TestAcceptedMark",
+	}, "|")+")$")
+	cmd.Env = append(os.Environ(), byIPTables+"=1")
+	if out, err := cmd.CombinedOutput(); err != nil {
+		t.Errorf("%v\n%s", err, out)
+	}
+}
+
+// backend is the site's.
+func (s *site) backend() firewall.Backend {
+	if s.tables == nil {
+		return firewall.NFTables{Table: s.policy.Table, AllowDirectRouting: s.policy.AllowDirectRouting}
+	}
+	return s.iptables()
+}
+
+func (s *site) iptables() firewall.IPTables {
+	return firewall.IPTables{
+		Table: s.policy.Table, Tag: "fairlead-site", IPv6: true, Hairpin: true,
+		AllowDirectRouting: s.policy.AllowDirectRouting, AcceptMark: s.policy.AcceptMark,
+	}
 }
 
 // network makes a bridge, and the network that it is of: net4.0/24 and net6:/64, the
@@ -128,11 +178,27 @@ func withAndWithoutBrNetfilter(t *testing.T, test func(t *testing.T, on bool)) {
 // replace puts the site's policy into the kernel.
 func (s *site) replace(t *testing.T) {
 	t.Helper()
-	s.apply(t, firewall.Changes{Rules: firewall.Replace(s.policy)})
+	rules := firewall.Replace(s.policy)
+	if s.tables != nil {
+		rules = []ruleset.Change{ruleset.ReplaceTable{Table: firewall.BridgeTable(s.policy)}}
+		s.live = s.iptables().Model(s.policy)
+		for _, f := range []xtables.Family{xtables.IPv4, xtables.IPv6} {
+			if !s.live.Guarded(f) {
+				s.live.SetForwardPolicy(f, "ACCEPT")
+			}
+		}
+		s.tables.replace(s.live, "fairlead-site")
+	}
+	if err := s.conn.Apply(t.Context(), rules); err != nil {
+		t.Fatal(err)
+	}
 }
 
 func (s *site) apply(t *testing.T, changes firewall.Changes) {
 	t.Helper()
+	if s.tables != nil {
+		s.tables.change(s.live.Apply(changes.XTables))
+	}
 	if err := s.conn.Apply(t.Context(), changes.Rules); err != nil {
 		t.Fatal(err)
 	}
