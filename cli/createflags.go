@@ -34,6 +34,7 @@ type createFlags struct {
 	publish, expose                []string
 	publishAll                     bool
 	dns, dnsSearch, dnsOptions     []string
+	dnsOpts                        []string
 	addHosts, sysctls              []string
 	capAdd, capDrop                []string
 	privileged, readOnly           bool
@@ -78,7 +79,8 @@ func (f *createFlags) register(cmd *cobra.Command, networks, containers cobra.Co
 	fl.StringArrayVar(&f.dns, "dns", nil, "name server's address")
 	fl.StringArrayVar(&f.dnsSearch, "dns-search", nil, "search domain")
 	fl.StringArrayVar(&f.dnsOptions, "dns-option", nil, "resolver option, as ndots:2")
-	fl.StringArrayVar(&f.dnsOptions, "dns-opt", nil, "the same as --dns-option")
+	fl.StringArrayVar(&f.dnsOpts, "dns-opt", nil, "the same as --dns-option")
+	fl.Lookup("dns-opt").Hidden = true // docker's older name
 	fl.StringArrayVar(&f.addHosts, "add-host", nil, "line for /etc/hosts, NAME:ADDRESS; host-gateway is the host's address")
 	fl.StringArrayVar(&f.sysctls, "sysctl", nil, "kernel parameter of the container's network, KEY=VALUE")
 	fl.StringArrayVar(&f.capAdd, "cap-add", nil, "add a capability, as NET_ADMIN")
@@ -212,7 +214,7 @@ func (f *createFlags) hostConfig() (*container.HostConfig, error) {
 	}
 	host := &container.HostConfig{
 		AutoRemove: f.autoRemove, PublishAllPorts: f.publishAll,
-		DNS: servers, DNSSearch: f.dnsSearch, DNSOptions: f.dnsOptions,
+		DNS: servers, DNSSearch: f.dnsSearch, DNSOptions: append(f.dnsOptions, f.dnsOpts...),
 		ExtraHosts: hosts, Sysctls: sysctls, Links: f.links,
 		CapAdd: f.capAdd, CapDrop: f.capDrop, Privileged: f.privileged, ReadonlyRootfs: f.readOnly,
 	}

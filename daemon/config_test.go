@@ -110,7 +110,7 @@ func TestConfigurationIsRefused(t *testing.T) {
 		{"a bad address", ``, []string{"--ip=host"}, "--ip"},
 		{"a name server by name", ``, []string{"--dns=ns.example"}, `--dns "ns.example"`},
 		{"the resolver itself", `{"dns": ["127.0.0.11"]}`, nil, "cannot ask itself"},
-		{"no number of dots", `{"dns-opts": ["ndots:many"]}`, nil, "not a number of dots"},
+		{"no number of dots", `{"dns-opts": ["ndots:many"]}`, nil, "invalid number for ndots"},
 		{"two options in one", ``, []string{"--dns-opt", "a b"}, "not one option"},
 		{"no domain", ``, []string{"--dns-search", "a b"}, "not a domain"},
 		{"options that disagree", `{"dns-opts": ["ndots:1"]}`, []string{"--dns-opt=ndots:2"}, "dns-opts: (from flag"},

@@ -3,12 +3,10 @@ package daemon
 import (
 	"fmt"
 	"net/netip"
-	"strconv"
-	"strings"
 
 	"github.com/spf13/pflag"
 
-	"github.com/fairlead/fairlead/dns"
+	"github.com/fairlead/fairlead/engine/files"
 )
 
 // registerDNS is for what containers are told of names that say nothing of it
@@ -25,27 +23,22 @@ func (c *Config) dnsServers() ([]netip.Addr, error) {
 	var out []netip.Addr
 	for _, s := range c.DNS {
 		a, err := netip.ParseAddr(s)
-		if err != nil || a.IsUnspecified() || a.IsMulticast() {
+		if err != nil {
 			return nil, fmt.Errorf("--dns %q is not the address of a name server", s)
 		}
-		if a.Unmap() == dns.Address.Addr() {
-			return nil, fmt.Errorf("--dns %s is where every container finds its resolver, which cannot ask itself", a)
+		if err := files.CheckServer(a); err != nil {
+			return nil, fmt.Errorf("--dns: %w", err)
 		}
 		out = append(out, a.Unmap())
 	}
 	for _, o := range c.DNSOptions {
-		if o == "" || strings.ContainsAny(o, " \t\n#;") {
-			return nil, fmt.Errorf("--dns-opt %q is not one option of resolv.conf(5)", o)
-		}
-		if n, ok := strings.CutPrefix(o, "ndots:"); ok {
-			if v, err := strconv.Atoi(n); err != nil || v < 0 {
-				return nil, fmt.Errorf("--dns-opt %q: %q is not a number of dots", o, n)
-			}
+		if err := files.CheckOption(o); err != nil {
+			return nil, fmt.Errorf("--dns-opt: %w", err)
 		}
 	}
-	for _, s := range c.DNSSearch {
-		if s == "" || len(s) > 254 || strings.ContainsAny(s, " \t\n#;/:@") {
-			return nil, fmt.Errorf("--dns-search %q is not a domain", s)
+	for _, d := range c.DNSSearch {
+		if err := files.CheckSearch(d); err != nil {
+			return nil, fmt.Errorf("--dns-search: %w", err)
 		}
 	}
 	return out, nil

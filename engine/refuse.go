@@ -9,6 +9,7 @@ import (
 	"github.com/moby/moby/api/types/container"
 	"github.com/moby/moby/api/types/mount"
 
+	"github.com/fairlead/fairlead/engine/files"
 	"github.com/fairlead/fairlead/engine/oci"
 )
 
@@ -91,6 +92,9 @@ func invalid(c *container.Config, h *container.HostConfig) error {
 		if _, err := os.Stat(m.Source); err != nil {
 			return fmt.Errorf("invalid mount config for type \"bind\": bind source path does not exist: %s: %w", m.Source, errdefs.ErrInvalidArgument)
 		}
+	}
+	if err := (files.Resolver{Servers: h.DNS, Search: h.DNSSearch, Options: h.DNSOptions}).Check(); err != nil {
+		return err
 	}
 	if err := joinsContainer(c, h); err != nil {
 		return err

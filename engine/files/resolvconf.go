@@ -5,7 +5,10 @@ import (
 	"fmt"
 	"net/netip"
 	"slices"
+	"strconv"
 	"strings"
+
+	"github.com/containerd/errdefs"
 
 	"github.com/fairlead/fairlead/dns"
 )
@@ -80,4 +83,56 @@ func render(servers []netip.Addr, search, options []string) []byte {
 		fmt.Fprintf(&b, "options %s\n", strings.Join(options, " "))
 	}
 	return b.Bytes()
+}
+
+// CheckServer refuses what cannot be asked for names.
+func CheckServer(a netip.Addr) error {
+	switch {
+	case !a.IsValid() || a.IsUnspecified() || a.IsMulticast():
+		return fmt.Errorf("%s is not the address of a name server: %w", a, errdefs.ErrInvalidArgument)
+	case a.Unmap() == dns.Address.Addr():
+		return fmt.Errorf("%s is where every container finds its resolver, which cannot ask itself: %w", a, errdefs.ErrInvalidArgument)
+	}
+	return nil
+}
+
+// CheckOption refuses what is not one option of resolv.conf(5).
+func CheckOption(o string) error {
+	if o == "" || strings.ContainsAny(o, " \t\r\n#;") {
+		return fmt.Errorf("%q is not one option of resolv.conf(5): %w", o, errdefs.ErrInvalidArgument)
+	}
+	if n, ok := strings.CutPrefix(o, "ndots:"); ok {
+		if v, err := strconv.Atoi(n); err != nil || v < 0 {
+			return fmt.Errorf("invalid number for ndots option: %q: %w", n, errdefs.ErrInvalidArgument)
+		}
+	}
+	return nil
+}
+
+// CheckSearch refuses what is no domain; a dot asks for no search list.
+func CheckSearch(domain string) error {
+	if domain == "" || len(domain) > 254 || strings.ContainsAny(domain, " \t\r\n#;/:@") {
+		return fmt.Errorf("%q is not a domain: %w", domain, errdefs.ErrInvalidArgument)
+	}
+	return nil
+}
+
+// Check refuses what the user said where it cannot be.
+func (r Resolver) Check() error {
+	for _, a := range r.Servers {
+		if err := CheckServer(a); err != nil {
+			return fmt.Errorf("invalid DNS server: %w", err)
+		}
+	}
+	for _, o := range r.Options {
+		if err := CheckOption(o); err != nil {
+			return fmt.Errorf("invalid DNS option: %w", err)
+		}
+	}
+	for _, d := range r.Search {
+		if err := CheckSearch(d); err != nil {
+			return fmt.Errorf("invalid DNS search domain: %w", err)
+		}
+	}
+	return nil
 }

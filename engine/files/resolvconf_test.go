@@ -1,6 +1,7 @@
 package files
 
 import (
+	"strings"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
@@ -41,6 +42,27 @@ func TestOwnResolvConf(t *testing.T) {
 	} {
 		if d := cmp.Diff(tc.want, string(OwnResolvConf([]byte(tc.host), tc.user))); d != "" {
 			t.Errorf("%s: -want +got\n%s", tc.name, d)
+		}
+	}
+}
+
+func TestResolverIsChecked(t *testing.T) {
+	t.Parallel()
+	for name, c := range map[string]struct {
+		r    Resolver
+		says string
+	}{
+		"good":           {Resolver{addrs("10.0.0.1", "fe80::1%eth0", "127.0.0.1"), []string{".", "a.example"}, []string{"ndots:2", "edns0"}}, ""},
+		"no address":     {Resolver{Servers: addrs("0.0.0.0")}, "DNS server: 0.0.0.0 is not"},
+		"ourselves":      {Resolver{Servers: addrs("::ffff:127.0.0.11")}, "cannot ask itself"},
+		"a second line":  {Resolver{Search: []string{"a\nnameserver 1.2.3.4"}}, "search domain"},
+		"two options":    {Resolver{Options: []string{"a b"}}, "DNS option"},
+		"no number":      {Resolver{Options: []string{"ndots:x"}}, "ndots"},
+		"an empty field": {Resolver{Search: []string{""}}, "search domain"},
+	} {
+		err := c.r.Check()
+		if (err == nil) != (c.says == "") || (err != nil && !strings.Contains(err.Error(), c.says)) {
+			t.Errorf("%s: %v, want %q", name, err, c.says)
 		}
 	}
 }
