@@ -8,6 +8,7 @@ import (
 	"os"
 
 	"github.com/containerd/errdefs"
+	"golang.org/x/sys/unix"
 
 	"github.com/fairlead/fairlead/dns"
 	"github.com/fairlead/fairlead/kernel/netns"
@@ -51,30 +52,49 @@ func (o *operation) unresolve(ctx context.Context, s plan.Resolver) error {
 	if nsErr == nil {
 		nsErr = o.c.changeInside(ctx, sb.file, ruleset.DeleteTable{Family: ruleset.IPv4, Name: resolverTable, IgnoreMissing: true})
 	}
+	if lacksNAT(nsErr) {
+		nsErr = nil
+	}
 	return errors.Join(err, nsErr)
 }
 
 // serveNames opens the sockets in the sandbox, gives them to the relay, and then
-// leads queries to them.
+// leads queries to them. Where the kernel cannot, they take port 53 themselves.
 func (o *operation) serveNames(ctx context.Context, s plan.Resolver) error {
 	sb, err := o.enter(s.Namespace)
 	if err != nil {
 		return err
 	}
+	err = o.c.serveAt(ctx, sb.file, s, 0)
+	if !lacksNAT(err) {
+		return err
+	}
+	o.c.log.Warn("the kernel has no NAT by nftables, so that a container's resolver takes its port 53", "sandbox", s.Owner, "err", err)
+	return o.c.serveAt(ctx, sb.file, s, dns.Address.Port())
+}
+
+// lacksNAT says that the kernel has no nf_tables, no table of IPv4, or no NAT in one.
+func lacksNAT(err error) bool {
+	return errors.Is(err, unix.EPROTONOSUPPORT) || errors.Is(err, unix.EAFNOSUPPORT) ||
+		errors.Is(err, unix.EOPNOTSUPP) || errors.Is(err, unix.ENOENT)
+}
+
+// serveAt has the sockets on the port; 0 is one by chance, with NAT.
+func (c *Controller) serveAt(ctx context.Context, ns *os.File, s plan.Resolver, port uint16) error {
 	q := resolverSockets{}
 	defer func() { _ = q.close() }() // the relay has its own copies
-	if err := netns.Do(sb.file, q.open); err != nil {
+	if err := netns.Do(ns, func() error { return q.open(port) }); err != nil {
 		return err
 	}
-	err = o.c.cfg.Relay.Resolve(ctx, relay.Resolver{Sandbox: *s.Sandbox, UDP: q.udp, TCP: q.tcp})
-	if err != nil {
+	err := c.cfg.Relay.Resolve(ctx, relay.Resolver{Sandbox: *s.Sandbox, UDP: q.udp, TCP: q.tcp})
+	if err != nil || port != 0 {
 		return err
 	}
-	err = o.c.changeBy(ctx, q.nft, ruleset.ReplaceTable{Table: resolverNAT(q.udpAt, q.tcpAt)})
+	err = c.changeBy(ctx, q.nft, ruleset.ReplaceTable{Table: resolverNAT(q.udpAt, q.tcpAt)})
 	if err != nil {
 		return errors.Join(
 			fmt.Errorf("lead %s to the resolver: %w", dns.Address, err),
-			o.c.cfg.Relay.Unresolve(context.WithoutCancel(ctx), s.Owner))
+			c.cfg.Relay.Unresolve(context.WithoutCancel(ctx), s.Owner))
 	}
 	return nil
 }
@@ -85,14 +105,17 @@ type resolverSockets struct {
 	udpAt, tcpAt  netip.AddrPort
 }
 
-func (q *resolverSockets) open() (err error) {
-	if q.udp, q.udpAt, err = socket.ListenAny("udp", dns.Address.Addr()); err != nil {
+func (q *resolverSockets) open(port uint16) (err error) {
+	at := netip.AddrPortFrom(dns.Address.Addr(), port)
+	if port == 0 {
+		if q.nft, err = nft.NewSocket(); err != nil {
+			return err
+		}
+	}
+	if q.udp, q.udpAt, err = socket.ListenOpen("udp", at); err != nil {
 		return err
 	}
-	if q.tcp, q.tcpAt, err = socket.ListenAny("tcp", dns.Address.Addr()); err != nil {
-		return err
-	}
-	q.nft, err = nft.NewSocket()
+	q.tcp, q.tcpAt, err = socket.ListenOpen("tcp", at)
 	return err
 }
 

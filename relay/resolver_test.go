@@ -25,12 +25,12 @@ import (
 // resolverSockets binds both; a relay closes its copies.
 func resolverSockets(t testing.TB) (udp, tcp *os.File, udpAt, tcpAt netip.AddrPort) {
 	t.Helper()
-	loopback := netip.MustParseAddr("127.0.0.1")
-	udp, udpAt, err := socket.ListenAny("udp", loopback)
+	loopback := netip.MustParseAddrPort("127.0.0.1:0")
+	udp, udpAt, err := socket.ListenOpen("udp", loopback)
 	if err != nil {
 		t.Fatal(err)
 	}
-	tcp, tcpAt, err = socket.ListenAny("tcp", loopback)
+	tcp, tcpAt, err = socket.ListenOpen("tcp", loopback)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -10,27 +10,27 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// ListenAny binds a port of the kernel's choice on an IPv4 address, "tcp" or
-// "udp", and for TCP listens on it. The socket is not blocking and takes
-// everything in.
-func ListenAny(proto string, addr netip.Addr) (*os.File, netip.AddrPort, error) {
+// ListenOpen binds a port on an IPv4 address, "tcp" or "udp", one of the kernel's
+// choice for 0, and for TCP listens on it. The socket is not blocking and, other than
+// Listen's, takes everything in. Errors are as Listen's.
+func ListenOpen(proto string, ap netip.AddrPort) (*os.File, netip.AddrPort, error) {
 	kind, ok := map[string]int{"tcp": unix.SOCK_STREAM, "udp": unix.SOCK_DGRAM}[proto]
-	if !ok || !addr.Is4() {
-		return nil, netip.AddrPort{}, fmt.Errorf("cannot listen on %s/%s: want tcp or udp, and an IPv4 address: %w", addr, proto, errdefs.ErrInvalidArgument)
+	if !ok || !ap.Addr().Is4() {
+		return nil, netip.AddrPort{}, fmt.Errorf("cannot listen on %s/%s: want tcp or udp, and an IPv4 address: %w", ap, proto, errdefs.ErrInvalidArgument)
 	}
 	fd, err := unix.Socket(unix.AF_INET, kind|unix.SOCK_CLOEXEC|unix.SOCK_NONBLOCK, 0)
 	if err != nil {
-		return nil, netip.AddrPort{}, explain(proto, netip.AddrPortFrom(addr, 0), err)
+		return nil, netip.AddrPort{}, explain(proto, ap, err)
 	}
-	at, err := bindAny(fd, kind, addr)
+	at, err := bindOpen(fd, kind, ap)
 	if err != nil {
-		return nil, netip.AddrPort{}, explain(proto, netip.AddrPortFrom(addr, 0), errors.Join(err, unix.Close(fd)))
+		return nil, netip.AddrPort{}, explain(proto, ap, errors.Join(err, unix.Close(fd)))
 	}
 	return os.NewFile(uintptr(fd), fmt.Sprintf("%s/%s", at, proto)), at, nil
 }
 
-func bindAny(fd, kind int, addr netip.Addr) (netip.AddrPort, error) {
-	if err := unix.Bind(fd, &unix.SockaddrInet4{Addr: addr.As4()}); err != nil {
+func bindOpen(fd, kind int, ap netip.AddrPort) (netip.AddrPort, error) {
+	if err := unix.Bind(fd, &unix.SockaddrInet4{Addr: ap.Addr().As4(), Port: int(ap.Port())}); err != nil {
 		return netip.AddrPort{}, err
 	}
 	if kind == unix.SOCK_STREAM {
@@ -51,5 +51,5 @@ func bindAny(fd, kind int, addr netip.Addr) (netip.AddrPort, error) {
 	if !ok {
 		return netip.AddrPort{}, fmt.Errorf("a socket of another family: %T", sa)
 	}
-	return netip.AddrPortFrom(addr, uint16(v4.Port)), nil
+	return netip.AddrPortFrom(ap.Addr(), uint16(v4.Port)), nil
 }
