@@ -17,10 +17,10 @@ func (b IPTables) network(n spec.Network) []xtables.Rule {
 	for _, f := range b.Families() {
 		mode := n.Gateway(f == xtables.IPv4)
 		if n.Internal || mode == spec.GatewayIsolated {
-			rules = append(rules, of(f, b.internalNetwork(n))...)
+			rules = append(rules, of(f, b.internalNetwork(n, f))...)
 			continue
 		}
-		rules = append(rules, of(f, b.openNetwork(n, mode))...)
+		rules = append(rules, of(f, b.openNetwork(n, mode, f))...)
 		if mode != spec.GatewayRouted {
 			rules = append(rules, of(f, b.translation(n, f))...)
 		}
@@ -30,7 +30,7 @@ func (b IPTables) network(n spec.Network) []xtables.Rule {
 
 // internalNetwork has neither a way in nor a way out, nor to the host. Neighbour
 // discovery is neither new nor invalid (nf_conntrack_proto_icmpv6.c) and passes.
-func (b IPTables) internalNetwork(n spec.Network) []xtables.Rule {
+func (b IPTables) internalNetwork(n spec.Network, f xtables.Family) []xtables.Rule {
 	c := b.names()
 	rules := []xtables.Rule{
 		{Chain: filterInput, First: true, Spec: "-i " + n.Bridge + " -m conntrack --ctstate INVALID,NEW " + b.tag() + "-j DROP"},
@@ -41,15 +41,29 @@ func (b IPTables) internalNetwork(n spec.Network) []xtables.Rule {
 	if n.ICC {
 		return append(rules, xtables.Rule{Chain: c.forward, Spec: within + " -j ACCEPT"})
 	}
+	rules = append(rules, xtables.Rule{Chain: c.answers, Spec: within + " -m conntrack --ctstate RELATED,ESTABLISHED -j ACCEPT"})
+	rules = append(rules, b.neighbours(within, f)...)
 	return append(rules,
-		xtables.Rule{Chain: c.answers, Spec: within + " -m conntrack --ctstate RELATED,ESTABLISHED -j ACCEPT"},
 		xtables.Rule{Chain: c.bridge, Spec: "-o " + n.Bridge + " -j " + c.ports.Name},
 		xtables.Rule{Chain: c.forward, Spec: within + " -j DROP"})
 }
 
+// neighbours find each other where br_netfilter has frames pass ip6tables; the bridge
+// table decides who may.
+func (b IPTables) neighbours(within string, f xtables.Family) []xtables.Rule {
+	if f == xtables.IPv4 {
+		return nil // by ARP
+	}
+	var rules []xtables.Rule
+	for _, kind := range []string{"135", "136"} { // solicitation and advertisement, RFC 4861
+		rules = append(rules, xtables.Rule{Chain: b.names().forward, Spec: within + " -p ipv6-icmp -m icmp6 --icmpv6-type " + kind + " -j ACCEPT"})
+	}
+	return rules
+}
+
 // openNetwork lets containers out, answers in, and keeps the rest out: what is
 // published is accepted before, by the rules of members.
-func (b IPTables) openNetwork(n spec.Network, mode spec.GatewayMode) []xtables.Rule {
+func (b IPTables) openNetwork(n spec.Network, mode spec.GatewayMode, f xtables.Family) []xtables.Rule {
 	c := b.names()
 	verdict := "DROP"
 	if mode == spec.GatewayNATUnprotected {
@@ -70,6 +84,7 @@ func (b IPTables) openNetwork(n spec.Network, mode spec.GatewayMode) []xtables.R
 	if b.Hairpin {
 		rules = append(rules, xtables.Rule{Chain: c.forward, Spec: within + " -m conntrack --ctstate DNAT -j ACCEPT"})
 	}
+	rules = append(rules, b.neighbours(within, f)...)
 	return append(rules,
 		xtables.Rule{Chain: c.forward, Spec: within + " -j DROP"},
 		xtables.Rule{Chain: c.forward, Spec: "-i " + n.Bridge + " ! -o " + n.Bridge + " -j ACCEPT"})
