@@ -56,7 +56,7 @@ func (a *app) imageListCommand(use string, aliases ...string) *cobra.Command {
 				for _, item := range got.Items {
 					rows = append(rows, imageRows(item, noTrunc, time.Now())...)
 				}
-				if quiet {
+				if quiet && (spec == "" || spec == "table") {
 					spec = "{{.ID}}"
 					rows = distinctIDs(rows)
 				}

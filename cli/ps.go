@@ -67,7 +67,7 @@ func (a *app) listCommand(use string, aliases ...string) *cobra.Command {
 				for i, item := range got.Items {
 					rows[i] = newPsRow(item, noTrunc, time.Now())
 				}
-				if quiet {
+				if quiet && (spec == "" || spec == "table") {
 					spec = "{{.ID}}"
 				}
 				return psListing.Write(a.Out, spec, rows)

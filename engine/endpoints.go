@@ -84,6 +84,9 @@ func (e *Engine) decideEndpoints(rec *Record, asked map[string]*network.Endpoint
 	}
 	first := string(mode)
 	if n, err := e.cfg.Network.Network(first); err == nil && !slices.Contains(pseudo, first) {
+		if first != n.ID {
+			rec.HostConfig.NetworkMode = container.NetworkMode(n.Name) // it may have been the start of an ID
+		}
 		first = n.Name
 	}
 	if _, there := rec.Endpoints[first]; !there {
@@ -130,7 +133,7 @@ func (e *Engine) attachRequest(rec Record, published []spec.PortRequest) (spec.A
 		return req, err
 	}
 	for _, name := range e.order(rec) {
-		n, err := e.cfg.Network.Network(name)
+		n, err := e.recorded(name)
 		if err != nil {
 			return req, err
 		}
@@ -156,6 +159,17 @@ func (e *Engine) order(rec Record) []string {
 		names = []string{mode}
 	}
 	return names
+}
+
+// recorded finds a network that a record names. A name there is whole: the start of
+// an ID, as a person may type, would lead to another network once the one of the
+// name has gone.
+func (e *Engine) recorded(name string) (spec.Network, error) {
+	n, err := e.cfg.Network.Network(name)
+	if err == nil && n.Name != name && n.ID != name {
+		return spec.Network{}, fmt.Errorf("network %s not found: %w", name, errdefs.ErrNotFound)
+	}
+	return n, err
 }
 
 func (e *Engine) sameNetwork(a, b string) bool {

@@ -115,7 +115,7 @@ func (e *Engine) wantedEndpoint(out map[string]*network.EndpointSettings, ref st
 	if settings == nil {
 		settings = &network.EndpointSettings{}
 	}
-	if n, err := e.cfg.Network.Network(ref); err == nil {
+	if n, err := e.recorded(ref); err == nil {
 		ref, settings.NetworkID = n.Name, n.ID
 	}
 	if slices.Contains(pseudo, ref) {

@@ -251,7 +251,7 @@ func (e *Engine) reconcile(ctx context.Context, c *instance) error {
 	}
 	recorded := make(map[string]string) // network ID → name in the record
 	for name := range rec.Endpoints {
-		if n, err := e.cfg.Network.Network(name); err == nil {
+		if n, err := e.recorded(name); err == nil {
 			recorded[n.ID] = name
 		}
 	}
