@@ -120,6 +120,10 @@ const (
 	NeighbourAdvert  Neighbour = "nd-neighbor-advert"
 )
 
+// LaterFragment matches every fragment of a packet but the first, which alone has
+// ports (RFC 791, section 3.1; RFC 8200, section 4.5).
+type LaterFragment struct{ Family Family }
+
 // Opening matches the first segment of a TCP connection (RFC 9293, section 3.5).
 type Opening struct{}
 
@@ -171,6 +175,7 @@ func (Mark) expr()             {}
 func (ToHost) expr()           {}
 func (Neighbour) expr()        {}
 func (Opening) expr()          {}
+func (LaterFragment) expr()    {}
 func (Counter) expr()          {}
 func (Verdict) expr()          {}
 func (Goto) expr()             {}
@@ -231,6 +236,14 @@ func (n Neighbour) String() string { return "icmpv6 type " + string(n) }
 
 // String implements Expr.
 func (Opening) String() string { return "tcp flags syn / fin,syn,rst,ack" }
+
+// String implements Expr.
+func (f LaterFragment) String() string {
+	if f.Family == IPv4 {
+		return "ip frag-off & 8191 != 0"
+	}
+	return "frag frag-off != 0"
+}
 
 // String implements Expr.
 func (Counter) String() string { return "counter" }

@@ -165,6 +165,8 @@ func TestExpressionsAreTheirText(t *testing.T) {
 				ruleset.NewRule("", ruleset.Neighbour(ruleset.NeighbourSolicit), ruleset.Accept),
 				ruleset.NewRule("", ruleset.Neighbour(ruleset.NeighbourAdvert), ruleset.Accept),
 				ruleset.NewRule("", ruleset.ToHost{}, ruleset.Accept),
+				ruleset.NewRule("", ruleset.LaterFragment{Family: ruleset.IPv4}, ruleset.Accept),
+				ruleset.NewRule("", ruleset.LaterFragment{Family: ruleset.IPv6}, ruleset.Accept),
 			}},
 		},
 	}

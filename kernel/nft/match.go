@@ -38,6 +38,8 @@ func (e *exprWriter) match(x ruleset.Expr) error {
 		e.payload(unix.NFT_PAYLOAD_TRANSPORT_HEADER, 13, 1, regFirst)
 		e.mask([]byte{tcpFIN | tcpSYN | tcpRST | tcpACK})
 		e.compare(unix.NFT_CMP_EQ, []byte{tcpSYN})
+	case ruleset.LaterFragment:
+		e.laterFragment(x.Family)
 	case ruleset.Neighbour:
 		typ, ok := map[ruleset.Neighbour]byte{
 			ruleset.NeighbourSolicit: neighbourSolicitation, ruleset.NeighbourAdvert: neighbourAdvertisement,
@@ -51,6 +53,26 @@ func (e *exprWriter) match(x ruleset.Expr) error {
 		e.compare(unix.NFT_CMP_EQ, []byte{typ})
 	}
 	return nil
+}
+
+// laterFragment looks at the offset: in the header of IPv4, and in an extension
+// header of IPv6, where 13 bits of it are above three others.
+func (e *exprWriter) laterFragment(f ruleset.Family) {
+	e.require(f)
+	if f == ruleset.IPv4 {
+		e.payload(unix.NFT_PAYLOAD_NETWORK_HEADER, 6, 2, regFirst)
+		e.mask([]byte{0x1f, 0xff})
+	} else {
+		e.expr("exthdr", func(w *writer) {
+			w.u32(unix.NFTA_EXTHDR_DREG, regFirst)
+			w.bytes(unix.NFTA_EXTHDR_TYPE, []byte{unix.IPPROTO_FRAGMENT})
+			w.u32(unix.NFTA_EXTHDR_OFFSET, 2)
+			w.u32(unix.NFTA_EXTHDR_LEN, 2)
+			w.u32(unix.NFTA_EXTHDR_OP, unix.NFT_EXTHDR_OP_IPV6)
+		})
+		e.mask([]byte{0xff, 0xf8})
+	}
+	e.compare(unix.NFT_CMP_NEQ, []byte{0, 0})
 }
 
 // dnat looks the address, and mostly the port, up and translates to them. The

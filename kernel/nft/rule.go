@@ -112,7 +112,7 @@ func (e *exprWriter) write(x ruleset.Expr) error {
 		e.compare(unix.NFT_CMP_EQ, name)
 	case ruleset.Group:
 		return e.group(x)
-	case ruleset.Mark, ruleset.ToHost, ruleset.Neighbour, ruleset.Opening:
+	case ruleset.Mark, ruleset.ToHost, ruleset.Neighbour, ruleset.Opening, ruleset.LaterFragment:
 		return e.match(x)
 	default:
 		return e.statement(x)

@@ -282,6 +282,38 @@ func TestLinkIsNotBorrowed(t *testing.T) {
 	})
 }
 
+// A datagram that is sent in pieces is judged by the first.
+func TestLinkTakesFragments(t *testing.T) {
+	withAndWithoutBrNetfilter(t, func(t *testing.T, on bool) {
+		s := newApart(t, on)
+		answered := func(target string) bool {
+			c, err := s.a.Dial("udp", target, time.Second)
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer c.Close()
+			for range 3 { // the first may wait for the neighbour's address, and be dropped for its length
+				if _, err = c.Write(make([]byte, 5000)); err != nil {
+					t.Fatal(err)
+				}
+				_ = c.SetReadDeadline(time.Now().Add(500 * time.Millisecond))
+				if _, err = c.Read(make([]byte, 100)); err == nil {
+					return true
+				}
+			}
+			return false
+		}
+		for _, host := range []string{"172.20.0.3", "[fd00:20::3]"} {
+			if !answered(host + ":80") {
+				t.Errorf("a long datagram to %s does not pass the link", host)
+			}
+			if answered(host + ":81") {
+				t.Errorf("a long datagram to %s passes to a port that the link does not open", host)
+			}
+		}
+	})
+}
+
 // What comes from a port that a link opens is an answer: it does not begin a TCP
 // connection. (Where br_netfilter is on, connection tracking knows more.)
 func TestAnswersOpenNothing(t *testing.T) {

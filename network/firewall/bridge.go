@@ -115,12 +115,17 @@ func answered(v4 bool) ruleset.Lookup {
 	return ruleset.Lookup{Key: []ruleset.Selector{ruleset.IP6DAddr, ruleset.IP6SAddr, ruleset.L4Proto, ruleset.THSPort}, Set: setLinks6}
 }
 
+// own matches where the sender's address is the port's.
+func own(saddr ruleset.Selector, set string) ruleset.Lookup {
+	return ruleset.Lookup{Key: []ruleset.Selector{ruleset.IIfName, saddr}, Set: set}
+}
+
 // borrowed keeps a container from the links of another, whose address it may write
 // into its packets; also of those that it sends to the gateway, to be routed back.
 func borrowed() []ruleset.Rule {
 	const why = "a link is for the container that has the address"
-	own4 := ruleset.Lookup{Key: []ruleset.Selector{ruleset.IIfName, ruleset.IPSAddr}, Set: setOwn4, Not: true}
-	own6 := ruleset.Lookup{Key: []ruleset.Selector{ruleset.IIfName, ruleset.IP6SAddr}, Set: setOwn6, Not: true}
+	own4, own6 := own(ruleset.IPSAddr, setOwn4), own(ruleset.IP6SAddr, setOwn6)
+	own4.Not, own6.Not = true, true
 	return []ruleset.Rule{
 		ruleset.NewRule(why, opened(true), own4, ruleset.Counter{}, ruleset.Drop),
 		ruleset.NewRule(why, answered(true), own4, ruleset.Counter{}, ruleset.Drop),
@@ -144,12 +149,16 @@ func apart() []ruleset.Rule {
 // linked decides on frames between two containers with a link between them.
 func linked() []ruleset.Rule {
 	const found, to, from = "linked containers find each other", "to a port that a link opens", "from a port that a link opens"
+	// Of no use without the first fragment, which has the ports.
+	const rest = "the rest of a fragmented packet"
 	return []ruleset.Rule{
-		ruleset.NewRule(found, ruleset.Lookup{Key: []ruleset.Selector{ruleset.IIfName, ruleset.ARPSAddr}, Set: setOwn4}, ruleset.Accept),
+		ruleset.NewRule(found, own(ruleset.ARPSAddr, setOwn4), ruleset.Accept),
 		ruleset.NewRule(found, ruleset.NeighbourSolicit, ruleset.Accept),
 		ruleset.NewRule(found, ruleset.NeighbourAdvert, ruleset.Accept),
 		ruleset.NewRule(to, opened(true), ruleset.Accept),
 		ruleset.NewRule(to, opened(false), ruleset.Accept),
+		ruleset.NewRule(rest, own(ruleset.IPSAddr, setOwn4), ruleset.LaterFragment{Family: ruleset.IPv4}, ruleset.Accept),
+		ruleset.NewRule(rest, own(ruleset.IP6SAddr, setOwn6), ruleset.LaterFragment{Family: ruleset.IPv6}, ruleset.Accept),
 		ruleset.NewRule("an answer opens no connection", ruleset.Opening{}, ruleset.Counter{}, ruleset.Drop),
 		ruleset.NewRule(from, answered(true), ruleset.Accept),
 		ruleset.NewRule(from, answered(false), ruleset.Accept),
