@@ -134,7 +134,12 @@ func (s *nameServer) heard(name string) bool {
 }
 
 // namesSite is a site whose host asks a server outside, which knows example.org.
-func namesSite(t *testing.T, args ...string) (s *site, outside *nameServer, conf string) {
+func namesSite(t *testing.T) (s *site, outside *nameServer, conf string) {
+	t.Helper()
+	return namesSiteOn(t, nftables)
+}
+
+func namesSiteOn(t *testing.T, backend string) (s *site, outside *nameServer, conf string) {
 	t.Helper()
 	s = newHosts(t)
 	outside = serveNames(t, s.outside, outside4+":53", "example.org", "203.0.113.1")
@@ -142,8 +147,7 @@ func namesSite(t *testing.T, args ...string) (s *site, outside *nameServer, conf
 	if err := os.WriteFile(conf, []byte("nameserver "+outside4+"\nsearch site.example\n"), 0o644); err != nil {
 		t.Fatal(err)
 	}
-	s.Daemon = s.lab.Daemon(s.host, lab.DaemonOptions{Args: append([]string{"--resolv-conf", conf}, args...)})
-	s.importImage("demo")
+	s.startOn(backend, "--resolv-conf", conf)
 	return s, outside, conf
 }
 
@@ -158,9 +162,10 @@ func (b box) on(network string) (v4, v6 string) {
 
 // TestDNSNames: containers of an own network know each other by name, alias, short
 // ID, hostname and link, in both families and both directions; and nobody else does.
-func TestDNSNames(t *testing.T) {
-	t.Parallel()
-	s, outside, _ := namesSite(t)
+func TestDNSNames(t *testing.T) { forBackends(t, testDNSNames) }
+
+func testDNSNames(t *testing.T, backend string) {
+	s, outside, _ := namesSiteOn(t, backend)
 	s.Must("network", "create", "--ipv6", "front")
 	s.Must("network", "create", "--internal", "back")
 	web := s.idle("--name", "Web", "--network", "front", "--network-alias", "www", "-h", "webhost")
@@ -394,4 +399,36 @@ func TestDNSOutlivesTheDaemon(t *testing.T) {
 	s.Must("rm", "-f", "third")
 	db.resolves("third", wire.TypeA, "NXDOMAIN")
 	s.consistent()
+}
+
+// TestDNSWithoutNftables: on a kernel without nf_tables, which a system call filter
+// plays, names are answered all the same.
+func TestDNSWithoutNftables(t *testing.T) {
+	t.Parallel()
+	s := newHosts(t)
+	self, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	script := filepath.Join(t.TempDir(), "fairlead")
+	text := fmt.Sprintf("#!/bin/sh\n%s=1 exec %s %s \"$@\"\n", withoutNetfilter, self, lab.Binary(t))
+	if err := os.WriteFile(script, []byte(text), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	s.Daemon = s.lab.NewDaemon(s.host, lab.DaemonOptions{Args: []string{"--iptables=false"}})
+	s.Binary = script
+	s.Start()
+	s.importImage("demo")
+	s.Must("network", "create", "front")
+	a := s.idle("--name", "a", "--network", "front")
+	b := s.idle("--name", "b")
+	s.Must("network", "connect", "front", "b")
+	a4, _ := a.on("front")
+	b.resolves("a", wire.TypeA, "NOERROR "+a4)
+	contains(t, "the daemon's log", s.LogTail(100), "takes its port 53")
+	s.Must("network", "disconnect", "front", "b")
+	if _, err := query(b.Host, "tcp", resolver, "a", wire.TypeA); err == nil {
+		t.Error("the resolver stayed")
+	}
+	s.Must("rm", "-f", "a", "b")
 }
