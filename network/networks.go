@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"net/netip"
 	"os"
+	"slices"
 	"strings"
 
 	"github.com/fairlead/fairlead/internal/crashpoint"
@@ -34,6 +35,7 @@ func (c *Controller) CreateNetwork(ctx context.Context, req spec.NetworkRequest)
 	if err != nil {
 		return spec.Network{}, err
 	}
+	c.warnOutbound(n, host)
 	if err := c.makeNetwork(ctx, n); err != nil {
 		c.mu.Lock()
 		c.state.RemoveNetwork(n.ID)
@@ -45,6 +47,17 @@ func (c *Controller) CreateNetwork(ctx context.Context, req spec.NetworkRequest)
 	c.state.SetBusy(n.ID, "")
 	c.mu.Unlock()
 	return n, nil
+}
+
+// warnOutbound says that answers to an outbound address that the host does not have
+// never come back. It may get it later.
+func (c *Controller) warnOutbound(n spec.Network, host plan.Surroundings) {
+	for _, a := range []netip.Addr{n.Outbound4, n.Outbound6} {
+		has := func(c plan.Connected) bool { return c.Prefix.Addr() == a }
+		if a.IsValid() && !slices.ContainsFunc(host.Connected, has) {
+			c.log.Warn("no interface of this host has the address that the network's packets are to leave under: until one has, no answer comes back", "network", n.Name, "address", a)
+		}
+	}
 }
 
 func (c *Controller) makeNetwork(ctx context.Context, n spec.Network) error {

@@ -1,6 +1,7 @@
 package plan
 
 import (
+	"cmp"
 	"crypto/sha256"
 	"fmt"
 	"net/netip"
@@ -65,6 +66,10 @@ func (s *State) chooseSubnets(n *spec.Network, host Surroundings) error {
 		}
 		n.Subnets = append(n.Subnets, sub)
 	}
+	// IPv4 first, as people's scripts expect who ask for the first one's gateway.
+	slices.SortStableFunc(n.Subnets, func(a, b spec.Subnet) int {
+		return cmp.Compare(a.Prefix.Addr().BitLen(), b.Prefix.Addr().BitLen())
+	})
 	return nil
 }
 
