@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
+	"reflect"
 	"slices"
 	"strconv"
 	"strings"
@@ -37,7 +38,11 @@ func (f *createFlags) endpoints() (string, map[string]*network.EndpointSettings,
 			if len(values) > 1 {
 				return "", nil, fmt.Errorf("--network %s excludes any other network", name)
 			}
-			return mode, nil, nil
+			if reflect.ValueOf(*settings).IsZero() {
+				return mode, nil, nil
+			}
+			endpoints[name] = settings // for the daemon to say why not
+			return mode, endpoints, nil
 		}
 		if _, twice := endpoints[name]; twice {
 			return "", nil, fmt.Errorf("--network %s is there twice", name)

@@ -268,3 +268,32 @@ func TestRenameNames(t *testing.T) {
 		s.consistent()
 	})
 }
+
+// TestNoEndpoint: what is asked of an endpoint is refused where there is none, and so
+// is what is asked of a network that is not the container's own.
+func TestNoEndpoint(t *testing.T) {
+	forClients(t, func(t *testing.T, s *site, c client) {
+		s.idle("--name", "web")
+		for _, mode := range []string{"host", "none", "container:web"} {
+			for flags, says := range map[string]string{
+				"--ip 172.17.0.9": "user specified IP address is supported on user defined networks only", "--ip6 fd00::9": "user specified IP address",
+				"--link-local-ip 169.254.1.1": "link-local IP address", "--network-alias w": "network-scoped alias",
+				"--mac-address 02:42:ac:11:00:09": "mac-address and the network mode",
+			} {
+				c.refused(t, says, append([]string{"create", "--network", mode}, words(flags+" demo true")...)...)
+			}
+		}
+		for args, says := range map[string]string{
+			"--network host --sysctl net.ipv4.ip_forward=0 demo true":          "sysctl net.ipv4.ip_forward is not allowed in network mode host",
+			"--network container:web --sysctl net.ipv4.ip_forward=0 demo true": "sysctl net.ipv4.ip_forward is not allowed in network mode container:",
+			"--network container:web --dns-search example.org demo true":       "conflicting options: dns and the network mode",
+			"--network container:web --domainname example.org demo true":       "conflicting options: domainname and the network mode",
+			"--network container:web -h host1 demo true":                       "conflicting options: hostname and the network mode",
+		} {
+			c.refused(t, says, append([]string{"create"}, words(args)...)...)
+		}
+		if got := c.must("ps", "-aq"); len(strings.Fields(got)) != 1 {
+			t.Errorf("refusals left containers: %s", got)
+		}
+	})
+}

@@ -73,6 +73,9 @@ func (e *Engine) decideEndpoints(rec *Record, asked map[string]*network.Endpoint
 		if len(rec.Endpoints) > 1 || rec.Endpoints[string(mode)] == nil {
 			return fmt.Errorf("container cannot be connected to network endpoints in network mode %s: %w", mode, errdefs.ErrInvalidArgument)
 		}
+		if err := checkNoEndpoint(mode, rec.Endpoints[string(mode)]); err != nil {
+			return err
+		}
 	}
 	for _, name := range pseudo {
 		if _, there := rec.Endpoints[name]; there && string(mode) != name {
@@ -80,6 +83,7 @@ func (e *Engine) decideEndpoints(rec *Record, asked map[string]*network.Endpoint
 		}
 	}
 	if mode.IsContainer() {
+		rec.Endpoints = make(map[string]*network.EndpointSettings)
 		return nil
 	}
 	first := string(mode)
@@ -93,6 +97,35 @@ func (e *Engine) decideEndpoints(rec *Record, asked map[string]*network.Endpoint
 		rec.Endpoints[first] = &network.EndpointSettings{}
 	}
 	return nil
+}
+
+// checkNoEndpoint refuses settings of an endpoint in a mode that has none, where
+// Docker has words for it in those.
+func checkNoEndpoint(mode container.NetworkMode, s *network.EndpointSettings) error {
+	ipam := s.IPAMConfig
+	if ipam == nil {
+		ipam = &network.EndpointIPAMConfig{}
+	}
+	var why string
+	switch {
+	case ipam.IPv4Address.IsValid() || ipam.IPv6Address.IsValid():
+		why = "user specified IP address is supported on user defined networks only"
+	case len(ipam.LinkLocalIPs) > 0:
+		why = "link-local IP addresses are supported on networks only"
+	case len(s.Aliases) > 0:
+		why = "network-scoped alias is supported only for containers in user defined networks"
+	case len(s.Links) > 0:
+		why = "links are only supported for user-defined networks"
+	case len(s.MacAddress) > 0:
+		why = "conflicting options: mac-address and the network mode"
+	case len(s.DriverOpts) > 0:
+		why = "conflicting options: driver-opt and the network mode"
+	case s.GwPriority != 0:
+		why = "conflicting options: gw-priority and the network mode"
+	default:
+		return nil
+	}
+	return fmt.Errorf("invalid endpoint settings for network mode %s: %s: %w", mode, why, errdefs.ErrInvalidArgument)
 }
 
 // wanted is a copy of what was asked for, without what only an endpoint that is

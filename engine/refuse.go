@@ -99,6 +99,11 @@ func invalid(c *container.Config, h *container.HostConfig) error {
 	if err := joinsContainer(c, h); err != nil {
 		return err
 	}
+	if h.NetworkMode.IsHost() || h.NetworkMode.IsContainer() {
+		for key := range networkSysctls(h.Sysctls) {
+			return fmt.Errorf("sysctl %s is not allowed in network mode %s: the network is not the container's own: %w", key, h.NetworkMode, errdefs.ErrInvalidArgument)
+		}
+	}
 	return oci.SecurityOptions(h)
 }
 
@@ -114,8 +119,10 @@ func joinsContainer(c *container.Config, h *container.HostConfig) error {
 		return fmt.Errorf("conflicting options: port publishing and the container type network mode: %w", errdefs.ErrInvalidArgument)
 	case len(c.ExposedPorts) > 0:
 		return fmt.Errorf("conflicting options: port exposing and the container type network mode: %w", errdefs.ErrInvalidArgument)
-	case len(h.DNS) > 0:
+	case len(h.DNS) > 0 || len(h.DNSSearch) > 0 || len(h.DNSOptions) > 0:
 		return fmt.Errorf("conflicting options: dns and the network mode: %w", errdefs.ErrInvalidArgument)
+	case c.Domainname != "":
+		return fmt.Errorf("conflicting options: domainname and the network mode: %w", errdefs.ErrInvalidArgument)
 	case len(h.ExtraHosts) > 0:
 		return fmt.Errorf("conflicting options: custom host-to-IP mapping and the network mode: %w", errdefs.ErrInvalidArgument)
 	}
