@@ -48,4 +48,15 @@ func TestHostAddressThatComesLater(t *testing.T) {
 		t.Errorf("an address that went and came back: %v", err)
 	}
 	h.clean(t)
+	// As after a boot, when the host's addresses come late.
+	command(t, "sh", "-c", "ip addr del 10.77.0.9/24 dev uplink0; ip addr del fd77::9/64 dev uplink0")
+	if err := h.relay.Release(t.Context(), b.Sandbox.ID); err != nil {
+		t.Fatal(err)
+	}
+	h.restart(t)
+	h.clean(t)
+	command(t, "ip", "addr", "add", "10.77.0.9/24", "dev", "uplink0")
+	if c, err := dialFrom(far, "10.77.0.9:8081"); err != nil || echo(c, "hello") != nil {
+		t.Errorf("an address that comes after the daemon: %v", err)
+	}
 }

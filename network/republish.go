@@ -47,7 +47,8 @@ func (o *operation) republish(ctx context.Context, owner string, bindings []spec
 
 // holdExactly makes the bindings what the relay holds for the sandbox. Ports that it
 // holds already keep their sockets, and connections are not touched; bound are sockets
-// for others, which are closed here. Nothing gets in by a new one before the relay is
+// for others, which are closed here. What is missing was the sandbox's before, and is
+// held though the host may not have its address yet. Nothing gets in by a new one before the relay is
 // there to answer.
 func (c *Controller) holdExactly(ctx context.Context, owner string, bindings []spec.PortBinding, bound []ports.Held) (err error) {
 	defer func() { err = errors.Join(err, ports.Drop(bound)) }() // the relay has copies of its own
@@ -68,7 +69,7 @@ func (c *Controller) holdExactly(ctx context.Context, owner string, bindings []s
 		same := func(h ports.Held) bool { return h.Proto == p.Proto && h.Host == p.Host }
 		return held[bindingKey(owner, string(p.Proto), p.Host.String())] || slices.ContainsFunc(bound, same)
 	})
-	more, err := ports.Hold(socket.Listen, missing)
+	more, err := ports.Hold(socket.ListenAhead, missing)
 	if err != nil {
 		return explainBusy(err)
 	}
