@@ -33,8 +33,8 @@ type cache struct {
 }
 
 type entry struct {
-	packed          []byte
-	stored, expires time.Time
+	packed  []byte
+	expires time.Time
 }
 
 func newCache() *cache { return &cache{entries: make(map[key]entry)} }
@@ -56,13 +56,12 @@ func (c *cache) get(k key) *wire.Msg {
 	if err := m.Unpack(e.packed); err != nil {
 		return nil // it was packed by ourselves
 	}
-	age := uint32(now.Sub(e.stored) / time.Second)
+	// No record's time ends before the answer's does: see lifetime.
 	left := uint32(e.expires.Sub(now) / time.Second)
 	for _, section := range [][]wire.RR{m.Answer, m.Ns, m.Extra} {
 		for _, rr := range section {
 			h := rr.Header()
 			if h.Rrtype != wire.TypeOPT {
-				h.Ttl = max(h.Ttl, age) - age
 				h.Ttl = min(h.Ttl, left)
 			}
 		}
@@ -80,8 +79,7 @@ func (c *cache) put(k key, m *wire.Msg) {
 	if err != nil || len(packed) > cacheEntry {
 		return
 	}
-	now := time.Now()
-	e := entry{packed: packed, stored: now, expires: now.Add(life)}
+	e := entry{packed: packed, expires: time.Now().Add(life)}
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if old, ok := c.entries[k]; ok {
@@ -109,22 +107,18 @@ func lifetime(m *wire.Msg) time.Duration {
 	if m.Truncated || (m.Rcode != wire.RcodeSuccess && m.Rcode != wire.RcodeNameError) {
 		return 0
 	}
-	if m.Rcode == wire.RcodeSuccess && len(m.Answer) > 0 {
-		least := uint32(longestTTL / time.Second)
-		for _, section := range [][]wire.RR{m.Answer, m.Ns, m.Extra} {
-			for _, rr := range section {
-				if rr.Header().Rrtype != wire.TypeOPT {
-					least = min(least, rr.Header().Ttl)
-				}
+	least := uint32(longestTTL / time.Second)
+	for _, section := range [][]wire.RR{m.Answer, m.Ns, m.Extra} {
+		for _, rr := range section {
+			if rr.Header().Rrtype != wire.TypeOPT {
+				least = min(least, rr.Header().Ttl)
 			}
 		}
-		// An alias alone that leads nowhere is a negative answer.
-		if !answered(m) {
-			least = min(least, negative(m))
-		}
-		return time.Duration(least) * time.Second
 	}
-	return time.Duration(negative(m)) * time.Second
+	if m.Rcode == wire.RcodeNameError || !answered(m) {
+		least = min(least, negative(m))
+	}
+	return time.Duration(least) * time.Second
 }
 
 // answered says that there is a record of the type that was asked for.

@@ -51,6 +51,9 @@ func TestAnswersAreKeptAsLongAsTheyAllow(t *testing.T) {
 		"an alias that leads nowhere": {func(a asked) *wire.Msg {
 			return says(a, wire.RcodeSuccess, "x.example. 60 IN CNAME y.example.", "example. 600 IN SOA ns.example. root.example. 1 2 3 4 10")
 		}, 10 * time.Second},
+		"an alias to no name": {func(a asked) *wire.Msg {
+			return says(a, wire.RcodeNameError, "x.example. 7 IN CNAME y.example.", "example. 600 IN SOA ns.example. root.example. 1 2 3 4 10")
+		}, 7 * time.Second},
 		"negative without SOA": {func(a asked) *wire.Msg { return says(a, wire.RcodeNameError) }, 0},
 		"no TTL":               {func(a asked) *wire.Msg { return says(a, wire.RcodeSuccess, "x.example. 0 IN A 192.0.2.7") }, 0},
 		"a failure":            {func(a asked) *wire.Msg { return says(a, wire.RcodeServerFailure) }, 0},

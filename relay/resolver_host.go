@@ -5,6 +5,7 @@ import (
 	"errors"
 	"io/fs"
 	"os"
+	"slices"
 	"sync"
 	"time"
 
@@ -36,7 +37,8 @@ func (t *resolvers) followHost(files HostFiles) error {
 	if files == (HostFiles{}) {
 		return nil
 	}
-	watcher, err := inotify.Watch(files.ResolvConf, files.Uplinks)
+	paths := slices.DeleteFunc([]string{files.ResolvConf, files.Uplinks}, func(p string) bool { return p == "" })
+	watcher, err := inotify.Watch(paths...)
 	if err != nil {
 		return err
 	}
