@@ -21,6 +21,7 @@ import (
 	"github.com/fairlead/fairlead/api"
 	"github.com/fairlead/fairlead/engine"
 	"github.com/fairlead/fairlead/engine/runtime"
+	"github.com/fairlead/fairlead/internal/spawn"
 	"github.com/fairlead/fairlead/network"
 	"github.com/fairlead/fairlead/network/ipam"
 	"github.com/fairlead/fairlead/relay"
@@ -98,6 +99,10 @@ type daemon struct {
 	tearing sync.Mutex
 }
 
+// fileLimit of open files: the sockets of a range of ports are all here until the
+// relay has them.
+const fileLimit = 1 << 20
+
 func run(ctx context.Context, cfg Config, build Build, teardown bool) error {
 	if err := checkPrivileges(); err != nil {
 		return err
@@ -119,6 +124,9 @@ func run(ctx context.Context, cfg Config, build Build, teardown bool) error {
 	d := &daemon{cfg: cfg, build: build, pools: netCfg.Pools, log: log, stop: stop}
 	defer d.unlock()
 	if err := d.lock(); err != nil {
+		return err
+	}
+	if err := spawn.RaiseFileLimit(fileLimit); err != nil {
 		return err
 	}
 	if err := d.start(ctx, netCfg); err != nil {

@@ -5,6 +5,8 @@ import (
 
 	"github.com/containerd/errdefs"
 	"golang.org/x/sys/unix"
+
+	"github.com/fairlead/fairlead/kernel/socket"
 )
 
 // checkSocket sees that fd is what the binding says: a listening TCP or SCTP, or a
@@ -35,9 +37,5 @@ func prepare(b Binding, fd int) error {
 	if b.Proxy {
 		return nil
 	}
-	drop := unix.SockFilter{Code: unix.BPF_RET | unix.BPF_K, K: 0}
-	if err := unix.SetsockoptSockFprog(fd, unix.SOL_SOCKET, unix.SO_ATTACH_FILTER, &unix.SockFprog{Len: 1, Filter: &drop}); err != nil {
-		return fmt.Errorf("attach a filter that drops everything: %w", err)
-	}
-	return nil
+	return socket.Drop(fd)
 }

@@ -45,10 +45,11 @@ func Supported(proto string) bool {
 	return err == nil && unix.Close(fd) == nil
 }
 
-// Listen binds a port, "tcp", "udp" or "sctp", and but for UDP listens on it. The socket is
-// not blocking and takes nothing in: a filter that drops all is on it before it is
-// bound, until Activate. An IPv6 socket is for IPv6 only; a UDP one reports the
-// address each datagram was sent to (IP_PKTINFO, IPV6_RECVPKTINFO).
+// Listen binds a port, "tcp", "udp" or "sctp", and but for UDP listens on it. The
+// socket takes nothing in: a filter that drops all is on it before it is bound,
+// until Activate. It blocks, so that package os does not poll it. An IPv6 socket is
+// for IPv6 only; a UDP one reports the address each datagram was sent to
+// (IP_PKTINFO, IPV6_RECVPKTINFO).
 //
 // A port in use gives errdefs.ErrConflict (see Owner), an address that the host
 // does not have or a port of 0 errdefs.ErrInvalidArgument, a port below
@@ -64,7 +65,7 @@ func Listen(proto string, ap netip.AddrPort) (*os.File, error) {
 	if err != nil {
 		return nil, err
 	}
-	fd, err := unix.Socket(family, t.kind|unix.SOCK_CLOEXEC|unix.SOCK_NONBLOCK, t.number)
+	fd, err := unix.Socket(family, t.kind|unix.SOCK_CLOEXEC, t.number)
 	if err == nil {
 		if err = listen(fd, family, t.kind, sa); err != nil {
 			err = errors.Join(err, unix.Close(fd))
@@ -95,10 +96,8 @@ func listen(fd, family, kind int, sa unix.Sockaddr) error {
 			return fmt.Errorf("IP_PKTINFO: %w", err)
 		}
 	}
-	// BPF_RET 0: keep nothing of any packet (socket(7), SO_ATTACH_FILTER).
-	drop := unix.SockFilter{Code: unix.BPF_RET | unix.BPF_K}
-	if err := unix.SetsockoptSockFprog(fd, unix.SOL_SOCKET, unix.SO_ATTACH_FILTER, &unix.SockFprog{Len: 1, Filter: &drop}); err != nil {
-		return fmt.Errorf("SO_ATTACH_FILTER: %w", err)
+	if err := Drop(fd); err != nil {
+		return err
 	}
 	if err := unix.Bind(fd, sa); err != nil {
 		return err
@@ -158,43 +157,20 @@ type failure struct {
 func (f *failure) Error() string   { return f.text }
 func (f *failure) Unwrap() []error { return f.causes }
 
-// Activate lets traffic in: whatever the socket may hold is thrown away, then its
-// filter is taken off. A socket without a filter is left so.
+// Activate lets traffic in: the filter is taken off, which has been there since
+// before the socket had a port. A socket without a filter is left so.
 func Activate(f *os.File) error {
 	raw, err := f.SyscallConn()
 	if err != nil {
 		return fmt.Errorf("activate %s: %w", f.Name(), err)
 	}
-	if e := raw.Control(func(fd uintptr) { err = activate(int(fd)) }); e != nil {
+	if e := raw.Control(func(fd uintptr) {
+		err = unix.SetsockoptInt(int(fd), unix.SOL_SOCKET, unix.SO_DETACH_FILTER, 0)
+	}); e != nil {
 		err = e
 	}
-	if err != nil {
-		return fmt.Errorf("activate %s: %w", f.Name(), err)
-	}
-	return nil
-}
-
-func activate(fd int) error {
-	kind, err := unix.GetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_TYPE)
-	if err != nil {
-		return err
-	}
-	for err == nil {
-		if kind == unix.SOCK_DGRAM {
-			_, _, err = unix.Recvfrom(fd, nil, unix.MSG_DONTWAIT)
-			continue
-		}
-		var conn int
-		if conn, _, err = unix.Accept4(fd, unix.SOCK_CLOEXEC); err == nil {
-			err = unix.Close(conn)
-		}
-	}
-	if !errors.Is(err, unix.EAGAIN) {
-		return fmt.Errorf("drain: %w", err)
-	}
-	err = unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_DETACH_FILTER, 0)
 	if err != nil && !errors.Is(err, unix.ENOENT) {
-		return fmt.Errorf("SO_DETACH_FILTER: %w", err)
+		return fmt.Errorf("activate %s: SO_DETACH_FILTER: %w", f.Name(), err)
 	}
 	return nil
 }

@@ -116,18 +116,17 @@ func tryUDP(ap netip.AddrPort, target string) error {
 	if _, err := c.Write([]byte("after")); err != nil {
 		return err
 	}
-	if err := f.SetReadDeadline(time.Now().Add(5 * time.Second)); err != nil {
-		return err
-	}
 	raw, err := f.SyscallConn()
 	if err != nil {
 		return err
 	}
 	buf, oob := make([]byte, 100), make([]byte, 100)
 	var n, oobn int
-	if e := raw.Read(func(fd uintptr) bool {
-		n, oobn, _, _, err = unix.Recvmsg(int(fd), buf, oob, 0)
-		return !errors.Is(err, unix.EAGAIN)
+	if e := raw.Control(func(fd uintptr) {
+		err = unix.SetsockoptTimeval(int(fd), unix.SOL_SOCKET, unix.SO_RCVTIMEO, &unix.Timeval{Sec: 5})
+		if err == nil {
+			n, oobn, _, _, err = unix.Recvmsg(int(fd), buf, oob, 0)
+		}
 	}); e != nil || err != nil {
 		return errors.Join(e, err)
 	}

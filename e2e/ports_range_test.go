@@ -1,0 +1,52 @@
+package e2e
+
+import (
+	"fmt"
+	"testing"
+	"time"
+
+	"github.com/fairlead/fairlead/internal/lab"
+)
+
+// TestLargeRanges: ranges of a thousand and of ten thousand ports are published at once, with and without the userland proxy; they survive a crash, and are free
+// when the container is gone.
+func TestLargeRanges(t *testing.T) {
+	t.Parallel()
+	for _, proxy := range []bool{true, false} {
+		t.Run(fmt.Sprintf("proxy=%v", proxy), func(t *testing.T) {
+			t.Parallel()
+			s := newSite(t, proxyFlag(proxy))
+			s.Must("network", "create", "--ipv6", "dual")
+			for _, n := range []int{1000, 10000} {
+				first, last := 20000, 20000+n-1
+				begun := time.Now()
+				// Ten thousand of both families are more sockets than some limits allow.
+				address := map[bool]string{true: "0.0.0.0:"}[n > 1000]
+				b := s.idle("--network", "dual", "-p", fmt.Sprintf("%s%d-%d:30000-%d", address, first, last, 30000+n-1))
+				up := time.Since(begun)
+				for _, port := range []int{0, n / 2, n - 1} {
+					b.serve("tcp", fmt.Sprintf("0.0.0.0:%d", 30000+port))
+					host := itoa(first + port)
+					b.sees(s.outside, "tcp", at(host4, host), outside4)
+					if r := lab.Seen(t, s.host, "tcp", at("127.0.0.1", host)); r.Host != b.Name() {
+						t.Errorf("%s answered at %s", r.Host, host)
+					}
+				}
+				s.consistent()
+				s.Kill()
+				s.Start()
+				b.sees(s.outside, "tcp", at(host4, itoa(last)), outside4)
+				s.consistent()
+				begun = time.Now()
+				s.Must("rm", "-f", b.id)
+				down := time.Since(begun)
+				s.host.Listen("tcp", at("0.0.0.0", itoa(last))).Close()
+				t.Logf("%d ports: up in %s, down in %s", n, up, down)
+				if up > 30*time.Second || down > 30*time.Second {
+					t.Errorf("%d ports: up in %s, down in %s", n, up, down)
+				}
+			}
+			s.consistent()
+		})
+	}
+}
