@@ -147,6 +147,7 @@ func (s *site) document(backend string, su setUp) string {
 var (
 	commentLine = regexp.MustCompile(`(?m)^#.*\n`)
 	anyVeth     = regexp.MustCompile(`"veth[0-9a-f]+"`)
+	vethAddress = regexp.MustCompile(`("veth[0-9a-f]+") \. ([0-9a-f.:]+)`)
 	anyDaemon   = regexp.MustCompile(`(\(daemon |fairlead-)[0-9a-f]{12}`)
 	progName    = regexp.MustCompile(` # progname .*`)
 	elements    = regexp.MustCompile(`(?s)elements = \{ (.*?) \}`)
@@ -164,6 +165,14 @@ func saved(text string) string {
 func tableText(text string) string {
 	text = progName.ReplaceAllString(text, "")
 	names := make(map[string]string)
+	// Links' names are random, and elements come in any order: addresses are neither.
+	owners := vethAddress.FindAllStringSubmatch(text, -1)
+	slices.SortFunc(owners, func(a, b []string) int { return strings.Compare(a[2], b[2]) })
+	for _, o := range owners {
+		if names[o[1]] == "" {
+			names[o[1]] = fmt.Sprintf(`"veth-%d"`, len(names)+1)
+		}
+	}
 	text = anyVeth.ReplaceAllStringFunc(text, func(name string) string {
 		if names[name] == "" {
 			names[name] = fmt.Sprintf(`"veth-%d"`, len(names)+1)
