@@ -63,7 +63,8 @@ func (c *Controller) newIPTables(ctx context.Context) (*iptablesEnforcer, error)
 	if e.memory, err = c.recallFirewall(); err != nil {
 		return nil, err
 	}
-	return e, e.chooseNames(ctx)
+	err = e.chooseNames(ctx)
+	return e, err
 }
 
 // chooseNames takes Docker's names for the chains, unless another program has them:

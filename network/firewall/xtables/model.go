@@ -61,8 +61,10 @@ func (m *Model) Apply(changes []Change) []Change {
 	for i, c := range changes {
 		m.init(c.Family)
 		key := c.key()
-		switch last, returns := back[key]; {
-		case c.Delete && m.there[key] && !(returns && last > i):
+		last, returns := back[key]
+		stays := returns && last > i
+		switch {
+		case c.Delete && m.there[key] && !stays:
 			rules := m.chains[c.Family][c.Chain]
 			at := slices.IndexFunc(rules, func(r Rule) bool { return r.Spec == c.Spec })
 			m.chains[c.Family][c.Chain] = slices.Delete(rules, at, at+1)
