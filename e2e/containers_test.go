@@ -50,6 +50,8 @@ func TestContainerLife(t *testing.T) {
 		t.Errorf("wait after kill: %q", got)
 	}
 	s.Must("start", id[:12])
+	// Before that it has no handler, and a first process without one gets no signal.
+	eventually(t, "it prints up again", func() bool { return strings.Count(s.Must("logs", "work"), "up\n")+1 >= 3 })
 	s.Must("kill", "-s", "TERM", id[:12])
 	if got := s.Must("wait", "work"); got != "3" {
 		t.Errorf("wait after SIGTERM: %q", got)
