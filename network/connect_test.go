@@ -191,6 +191,7 @@ func outside(t *testing.T) *os.File {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() {
+		command(t, "ip", "link", "del", "uplink0")
 		if err := netns.RemoveDir(filepath.Dir(path)); err != nil {
 			t.Error(err)
 		}
@@ -206,9 +207,10 @@ func outside(t *testing.T) *os.File {
 	return f
 }
 
+// dialFrom allows for a second question about a neighbour, which comes after a second.
 func dialFrom(ns *os.File, addr string) (c net.Conn, err error) {
 	nsErr := netns.Do(ns, func() error {
-		c, err = net.DialTimeout("tcp", addr, time.Second)
+		c, err = net.DialTimeout("tcp", addr, 3*time.Second)
 		return nil
 	})
 	return c, errors.Join(err, nsErr)
