@@ -50,8 +50,8 @@ func DeleteByOrigPort(proto string, hosts ...netip.AddrPort) error {
 // DeleteUnanswered forgets the connections to one of the ports that were begun
 // before it was translated, and had no answer: the client's next try is translated.
 // That of a client who just then asks for such a port of another host, through this
-// one or from it, may be forgotten too, and only has to be repeated. Errors are as
-// DeleteByOrigPort's.
+// one or from it, may be forgotten too, and only has to be repeated; where there are
+// many ports, that of any port. Errors are as DeleteByOrigPort's.
 func DeleteUnanswered(proto string, hosts ...netip.AddrPort) error {
 	number, ok := protocols[proto]
 	if !ok {
@@ -60,12 +60,25 @@ func DeleteUnanswered(proto string, hosts ...netip.AddrPort) error {
 	filters := make([]filter, 0, len(hosts))
 	for _, h := range hosts {
 		f := filter{v6: isV6(h.Addr()), proto: number, orig: side{dstPort: h.Port()}, state: unanswered}
-		if !f.v6 { // see trusted
+		switch {
+		case len(hosts) > maxFlushes:
+			f.orig.dstPort = 0
+		case !f.v6: // see trusted
 			f.orig.dst = specific(h.Addr())
 		}
 		filters = append(filters, f)
 	}
-	return deleteAll(filters)
+	return deleteAll(distinct(filters))
+}
+
+// distinct leaves out what is there before.
+func distinct(filters []filter) []filter {
+	seen := make(map[filter]bool, len(filters))
+	return slices.DeleteFunc(filters, func(f filter) bool {
+		again := seen[f]
+		seen[f] = true
+		return again
+	})
 }
 
 // Translation is a port of the host that led to a port elsewhere, of one family.
@@ -75,7 +88,8 @@ type Translation struct {
 	Host, Container netip.AddrPort
 }
 
-// DeleteTranslated forgets the flows that were translated so. Errors are as
+// DeleteTranslated forgets the flows that were translated so; where there are many,
+// in IPv4 all that were led to one of the containers. Errors are as
 // DeleteByOrigPort's.
 func DeleteTranslated(translations ...Translation) error {
 	filters := make([]filter, 0, len(translations))
@@ -92,9 +106,12 @@ func DeleteTranslated(translations ...Translation) error {
 		if !f.v6 { // see trusted; to every address of the host there is just the one
 			f.reply.src = t.Container.Addr().Unmap()
 		}
+		if !f.v6 && len(translations) > maxFlushes {
+			f.orig, f.reply.srcPort = side{}, 0
+		}
 		filters = append(filters, f)
 	}
-	return deleteAll(filters)
+	return deleteAll(distinct(filters))
 }
 
 func isV6(a netip.Addr) bool { return !a.Unmap().Is4() }
@@ -125,9 +142,13 @@ func deleteAll(filters []filter) error {
 		return nil
 	}
 	byFamily := map[netlink.InetFamily][]filter{}
+	many := map[bool]int{}
+	for _, f := range filters {
+		many[f.v6]++
+	}
 	var errs []error
 	for _, f := range filters {
-		if len(filters) > maxFlushes || !f.trusted() {
+		if many[f.v6] > maxFlushes || !f.trusted() {
 			byFamily[f.family()] = append(byFamily[f.family()], f)
 			continue
 		}

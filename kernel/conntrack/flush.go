@@ -60,6 +60,9 @@ const (
 )
 
 func (f filter) flags(s side) (flags uint32) {
+	if f.proto != 0 {
+		flags = filterProto
+	}
 	for _, b := range []struct {
 		on  bool
 		bit uint32
@@ -70,9 +73,6 @@ func (f filter) flags(s side) (flags uint32) {
 		if b.on {
 			flags |= b.bit
 		}
-	}
-	if flags&(filterSrcPort|filterDstPort) != 0 {
-		flags |= filterProto
 	}
 	return flags
 }
@@ -138,7 +138,7 @@ func (f filter) tuple(attr int, s side) *nl.RtAttr {
 		}
 		tuple.AddChild(ip)
 	}
-	if s.srcPort != 0 || s.dstPort != 0 {
+	if f.proto != 0 {
 		proto := nl.NewRtAttr(unix.NLA_F_NESTED|nl.CTA_TUPLE_PROTO, nil)
 		proto.AddRtAttr(nl.CTA_PROTO_NUM, []byte{f.proto})
 		if s.srcPort != 0 {

@@ -75,6 +75,8 @@ func TestTCP(t *testing.T) {
 			}
 			all := []string{"127.0.0.1:80", "127.0.0.2:80", "127.0.0.1:7000", "127.0.0.1:7001", "[::1]:80", "[::1]:7000", "[::1]:7001"}
 			connect(t, ns, all...)
+			send(t, ns, "127.0.0.3:99", "[::1]:99")
+			all = append(all, "127.0.0.3:99", "[::1]:99") // which are UDP
 			left := func(when string, gone ...string) {
 				t.Helper()
 				all = slices.DeleteFunc(all, func(s string) bool { return slices.Contains(gone, s) })
