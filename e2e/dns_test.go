@@ -339,6 +339,62 @@ func TestDNSDaemonOptions(t *testing.T) {
 	}
 }
 
+// asksAgainAndAgain asks by both protocols until the returned function is called; an
+// answer that is not the one wanted, or none, fails the test.
+func (b box) asksAgainAndAgain(names map[string]string) (stop func()) {
+	b.s.t.Helper()
+	ended := make(chan struct{})
+	var wg sync.WaitGroup
+	for _, proto := range []string{"udp", "tcp"} {
+		for name, want := range names {
+			wg.Go(func() {
+				for n := 0; ; n++ {
+					select {
+					case <-ended:
+						b.s.t.Logf("%d queries by %s for %s", n, proto, name)
+						return
+					case <-time.After(5 * time.Millisecond):
+					}
+					if got, err := query(b.Host, proto, resolver, name, wire.TypeA); err != nil || got != want {
+						b.s.t.Errorf("query %d by %s for %s: %q, %v", n, proto, name, got, err)
+						return
+					}
+				}
+			})
+		}
+	}
+	return sync.OnceFunc(func() {
+		close(ended)
+		wg.Wait()
+	})
+}
+
+// TestDNSOutlivesAnUpgrade: no query is lost when daemon and relay are replaced by
+// those of another build.
+func TestDNSOutlivesAnUpgrade(t *testing.T) {
+	t.Parallel()
+	s, _, _ := namesSite(t)
+	s.Must("network", "create", "front")
+	web := s.idle("--name", "web", "--network", "front")
+	db := s.idle("--name", "db", "--network", "front")
+	web4, _ := web.on("front")
+	other := s.otherBuild()
+	before := s.relays()
+	stop := db.asksAgainAndAgain(map[string]string{"web": "NOERROR " + web4, "y.example.org": "NOERROR 203.0.113.1"})
+	for _, binary := range []string{other, lab.Binary(t)} {
+		s.Stop()
+		s.Binary = binary
+		s.Start()
+	}
+	stop()
+	if now := s.relays(); slices.Equal(now, before) {
+		t.Errorf("the relay was not replaced: %v", now)
+	}
+	s.Must("rm", "-f", "web")
+	db.resolves("web", wire.TypeA, "NXDOMAIN")
+	s.consistent()
+}
+
 // TestDNSOutlivesTheDaemon: names are answered while the daemon is killed and comes
 // back, and again right after the relay was.
 func TestDNSOutlivesTheDaemon(t *testing.T) {
@@ -348,34 +404,14 @@ func TestDNSOutlivesTheDaemon(t *testing.T) {
 	web := s.idle("--name", "web", "--network", "front")
 	db := s.idle("--name", "db", "--network", "front")
 	web4, _ := web.on("front")
-	stop := make(chan struct{})
-	var wg sync.WaitGroup
-	for _, proto := range []string{"udp", "tcp"} {
-		for name, want := range map[string]string{"web": "NOERROR " + web4, "y.example.org": "NOERROR 203.0.113.1"} {
-			wg.Go(func() {
-				for n := 0; ; n++ {
-					select {
-					case <-stop:
-						t.Logf("%d queries by %s for %s", n, proto, name)
-						return
-					case <-time.After(5 * time.Millisecond):
-					}
-					if got, err := query(db.Host, proto, resolver, name, wire.TypeA); err != nil || got != want {
-						t.Errorf("query %d by %s for %s: %q, %v", n, proto, name, got, err)
-						return
-					}
-				}
-			})
-		}
-	}
+	stop := db.asksAgainAndAgain(map[string]string{"web": "NOERROR " + web4, "y.example.org": "NOERROR 203.0.113.1"})
 	time.Sleep(100 * time.Millisecond)
 	s.Kill()
 	time.Sleep(300 * time.Millisecond)
 	s.Start()
 	third := s.idle("--name", "third", "--network", "front")
 	third4, _ := third.on("front")
-	close(stop)
-	wg.Wait()
+	stop()
 	db.resolves("third", wire.TypeA, "NOERROR "+third4)
 
 	s.shoot("relay", s.relays())

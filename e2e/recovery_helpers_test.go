@@ -152,17 +152,24 @@ func TestHelpersKilled(t *testing.T) {
 	s.consistent()
 }
 
+// otherBuild is the program of another build.
+func (s *site) otherBuild() string {
+	s.t.Helper()
+	other := filepath.Join(s.lab.Dir("other"), "fairlead")
+	build := exec.Command("go", "build", "-ldflags", "-X main.Version=other", "-o", other, "github.com/fairlead/fairlead/cmd/fairlead")
+	build.Env = append(os.Environ(), "CGO_ENABLED=0")
+	if out, err := build.CombinedOutput(); err != nil {
+		s.t.Fatalf("go build: %v\n%s", err, out)
+	}
+	return other
+}
+
 // TestUpgrade: a daemon of another build takes the place of the one before. Its
 // helpers take over from theirs without a connection refused or a line lost.
 func TestUpgrade(t *testing.T) {
 	t.Parallel()
 	s := newSite(t)
-	other := filepath.Join(s.lab.Dir("other"), "fairlead")
-	build := exec.Command("go", "build", "-ldflags", "-X main.Version=other", "-o", other, "github.com/fairlead/fairlead/cmd/fairlead")
-	build.Env = append(os.Environ(), "CGO_ENABLED=0")
-	if out, err := build.CombinedOutput(); err != nil {
-		t.Fatalf("go build: %v\n%s", err, out)
-	}
+	other := s.otherBuild()
 	web := s.idle("--name", "web", "-p", "7000:7000", "-p", "7000:7000/udp")
 	web.serve("tcp", "0.0.0.0:7000")
 	web.serve("udp", "0.0.0.0:7000")
