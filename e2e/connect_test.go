@@ -219,7 +219,7 @@ func TestEndpointSettings(t *testing.T) {
 			t.Errorf("hostname %s", got)
 		}
 		red, blue := s.endpoints("web")["red"], s.endpoints("web")["blue"]
-		if !slices.Equal(red.DNSNames, []string{"web", "r1", "r2", id[:12], "host1"}) || red.Gateway != "" || red.GwPriority != 0 {
+		if !slices.Equal(red.DNSNames, []string{"web", "r1", "r2", id[:12], "host1"}) || red.Gateway != "10.30.0.1" || red.GwPriority != 0 {
 			t.Errorf("red: %+v", red)
 		}
 		if !slices.Equal(blue.DNSNames, []string{"web", id[:12], "host1"}) || blue.Gateway != "10.40.0.1" || blue.IPv6Gateway != "fd00:40::1" ||

@@ -135,6 +135,9 @@ func TestLinkPorts(t *testing.T) {
 		web.serve("tcp", "0.0.0.0:80")
 		web.sees(db, "tcp", "172.17.0.2:80", "172.17.0.3")
 		s.consistent()
+		c.must("rm", "--link", "db/web")
+		barred(t, [2]lab.Probe{from(db, "tcp", "172.17.0.2:80"), from(s.host, "tcp", "172.17.0.2:80")})
+		s.consistent()
 	}, "--icc=false")
 }
 
@@ -155,6 +158,16 @@ func TestLinkOnOwnNetwork(t *testing.T) {
 		}
 		c.must("network", "connect", "blue", "web")
 		c.must("network", "connect", "--link", "web:b", "blue", "db")
+		s.consistent()
+		// It leads to whoever has the name.
+		c.must("rm", "-f", "web")
+		if out, _, code := s.CLI("exec", "db", "nslookup", "w"); code == 0 {
+			t.Errorf("a link to nobody is answered: %s", out)
+		}
+		c.must("run", "-d", "--name", "squatter", "--network", "red", "demo", "sleep", "3600")
+		c.must("run", "-d", "--name", "web", "--network", "red", "demo", "sleep", "3600")
+		contains(t, "nslookup w", s.Must("exec", "db", "nslookup", "w"), "10.30.0.5")
+		c.must("network", "connect", "blue", "web")
 		contains(t, "nslookup b", s.Must("exec", "db", "nslookup", "b"), "10.40.0.2")
 		if env := s.Must("exec", "db", "env"); strings.Contains(env, "W_PORT") {
 			t.Errorf("a link on an own network is in the environment:\n%s", env)

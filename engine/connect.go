@@ -79,7 +79,7 @@ func (e *Engine) NetworkConnect(ctx context.Context, ref string, req network.Con
 		return errors.Join(err, undo)
 	}
 	e.log.Info("container connected", "container", rec.Name, "network", n.Name)
-	return e.followEndpoints(c)
+	return e.followEndpoints(ctx, c)
 }
 
 // checkConnect refuses what cannot be: the words are Docker's.
@@ -126,11 +126,11 @@ func (e *Engine) recordEndpoints(c *instance, endpoints map[string]*network.Endp
 
 // followEndpoints has the container's files, and those of who is linked to it,
 // follow its endpoints.
-func (e *Engine) followEndpoints(c *instance) error {
+func (e *Engine) followEndpoints(ctx context.Context, c *instance) error {
 	if !e.attached(c.id) {
 		return nil
 	}
-	e.tellLinkers(c.id)
+	e.tellLinkers(ctx, c.id)
 	return e.updateFiles(c)
 }
 
@@ -179,7 +179,7 @@ func (e *Engine) NetworkDisconnect(ctx context.Context, ref, containerRef string
 		return err
 	}
 	e.log.Info("container disconnected", "container", rec.Name, "network", n.Name)
-	return e.followEndpoints(c)
+	return e.followEndpoints(ctx, c)
 }
 
 // disconnectLeftover takes away an endpoint of a sandbox whose container is not

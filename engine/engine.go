@@ -48,6 +48,8 @@ type Endpoints interface {
 	// SetNames gives the sandbox its container's name, and its endpoints, by
 	// network ID, all their names.
 	SetNames(ctx context.Context, sandboxID, name string, names map[string][]string) error
+	// SetLinks gives its endpoints, by network ID, all their links.
+	SetLinks(ctx context.Context, sandboxID string, links map[string][]spec.Link) error
 	// Usage counts a network's addresses, by subnet.
 	Usage(networkID string) []spec.SubnetUsage
 }

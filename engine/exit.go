@@ -127,7 +127,7 @@ func (e *Engine) forget(ctx context.Context, c *instance) error {
 	c.mu.Unlock()
 	c.answer(container.WaitConditionNextExit, container.WaitConditionNotRunning, container.WaitConditionRemoved)
 	e.execs.dropAll(c.id)
-	return errors.Join(err, e.abandonSandbox(ctx, rec), e.forgetLinksTo(c.id))
+	return errors.Join(err, e.abandonSandbox(ctx, rec), e.forgetLinksTo(ctx, c.id))
 }
 
 // sweep removes what containerd and the data root have of a container that has

@@ -240,6 +240,18 @@ func (n *fakeNetwork) SetNames(_ context.Context, id, name string, names map[str
 	return nil
 }
 
+func (n *fakeNetwork) SetLinks(_ context.Context, id string, links map[string][]spec.Link) error {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	a := n.attachments[id]
+	a.Endpoints = slices.Clone(a.Endpoints)
+	for i := range a.Endpoints {
+		a.Endpoints[i].Links = links[a.Endpoints[i].NetworkID]
+	}
+	n.attachments[id] = a
+	return nil
+}
+
 func (n *fakeNetwork) Usage(networkID string) []spec.SubnetUsage {
 	var out []spec.SubnetUsage
 	for _, net := range n.Networks() {

@@ -105,6 +105,7 @@ func (e *Engine) endpoints(r Record) map[string]*network.EndpointSettings {
 			out[endpoint.Network] = s
 		}
 		fillEndpoint(s, endpoint)
+		e.showGateways(s, endpoint)
 	}
 	return out
 }
@@ -134,6 +135,23 @@ func fillEndpoint(s *network.EndpointSettings, endpoint spec.Endpoint) {
 	}
 	if endpoint.Addr6.IsValid() {
 		s.GlobalIPv6Address, s.GlobalIPv6PrefixLen, s.IPv6Gateway = endpoint.Addr6.Addr(), endpoint.Addr6.Bits(), endpoint.Gateway6
+	}
+}
+
+// showGateways fills in the gateways of the endpoint's network, as Docker does, where
+// another endpoint has the default route.
+func (e *Engine) showGateways(s *network.EndpointSettings, endpoint spec.Endpoint) {
+	n, err := e.cfg.Network.Network(endpoint.NetworkID)
+	if err != nil || n.Internal {
+		return
+	}
+	for _, sub := range n.Subnets {
+		if !s.Gateway.IsValid() && endpoint.Addr4.IsValid() && sub.Prefix.Contains(endpoint.Addr4.Addr()) {
+			s.Gateway = sub.Gateway
+		}
+		if !s.IPv6Gateway.IsValid() && endpoint.Addr6.IsValid() && sub.Prefix.Contains(endpoint.Addr6.Addr()) {
+			s.IPv6Gateway = sub.Gateway
+		}
 	}
 }
 

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"path"
+	"reflect"
 	"slices"
 	"strings"
 
@@ -232,22 +233,60 @@ func (e *Engine) linkers(id string) []*instance {
 	return out
 }
 
-// tellLinkers has the hosts files of those that are linked to the container follow
-// its address and names.
-func (e *Engine) tellLinkers(id string) {
-	for _, c := range e.linkers(id) {
+// tellLinkers has those that are linked to the container follow its address, names and
+// ports: the hosts file on the default network, and on another the link itself, which
+// is by name and may have led to a former container of the name.
+func (e *Engine) tellLinkers(ctx context.Context, id string) {
+	for _, c := range e.registry.all() {
 		rec := c.record()
-		if !rec.State.Running {
+		if c.id == id || !rec.State.Running || !hasLinks(rec) {
 			continue
 		}
-		if err := e.updateFiles(c); err != nil {
-			e.log.Error("the hosts file of a linked container was not updated", "container", rec.Name, "error", err)
+		var err error
+		if slices.ContainsFunc(rec.Links, func(l Link) bool { return l.Target == id }) {
+			err = e.updateFiles(c)
+		}
+		if err = errors.Join(err, e.relink(ctx, rec)); err != nil {
+			e.log.Error("a linked container was not told of the other", "container", rec.Name, "error", err)
 		}
 	}
 }
 
+func hasLinks(rec Record) bool {
+	for _, s := range rec.Endpoints {
+		if len(s.Links) > 0 {
+			return true
+		}
+	}
+	return len(rec.Links) > 0
+}
+
+// relink has the network know the container's links as they are now.
+func (e *Engine) relink(ctx context.Context, rec Record) error {
+	a, there := e.cfg.Network.Attachment(rec.ID)
+	if !there {
+		return nil
+	}
+	links, changed := make(map[string][]spec.Link), false
+	for _, endpoint := range a.Endpoints {
+		now := e.links(rec)
+		if endpoint.Network != spec.DefaultNetwork {
+			now = nil
+			if s := rec.Endpoints[endpoint.Network]; s != nil {
+				now = e.endpointLinks(s)
+			}
+		}
+		links[endpoint.NetworkID] = now
+		changed = changed || len(now)+len(endpoint.Links) > 0 && !reflect.DeepEqual(now, endpoint.Links)
+	}
+	if !changed {
+		return nil
+	}
+	return e.cfg.Network.SetLinks(ctx, rec.ID, links)
+}
+
 // dropLinks takes links away that the test names, and returns whether there were any.
-func (e *Engine) dropLinks(c *instance, drop func(Link) bool) (bool, error) {
+func (e *Engine) dropLinks(ctx context.Context, c *instance, drop func(Link) bool) (bool, error) {
 	var dropped bool
 	rec := c.update(func(r *Record) {
 		kept := slices.DeleteFunc(slices.Clone(r.Links), drop)
@@ -259,23 +298,23 @@ func (e *Engine) dropLinks(c *instance, drop func(Link) bool) (bool, error) {
 	}
 	err := e.cfg.Store.Put(c.id, rec)
 	if rec.State.Running {
-		err = errors.Join(err, e.updateFiles(c))
+		err = errors.Join(err, e.updateFiles(c), e.relink(ctx, rec))
 	}
 	return true, err
 }
 
 // forgetLinksTo has no link lead to a container that is removed.
-func (e *Engine) forgetLinksTo(id string) error {
+func (e *Engine) forgetLinksTo(ctx context.Context, id string) error {
 	var errs []error
 	for _, c := range e.linkers(id) {
-		_, err := e.dropLinks(c, func(l Link) bool { return l.Target == id })
+		_, err := e.dropLinks(ctx, c, func(l Link) bool { return l.Target == id })
 		errs = append(errs, err)
 	}
 	return errors.Join(errs...)
 }
 
 // removeLink takes one link away, by its name OWN/ALIAS.
-func (e *Engine) removeLink(_ context.Context, name string) error {
+func (e *Engine) removeLink(ctx context.Context, name string) error {
 	owner, alias, found := strings.Cut(strings.TrimPrefix(name, "/"), "/")
 	if !found {
 		return fmt.Errorf("Conflict, cannot remove the default link name of the container: a link is called CONTAINER/ALIAS: %w", errdefs.ErrConflict) //nolint:staticcheck // Docker's words
@@ -287,7 +326,7 @@ func (e *Engine) removeLink(_ context.Context, name string) error {
 	if err != nil {
 		return err
 	}
-	dropped, err := e.dropLinks(c, func(l Link) bool { return l.Alias == alias })
+	dropped, err := e.dropLinks(context.WithoutCancel(ctx), c, func(l Link) bool { return l.Alias == alias })
 	if err == nil && !dropped {
 		return fmt.Errorf("container %s has no link %s: %w", owner, alias, errdefs.ErrNotFound)
 	}

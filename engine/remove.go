@@ -107,6 +107,6 @@ func (e *Engine) Rename(ctx context.Context, ref, name string) error {
 	}
 	rec = c.update(func(r *Record) { r.Name = name })
 	e.registry.release(old.Name, c.id)
-	e.tellLinkers(c.id)
+	e.tellLinkers(ctx, c.id)
 	return e.renameEndpoints(context.WithoutCancel(ctx), rec)
 }

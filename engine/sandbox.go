@@ -268,6 +268,7 @@ func (e *Engine) reconcile(ctx context.Context, c *instance) error {
 			lost = append(lost, name)
 		}
 	}
+	errs = append(errs, e.relink(ctx, rec))
 	if len(lost) == 0 {
 		return errors.Join(errs...)
 	}

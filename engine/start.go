@@ -54,7 +54,7 @@ func (e *Engine) Start(ctx context.Context, ref string) error {
 	c.rec.State.PID = pid
 	c.mu.Unlock()
 	e.watch.Go(func() { e.awaitExit(c, r) })
-	e.tellLinkers(c.id)
+	e.tellLinkers(ctx, c.id)
 	e.log.Debug("container started", "container", rec.Name, "pid", pid, "took", time.Since(began))
 	return nil
 }

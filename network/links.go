@@ -2,8 +2,11 @@ package network
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
+
+	"github.com/containerd/errdefs"
 
 	"github.com/fairlead/fairlead/network/firewall"
 	"github.com/fairlead/fairlead/network/spec"
@@ -52,4 +55,38 @@ func (c *Controller) relink(ctx context.Context, sandboxID string, known []firew
 		return fmt.Errorf("settle what links allow: %w", err)
 	}
 	return nil
+}
+
+// SetLinks gives the sandbox's endpoints other links, by network ID: their names and
+// what they allow come and go.
+func (c *Controller) SetLinks(ctx context.Context, sandboxID string, links map[string][]spec.Link) error {
+	done, err := c.turns.take(ctx, sandboxID)
+	if err != nil {
+		return err
+	}
+	defer done()
+	c.mu.Lock()
+	before, there := c.state.Attachment(sandboxID)
+	known := c.state.Permits(before)
+	c.mu.Unlock()
+	if !there {
+		return fmt.Errorf("container %.12s has no network of its own now: %w", sandboxID, errdefs.ErrNotFound)
+	}
+	after := before
+	after.Endpoints = slices.Clone(before.Endpoints)
+	for i := range after.Endpoints {
+		if own, given := links[after.Endpoints[i].NetworkID]; given {
+			after.Endpoints[i].Links = own
+		}
+	}
+	if err := c.journal.Renew(sandboxID, record{Attachment: &after}); err != nil {
+		return err
+	}
+	c.mu.Lock()
+	err = c.state.ReplaceAttachment(after)
+	c.mu.Unlock()
+	if err != nil {
+		return err
+	}
+	return errors.Join(c.relink(ctx, sandboxID, known), c.tellNames(ctx, after))
 }
