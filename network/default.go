@@ -204,7 +204,8 @@ func (c *Controller) defaultSubnet(stored spec.Network, device link.Link, f fami
 			return sub, false, nil
 		}
 	}
-	return sub, true, f.adjust(&sub)
+	err = f.adjust(&sub)
+	return sub, true, err
 }
 
 // keptSubnet is the stored network's own of the family, if nothing of the host has

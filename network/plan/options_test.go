@@ -116,7 +116,8 @@ func TestSeveralSubnets(t *testing.T) {
 	n := addNetwork(t, s, spec.NetworkRequest{Name: "n", IPv6: true, Subnets: []spec.Subnet{
 		{Prefix: netip.MustParsePrefix("10.7.0.0/30")},
 		{Prefix: netip.MustParsePrefix("10.8.0.0/24"), Range: netip.MustParsePrefix("10.8.0.128/25"), Aux: map[string]netip.Addr{"router": netip.MustParseAddr("10.8.0.128")}},
-		{Prefix: netip.MustParsePrefix("fd07::/64")}, {Prefix: netip.MustParsePrefix("fd08::/64"), Gateway: netip.MustParseAddr("fd08::99")},
+		{Prefix: netip.MustParsePrefix("fd07::/64")},
+		{Prefix: netip.MustParsePrefix("fd08::/64"), Gateway: netip.MustParseAddr("fd08::99")},
 	}})
 	var addrs []string
 	for _, p := range testConfig.BridgeStep(n).Addrs {

@@ -22,7 +22,10 @@ func (c Config) BridgeStep(n spec.Network) Bridge {
 	}
 	for _, sub := range n.Subnets {
 		v4 := sub.Prefix.Addr().Is4()
-		if p := sub.BridgePrefix(); p.IsValid() && n.Gateway(v4) != spec.GatewayIsolated && !(v4 && n.InhibitIPv4) {
+		if n.Gateway(v4) == spec.GatewayIsolated || v4 && n.InhibitIPv4 {
+			continue
+		}
+		if p := sub.BridgePrefix(); p.IsValid() {
 			b.Addrs = append(b.Addrs, p)
 		}
 	}
