@@ -33,9 +33,12 @@ func (c *Config) checkDefaultNetwork(d network.DefaultNetwork) error {
 		flag, val string
 		is6, want bool
 	}{
-		{"bip", c.BIP, d.Address.Addr().Is6(), false}, {"bip6", c.BIP6, d.Address6.Addr().Is6(), true},
-		{"fixed-cidr", c.FixedCIDR, d.Range.Addr().Is6(), false}, {"fixed-cidr-v6", c.FixedCIDR6, d.Range6.Addr().Is6(), true},
-		{"default-gateway", c.DefaultGateway, d.Gateway.Is6(), false}, {"default-gateway-v6", c.DefaultGateway6, d.Gateway6.Is6(), true},
+		{"bip", c.BIP, d.Address.Addr().Is6(), false},
+		{"bip6", c.BIP6, d.Address6.Addr().Is6(), true},
+		{"fixed-cidr", c.FixedCIDR, d.Range.Addr().Is6(), false},
+		{"fixed-cidr-v6", c.FixedCIDR6, d.Range6.Addr().Is6(), true},
+		{"default-gateway", c.DefaultGateway, d.Gateway.Is6(), false},
+		{"default-gateway-v6", c.DefaultGateway6, d.Gateway6.Is6(), true},
 	} {
 		switch {
 		case p.val == "":
