@@ -78,10 +78,10 @@ func (c *Controller) mendFirewall(ctx context.Context, p firewall.Policy) error 
 	if c.cfg.Firewall == FirewallNFTables {
 		// By iptables, rules of ours that are to be replaced would be taken for
 		// others'; openAbroad looks.
-		if _, _, err := c.lookAbroad(ctx, p.Networks); err != nil {
+		if _, err := c.lookAbroad(ctx, p.Networks); err != nil {
 			c.log.Error("what other programs forward could not be read", "err", err)
 		}
-		p.Served = c.servedNow()
+		p.Served, p.Others = c.abroadNow().served, c.abroadNow().others
 	}
 	if err := c.enforcer.Replace(ctx, p); err != nil {
 		return err

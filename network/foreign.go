@@ -31,43 +31,86 @@ type foreignRules struct {
 	// stopHealing ends what startHealing began.
 	stopHealing func()
 
-	mu sync.Mutex
-	// served are the interfaces of firewall.Policy's Served.
-	served []string
+	mu    sync.Mutex
+	found abroad
 }
 
-// servedNow are the interfaces that somebody else wants forwarding for.
-func (c *Controller) servedNow() []string {
+// abroad is what others forward.
+type abroad struct {
+	// served are the interfaces that our guard is to let be, others the bridges of
+	// guests; see firewall.Policy.
+	served, others []string
+}
+
+// abroadNow is what was found last.
+func (c *Controller) abroadNow() abroad {
 	c.foreign.mu.Lock()
 	defer c.foreign.mu.Unlock()
-	return slices.Clone(c.foreign.served)
+	return c.foreign.found
 }
 
-// lookAbroad notes the interfaces that other programs, or other daemons, want
-// forwarding for, and says which were not there before and which are no more.
-func (c *Controller) lookAbroad(ctx context.Context, nets []spec.Network) (more, less []string, err error) {
-	served, err := iptables.Served(ctx, c.plan.Table)
+// lookAbroad notes what other programs, or other daemons, want forwarded, and
+// returns what was known before.
+func (c *Controller) lookAbroad(ctx context.Context, nets []spec.Network) (before abroad, err error) {
+	var guarded, all []string
+	chains, variant := c.ownChains()
+	legacy, err := iptables.Served(ctx, c.plan.Table, chains)
+	all = append(all, legacy...)
+	if variant != iptables.Legacy {
+		guarded = append(guarded, legacy...)
+	}
+	var daemons []string
 	if c.fw != nil {
 		former, err2 := c.formerTables()
-		byNFT, err3 := c.fw.Served(c.plan.Table, former...)
-		daemons, err4 := c.otherDaemonsBridges()
-		served, err = append(append(served, byNFT...), daemons...), errors.Join(err, err2, err3, err4)
+		tables, err3 := c.fw.Served(c.plan.Table, former, chains)
+		for name, served := range tables {
+			all = append(all, served...)
+			// By iptables the guard is FORWARD's policy, and what the rules before
+			// it accept needs nothing of ours.
+			if variant != iptables.NFTables || name != "ip filter" && name != "ip6 filter" {
+				guarded = append(guarded, served...)
+			}
+		}
+		var err4 error
+		daemons, err4 = c.otherDaemonsBridges()
+		guarded, err = append(guarded, daemons...), errors.Join(err, err2, err3, err4)
 	}
-	if err != nil {
-		return nil, nil, err
+	var found abroad
+	found.served = foreignNames(guarded, nets)
+	others, err2 := c.guestBridges(foreignNames(all, nets), daemons)
+	found.others = others
+	if err = errors.Join(err, err2); err != nil {
+		return before, err
 	}
-	slices.Sort(served)
-	served = slices.DeleteFunc(slices.Compact(served), func(name string) bool {
+	before = c.abroadNow()
+	c.foreign.mu.Lock()
+	c.foreign.found = found
+	c.foreign.mu.Unlock()
+	return before, nil
+}
+
+// foreignNames are the names, each once, that are none of our own networks'.
+func foreignNames(names []string, nets []spec.Network) []string {
+	slices.Sort(names)
+	return slices.DeleteFunc(slices.Compact(names), func(name string) bool {
 		return name == "lo" || slices.ContainsFunc(nets, func(n spec.Network) bool { return n.Bridge == name })
 	})
-	before := c.servedNow()
-	c.foreign.mu.Lock()
-	c.foreign.served = served
-	c.foreign.mu.Unlock()
-	lacks := func(names []string) func(string) bool {
-		return func(n string) bool { return slices.Contains(names, n) }
+}
+
+// ownChains are the chains that we have in tables of iptables, and which of the two
+// kinds of tables they are in.
+func (c *Controller) ownChains() (names []string, variant iptables.Variant) {
+	e, ok := c.enforcer.(*iptablesEnforcer)
+	if !ok {
+		return nil, ""
 	}
-	return slices.DeleteFunc(slices.Clone(served), lacks(before)), slices.DeleteFunc(before, lacks(served)), nil
+	for _, ch := range e.backend.Chains() {
+		names = append(names, ch.Name)
+	}
+	for _, p := range e.programs {
+		variant = p.Variant
+	}
+	return names, variant
 }
 
 // formerTables are what this daemon made under other names; they go before long.
@@ -94,24 +137,17 @@ func (c *Controller) otherDaemonsBridges() ([]string, error) {
 	return out, err
 }
 
-// otherGuests are the bridges that other programs have guests on: those served by
-// others that have no port but guests'. A bridge with hardware in it is a part of
-// the world that containers reach.
-func (c *Controller) otherGuests() ([]string, error) {
+// guestBridges are those of the names that are bridges with other programs' guests:
+// no port is anything else. A bridge with hardware in it is a part of the world that
+// containers reach.
+func (c *Controller) guestBridges(names, daemons []string) ([]string, error) {
 	links, err := c.links.Links()
 	if err != nil {
 		return nil, err
 	}
-	var daemons []string
-	if c.fw != nil {
-		if daemons, err = c.otherDaemonsBridges(); err != nil {
-			return nil, err
-		}
-	}
-	served := c.servedNow()
 	var out []string
 	for _, l := range links {
-		if l.Kind != "bridge" || strings.HasPrefix(l.Alias, "fairlead:") || slices.Contains(daemons, l.Name) || !slices.Contains(served, l.Name) {
+		if l.Kind != "bridge" || strings.HasPrefix(l.Alias, "fairlead:") || slices.Contains(daemons, l.Name) || !slices.Contains(names, l.Name) {
 			continue
 		}
 		hardware := false
@@ -139,13 +175,14 @@ func (c *Controller) openForeignForward(ctx context.Context, nets []spec.Network
 			bridges = append(bridges, n.Bridge) // it is not in our group
 		}
 	}
-	others, err := c.otherGuests()
-	if err != nil {
-		return false, err
-	}
+	others := c.abroadNow().others
+	_, variant := c.ownChains()
 	var leave []string
 	if c.foreign.zoned {
-		leave = append(leave, "firewalld")
+		leave = append(leave, "inet firewalld")
+	}
+	if variant == iptables.NFTables {
+		leave = append(leave, "ip filter", "ip6 filter") // our own rules are there, and first
 	}
 	own := c.ownForward()
 	if slices.Contains(own, iptables.NFTables) {
@@ -160,6 +197,9 @@ func (c *Controller) openForeignForward(ctx context.Context, nets []spec.Network
 		}
 	}
 	if slices.Contains(own, iptables.Legacy) {
+		return changed, err
+	}
+	if variant == iptables.Legacy {
 		return changed, err
 	}
 	legacy, err2 := iptables.OpenForward(ctx, iptables.Forward{Tag: c.plan.Table, Group: Group, Bridges: bridges, Others: others})

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"reflect"
+	"slices"
 	"sync"
 	"time"
 
@@ -154,22 +155,28 @@ func (c *Controller) mendForeign(ctx context.Context) (changed bool, err error) 
 func (c *Controller) openAbroad(ctx context.Context, nets []spec.Network) (changed bool, err error) {
 	c.foreign.mending.Lock()
 	defer c.foreign.mending.Unlock()
-	more, less, err := c.lookAbroad(ctx, nets)
-	if err == nil && len(more)+len(less) > 0 {
-		err = c.changeServed(ctx, more, less)
+	before, err := c.lookAbroad(ctx, nets)
+	if now := c.abroadNow(); err == nil && !reflect.DeepEqual(before, now) {
+		err = c.changeServed(ctx, before, now)
 	}
 	zoned, err2 := c.zoneFirewalld(ctx, nets)
 	opened, err3 := c.openForeignForward(ctx, nets)
 	return zoned || opened, errors.Join(err, err2, err3)
 }
 
-// changeServed has the guard let the interfaces be, or not any more.
-func (c *Controller) changeServed(ctx context.Context, more, less []string) error {
-	c.log.Info("other programs forward as well, and the guard of forwarding lets them", "more", more, "no more", less)
-	if c.cfg.Firewall == FirewallNFTables {
-		return c.fw.Apply(ctx, firewall.ChangeServed(c.plan.Table, more, less))
+// changeServed has our rules heed what others forward now.
+func (c *Controller) changeServed(ctx context.Context, before, now abroad) error {
+	c.log.Info("other programs forward as well; the guard of forwarding lets them, and their guests stay shut off from containers as from others",
+		"interfaces", now.served, "guests", now.others)
+	if c.cfg.Firewall != FirewallNFTables {
+		return c.replacePolicy(ctx)
 	}
-	return c.replacePolicy(ctx)
+	lacks := func(names []string) func(string) bool {
+		return func(n string) bool { return slices.Contains(names, n) }
+	}
+	more := slices.DeleteFunc(slices.Clone(now.served), lacks(before.served))
+	less := slices.DeleteFunc(slices.Clone(before.served), lacks(now.served))
+	return c.fw.Apply(ctx, firewall.ChangeServed(c.plan.Table, more, less))
 }
 
 // mendPolicy puts our rules back where another program can take them away: those of

@@ -177,7 +177,8 @@ func (c *Controller) policy(nets []spec.Network, members []firewall.Member) fire
 		AllowDirectRouting: c.cfg.AllowDirectRouting,
 		AcceptMark:         c.cfg.AcceptMark,
 
-		Served: c.servedNow(),
+		Served: c.abroadNow().served,
+		Others: c.abroadNow().others,
 		Guard4: c.sysctls.changed(forward4) && !c.cfg.ForwardOpen,
 		Guard6: c.sysctls.changed(forward6) && !c.cfg.ForwardOpen,
 	}

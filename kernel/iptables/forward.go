@@ -81,14 +81,17 @@ func CloseForward(ctx context.Context, tag string) error {
 	return errors.Join(errs...)
 }
 
-// Served are the interfaces that legacy FORWARD chains accept packets of by name,
-// but for rules with the tag.
-func Served(ctx context.Context, tag string) ([]string, error) {
+// Served are the interfaces that legacy FORWARD chains accept new connections of by
+// name, but for rules with the tag and our chains.
+func Served(ctx context.Context, tag string, ours []string) ([]string, error) {
 	var out []string
 	var errs []error
 	for _, fam := range families() {
 		t, err := fam.read(ctx, tag)
 		errs = append(errs, err)
+		for _, name := range ours {
+			delete(t.chains, name)
+		}
 		out = append(out, t.chains.Served(forwardChain)...)
 	}
 	slices.Sort(out)

@@ -162,7 +162,7 @@ func TestOthers(t *testing.T) {
 	if diff := cmp.Diff(want, run(t, "iptables-legacy", "-w", "-S", "MINE")); diff != "" {
 		t.Errorf("MINE is not as wanted (-):\n%s", diff)
 	}
-	served, err := iptables.Served(t.Context(), "fairlead")
+	served, err := iptables.Served(t.Context(), "fairlead", nil)
 	if diff := cmp.Diff([]string{"virbr0", "virbr1"}, served); diff != "" || err != nil {
 		t.Errorf("served (- wanted): %v\n%s", err, diff)
 	}

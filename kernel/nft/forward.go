@@ -30,7 +30,8 @@ type Forward struct {
 	// them it keeps from them still: they are no part of the world that
 	// containers reach by our rules.
 	Others []string
-	// Leave names tables that somebody else sees to.
+	// Leave are tables that somebody else sees to, family and name as in "ip
+	// filter": rules of ours there are taken out.
 	Leave []string
 }
 
@@ -71,7 +72,10 @@ func (c *Conn) OpenForward(ctx context.Context, f Forward) ([]ForeignChain, erro
 	}
 	var out []ForeignChain
 	for _, t := range tables {
-		if slices.Contains(f.Leave, t.name) {
+		if slices.Contains(f.Leave, t.String()) {
+			if err := c.Apply(ctx, t.deletions()); err != nil {
+				return out, err
+			}
 			continue
 		}
 		found, walls := t.walls()
@@ -100,26 +104,32 @@ func (c *Conn) CloseForward(ctx context.Context, tag string) error {
 	return errors.Join(errs...)
 }
 
-// Served are the interfaces that forward chains of other programs accept packets of
-// by name: what is forwarded there is wanted by somebody. Rules with our tag, and
-// our tables, do not count.
-func (c *Conn) Served(tag string, ours ...string) ([]string, error) {
-	tables, err := c.foreignTables(tag, tag)
+// Served are the interfaces that forward chains of other programs accept new
+// connections of by name, by table (family and name, as in "ip filter"): what is
+// forwarded there is wanted by somebody. Rules with our tag, the table of that name,
+// and our tables and chains do not count.
+func (c *Conn) Served(tag string, tables, chains []string) (map[string][]string, error) {
+	foreign, err := c.foreignTables(tag, tag)
 	if err != nil {
 		return nil, err
 	}
-	var out []string
-	for _, t := range tables {
-		if slices.Contains(ours, t.name) {
+	out := make(map[string][]string)
+	for _, t := range foreign {
+		if slices.Contains(tables, t.name) {
 			continue
 		}
+		for _, name := range chains {
+			delete(t.read, name)
+		}
 		for _, ch := range t.forward {
-			out = append(out, t.read.Served(ch.Name)...)
+			out[t.String()] = append(out[t.String()], t.read.Served(ch.Name)...)
 		}
 	}
-	slices.Sort(out)
-	return slices.Compact(out), nil
+	return out, nil
 }
+
+// String names the table as nft commands do.
+func (t *foreignTable) String() string { return string(t.family) + " " + t.name }
 
 func forwards(ch BaseChain) bool {
 	family := ch.Family == ruleset.Inet || ch.Family == ruleset.IPv4 || ch.Family == ruleset.IPv6

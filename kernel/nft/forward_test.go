@@ -253,16 +253,19 @@ func TestOthers(t *testing.T) {
 	if diff := cmp.Diff(want, h.run(t, "iptables", "-S", "FORWARD")); diff != "" {
 		t.Errorf("FORWARD:\n%s", diff)
 	}
-	served, err := h.conn.Served("fairlead_bridge0")
+	served, err := h.conn.Served("fairlead_bridge0", nil, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
-	if diff := cmp.Diff([]string{"br1", "br2", "br3", "br4", "br5", "lan1", "lan2", "virbr1"}, served); diff != "" {
+	if diff := cmp.Diff(map[string][]string{"ip filter": {"virbr1"}, "inet site": {"br1", "br2", "br3", "br4", "br5", "lan1", "lan2"}}, served); diff != "" {
 		t.Errorf("served (- wanted):\n%s", diff)
 	}
 	// What one daemon lets through by name is served to another.
-	if served, err = h.conn.Served("fairlead"); err != nil || !slices.Contains(served, "bridge0") {
+	if served, err = h.conn.Served("fairlead", nil, nil); err != nil || !slices.Contains(served["ip filter"], "bridge0") {
 		t.Errorf("served to another: %q, %v", served, err)
+	}
+	if served, err = h.conn.Served("fairlead_bridge0", []string{"site"}, []string{"GUESTS"}); err != nil || len(served["ip filter"])+len(served["inet site"]) > 0 {
+		t.Errorf("served without what is ours: %q, %v", served, err)
 	}
 }
 

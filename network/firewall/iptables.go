@@ -125,6 +125,7 @@ func (b IPTables) Model(p Policy) *xtables.Model {
 			m.Declare(f, c)
 		}
 		m.Apply(xtables.Add(b.constant(f)))
+		m.Apply(xtables.Add(b.others(f, p)))
 		if f == xtables.IPv4 && p.Guard4 || f == xtables.IPv6 && p.Guard6 {
 			m.Guard(f)
 			m.Apply(xtables.Add(b.served(f, p.Served)))
@@ -174,6 +175,22 @@ func (b IPTables) served(f xtables.Family, interfaces []string) []xtables.Rule {
 	for _, name := range interfaces {
 		for _, side := range []string{"-i ", "-o "} {
 			rules = append(rules, xtables.Rule{Chain: filterForward, Spec: side + name + " " + b.tag() + "-j ACCEPT"})
+		}
+	}
+	return of(f, rules)
+}
+
+// others leave it to the rules behind ours what containers may reach of other
+// programs' guests: the accept that is for the rest of the world would end them.
+func (b IPTables) others(f xtables.Family, p Policy) []xtables.Rule {
+	var rules []xtables.Rule
+	for _, name := range p.Others {
+		const fresh = "-m conntrack --ctstate NEW -j RETURN"
+		rules = append(rules, xtables.Rule{Chain: b.names().forward, Spec: fmt.Sprintf("-o %s -m devgroup --src-group %#x ", name, DefaultGroup) + fresh})
+		for _, n := range p.Networks {
+			if n.Foreign {
+				rules = append(rules, xtables.Rule{Chain: b.names().forward, Spec: "-i " + n.Bridge + " -o " + name + " " + fresh})
+			}
 		}
 	}
 	return of(f, rules)

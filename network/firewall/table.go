@@ -64,6 +64,9 @@ type Policy struct {
 	// rules accept it by name, or another daemon's containers are there. The guard
 	// lets them be.
 	Served []string
+	// Others are bridges of other programs' guests: what those programs' rules keep
+	// from them is kept from them by containers, too.
+	Others []string
 	// IPv4Only leaves IPv6 alone altogether; see WithoutIPv6.
 	IPv4Only bool
 
