@@ -121,7 +121,9 @@ func (b IPTables) Guard(v4 bool) Changes {
 func (b IPTables) Model(p Policy) *xtables.Model {
 	m := &xtables.Model{}
 	for _, f := range b.Families() {
-		for _, c := range b.Chains() {
+		// Also where rules are added later: what is there does not depend on whether
+		// anything was ever published.
+		for _, c := range append(b.Chains(), rawPrerouting, natPostrouting, filterInput) {
 			m.Declare(f, c)
 		}
 		m.Apply(xtables.Add(b.constant(f)))

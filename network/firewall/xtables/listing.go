@@ -124,8 +124,12 @@ func (m *Model) Replace(f Family, have Listing, tag string, keep ...Chain) strin
 	for _, table := range []string{Raw, Filter, NAT} {
 		var lines []string
 		for _, c := range m.Chains(f) {
-			if c.Table == table && !c.BuiltIn() {
+			switch {
+			case c.Table != table:
+			case !c.BuiltIn():
 				lines = append(lines, ":"+c.Name+" - [0:0]")
+			case !have.Has(c):
+				lines = append(lines, ":"+c.Name+" ACCEPT [0:0]")
 			}
 		}
 		for _, c := range keep {
