@@ -9,6 +9,7 @@ import (
 	"net"
 	"net/netip"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -347,6 +348,15 @@ func TestAnswersFit(t *testing.T) {
 		m.SetEdns0(size, true)
 		return m
 	}
+	for i := range 1000 {
+		r.Set(Sandbox{ID: "m" + strconv.Itoa(i), Endpoints: []Endpoint{{NetworkID: "m", Network: "m", Names: []string{"many"}, Addrs: []netip.Addr{netip.AddrFrom4([4]byte{10, 1, byte(i >> 8), byte(i)})}}}})
+	}
+	r.Set(Sandbox{ID: "A", Endpoints: []Endpoint{
+		{NetworkID: "n", Network: "n", Names: []string{"all"}, Addrs: []netip.Addr{netip.AddrFrom4([4]byte{10, 0, 1, 0})}},
+		{NetworkID: "m", Network: "m"},
+	}})
+	manyEDNS := edns(4096)
+	manyEDNS.Question[0].Name = "many."
 	for name, c := range map[string]struct {
 		query *wire.Msg
 		by    Transport
@@ -358,6 +368,7 @@ func TestAnswersFit(t *testing.T) {
 		"small EDNS": {edns(100), UDP, 512, true},
 		"large EDNS": {edns(65535), UDP, 4096, false},
 		"TCP":        {question("all", wire.TypeA), TCP, 65535, false},
+		"very many":  {manyEDNS, UDP, 4096, true},
 	} {
 		packed, _ := c.query.Pack()
 		answer, _ := r.Answer("A", packed, c.by)

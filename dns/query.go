@@ -17,6 +17,8 @@ const (
 	headerSize = 12
 	// maxUDP bounds an answer by UDP, whatever the client says it takes.
 	maxUDP = 4096
+	// leastRecord is the least that an address takes in an answer.
+	leastRecord = 16
 	// MaxQuery is the longest query that is read.
 	MaxQuery = 4096
 )
@@ -104,6 +106,9 @@ func (r *Resolver) local(q *Query) *wire.Msg {
 		return m
 	}
 	addrs, known := r.names.addresses(id, q.name, question.Qtype != wire.TypeAAAA)
+	if q.by == UDP && len(addrs) > maxUDP/leastRecord {
+		addrs = addrs[:maxUDP/leastRecord] // the rest would be cut anyway
+	}
 	if known {
 		m := new(wire.Msg)
 		if question.Qtype == wire.TypeA || question.Qtype == wire.TypeAAAA || question.Qtype == wire.TypeANY {

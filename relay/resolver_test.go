@@ -371,6 +371,42 @@ func TestReleaseReachesThePredecessor(t *testing.T) {
 	isFree(t, "tcp", tcpAt)
 }
 
+// One that asks without end, and reads no answer, leaves room for others.
+func TestAFloodLeavesRoom(t *testing.T) {
+	t.Parallel()
+	c := ensure(t, t.TempDir(), "command")
+	greedy, _ := resolve(t, c, named("a", "10.0.0.1", "web"))
+	other, _ := resolve(t, c, named("b", "10.0.0.2", "db"))
+	packed, err := new(wire.Msg).SetQuestion("db.", wire.TypeA).Pack()
+	if err != nil {
+		t.Fatal(err)
+	}
+	stop := make(chan struct{})
+	var wg sync.WaitGroup
+	for range 2 {
+		conn := dial(t, "udp", greedy)
+		wg.Go(func() {
+			for {
+				select {
+				case <-stop:
+					return
+				default:
+					_, _ = conn.Write(packed)
+				}
+			}
+		})
+	}
+	worst := time.Duration(0)
+	for range 200 {
+		start := time.Now()
+		answered(t, "udp", other, "web", "NOERROR 10.0.0.1")
+		worst = max(worst, time.Since(start))
+	}
+	close(stop)
+	wg.Wait()
+	t.Logf("the slowest of 200 took %s", worst)
+}
+
 // A thousand sandboxes that ask nothing cost little.
 func TestAThousandResolvers(t *testing.T) {
 	c := ensure(t, t.TempDir(), "command")
