@@ -104,9 +104,11 @@ func (c *Controller) redirect(s plan.Redirect, back bool) error {
 	if back {
 		former, bindings = bindings, former
 	}
-	gone := slices.DeleteFunc(slices.Clone(former), func(b spec.PortBinding) bool {
-		return slices.ContainsFunc(bindings, func(o spec.PortBinding) bool { return o.Proto == b.Proto && o.Host == b.Host })
-	})
+	stay := make(map[string]bool, len(bindings))
+	for _, b := range bindings {
+		stay[bindingKey("", string(b.Proto), b.Host.String())] = true
+	}
+	gone := slices.DeleteFunc(slices.Clone(former), func(b spec.PortBinding) bool { return stay[bindingKey("", string(b.Proto), b.Host.String())] })
 	return errors.Join(c.hooks.Remove(redirected(gone)), c.hooks.Add(redirected(bindings)))
 }
 

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"net/netip"
+	"os"
 	"slices"
 
 	"github.com/containerd/errdefs"
@@ -59,28 +60,29 @@ func (c *Controller) holdExactly(ctx context.Context, owner string, bindings []s
 	if err != nil {
 		return err
 	}
+	key := func(p spec.PortBinding) string { return bindingKey(owner, string(p.Proto), p.Host.String()) }
 	held := make(map[string]bool)
 	for _, b := range have {
 		if b.Owner == owner {
 			held[bindingKey(b.Owner, b.Proto, b.Host.String())] = true
 		}
 	}
-	missing := slices.DeleteFunc(slices.Clone(bindings), func(p spec.PortBinding) bool {
-		same := func(h ports.Held) bool { return h.Proto == p.Proto && h.Host == p.Host }
-		return held[bindingKey(owner, string(p.Proto), p.Host.String())] || slices.ContainsFunc(bound, same)
-	})
+	sockets := make(map[string]*os.File)
+	for _, h := range bound {
+		sockets[key(h.PortBinding)] = h.Socket
+	}
+	missing := slices.DeleteFunc(slices.Clone(bindings), func(p spec.PortBinding) bool { return held[key(p)] || sockets[key(p)] != nil })
 	more, err := ports.Hold(socket.ListenAhead, missing)
 	if err != nil {
 		return explainBusy(err)
 	}
 	bound = append(bound, more...)
+	for _, h := range more {
+		sockets[key(h.PortBinding)] = h.Socket
+	}
 	wanted := make([]relay.Binding, 0, len(bindings))
 	for _, p := range bindings {
-		h := ports.Held{PortBinding: p}
-		if i := slices.IndexFunc(bound, func(h ports.Held) bool { return h.Proto == p.Proto && h.Host == p.Host }); i >= 0 {
-			h.Socket = bound[i].Socket
-		}
-		wanted = append(wanted, c.relayBinding(owner, h))
+		wanted = append(wanted, c.relayBinding(owner, ports.Held{PortBinding: p, Socket: sockets[key(p)]}))
 	}
 	if err := c.cfg.Relay.Replace(ctx, owner, wanted); err != nil {
 		return err

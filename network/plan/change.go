@@ -2,6 +2,7 @@ package plan
 
 import (
 	"fmt"
+	"net/netip"
 	"slices"
 
 	"github.com/containerd/errdefs"
@@ -41,23 +42,43 @@ func (c Change) During() spec.Attachment {
 	if len(c.Before.Endpoints) > len(c.After.Endpoints) {
 		during = c.Before
 	}
-	during.Ports = slices.Clone(c.After.Ports)
-	for _, p := range c.Before.Ports {
-		if !holds(c.After.Ports, p) {
-			during.Ports = append(during.Ports, p)
-		}
-	}
+	during.Ports = append(slices.Clone(c.After.Ports), hostPorts(c.After.Ports).missing(c.Before.Ports)...)
 	return during
 }
 
 // Fresh are the bindings whose host ports are held only after the change.
 func (c Change) Fresh() []spec.PortBinding {
-	return slices.DeleteFunc(HostPorts(c.After.Ports), func(p spec.PortBinding) bool { return holds(c.Before.Ports, p) })
+	return hostPorts(c.Before.Ports).missing(HostPorts(c.After.Ports))
 }
 
-// holds says whether the host port is among the bindings.
-func holds(bindings []spec.PortBinding, p spec.PortBinding) bool {
-	return slices.ContainsFunc(bindings, func(q spec.PortBinding) bool { return q.Proto == p.Proto && q.Host == p.Host })
+// hostPort is a port of one of the host's addresses.
+type hostPort struct {
+	proto spec.Proto
+	host  netip.AddrPort
+}
+
+// hostPortSet tells quickly what is among the host ports of a range.
+type hostPortSet map[hostPort]bool
+
+func hostPorts(bindings []spec.PortBinding) hostPortSet {
+	set := make(hostPortSet, len(bindings))
+	for _, b := range bindings {
+		set[hostPort{b.Proto, b.Host}] = true
+	}
+	return set
+}
+
+func (s hostPortSet) has(b spec.PortBinding) bool { return s[hostPort{b.Proto, b.Host}] }
+
+// missing are the bindings whose host ports are not in the set.
+func (s hostPortSet) missing(bindings []spec.PortBinding) []spec.PortBinding {
+	var out []spec.PortBinding
+	for _, b := range bindings {
+		if !s.has(b) {
+			out = append(out, b)
+		}
+	}
+	return out
 }
 
 // DecideConnect settles a further endpoint of an attached sandbox, and what that

@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/containerd/errdefs"
 	"github.com/google/go-cmp/cmp"
@@ -132,5 +133,40 @@ func TestRedirectsBySteps(t *testing.T) {
 	}
 	if steps := testConfig.redirect(nil, was); steps != nil {
 		t.Errorf("with the proxy %v is done", steps)
+	}
+}
+
+// TestRangesMoveTogether: ten thousand ports keep their host ports when another
+// network is connected, and what is decided takes no time that grows with its square.
+func TestRangesMoveTogether(t *testing.T) {
+	t.Parallel()
+	s := testState(t)
+	var requests []spec.PortRequest
+	for i := range uint16(10000) {
+		requests = append(requests, spec.PortRequest{Proto: spec.TCP, Port: 10000 + i, HostPort: 20000 + i})
+	}
+	a, err := attach(s, 10, []string{"dual"}, requests...)
+	if err != nil {
+		t.Fatal(err)
+	}
+	begun := time.Now()
+	ch, err := s.DecideConnect(a.Sandbox.ID, spec.EndpointRequest{Network: "bridge", GwPriority: 1}, ids(), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	fresh, during, lines := ch.Fresh(), ch.During(), 0
+	for _, step := range testConfig.moves(ch) {
+		lines += len(step.Commands())
+	}
+	if took := time.Since(begun); took > 5*time.Second {
+		t.Errorf("it took %s", took)
+	}
+	if len(fresh) != 0 || len(during.Ports) != 20000 || len(moved(ch)) != 10000 || lines < 20000 {
+		t.Errorf("%d fresh ports, %d held meanwhile, %d moved, %d lines", len(fresh), len(during.Ports), len(moved(ch)), lines)
+	}
+	for i, b := range ch.After.Ports {
+		if b.Host.Port() != uint16(20000+i/2) || b.Host.Addr().Is4() != (b.Container.Addr() == ch.Endpoint.Addr4.Addr()) {
+			t.Fatalf("binding %d is %s to %s", i, b, b.Container)
+		}
 	}
 }

@@ -85,5 +85,9 @@ func defaultRoutes(a spec.Attachment) []DefaultRoute {
 
 // moved are the ports that lead elsewhere after the change.
 func moved(ch Change) []spec.PortBinding {
-	return slices.DeleteFunc(translated(ch.After.Ports), func(p spec.PortBinding) bool { return slices.Contains(ch.Before.Ports, p) })
+	before := make(map[spec.PortBinding]bool, len(ch.Before.Ports))
+	for _, p := range ch.Before.Ports {
+		before[p] = true
+	}
+	return slices.DeleteFunc(translated(ch.After.Ports), func(p spec.PortBinding) bool { return before[p] })
 }

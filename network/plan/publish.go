@@ -53,6 +53,7 @@ func (s *State) decidePorts(a spec.Attachment, former []spec.PortBinding, foreig
 	defer s.book.Add(a.Sandbox, HostPorts(former))
 	var requests []ports.Request
 	var routed []spec.PortBinding
+	had := formerPorts(former)
 	for _, p := range a.Requests {
 		r, direct, err := s.settleHosts(p, binding, out4, out6)
 		if err != nil {
@@ -60,7 +61,7 @@ func (s *State) decidePorts(a spec.Attachment, former []spec.PortBinding, foreig
 		}
 		routed = append(routed, direct...)
 		if len(r.Hosts) > 0 {
-			former = keep(&r, former)
+			had.keep(&r)
 			requests = append(requests, r)
 		}
 	}
@@ -71,20 +72,39 @@ func (s *State) decidePorts(a spec.Attachment, former []spec.PortBinding, foreig
 	return append(chosen, routed...), nil
 }
 
-// keep narrows the request to the host port that it has, and returns the bindings
-// that are left for others to keep.
-func keep(r *ports.Request, former []spec.PortBinding) []spec.PortBinding {
+// formerBindings are those of a container port before a change.
+type formerBindings map[containerPort][]spec.PortBinding
+
+type containerPort struct {
+	proto spec.Proto
+	port  uint16
+}
+
+func formerPorts(bindings []spec.PortBinding) formerBindings {
+	f := make(formerBindings, len(bindings))
+	for _, b := range bindings {
+		if k := (containerPort{b.Proto, b.Container.Port()}); !b.Routed() {
+			f[k] = append(f[k], b)
+		}
+	}
+	return f
+}
+
+// keep narrows the request to the host port that it has, which is then left to no
+// other request.
+func (f formerBindings) keep(r *ports.Request) {
+	k := containerPort{r.Proto, r.Port}
 	fits := func(b spec.PortBinding) bool {
 		wanted := r.HostPort == 0 || b.Host.Port() >= r.HostPort && b.Host.Port() <= max(r.HostPort, r.HostPortEnd)
-		return !b.Routed() && wanted && b.Proto == r.Proto && b.Container.Port() == r.Port && slices.Contains(r.Hosts, b.Host.Addr())
+		return wanted && slices.Contains(r.Hosts, b.Host.Addr())
 	}
-	i := slices.IndexFunc(former, fits)
+	i := slices.IndexFunc(f[k], fits)
 	if i < 0 {
-		return former
+		return
 	}
-	port := former[i].Host.Port()
+	port := f[k][i].Host.Port()
+	f[k] = slices.DeleteFunc(f[k], func(b spec.PortBinding) bool { return fits(b) && b.Host.Port() == port })
 	r.HostPort, r.HostPortEnd = port, port
-	return slices.DeleteFunc(slices.Clone(former), func(b spec.PortBinding) bool { return fits(b) && b.Host.Port() == port })
 }
 
 func (s *State) checkPort(p spec.PortRequest) error {

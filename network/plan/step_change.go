@@ -46,15 +46,16 @@ func (DefaultRoutes) Reason() string { return "the container's way out is by ano
 // Commands implements Step.
 func (s Republish) Commands() []string {
 	var out []string
+	former, bindings := hostPorts(s.Former), hostPorts(s.Bindings)
 	for _, b := range s.Bindings {
 		verb := "holds"
-		if holds(s.Former, b) {
+		if former.has(b) {
 			verb = "still holds"
 		}
 		out = append(out, fmt.Sprintf("# the relay %s %s %s for %s", verb, b.Proto, b.Host, b.Container))
 	}
 	for _, b := range s.Former {
-		if !holds(s.Bindings, b) {
+		if !bindings.has(b) {
 			out = append(out, fmt.Sprintf("# the relay lets go of %s %s", b.Proto, b.Host))
 		}
 	}
