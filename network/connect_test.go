@@ -132,7 +132,7 @@ func TestConnectAndDisconnect(t *testing.T) {
 func TestDefaultRouteMoves(t *testing.T) {
 	h := newHost(t)
 	low := h.network(t, spec.NetworkRequest{Name: "a-low", IPv6: true})
-	high := h.network(t, spec.NetworkRequest{Name: "z-high"})
+	high := h.network(t, spec.NetworkRequest{Name: "z-high", IPv6: true})
 	a := h.attach(t, 1, "bridge")
 	via := func(n spec.Network, i int, dev string) string { return n.Subnets[i].Gateway.String() + " dev " + dev }
 	want := func(what string, routes ...string) {
@@ -146,11 +146,11 @@ func TestDefaultRouteMoves(t *testing.T) {
 	h.connect(t, a, spec.EndpointRequest{Network: "a-low"})
 	want("a name that goes first", via(low, 0, "eth1"), via(low, 1, "eth1"))
 	h.connect(t, a, spec.EndpointRequest{Network: "z-high", GwPriority: 1})
-	want("a priority", via(high, 0, "eth2"), via(low, 1, "eth1"))
-	h.disconnect(t, a, "a-low")
-	want("less the one with IPv6", via(high, 0, "eth2"))
+	want("a priority", via(high, 0, "eth2"), via(high, 1, "eth2"))
 	h.disconnect(t, a, "z-high")
-	want("the first alone", "172.17.0.1 dev eth0")
+	want("back again", via(low, 0, "eth1"), via(low, 1, "eth1"))
+	h.disconnect(t, a, "a-low")
+	want("the first alone, without IPv6", "172.17.0.1 dev eth0")
 	if !ping(a, "172.17.0.1") {
 		t.Error("no way out")
 	}

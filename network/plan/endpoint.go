@@ -203,15 +203,21 @@ func (seg *segment) static(want netip.Addr, v4 bool) (netip.Prefix, error) {
 	return netip.PrefixFrom(want, p.Prefix.Bits()), nil
 }
 
-// decideMAC takes the MAC asked for, or derives it from the IPv4 address
-// (02:42: and its four bytes, as Docker), or from the endpoint's ID.
+// decideMAC takes the MAC asked for, or derives it from the address, so that whoever
+// remembers the address's former owner still finds the next: 02:42: and the four bytes
+// of the IPv4 address, as Docker, or the last four of the IPv6 one. Where two of those
+// end alike, it is by chance.
 func decideMAC(seg *segment, want spec.HardwareAddr, e spec.Endpoint, sandbox string) (spec.HardwareAddr, error) {
 	if want == nil {
-		if !e.Addr4.IsValid() {
-			return BridgeMAC(e.ID), nil
+		last := e.Addr4
+		if !last.IsValid() {
+			last = e.Addr6
 		}
-		b := e.Addr4.Addr().As4()
-		want = append(spec.HardwareAddr{0x02, 0x42}, b[:]...)
+		b := last.Addr().AsSlice()
+		want = append(spec.HardwareAddr{0x02, 0x42}, b[len(b)-4:]...)
+		if owner, taken := seg.macs[want.String()]; taken && owner != sandbox {
+			want = BridgeMAC(e.ID)
+		}
 	}
 	switch owner, taken := seg.macs[want.String()]; {
 	case len(want) != 6 || want[0]&1 != 0 || slices.Equal(want, make([]byte, 6)):

@@ -1,12 +1,15 @@
 package plan
 
 import (
+	"fmt"
 	"net/netip"
+	"slices"
 	"testing"
 	"time"
 
 	"github.com/google/go-cmp/cmp"
 
+	"github.com/fairlead/fairlead/network/ipam"
 	"github.com/fairlead/fairlead/network/spec"
 )
 
@@ -144,5 +147,46 @@ func TestSeveralSubnets(t *testing.T) {
 	}
 	if u := s.Usage(n.ID); len(u) != 4 || u[0].Available != 0 || u[0].InUse != 4 || u[1].InUse != 5 || u[1].Available != 125 {
 		t.Errorf("usage %+v", u)
+	}
+}
+
+// TestIPv6PoolsAndAddresses: subnets of IPv6 are cut from a pool where there is one, and
+// a MAC follows the address.
+func TestIPv6PoolsAndAddresses(t *testing.T) {
+	t.Parallel()
+	cfg := testConfig
+	cfg.Pools = append(slices.Clone(cfg.Pools), ipam.AddressPool{Base: netip.MustParsePrefix("fd77::/48"), Size: 64})
+	s := NewState(cfg)
+	off := false
+	for i, want := range []string{"fd77::/64", "fd77:0:0:1::/64"} {
+		n, err := s.DecideNetwork(spec.NetworkRequest{Name: fmt.Sprintf("n%d", i), IPv4: &off, IPv6: true}, Surroundings{}, Birth{ID: hexID(70 + i)})
+		if err != nil {
+			t.Fatal(err)
+		}
+		s.AddNetwork(n)
+		if len(n.Subnets) != 1 || n.Subnets[0].Prefix.String() != want {
+			t.Errorf("subnets %v, want %s", n.Subnets, want)
+		}
+	}
+	static := func(id int, addr string) string {
+		t.Helper()
+		a, err := s.DecideAttachment(spec.AttachRequest{ID: hexID(id), Name: "c", Endpoints: []spec.EndpointRequest{{Network: "n0", Addr6: netip.MustParseAddr(addr)}}}, ids(), nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := s.AddAttachment(a); err != nil {
+			t.Fatal(err)
+		}
+		return a.Endpoints[0].MAC.String()
+	}
+	if mac := static(10, "fd77::1:2"); mac != "02:42:00:01:00:02" {
+		t.Errorf("MAC %s does not follow the address", mac)
+	}
+	if mac := static(11, "fd77::5:0:1:2"); mac == "02:42:00:01:00:02" {
+		t.Errorf("two endpoints have MAC %s", mac)
+	}
+	s.RemoveAttachment(hexID(10))
+	if mac := static(12, "fd77::1:2"); mac != "02:42:00:01:00:02" {
+		t.Errorf("the next owner of the address has MAC %s", mac)
 	}
 }
