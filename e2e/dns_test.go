@@ -276,11 +276,11 @@ func TestDNSFollowsContainers(t *testing.T) {
 func TestDNSServers(t *testing.T) {
 	t.Parallel()
 	s, outside, conf := namesSite(t)
-	s.Must("network", "create", "front")
+	s.Must("network", "create", "--ipv6", "front")
 	// A container that is a name server: port 53 is its own.
 	ns := s.idle("--name", "ns", "--network", "front")
-	inside := serveNames(t, ns.Host, "0.0.0.0:53", "inner.example", "203.0.113.7")
-	ns4, _ := ns.on("front")
+	inside := serveNames(t, ns.Host, "[::]:53", "inner.example", "203.0.113.7")
+	ns4, ns6 := ns.on("front")
 	ns.resolves("ns", wire.TypeA, "NOERROR "+ns4)
 	user := s.idle("--name", "user", "--network", "front", "--dns", ns4, "--dns-search", "inner.example", "--dns-option", "ndots:1")
 	user.resolves("a.inner.example", wire.TypeA, "NOERROR 203.0.113.7")
@@ -300,6 +300,8 @@ func TestDNSServers(t *testing.T) {
 	if got := user.resolvConf(); got != "nameserver 127.0.0.11\nsearch inner.example\noptions ndots:1" {
 		t.Errorf("resolv.conf:\n%s", got)
 	}
+	six := s.idle("--network", "front", "--dns", ns6)
+	six.resolves("a.inner.example", wire.TypeA, "NOERROR 203.0.113.7")
 	// The host's servers are asked by the host, also those on its own loopback, and
 	// as its file has them now.
 	if outside.mu.Lock(); len(outside.peers) > 1 || (len(outside.peers) == 1 && !outside.peers[host4]) {
@@ -307,13 +309,16 @@ func TestDNSServers(t *testing.T) {
 	}
 	outside.mu.Unlock()
 	serveNames(t, s.host, "127.0.0.1:53", "example.org", "203.0.113.2")
-	if err := errors.Join(os.WriteFile(conf+".new", []byte("nameserver 127.0.0.1\n"), 0o644), os.Rename(conf+".new", conf)); err != nil {
-		t.Fatal(err)
+	serveNames(t, s.outside, "["+outside6+"]:53", "example.org", "203.0.113.6")
+	for server, want := range map[string]string{"127.0.0.1": "203.0.113.2", outside6: "203.0.113.6"} {
+		if err := errors.Join(os.WriteFile(conf+".new", []byte("nameserver "+server+"\n"), 0o644), os.Rename(conf+".new", conf)); err != nil {
+			t.Fatal(err)
+		}
+		eventually(t, "the host's new server "+server+" is asked", func() bool {
+			got, err := query(ns.Host, "udp", resolver, "b.example.org", wire.TypeA)
+			return err == nil && got == "NOERROR "+want
+		})
 	}
-	eventually(t, "the host's new server is asked", func() bool {
-		got, err := query(ns.Host, "udp", resolver, "b.example.org", wire.TypeA)
-		return err == nil && got == "NOERROR 203.0.113.2"
-	})
 	s.consistent()
 }
 
