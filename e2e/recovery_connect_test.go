@@ -15,7 +15,7 @@ type connecting struct {
 
 func newConnecting(t *testing.T) *connecting {
 	t.Helper()
-	c := &connecting{crashing: newCrashing(t)}
+	c := &connecting{crashing: newCrashing(t, nftables)}
 	c.Must("network", "create", "--ipv6", "second")
 	c.quiet = c.present()
 	c.up("at first")

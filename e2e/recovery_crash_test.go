@@ -69,9 +69,10 @@ func (c *crashing) complete(op string) {
 
 // TestCrashAttach: the daemon is killed at every point of an attachment. After a
 // restart nothing is left of it, and address, ports and name can be used.
-func TestCrashAttach(t *testing.T) {
-	t.Parallel()
-	c := newCrashing(t)
+func TestCrashAttach(t *testing.T) { forBackends(t, testCrashAttach) }
+
+func testCrashAttach(t *testing.T, backend string) {
+	c := newCrashing(t, backend)
 	c.arm("")
 	c.up("no crash")
 	c.down("no crash")
@@ -98,9 +99,10 @@ func TestCrashAttach(t *testing.T) {
 
 // TestCrashDetach: the daemon is killed at every point of the end of a container's
 // network. After a restart it has ended, with its exit code.
-func TestCrashDetach(t *testing.T) {
-	t.Parallel()
-	c := newCrashing(t)
+func TestCrashDetach(t *testing.T) { forBackends(t, testCrashDetach) }
+
+func testCrashDetach(t *testing.T, backend string) {
+	c := newCrashing(t, backend)
 	c.arm("")
 	c.up("no crash")
 	c.down("no crash")
@@ -126,9 +128,10 @@ func TestCrashDetach(t *testing.T) {
 
 // TestCrashNetwork: the daemon is killed at every point of making and of removing a
 // network. After a restart it is there whole or not at all.
-func TestCrashNetwork(t *testing.T) {
-	t.Parallel()
-	c := newCrashing(t)
+func TestCrashNetwork(t *testing.T) { forBackends(t, testCrashNetwork) }
+
+func testCrashNetwork(t *testing.T, backend string) {
+	c := newCrashing(t, backend)
 	create := []string{"network", "create", "--subnet", "10.123.0.0/24", "--subnet", "fd12:3456::/64", "--ipv6", "net"}
 	exists := func() bool { return strings.Contains(c.Must("network", "ls"), " net ") }
 	c.arm("")
@@ -181,7 +184,7 @@ func TestCrashNetwork(t *testing.T) {
 // crash cut short.
 func TestCrashRecovery(t *testing.T) {
 	t.Parallel()
-	c := newCrashing(t)
+	c := newCrashing(t, nftables)
 	create := []string{"network", "create", "--subnet", "10.123.0.0/24", "net"}
 	c.Must("network", "create", "--ipv6", "second")
 	c.quiet = c.present()
@@ -241,7 +244,7 @@ func TestCrashRecovery(t *testing.T) {
 // containers come to be and cease to be.
 func TestCrashEngine(t *testing.T) {
 	t.Parallel()
-	c := newCrashing(t)
+	c := newCrashing(t, nftables)
 	c.arm("")
 	c.Must("run", "--name", "short", "-p", "9000:80", "demo", "true")
 	c.Must("rm", "short")

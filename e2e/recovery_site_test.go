@@ -35,9 +35,9 @@ const bystanderPort, victimPort = "7000", "8080"
 
 // newCrashing makes a site with a network "dual", a bystander on the default
 // network and a container "victim" that is not running.
-func newCrashing(t *testing.T) *crashing {
+func newCrashing(t *testing.T, backend string) *crashing {
 	t.Helper()
-	c := &crashing{site: newSite(t), log: filepath.Join(t.TempDir(), "points")}
+	c := &crashing{site: newSiteOn(t, backend), log: filepath.Join(t.TempDir(), "points")}
 	c.Must("network", "create", "--ipv6", "dual")
 	c.bystander = c.idle("--name", "bystander", "-p", bystanderPort+":7000")
 	c.pid = c.inspect("bystander").State.Pid
