@@ -102,6 +102,9 @@ func (e *Engine) settle(ctx context.Context, c *instance, task runtime.Task, has
 			err = errors.Join(err, e.cfg.Store.Put(c.id, rec))
 		}
 		return err
+	case e.attached(c.id):
+		// Others keep its sandbox.
+		return e.reconcile(ctx, c)
 	}
 	return nil
 }

@@ -241,12 +241,12 @@ func (e *Engine) takeUpSandboxes(ctx context.Context, running func(id string) bo
 }
 
 // reconcile ends what a crash left between the network and the record of a
-// container that runs: an endpoint that is on no record goes, a wish for one that
+// container that has a sandbox: an endpoint that is on no record goes, a wish for one that
 // has gone is dropped.
 func (e *Engine) reconcile(ctx context.Context, c *instance) error {
 	rec := c.record()
 	a, there := e.cfg.Network.Attachment(rec.ID)
-	if !there || !rec.ownNetwork() || rec.Endpoints == nil {
+	if !there || rec.Endpoints == nil {
 		return nil
 	}
 	recorded := make(map[string]string) // network ID → name in the record
