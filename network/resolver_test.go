@@ -376,3 +376,42 @@ func BenchmarkAttachWithResolver(b *testing.B) {
 		})
 	}
 }
+
+// The C library asks for both families at once, by one new socket: neither question
+// may be lost on the way through the sandbox's NAT.
+func TestBothFamiliesAtOnce(t *testing.T) {
+	h, _ := resolverHost(t)
+	a := attachNamed(t, h, 1, spec.DNS{}, spec.EndpointRequest{Network: "front", Names: []string{"web"}})
+	ns, err := netns.Open(a.Sandbox.Path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer ns.Close()
+	var questions [2][]byte
+	for i, qtype := range []uint16{wire.TypeA, wire.TypeAAAA} {
+		if questions[i], err = new(wire.Msg).SetQuestion("web.", qtype).Pack(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for i := range 200 {
+		var conn net.Conn
+		if err := netns.Do(ns, func() (err error) { conn, err = net.Dial("udp", dns.Address.String()); return err }); err != nil {
+			t.Fatal(err)
+		}
+		_ = conn.SetDeadline(time.Now().Add(3 * time.Second))
+		sent := make(chan error, 2)
+		for _, q := range questions {
+			go func() { _, err := conn.Write(q); sent <- err }()
+		}
+		err := errors.Join(<-sent, <-sent)
+		for range questions {
+			if err == nil {
+				_, err = conn.Read(make([]byte, 512))
+			}
+		}
+		_ = conn.Close()
+		if err != nil {
+			t.Fatalf("socket %d: %v", i, err)
+		}
+	}
+}
