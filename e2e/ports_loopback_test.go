@@ -7,6 +7,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/cilium/ebpf"
+	"github.com/cilium/ebpf/link"
 	"golang.org/x/sys/unix"
 
 	"github.com/fairlead/fairlead/internal/lab"
@@ -138,12 +140,90 @@ func TestLoopbackOfSeveralDaemons(t *testing.T) {
 			t.Errorf("at port %s %s answered", port, r.Host)
 		}
 	}
+	tag := other.tag()
+	if n := hooked(t, tag); n == 0 {
+		t.Error("the daemon's hooks are not found")
+	}
 	other.Teardown()
+	if n := hooked(t, tag); n != 0 {
+		t.Errorf("%d hooks of a daemon that was taken down are left", n)
+	}
 	if r := lab.Seen(t, s.host, "tcp", "127.0.0.1:8080"); r.Host != one.Name() {
 		t.Errorf("%s answered", r.Host)
 	}
 	if _, err := s.host.Ask("tcp", "127.0.0.1:8081", 300*time.Millisecond); err == nil {
 		t.Error("a daemon that was taken down is reached by loopback")
+	}
+}
+
+// tag is what the names of the daemon's programs have of its ID, which the alias of
+// its bridge has too.
+func (s *site) tag() string {
+	s.t.Helper()
+	bridge := s.Must("network", "inspect", "--format", `{{index .Options "com.docker.network.bridge.name"}}`, "bridge")
+	text := s.host.Run("ip", "link", "show", bridge)
+	_, id, found := strings.Cut(text, "alias fairlead:")
+	if !found || len(id) < 8 {
+		s.t.Fatalf("bridge %s does not have the daemon's ID:\n%s", bridge, text)
+	}
+	return id[:8]
+}
+
+// hooked counts the programs of a daemon on the root of the cgroup v2 tree.
+func hooked(t *testing.T, tag string) (n int) {
+	t.Helper()
+	mounts, err := os.ReadFile("/proc/self/mounts")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for line := range strings.Lines(string(mounts)) {
+		f := strings.Fields(line)
+		if f[2] != "cgroup2" {
+			continue
+		}
+		root, err := os.Open(f[1])
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer root.Close()
+		for _, attach := range []ebpf.AttachType{ebpf.AttachCGroupInet4Connect, ebpf.AttachCGroupInet6Connect, ebpf.AttachCGroupUDP4Sendmsg, ebpf.AttachCGroupUDP6Recvmsg} {
+			found, err := link.QueryPrograms(link.QueryOptions{Target: int(root.Fd()), Attach: attach})
+			if err != nil {
+				t.Fatal(err)
+			}
+			for _, p := range found.Programs {
+				program, err := ebpf.NewProgramFromID(p.ID)
+				if err != nil {
+					continue // another test's, gone since
+				}
+				if info, err := program.Info(); err == nil && strings.HasPrefix(info.Name, "fl_"+tag) {
+					n++
+				}
+				_ = program.Close()
+			}
+		}
+	}
+	return n
+}
+
+// TestLoopbackFollowsTheNetwork: where a container's default route moves to another
+// network, so does what loopback leads to.
+func TestLoopbackFollowsTheNetwork(t *testing.T) {
+	t.Parallel()
+	s := withoutProxy(t)
+	s.Must("network", "create", "--ipv6", "other")
+	b := s.idle("--network", "dual", "-p", "8080:80", "-p", "8080:80/udp")
+	b.both("80")
+	for _, change := range [][]string{nil, {"connect", "--gw-priority", "1", "other", b.id}, {"disconnect", "dual", b.id}, {"connect", "dual", b.id}, {"disconnect", "other", b.id}} {
+		if change != nil {
+			s.Must(append([]string{"network"}, change...)...)
+		}
+		for _, way := range loopbacks("8080") {
+			if r := lab.Seen(t, s.host, way[0], way[1]); r.Host != b.Name() {
+				t.Errorf("after %v: %s answered at %s", change, r.Host, way[1])
+			}
+		}
+		s.consistent()
 	}
 }
 
