@@ -208,9 +208,13 @@ func outside(t *testing.T) *os.File {
 }
 
 // dialFrom allows for a second question about a neighbour, which comes after a second.
-func dialFrom(ns *os.File, addr string) (c net.Conn, err error) {
+func dialFrom(ns *os.File, addr string) (net.Conn, error) {
+	return dialWithin(ns, addr, 3*time.Second)
+}
+
+func dialWithin(ns *os.File, addr string, limit time.Duration) (c net.Conn, err error) {
 	nsErr := netns.Do(ns, func() error {
-		c, err = net.DialTimeout("tcp", addr, 3*time.Second)
+		c, err = net.DialTimeout("tcp", addr, limit)
 		return nil
 	})
 	return c, errors.Join(err, nsErr)
