@@ -199,7 +199,7 @@ func (r reach) target() string {
 		return fmt.Sprintf("%s:%d", addr, r.first)
 	}
 	if r.first == r.hostFirst {
-		return addr // DNAT without a port leaves it
+		return r.container.String() // DNAT without a port leaves it, and wants no brackets
 	}
 	return fmt.Sprintf("%s:%d-%d/%d", addr, r.first, r.first+(r.hostLast-r.hostFirst), r.hostFirst)
 }
