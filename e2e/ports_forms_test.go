@@ -135,7 +135,7 @@ func TestPortsByAPI(t *testing.T) {
 			t.Fatal(err)
 		}
 		defer resp.Body.Close()
-		var answer struct{ Id, Message string } //nolint:revive // the API's own spelling
+		var answer struct{ Id, Message string }
 		if err := json.NewDecoder(resp.Body).Decode(&answer); err != nil {
 			t.Fatal(err)
 		}

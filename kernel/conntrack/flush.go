@@ -67,8 +67,10 @@ func (f filter) flags(s side) (flags uint32) {
 		on  bool
 		bit uint32
 	}{
-		{s.src.IsValid(), filterIPSrc}, {s.dst.IsValid(), filterIPDst},
-		{s.srcPort != 0, filterSrcPort}, {s.dstPort != 0, filterDstPort},
+		{s.src.IsValid(), filterIPSrc},
+		{s.dst.IsValid(), filterIPDst},
+		{s.srcPort != 0, filterSrcPort},
+		{s.dstPort != 0, filterDstPort},
 	} {
 		if b.on {
 			flags |= b.bit
