@@ -227,6 +227,8 @@ func testDNSNames(t *testing.T, backend string) {
 		t.Errorf("by TCP: %q, %v", got, err)
 	}
 	// The program in the container finds it by the file.
+	contains(t, "ping in the container", s.Must("exec", "db", "ping", "-c", "1", "www.front"), "1 packets received")
+	contains(t, "ping in the container, by link", s.Must("exec", "db", "ping", "-c", "1", "shop"), web6, "1 packets received")
 	contains(t, "nslookup in the container", s.Must("exec", "db", "nslookup", "web."), web4)
 	if got := db.resolvConf(); got != "nameserver 127.0.0.11\nsearch site.example\noptions ndots:0" {
 		t.Errorf("resolv.conf of a container on an own network:\n%s", got)
