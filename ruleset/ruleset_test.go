@@ -61,3 +61,39 @@ func TestPriority(t *testing.T) {
 		}
 	}
 }
+
+// What kernel/nft's tests hold against nft itself, for those without root.
+func TestRuleString(t *testing.T) {
+	t.Parallel()
+	key := []ruleset.Selector{ruleset.L4Proto, ruleset.THDPort}
+	for want, expr := range map[string]ruleset.Expr{
+		"meta mark 0x00000010":                       ruleset.Mark{Value: 0x10, Mask: 0xffffffff},
+		"meta mark & 0x000000f0 == 0x00000010":       ruleset.Mark{Value: 0x10, Mask: 0xf0},
+		"iifname . arp saddr ip != @own":             ruleset.Lookup{Key: []ruleset.Selector{ruleset.IIfName, ruleset.ARPSAddr}, Set: "own", Not: true},
+		"tcp flags syn / fin,syn,rst,ack":            ruleset.Opening{},
+		"icmpv6 type nd-neighbor-solicit":            ruleset.NeighbourSolicit,
+		"meta pkttype host":                          ruleset.ToHost{},
+		"ip frag-off & 8191 != 0":                    ruleset.LaterFragment{Family: ruleset.IPv4},
+		"frag frag-off != 0":                         ruleset.LaterFragment{Family: ruleset.IPv6},
+		"dnat ip6 to meta l4proto . th dport map @m": ruleset.DNAT{Family: ruleset.IPv6, Key: key, Map: "m", SamePort: true},
+		"snat ip to ip saddr map @m":                 ruleset.SNAT{Family: ruleset.IPv4, Key: []ruleset.Selector{ruleset.IPSAddr}, Map: "m"},
+		"ip saddr . ip daddr . th sport @links":      ruleset.Lookup{Key: []ruleset.Selector{ruleset.IPSAddr, ruleset.IPDAddr, ruleset.THSPort}, Set: "links"},
+	} {
+		if got := expr.String(); got != want {
+			t.Errorf("got  %s\nwant %s", got, want)
+		}
+	}
+	for want, e := range map[string]ruleset.Element{
+		"sctp . 8000-8999 : 10.0.0.2": {Key: []ruleset.Value{ruleset.SCTP, ruleset.Ports(8000, 8999)}, Data: []ruleset.Value{ruleset.Addr(netip.MustParseAddr("10.0.0.2"))}},
+		"tcp . 80":                    {Key: []ruleset.Value{ruleset.TCP, ruleset.Ports(80, 80)}},
+	} {
+		if got := e.String(); got != want {
+			t.Errorf("got  %s\nwant %s", got, want)
+		}
+	}
+	chain := ruleset.Chain{Name: "c", Type: ruleset.Filter, Hook: ruleset.Forward, Priority: ruleset.PriorityBridgeFilter, Policy: ruleset.PolicyAccept}
+	want := "table bridge t {\n\tchain c {\n\t\ttype filter hook forward priority filter; policy accept;\n\t}\n}\n"
+	if got := (ruleset.Table{Family: ruleset.Bridge, Name: "t", Chains: []ruleset.Chain{chain}}).String(); got != want {
+		t.Errorf("got\n%s\nwant\n%s", got, want)
+	}
+}
