@@ -221,3 +221,46 @@ func TestTwoDaemonsByIPTables(t *testing.T) {
 	c.sees(s.outside, "tcp", at(host4, "8081"), outside4)
 	two.consistent()
 }
+
+// TestHairpinByIPTables: without the userland proxy what containers send to published
+// ports, their own, a neighbour's and another network's, is translated; there is no
+// RETURN then.
+func TestHairpinByIPTables(t *testing.T) {
+	t.Parallel()
+	s := newSiteOn(t, iptables, "--userland-proxy=false")
+	s.Must("network", "create", "--ipv6", "--subnet", "10.30.0.0/24", "--subnet", "fd00:30::/64", "dual")
+	web := s.idle("--network", "dual", "-p", "8080:80", "-p", "8080:80/udp")
+	peer, other := s.idle("--network", "dual"), s.idle()
+	for _, proto := range []string{"tcp", "udp"} {
+		web.serve(proto, "0.0.0.0:80")
+		web.serve(proto, "[::]:80")
+		for _, b := range []box{web, peer, other} {
+			web.sees(b.Host, proto, at(host4, "8080"), "10.30.0.1")
+		}
+		for _, b := range []box{web, peer} {
+			web.sees(b.Host, proto, at(host6, "8080"), "fd00:30::1")
+		}
+		web.sees(s.outside, proto, at(host4, "8080"), outside4)
+		web.sees(s.outside, proto, at(host6, "8080"), outside6)
+		web.sees(s.host, proto, at(host4, "8080"), host4)
+	}
+	if nat := s.listed("nat"); strings.Contains(nat, "RETURN") {
+		t.Errorf("there is a RETURN:\n%s", nat)
+	}
+	s.consistent()
+}
+
+// TestIPTablesNotInstalled: the back end iptables without its programs is refused, with
+// what to install.
+func TestIPTablesNotInstalled(t *testing.T) {
+	t.Parallel()
+	s := newHosts(t)
+	s.Daemon = s.lab.NewDaemon(s.host, lab.DaemonOptions{Firewall: iptables, Env: []string{"PATH=" + t.TempDir()}})
+	if err := s.TryStart(); err == nil {
+		t.Fatal("it started")
+	}
+	contains(t, "the log", s.LogTail(10), "iptables-restore", "install", "--firewall-backend=nftables")
+	if have := rules(s.host); have != "" {
+		t.Errorf("there are rules:\n%s", have)
+	}
+}
