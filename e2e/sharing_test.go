@@ -65,12 +65,13 @@ func TestSharedNetworkStays(t *testing.T) {
 		s.sharing("after first was stopped")
 		contains(t, "ip addr of first", s.Must("exec", "first", "ip", "addr"), "10.40.0.2/24")
 		// The last to end takes it away.
+		old := s.endpoints("first")["red"].EndpointID
 		c.must("stop", "-t", "0", "first")
 		c.must("rm", "-f", "second")
 		s.consistent()
 		c.must("start", "first")
-		if got := s.namespace("first"); got == before {
-			t.Errorf("first has the old namespace %s, which nobody was in", got)
+		if now := s.endpoints("first")["red"].EndpointID; now == old || now == "" {
+			t.Errorf("first has the old endpoint %q, in whose network nobody was", now)
 		}
 		s.consistent()
 	})
