@@ -227,6 +227,28 @@ func TestLoopbackFollowsTheNetwork(t *testing.T) {
 	}
 }
 
+// TestLoopbackWithoutRules: with neither rules nor a proxy the host's loopback still
+// reaches published ports, and nothing else does.
+func TestLoopbackWithoutRules(t *testing.T) {
+	t.Parallel()
+	s := withoutProxy(t, "--iptables=false")
+	b := s.idle("--network", "dual", "-p", "8080:80", "-p", "8080:80/udp")
+	b.both("80")
+	for _, way := range loopbacks("8080") {
+		if r := lab.Seen(t, s.host, way[0], way[1]); r.Host != b.Name() {
+			t.Errorf("%s answered at %s", r.Host, way[1])
+		}
+	}
+	var pairs [][2]lab.Probe
+	for _, h := range []*lab.Host{s.host, s.outside} {
+		for _, addr := range []string{host4, host6} {
+			pairs = append(pairs, [2]lab.Probe{from(h, "tcp", at(addr, "8080")), from(s.host, "tcp", "127.0.0.1:8080")})
+		}
+	}
+	barred(t, pairs...)
+	s.consistent()
+}
+
 // TestLoopbackOutlivesTheRelay: the hooks outlive the relay, and a new one keeps them.
 func TestLoopbackOutlivesTheRelay(t *testing.T) {
 	t.Parallel()
