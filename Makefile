@@ -55,12 +55,14 @@ stop: ## remove all containers and networks, stop the daemon, undo its changes (
 	@[ -x bin/fairlead ] || $(MAKE) --no-print-directory build
 	@hack/stop.sh
 
+# Four at once, whatever the number of CPUs: the tests on hosts wait more than they
+# compute (that nothing comes is known after a second).
 test: build ## run every test, installing what they need (root)
 	@hack/debian-install.sh $(TEST_DEPS)
 	@status=0; export FAIRLEAD_BIN=$(CURDIR)/bin/fairlead; \
 	race=$$(go list $(RACE)) && rest=$$(go list ./... | grep -vxF "$$race") || exit 1; \
 	go test -race -count=1 -timeout 10m $(TESTFLAGS) $$race || status=1; \
-	go test -count=1 -timeout 12m $(TESTFLAGS) $$rest || status=1; \
+	go test -count=1 -parallel 4 -timeout 20m $(TESTFLAGS) $$rest || status=1; \
 	exit $$status
 
 check: lint ## before a commit: lint, build, and the tests that need no root
