@@ -117,7 +117,7 @@ func testFirewalld(t *testing.T, backend, theirs string, first bool) {
 		look()
 	}
 	s.Daemon = s.lab.NewDaemon(s.host, lab.DaemonOptions{Firewall: backend, Env: []string{f.env()}})
-	s.Daemon.Start()
+	s.Start()
 	s.importImage("demo")
 	if !first {
 		f.start()

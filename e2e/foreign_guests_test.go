@@ -111,7 +111,7 @@ func (s *site) moveIn(n neighbour) *guests {
 	s.host.Run("ip", "addr", "add", guestGW6+"/64", "dev", n.bridge, "nodad")
 	s.host.Run("ip", "link", "set", n.bridge, "up")
 	for _, guest := range []struct {
-		host                *lab.Host
+		host               *lab.Host
 		port, addr4, addr6 string
 	}{{g.first, "vnet1", guest4, guest6}, {g.two, "vnet2", "192.168.122.11", "fd00:122::11"}} {
 		s.lab.Link(s.host.Port(guest.port), guest.host.Port("eth0", guest.addr4+"/24", guest.addr6+"/64"))

@@ -51,6 +51,28 @@ func TestB3(t *testing.T) {
 			[]string{"inet mine", "forward"},
 		},
 		{
+			"nft zones", // each a chain of its own, that drops at its end
+			[]string{
+				"nft add table inet mine", "nft add chain inet mine wan", "nft add chain inet mine lan",
+				"nft add chain inet mine forward { type filter hook forward priority 0 ; policy drop ; }",
+				"nft add rule inet mine forward ct state vmap { established : accept, related : accept, invalid : drop }",
+				"nft add rule inet mine forward iifname vmap { 'uplink' : jump wan, 'inside' : jump lan }",
+				"nft add rule inet mine wan ip saddr 203.0.113.9 drop", "nft add rule inet mine wan log drop",
+				"nft add rule inet mine lan ip saddr 203.0.113.9 accept", "nft add rule inet mine lan reject",
+			},
+			[]string{"nft --stateless list table inet mine"},
+			[]string{"inet mine", "in wan", "in lan", "policy drop"},
+		},
+		{
+			"iptables-legacy chain",
+			[]string{
+				"iptables-legacy -N MINE", "iptables-legacy -A FORWARD -j MINE", "iptables-legacy -A MINE -m conntrack --ctstate ESTABLISHED,RELATED -j ACCEPT", "iptables-legacy -A MINE -j DROP",
+				"ip6tables-legacy -N MINE", "ip6tables-legacy -A FORWARD -j MINE", "ip6tables-legacy -A MINE -m conntrack --ctstate ESTABLISHED,RELATED -j ACCEPT", "ip6tables-legacy -A MINE -j REJECT",
+			},
+			[]string{"iptables-legacy-save -t filter", "ip6tables-legacy-save -t filter"},
+			[]string{"legacy", "in MINE"},
+		},
+		{
 			"iptables-legacy",
 			[]string{"iptables-legacy -P FORWARD DROP", "ip6tables-legacy -P FORWARD DROP"},
 			[]string{"iptables-legacy-save -t filter", "ip6tables-legacy-save -t filter"},

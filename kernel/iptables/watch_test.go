@@ -24,8 +24,11 @@ func TestFingerprint(t *testing.T) {
 	seen := map[uint64]string{0: "no table"}
 	for _, command := range []string{"iptables-legacy", "ip6tables-legacy"} {
 		for _, args := range [][]string{
-			{"-A", "INPUT", "-j", "ACCEPT"}, {"-A", "FORWARD", "-i", "lan0", "-j", "ACCEPT"},
-			{"-P", "FORWARD", "DROP"}, {"-R", "FORWARD", "1", "-i", "lan1", "-j", "ACCEPT"}, {"-N", "MINE"},
+			{"-A", "INPUT", "-j", "ACCEPT"},
+			{"-A", "FORWARD", "-i", "lan0", "-j", "ACCEPT"},
+			{"-P", "FORWARD", "DROP"},
+			{"-R", "FORWARD", "1", "-i", "lan1", "-j", "ACCEPT"},
+			{"-N", "MINE"},
 		} {
 			run(t, command, append([]string{"-w"}, args...)...)
 			f := take()
