@@ -3,7 +3,6 @@ package firewall
 import (
 	"fmt"
 	"math"
-	"slices"
 
 	"github.com/fairlead/fairlead/network/firewall/xtables"
 	"github.com/fairlead/fairlead/network/spec"
@@ -196,15 +195,6 @@ func (b IPTables) others(f xtables.Family, p Policy) []xtables.Rule {
 		}
 	}
 	return of(f, rules)
-}
-
-// Served are the changes of what the guard lets be.
-func (b IPTables) Served(more, less []string) Changes {
-	var c Changes
-	for _, f := range b.Families() {
-		c.XTables = slices.Concat(c.XTables, xtables.Add(b.served(f, more)), xtables.Delete(b.served(f, less)))
-	}
-	return c
 }
 
 // xtables is the mark as iptables-save prints it.
