@@ -7,6 +7,7 @@ import (
 	"net"
 	"net/netip"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -507,5 +508,34 @@ func TestOneAtATime(t *testing.T) {
 	}
 	if out := command(t, "ip", "-br", "link"); strings.Contains(out, "veth") {
 		t.Errorf("links are left:\n%s", out)
+	}
+}
+
+// TestAddressesChangeHands: an address that is given to another MAC is found by who
+// knew the former, at once.
+func TestAddressesChangeHands(t *testing.T) {
+	h := newHost(t)
+	h.network(t, spec.NetworkRequest{Name: "n", IPv6: true, Subnets: []spec.Subnet{{Prefix: netip.MustParsePrefix("10.9.0.0/24")}, {Prefix: netip.MustParsePrefix("fd09::/64")}}})
+	neighbour := h.attach(t, 1, "n")
+	for i := range 3 {
+		mac, err := spec.ParseMAC(fmt.Sprintf("02:00:00:00:00:%02x", i))
+		if err != nil {
+			t.Fatal(err)
+		}
+		req := attachRequest(2, "n")
+		req.Endpoints[0].MAC = mac
+		a, err := h.Attach(t.Context(), req)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, p := range a.Endpoints[0].Addrs() {
+			addr := p.Addr().String()
+			if !ping(neighbour, addr) || exec.Command("ping", "-c1", "-W1", addr).Run() != nil {
+				t.Errorf("owner %d of %s is not found", i, addr)
+			}
+		}
+		if err := h.Detach(t.Context(), a.Sandbox.ID); err != nil {
+			t.Fatal(err)
+		}
 	}
 }

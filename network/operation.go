@@ -114,6 +114,8 @@ func (o *operation) do(ctx context.Context, step plan.Step) error {
 		return o.forgetFlows(s)
 	case plan.Resolver:
 		return o.resolve(ctx, s)
+	case plan.Announce:
+		return o.c.links.Announce(s.Bridge, []byte(s.MAC), s.Addrs)
 	case plan.DefaultRoutes:
 		return o.route(s.Namespace, s.Routes)
 	case plan.Republish:
@@ -157,7 +159,7 @@ func (o *operation) undo(ctx context.Context, step plan.Step) error {
 		return o.republish(context.WithoutCancel(ctx), s.Owner, s.Former)
 	case plan.Resolver:
 		return o.undoResolve(ctx, s)
-	case plan.Withdraw, plan.DropNamespace, plan.ForgetFlows, plan.DropLink:
+	case plan.Withdraw, plan.DropNamespace, plan.ForgetFlows, plan.DropLink, plan.Announce:
 		return nil // what only takes away is finished, never taken back
 	}
 	return fmt.Errorf("step %T: %w", step, errdefs.ErrNotImplemented)

@@ -74,6 +74,11 @@ func (s *State) decideEndpoint(req spec.EndpointRequest, names interfaceNames, s
 		return spec.Endpoint{}, err
 	}
 	e.MAC, err = decideMAC(seg, req.MAC, e, sandbox)
+	for _, p := range e.Addrs() {
+		if last, had := seg.lastMACs[p.Addr()]; had && last != e.MAC.String() {
+			e.Moved = append(e.Moved, p.Addr())
+		}
+	}
 	return e, err
 }
 

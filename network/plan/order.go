@@ -125,6 +125,7 @@ func (c Config) Attach(m firewall.Member) []Step {
 	for _, e := range a.Endpoints {
 		steps = append(steps, c.InterfaceStep(a, e))
 	}
+	steps = append(steps, announce(a.Endpoints...)...)
 	steps = append(steps, c.resolver(firewall.Member{}, m)...)
 	steps = append(steps, c.redirect(nil, a.Ports)...)
 	if ports := HostPorts(a.Ports); len(ports) > 0 {

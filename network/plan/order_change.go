@@ -16,6 +16,7 @@ func (c Config) Connect(ch Change, before, after firewall.Member) []Step {
 	end := c.InterfaceStep(ch.After, ch.Endpoint)
 	end.Gateways = nil // the former ones are replaced below
 	steps = append(steps, c.VethStep(ch.After, ch.Endpoint), end)
+	steps = append(steps, announce(ch.Endpoint)...)
 	steps = append(steps, c.moves(ch)...)
 	return append(steps, c.resolver(before, after)...)
 }

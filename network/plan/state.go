@@ -70,6 +70,7 @@ type segment struct {
 	pools      []subnetPool          // in order of preference
 	macs       map[string]string     // MAC → sandbox ID
 	linkLocals map[netip.Addr]string // → sandbox ID
+	lastMACs   map[netip.Addr]string // of each address's last owner
 	members    map[string]struct{}   // sandbox IDs
 	busy       string                // "created" or "removed" while it is being so
 }
@@ -96,7 +97,7 @@ func NewState(cfg Config) *State {
 // AddNetwork records a decided or stored network.
 func (s *State) AddNetwork(n spec.Network) {
 	seg := &segment{
-		Network: n, macs: make(map[string]string), linkLocals: make(map[netip.Addr]string), members: make(map[string]struct{}),
+		Network: n, macs: make(map[string]string), linkLocals: make(map[netip.Addr]string), lastMACs: make(map[netip.Addr]string), members: make(map[string]struct{}),
 	}
 	for _, sub := range n.Subnets {
 		if v4 := sub.Prefix.Addr().Is4(); v4 && !n.IPv4 || !v4 && !n.IPv6 {
@@ -146,6 +147,7 @@ func (s *State) AddAttachment(a spec.Attachment) error {
 			if pool, ok := seg.pool(p.Addr()); ok {
 				_ = pool.Take(p.Addr()) // checked above
 			}
+			seg.lastMACs[p.Addr()] = e.MAC.String()
 		}
 		for _, addr := range e.LinkLocal {
 			seg.linkLocals[addr] = a.Sandbox.ID

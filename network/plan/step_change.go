@@ -31,6 +31,37 @@ type Republish struct {
 // needs some 25 ms for it.
 type DropLink struct{ Name, Alias string }
 
+// Announce tells the bridge's neighbours that the addresses are at the MAC now: they
+// were at another's.
+type Announce struct {
+	Bridge string
+	MAC    spec.HardwareAddr
+	Addrs  []netip.Addr
+}
+
+// Commands implements Step.
+func (s Announce) Commands() []string {
+	var out []string
+	for _, a := range s.Addrs {
+		out = append(out, "ip neigh del "+a.String()+" dev "+s.Bridge, fmt.Sprintf("# on %s it is said that %s is at %s", s.Bridge, a, s.MAC))
+	}
+	return out
+}
+
+// Reason implements Step.
+func (Announce) Reason() string { return "who remembers the address's former owner finds the new one" }
+
+// announce is the step for each endpoint that needs it.
+func announce(endpoints ...spec.Endpoint) []Step {
+	var steps []Step
+	for _, e := range endpoints {
+		if len(e.Moved) > 0 {
+			steps = append(steps, Announce{Bridge: e.Bridge, MAC: e.MAC, Addrs: e.Moved})
+		}
+	}
+	return steps
+}
+
 // Commands implements Step.
 func (s DefaultRoutes) Commands() []string {
 	out := make([]string, 0, len(s.Routes))

@@ -116,6 +116,8 @@ type Endpoint struct {
 	LinkLocal  []netip.Addr      `json:"link_local,omitempty"`
 	GwPriority int               `json:"gw_priority,omitempty"`
 	Sysctls    map[string]string `json:"sysctls,omitempty"`
+	// Moved are addresses that neighbours may remember at another MAC.
+	Moved []netip.Addr `json:"-"`
 }
 
 // Addrs returns the endpoint's addresses, IPv4 first.
