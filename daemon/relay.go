@@ -3,6 +3,9 @@ package daemon
 import (
 	"context"
 	"os"
+	"time"
+
+	"github.com/containerd/errdefs"
 
 	"github.com/fairlead/fairlead/dns"
 	"github.com/fairlead/fairlead/relay"
@@ -31,8 +34,28 @@ func (k *keptRelay) Replace(ctx context.Context, owner string, b []relay.Binding
 	return k.client().Replace(ctx, owner, b)
 }
 
+// patience is how long a call waits for a relay that is being started again, or
+// replaced by another build: some 50 ms as a rule.
+const patience = 3 * time.Second
+
+// persist makes the call until there is a relay to answer it. It is for calls that are
+// right to make twice.
+func (k *keptRelay) persist(ctx context.Context, call func(*relay.Client) error) error {
+	for deadline := time.Now().Add(patience); ; {
+		err := call(k.client())
+		if !errdefs.IsUnavailable(err) || time.Now().After(deadline) {
+			return err
+		}
+		select {
+		case <-ctx.Done():
+			return err
+		case <-time.After(10 * time.Millisecond):
+		}
+	}
+}
+
 func (k *keptRelay) Release(ctx context.Context, owner string) error {
-	return k.client().Release(ctx, owner)
+	return k.persist(ctx, func(c *relay.Client) error { return c.Release(ctx, owner) })
 }
 
 func (k *keptRelay) List(ctx context.Context) ([]relay.Binding, error) { return k.client().List(ctx) }
@@ -54,7 +77,7 @@ func (k *keptRelay) Kept(ctx context.Context, name string) ([]*os.File, error) {
 }
 
 func (k *keptRelay) Resolve(ctx context.Context, resolvers ...relay.Resolver) error {
-	return k.client().Resolve(ctx, resolvers...)
+	return k.persist(ctx, func(c *relay.Client) error { return c.Resolve(ctx, resolvers...) })
 }
 
 func (k *keptRelay) Introduce(ctx context.Context, sandboxes ...dns.Sandbox) error {
@@ -62,7 +85,7 @@ func (k *keptRelay) Introduce(ctx context.Context, sandboxes ...dns.Sandbox) err
 }
 
 func (k *keptRelay) Unresolve(ctx context.Context, owner string) error {
-	return k.client().Unresolve(ctx, owner)
+	return k.persist(ctx, func(c *relay.Client) error { return c.Unresolve(ctx, owner) })
 }
 
 func (k *keptRelay) Resolvers(ctx context.Context) ([]relay.Served, error) {

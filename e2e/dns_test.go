@@ -444,6 +444,27 @@ func TestDNSOutlivesTheDaemon(t *testing.T) {
 	s.consistent()
 }
 
+// TestDNSRelayKilledAmidWork: who comes right after the relay was killed waits for the
+// next one, and fails for nothing.
+func TestDNSRelayKilledAmidWork(t *testing.T) {
+	t.Parallel()
+	s, _, _ := namesSite(t)
+	s.Must("network", "create", "front")
+	db := s.idle("--name", "db", "--network", "front")
+	for range 3 {
+		s.shoot("relay", s.relays())
+		web := s.idle("--name", "web", "--network", "front")
+		web4, _ := web.on("front")
+		eventually(t, "names are answered again", func() bool {
+			got, err := query(db.Host, "udp", resolver, "web", wire.TypeA)
+			return err == nil && got == "NOERROR "+web4
+		})
+		s.shoot("relay", s.relays())
+		s.Must("rm", "-f", "web")
+		s.consistent()
+	}
+}
+
 // TestDNSWithoutNftables: on a kernel without nf_tables, which a system call filter
 // plays, names are answered all the same.
 func TestDNSWithoutNftables(t *testing.T) {
