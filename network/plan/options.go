@@ -31,6 +31,8 @@ const (
 	OptIPv4            = "com.docker.network.enable_ipv4"
 	OptIPv6            = "com.docker.network.enable_ipv6"
 	OptDefaultBridge   = "com.docker.network.bridge.default_bridge"
+	OptAnnounceCount   = "com.docker.network.advertise_addr_nmsgs"
+	OptAnnouncePause   = "com.docker.network.advertise_addr_ms"
 )
 
 // LeastMTU6 is the least MTU that the kernel keeps IPv6 on (IPV6_MIN_MTU, RFC 8200).
@@ -132,6 +134,8 @@ func (s *State) applyOption(n *spec.Network, req spec.NetworkRequest, key, val s
 		}
 	case OptDefaultBridge:
 		err = fmt.Errorf("only the network %s is the default one", spec.DefaultNetwork)
+	case OptAnnounceCount, OptAnnouncePause:
+		err = errors.New("addresses are announced by themselves, once, where they have changed hands; leave it out")
 	default:
 		err = errors.New("this version does not know it")
 	}

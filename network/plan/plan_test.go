@@ -314,6 +314,7 @@ func TestRefusedNetworks(t *testing.T) {
 		{"IPv6 asked for and refused", opts(six, OptIPv6, "false"), errdefs.ErrInvalidArgument, "asks for IPv6"},
 		{"no family at all", opt(OptIPv4, "false"), errdefs.ErrInvalidArgument, "IPv4 or IPv6 must be enabled"},
 		{"inhibited IPv4 without IPv4", opts(six, OptIPv4, "false", OptInhibitIPv4, "true"), errdefs.ErrInvalidArgument, "has no IPv4"},
+		{"how addresses are announced", opt(OptAnnounceCount, "3"), errdefs.ErrInvalidArgument, "announced by themselves"},
 		{"another default bridge", opt(OptDefaultBridge, "true"), errdefs.ErrInvalidArgument, "only the network bridge"},
 		{"a bridge in use", opt(OptBridgeName, "fairlead0"), errdefs.ErrInvalidArgument, "used by network bridge"},
 	} {
