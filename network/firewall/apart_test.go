@@ -95,6 +95,7 @@ func (s *apart) barred(t *testing.T, from *lab.Host, proto, target string) {
 func TestKeptApart(t *testing.T) {
 	withAndWithoutBrNetfilter(t, func(t *testing.T, on bool) {
 		s := newApart(t, on)
+		bar := s.tries(t)
 		for _, proto := range []string{"tcp", "udp"} {
 			// What the link opens, and what is not in its way.
 			seen(t, s.a, proto, "172.20.0.3:80", "b", "172.20.0.2")
@@ -110,16 +111,16 @@ func TestKeptApart(t *testing.T) {
 			seen(t, s.outside, proto, "198.51.100.1:8004", "c", "198.51.100.2")
 			seen(t, s.app, proto, "198.51.100.1:8004", "c", "172.20.0.1")
 			// Not by another port, nor the other way, nor by another.
-			s.barred(t, s.a, proto, "172.20.0.3:81")
-			s.barred(t, s.a, proto, "[fd00:20::3]:81")
-			s.barred(t, s.b, proto, "172.20.0.2:80")
-			s.barred(t, s.b, proto, "[fd00:20::2]:80")
-			s.barred(t, s.c, proto, "172.20.0.3:80")
-			s.barred(t, s.c, proto, "[fd00:20::3]:80")
-			s.barred(t, s.a, proto, "172.20.0.4:80")
+			bar(s.a, proto, "172.20.0.3:81")
+			bar(s.a, proto, "[fd00:20::3]:81")
+			bar(s.b, proto, "172.20.0.2:80")
+			bar(s.b, proto, "[fd00:20::2]:80")
+			bar(s.c, proto, "172.20.0.3:80")
+			bar(s.c, proto, "[fd00:20::3]:80")
+			bar(s.a, proto, "172.20.0.4:80")
 		}
-		s.barred(t, s.a, "icmp", "172.20.0.3")
-		s.barred(t, s.a, "icmp", "fd00:20::4")
+		bar(s.a, "icmp", "172.20.0.3")
+		bar(s.a, "icmp", "fd00:20::4")
 		// Out, and the host, as ever.
 		seen(t, s.a, "tcp", "198.51.100.2:7", "outside", "198.51.100.1")
 		seen(t, s.a, "tcp", "172.20.0.1:7", "host", "172.20.0.2")
@@ -131,6 +132,7 @@ func TestKeptApart(t *testing.T) {
 func TestKeptApartByTheGateway(t *testing.T) {
 	withAndWithoutBrNetfilter(t, func(t *testing.T, on bool) {
 		s := newApart(t, on)
+		bar := s.tries(t)
 		for _, from := range []*lab.Host{s.a, s.c} {
 			for _, n := range []string{"2", "3", "4"} {
 				from.Run("ip", "route", "replace", "172.20.0."+n+"/32", "via", "172.20.0.1")
@@ -138,10 +140,10 @@ func TestKeptApartByTheGateway(t *testing.T) {
 			}
 		}
 		for _, proto := range []string{"tcp", "udp"} {
-			s.barred(t, s.a, proto, "172.20.0.4:80")
-			s.barred(t, s.a, proto, "[fd00:20::4]:80")
-			s.barred(t, s.c, proto, "172.20.0.3:80")
-			s.barred(t, s.c, proto, "[fd00:20::3]:80")
+			bar(s.a, proto, "172.20.0.4:80")
+			bar(s.a, proto, "[fd00:20::4]:80")
+			bar(s.c, proto, "172.20.0.3:80")
+			bar(s.c, proto, "[fd00:20::3]:80")
 		}
 	})
 }

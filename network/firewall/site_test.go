@@ -6,6 +6,7 @@ import (
 	"os"
 	"os/exec"
 	"strings"
+	"sync"
 	"testing"
 
 	"github.com/fairlead/fairlead/internal/lab"
@@ -218,6 +219,18 @@ func (s *site) open(t *testing.T) {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { s.conn.Close() })
+}
+
+// tries returns what checks, in the background and before the test ends, that a target
+// is not reached though the host reaches it: each takes the time that no answer counts
+// as none.
+func (s *site) tries(t *testing.T) (bar func(from *lab.Host, proto, target string)) {
+	t.Helper()
+	var wg sync.WaitGroup
+	t.Cleanup(wg.Wait)
+	return func(from *lab.Host, proto, target string) {
+		wg.Go(func() { lab.Unreachable(t, from, proto, target, lab.Probe{From: s.host, Proto: proto, Addr: target}) })
+	}
 }
 
 // seen checks which host answers, and whom it saw.
