@@ -15,7 +15,7 @@ import (
 // round; also after restarts, and on a network of one's own.
 func TestC4(t *testing.T) {
 	forBackends(t, func(t *testing.T, backend string) {
-		s := newSiteOn(t, backend, "--icc=false")
+		s := newSiteOn(t, backend, "--icc=false", "--ipv6")
 		s.importImage("web", "EXPOSE 80 53/udp", `CMD ["sleep","3600"]`)
 		s.Must(append([]string{"network", "create", "--ipv6", "apart"}, iccOff...)...)
 		for _, network := range []string{"bridge", "apart"} {

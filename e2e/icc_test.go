@@ -22,7 +22,7 @@ var iccOff = []string{"-o", "com.docker.network.bridge.enable_icc=false"}
 // option does the same. The host and outside reach and are reached as before.
 func TestC3(t *testing.T) {
 	forBackends(t, func(t *testing.T, backend string) {
-		s := newSiteOn(t, backend, "--icc=false")
+		s := newSiteOn(t, backend, "--icc=false", "--ipv6")
 		s.Must(append([]string{"network", "create", "--ipv6", "apart"}, iccOff...)...)
 		s.Must("network", "create", "--ipv6", "together")
 		for _, network := range []string{"bridge", "apart"} {
@@ -168,18 +168,18 @@ func TestC5(t *testing.T) {
 				t.Fatal(err)
 			}
 		}
-		configure(`{"icc": true}`)
+		configure(`{"icc": true, "ipv6": true}`)
 		s.startOn(backend, "--config-file", file)
 		a, b := s.idle(), s.idle()
 		b.serve("tcp", "0.0.0.0:7")
 		b.sees(a.Host, "tcp", at(b.addr4, "7"), a.addr4)
-		configure(`{"icc": false}`)
+		configure(`{"icc": false, "ipv6": true}`)
 		s.Restart()
 		s.keptApart(a, b)
 		c := s.idle()
 		s.keptApart(c, s.idle())
 		lab.Unreachable(t, c.Host, "tcp", at(b.addr4, "7"), from(s.host, "tcp", at(b.addr4, "7")))
-		configure(`{}`) // the default is true
+		configure(`{"ipv6": true}`) // the default is true
 		s.Restart()
 		b.sees(a.Host, "tcp", at(b.addr4, "7"), a.addr4)
 		b.sees(c.Host, "tcp", at(b.addr4, "7"), c.addr4)
