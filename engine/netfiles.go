@@ -157,7 +157,20 @@ func (e *Engine) renderHosts(rec Record, a spec.Attachment) ([]byte, error) {
 			own = append(own, files.Entry{Addr: p.Addr(), Names: names})
 		}
 	}
-	return files.Hosts(extra, own), nil
+	return files.Hosts(hasIPv6(rec), extra, own), nil
+}
+
+// hasIPv6 says whether the container's network has IPv6: not where its user, or the
+// kernel's command line, turned it off.
+func hasIPv6(rec Record) bool {
+	const off = "net.ipv6.conf.all.disable_ipv6"
+	for _, key := range []string{off, strings.ReplaceAll(off, ".", "/")} {
+		if rec.HostConfig.Sysctls[key] == "1" {
+			return false
+		}
+	}
+	_, err := os.Stat("/proc/net/if_inet6")
+	return err == nil
 }
 
 func (e *Engine) extraHosts(rec Record) ([]files.Entry, error) {

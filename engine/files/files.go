@@ -8,6 +8,7 @@ import (
 	"bytes"
 	"fmt"
 	"net/netip"
+	"slices"
 	"strings"
 
 	"github.com/containerd/errdefs"
@@ -30,11 +31,16 @@ type Entry struct {
 }
 
 // Hosts renders a hosts file: the local names, the user's entries, then the
-// container's own addresses.
-func Hosts(extra, own []Entry) []byte {
+// container's own addresses. Where IPv6 is off there are no lines of it but the
+// user's.
+func Hosts(ipv6 bool, extra, own []Entry) []byte {
 	var b bytes.Buffer
 	b.WriteString(localNames4)
-	b.WriteString(localNames6)
+	if ipv6 {
+		b.WriteString(localNames6)
+	} else {
+		own = slices.DeleteFunc(slices.Clone(own), func(e Entry) bool { return e.Addr.Is6() })
+	}
 	appendEntries(&b, extra)
 	appendEntries(&b, own)
 	return b.Bytes()

@@ -47,6 +47,7 @@ func TestResolvConf(t *testing.T) {
 func TestHosts(t *testing.T) {
 	t.Parallel()
 	got := string(Hosts(
+		true,
 		[]Entry{{netip.MustParseAddr("10.1.1.1"), []string{"db"}}},
 		[]Entry{{netip.MustParseAddr("172.17.0.2"), []string{"web.example", "web"}}, {netip.MustParseAddr("fd00::2"), nil}}))
 	want := "127.0.0.1\tlocalhost\n::1\tlocalhost ip6-localhost ip6-loopback\nfe00::\tip6-localnet\n" +
@@ -88,5 +89,31 @@ func TestParseExtraHost(t *testing.T) {
 	}
 	if _, err := ParseExtraHost("me:host-gateway", nil); !errors.Is(err, errdefs.ErrInvalidArgument) {
 		t.Errorf("host-gateway without a gateway: %v", err)
+	}
+}
+
+func TestHostsWithoutIPv6(t *testing.T) {
+	t.Parallel()
+	got := string(Hosts(false, []Entry{{netip.MustParseAddr("fd00::1"), []string{"db"}}},
+		[]Entry{{netip.MustParseAddr("172.17.0.2"), []string{"me"}}, {netip.MustParseAddr("fd00::2"), []string{"me"}}}))
+	if want := "127.0.0.1\tlocalhost\nfd00::1\tdb\n172.17.0.2\tme\n"; got != want {
+		t.Errorf("%q", got)
+	}
+}
+
+func TestMerge(t *testing.T) {
+	t.Parallel()
+	for name, c := range map[string]struct{ now, last, next, want string }{
+		"nothing":       {"a\nb\n", "a\nb\n", "a\nb\n", "a\nb\n"},
+		"one comes":     {"a\nmine\n", "a\n", "a\nb\n", "a\nmine\nb\n"},
+		"one goes":      {"a\nmine\nb\n", "a\nb\n", "a\n", "a\nmine\n"},
+		"one changes":   {"mine\na 1\n", "a 1\n", "a 2\n", "mine\na 2\n"},
+		"already there": {"a\nb\n", "a\n", "a\nb\n", "a\nb\n"},
+		"taken away":    {"mine\n", "a\nb\n", "a\nc\n", "mine\nc\n"},
+		"no last line":  {"a", "a\n", "a\nb\n", "a\nb\n"},
+	} {
+		if got := string(Merge([]byte(c.now), []byte(c.last), []byte(c.next))); got != c.want {
+			t.Errorf("%s: %q, want %q", name, got, c.want)
+		}
 	}
 }
