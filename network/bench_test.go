@@ -70,3 +70,22 @@ func BenchmarkAttachPorts(b *testing.B) {
 		})
 	}
 }
+
+// BenchmarkConnect is one connect, and one disconnect, of a sandbox with a published
+// port that moves each time.
+func BenchmarkConnect(b *testing.B) {
+	h := newHost(b)
+	h.network(b, spec.NetworkRequest{Name: "second"})
+	a := h.attach(b, 1, "bridge", tcp(8080, 80))
+	var connecting, disconnecting time.Duration
+	for b.Loop() {
+		started := time.Now()
+		h.connect(b, a, spec.EndpointRequest{Network: "second", GwPriority: 1})
+		connecting += time.Since(started)
+		started = time.Now()
+		h.disconnect(b, a, "second")
+		disconnecting += time.Since(started)
+	}
+	b.ReportMetric(float64(connecting.Milliseconds())/float64(b.N), "connect-ms")
+	b.ReportMetric(float64(disconnecting.Milliseconds())/float64(b.N), "disconnect-ms")
+}
