@@ -22,7 +22,6 @@ import (
 
 	"github.com/cilium/ebpf"
 	"github.com/cilium/ebpf/link"
-	"github.com/cilium/ebpf/rlimit"
 	"github.com/containerd/errdefs"
 	"golang.org/x/sys/unix"
 )
@@ -76,7 +75,7 @@ func Open(tag string, kept []*os.File) (*Hooks, error) {
 		return h, nil
 	}
 	// Whatever it was, the hooks are not there to be had.
-	return nil, fmt.Errorf("cgroup connect hooks (Linux 5.8 with CONFIG_CGROUP_BPF, and a cgroup v2 mount): %w: %w", err, errdefs.ErrUnavailable)
+	return nil, fmt.Errorf("cgroup connect hooks (Linux 5.14 with CONFIG_CGROUP_BPF, and a cgroup v2 mount): %w: %w", err, errdefs.ErrUnavailable)
 }
 
 func open(tag string, kept []*os.File) (*Hooks, error) {
@@ -93,19 +92,12 @@ func open(tag string, kept []*os.File) (*Hooks, error) {
 		return nil, err
 	}
 	defer cgroup.Close()
-	// Before Linux 5.11 maps count as locked memory.
-	if err := rlimit.RemoveMemlock(); err != nil {
-		return nil, err
-	}
 	h := &Hooks{}
-	if err := errors.Join(h.openMaps(tag, kept)); err != nil {
+	if err := h.openMaps(tag, kept); err != nil {
 		return nil, errors.Join(err, h.Close())
 	}
 	for _, k := range hooks {
 		l, err := h.attach(k, tag, cookie, int(cgroup.Fd()))
-		if k.optional && errors.Is(err, unix.EINVAL) {
-			continue
-		}
 		if err != nil {
 			return nil, errors.Join(fmt.Errorf("%s: %w", k.attach, err), h.Close())
 		}
@@ -233,14 +225,7 @@ func (h *Hooks) Add(bindings []Binding) error {
 	if len(keys) == 0 {
 		return nil
 	}
-	_, err := h.bindings.BatchUpdate(keys, values, nil)
-	if errors.Is(err, ebpf.ErrNotSupported) { // before Linux 5.6
-		err = nil
-		for i := range keys {
-			err = errors.Join(err, h.bindings.Put(&keys[i], &values[i]))
-		}
-	}
-	if err != nil {
+	if _, err := h.bindings.BatchUpdate(keys, values, nil); err != nil {
 		return fmt.Errorf("redirect loopback: %w", err)
 	}
 	return nil

@@ -54,8 +54,6 @@ type hook struct {
 	answer bool
 	// datagram says that it is about one datagram, which may name its source.
 	datagram bool
-	// optional hooks are left out where the kernel lacks them (before Linux 5.8).
-	optional bool
 }
 
 var hooks = []hook{
@@ -65,8 +63,8 @@ var hooks = []hook{
 	{name: "s6", attach: ebpf.AttachCGroupUDP6Sendmsg, v6: true, datagram: true},
 	{name: "r4", attach: ebpf.AttachCGroupUDP4Recvmsg, answer: true},
 	{name: "r6", attach: ebpf.AttachCGroupUDP6Recvmsg, v6: true, answer: true},
-	{name: "p4", attach: ebpf.AttachCgroupInet4GetPeername, answer: true, optional: true},
-	{name: "p6", attach: ebpf.AttachCgroupInet6GetPeername, v6: true, answer: true, optional: true},
+	{name: "p4", attach: ebpf.AttachCgroupInet4GetPeername, answer: true},
+	{name: "p6", attach: ebpf.AttachCgroupInet6GetPeername, v6: true, answer: true},
 }
 
 // program is the hook's, for processes of one network namespace alone.
