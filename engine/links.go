@@ -56,7 +56,7 @@ func (e *Engine) decideLinks(rec *Record) error {
 		return fmt.Errorf("conflicting options: host type networking can't be used with links. This would result in undefined behavior: %w", errdefs.ErrInvalidArgument)
 	case mode.IsNone():
 		return fmt.Errorf("conflicting options: links and a network mode without networks (none): %w", errdefs.ErrInvalidArgument)
-	case mode != spec.DefaultNetwork:
+	case mode != spec.DefaultNetwork && !e.sameNetwork(string(mode), spec.DefaultNetwork):
 		first := rec.Endpoints[e.order(*rec)[0]]
 		for _, l := range h.Links {
 			if !slices.Contains(first.Links, l) {
