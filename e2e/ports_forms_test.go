@@ -9,6 +9,8 @@ import (
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
+
+	"github.com/fairlead/fairlead/internal/lab"
 )
 
 // published are the container's ports as inspect has them: "80/tcp 0.0.0.0:8080".
@@ -180,4 +182,33 @@ func TestPortsByAPI(t *testing.T) {
 			t.Errorf("%s: made %q, message %q, want %q", bindings, id, message, want)
 		}
 	}
+}
+
+// TestHostBinding: a network's own host address is where ports published without one
+// are, and nowhere else; one that names an address has its way.
+func TestHostBinding(t *testing.T) {
+	forBackends(t, func(t *testing.T, backend string) {
+		s := newSiteOn(t, backend)
+		s.Must("network", "create", "-o", "com.docker.network.bridge.host_binding_ipv4="+second4, "bound")
+		b := s.idle("--network", "bound", "-p", "8080:80", "-p", "8080:80/udp", "-p", host4+":8081:80", "-p", "0.0.0.0:8082:80")
+		b.both("80")
+		want := []string{"80/tcp " + second4 + ":8080", "80/tcp 0.0.0.0:8082", "80/tcp " + host4 + ":8081", "80/udp " + second4 + ":8080"}
+		got := s.published(b.id)
+		slices.Sort(want)
+		slices.Sort(got)
+		if diff := cmp.Diff(want, got); diff != "" {
+			t.Errorf("(-want +got):\n%s", diff)
+		}
+		var pairs [][2]lab.Probe
+		for _, proto := range []string{"tcp", "udp"} {
+			b.sees(s.outside, proto, at(second4, "8080"), outside4)
+			pairs = append(pairs,
+				[2]lab.Probe{from(s.outside, proto, at(host4, "8080")), from(s.outside, proto, at(second4, "8080"))},
+				[2]lab.Probe{from(s.outside, proto, at(host6, "8080")), from(s.outside, proto, at(second4, "8080"))})
+		}
+		b.sees(s.outside, "tcp", at(host4, "8081"), outside4)
+		b.sees(s.outside, "tcp", at(second4, "8082"), outside4)
+		barred(t, pairs...)
+		s.consistent()
+	})
 }

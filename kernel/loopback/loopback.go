@@ -234,12 +234,24 @@ func (h *Hooks) Add(bindings []Binding) error {
 // Remove redirects no more; what is not redirected is passed over.
 func (h *Hooks) Remove(bindings []Binding) error {
 	var errs []error
+	keys := make([]key, 0, len(bindings))
 	for _, b := range bindings {
 		k, err := b.key()
-		if err == nil {
-			err = h.bindings.Delete(&k)
+		if err != nil {
+			errs = append(errs, err)
+			continue
 		}
-		if err != nil && !errors.Is(err, ebpf.ErrKeyNotExist) {
+		keys = append(keys, k)
+	}
+	if len(keys) == 0 {
+		return errors.Join(errs...)
+	}
+	if _, err := h.bindings.BatchDelete(keys, nil); err == nil {
+		return errors.Join(errs...)
+	}
+	// It stops at the first that is missing.
+	for i := range keys {
+		if err := h.bindings.Delete(&keys[i]); err != nil && !errors.Is(err, ebpf.ErrKeyNotExist) {
 			errs = append(errs, fmt.Errorf("redirect loopback no more: %w", err))
 		}
 	}

@@ -102,7 +102,8 @@ func TestLoopbackReachesContainer(t *testing.T) {
 		s.barred(proto, "127.0.0.1:8081")
 		s.barred(proto, "10.9.0.1:8080") // it is no loopback address
 	}
-	if err := h.Remove(everywhere()); err != nil {
+	missing := binding("tcp", "127.0.0.1:1", inside4+":80")
+	if err := h.Remove(append([]loopback.Binding{missing}, everywhere()...)); err != nil {
 		t.Fatal(err)
 	}
 	for _, proto := range []string{"tcp", "udp"} {
