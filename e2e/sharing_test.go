@@ -125,6 +125,7 @@ func TestSharedNetworkOfTheRemoved(t *testing.T) {
 		makeNetworks(c)
 		s.shared(c)
 		c.must("run", "-d", "--name", "third", "--network", "container:second", "demo", "sleep", "3600")
+		removed := s.inspect("first").ID
 		c.must("rm", "-f", "first")
 		s.Must("exec", "second", "ping", "-c1", "-W5", "peer")
 		for _, name := range []string{"first", "one"} {
@@ -144,9 +145,15 @@ func TestSharedNetworkOfTheRemoved(t *testing.T) {
 		if s.namespace("first") == s.namespace("second") {
 			t.Error("a new container of the name took the old one's network")
 		}
-		// An endpoint can be taken off what is left.
 		c.must("rm", "-f", "second")
 		s.Must("exec", "third", "ping", "-c1", "-W5", "peer")
+		s.consistent()
+		// An endpoint can be taken off what is left, with force.
+		c.refused(t, "No such container", "network", "disconnect", "red", removed)
+		c.must("network", "disconnect", "-f", "red", removed)
+		if got := s.Must("exec", "third", "ip", "-o", "link"); strings.Contains(got, "eth0") {
+			t.Errorf("interfaces of third: %s", got)
+		}
 		s.consistent()
 		c.must("rm", "-f", "third")
 		if got := c.must("network", "inspect", "-f", "{{range .Containers}}{{.Name}} {{end}}", "red"); len(strings.Fields(got)) != 2 {
