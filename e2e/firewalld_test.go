@@ -133,7 +133,6 @@ func testFirewalld(t *testing.T, backend, theirs string, first bool) {
 	}
 	works := func(after string) {
 		t.Helper()
-		s.everyWay("bridge", "172.17.0.1", "")
 		s.everyWay("dual", "10.30.0.1", "fd00:30::1")
 		for _, loopback := range []string{"127.0.0.1", "::1"} {
 			lab.Reachable(t, s.host, "tcp", at(loopback, "8080"))
@@ -149,6 +148,7 @@ func testFirewalld(t *testing.T, backend, theirs string, first bool) {
 		}
 	}
 	works("start")
+	s.everyWay("bridge", "172.17.0.1", "")
 	f.cmd("--reload")
 	works("--reload")
 	for range 2 {
