@@ -143,6 +143,9 @@ func (e *Engine) NetworkDisconnect(ctx context.Context, ref, containerRef string
 	}
 	defer leave()
 	n, err := e.NetworkInspect(ctx, ref)
+	if errdefs.IsNotFound(err) {
+		return e.disconnectMissing(ref, containerRef, force, err)
+	}
 	if err != nil {
 		return err
 	}
@@ -180,6 +183,25 @@ func (e *Engine) NetworkDisconnect(ctx context.Context, ref, containerRef string
 	}
 	e.log.Info("container disconnected", "container", rec.Name, "network", n.Name)
 	return e.followEndpoints(ctx, c)
+}
+
+// disconnectMissing takes a network that is not there any more off the record of a
+// container that does not run, which could not start with it; missing is the answer
+// where there is nothing to take off.
+func (e *Engine) disconnectMissing(name, containerRef string, force bool, missing error) error {
+	c, err := e.registry.find(containerRef)
+	if err != nil {
+		return missing // one thing that is not there is enough to say
+	}
+	c.lifecycle.Lock()
+	defer c.lifecycle.Unlock()
+	rec := c.record()
+	endpoints := maps.Clone(rec.Endpoints)
+	if _, there := endpoints[name]; !there || (rec.State.Running && !force) {
+		return missing
+	}
+	delete(endpoints, name)
+	return e.recordEndpoints(c, endpoints)
 }
 
 // disconnectLeftover takes away an endpoint of a sandbox whose container is not

@@ -66,6 +66,29 @@ func TestConnect(t *testing.T) {
 	f.clean()
 }
 
+// TestNetworkGone: a container whose network was removed does not start until it is
+// taken off it.
+func TestNetworkGone(t *testing.T) {
+	t.Parallel()
+	f := newFixture(t)
+	ctx := t.Context()
+	f.networks("red")
+	id := f.create(func(r *CreateRequest) { r.Name, r.HostConfig.NetworkMode = "web", "red" }, "sleep", "1000")
+	f.ok(f.NetworkConnect(ctx, "bridge", network.ConnectRequest{Container: id}))
+	f.ok(f.NetworkRemove(ctx, "red"))
+	if err := f.Start(ctx, id); !errdefs.IsNotFound(err) || f.state(id).Error != "network red" {
+		t.Errorf("%v, %q", err, f.state(id).Error)
+	}
+	if err := f.NetworkDisconnect(ctx, "blue", "web", true); !errdefs.IsNotFound(err) {
+		t.Errorf("%v", err)
+	}
+	f.ok(f.NetworkDisconnect(ctx, "red", "web", false))
+	f.ok(f.Start(ctx, id))
+	if got := f.on(id); !slices.Equal(got, []string{"bridge"}) {
+		t.Errorf("on %v", got)
+	}
+}
+
 // TestReconcile: what a crash left between network and record is ended.
 func TestReconcile(t *testing.T) {
 	t.Parallel()

@@ -227,7 +227,7 @@ func (e *Engine) failed(ctx context.Context, c *instance, cause error) error {
 	}
 	rec := c.update(func(r *Record) {
 		r.State.Running, r.State.PID = false, 0
-		r.State.ExitCode, r.State.Error = code, cause.Error()
+		r.State.ExitCode, r.State.Error = code, plain(cause)
 	})
 	if rec.HostConfig.AutoRemove {
 		return errors.Join(cause, e.remove(ctx, c))
@@ -235,6 +235,15 @@ func (e *Engine) failed(ctx context.Context, c *instance, cause error) error {
 	err := errors.Join(cause, e.cfg.Store.Put(c.id, rec))
 	c.answer(container.WaitConditionNextExit, container.WaitConditionNotRunning)
 	return err
+}
+
+// plain is an error's text for people, without the kind of error at its end.
+func plain(err error) string {
+	text := err.Error()
+	for _, kind := range []error{errdefs.ErrConflict, errdefs.ErrInvalidArgument, errdefs.ErrNotFound, errdefs.ErrUnavailable, errdefs.ErrPermissionDenied} {
+		text = strings.TrimSuffix(text, ": "+kind.Error())
+	}
+	return text
 }
 
 // StartError is a failure of the runtime to run the container's command. Code is
