@@ -1,10 +1,11 @@
-// Package iptables reaches the one thing of the old iptables that nf_tables
-// cannot: a FORWARD chain of the legacy tables (ip_tables, ip6_tables) that
-// drops. Nobody but iptables-legacy can read or change those, so that it is
-// called, and only where such a table is in use.
+// Package iptables runs the programs of iptables, of both variants: it finds those
+// that the host uses, lists tables and gives them batches of changes (Programs), and
+// opens FORWARD chains of the legacy tables (ip_tables, ip6_tables) that drop, which
+// nobody but iptables-legacy can read or change, and only where such a table is in use
+// (OpenForward).
 //
-// What must not live here: chains that iptables-nft made; package kernel/nft
-// knows them.
+// What must not live here: which rules are wanted (network/firewall), and foreign
+// chains that iptables-nft made; package kernel/nft knows those.
 package iptables
 
 import (
