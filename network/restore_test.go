@@ -127,6 +127,8 @@ func TestForwardPolicyDrop(t *testing.T) {
 			command(t, "sh", "-c", "ip link add uplink0 type veth peer name eth0 netns "+far+
 				" && ip addr add 10.77.0.1/24 dev uplink0 && ip link set uplink0 up && nsenter --net="+far+
 				" sh -c 'ip addr add 10.77.0.2/24 dev eth0 && ip link set eth0 up && ip link set lo up'")
+			// The kernel takes its time to remove a link with its namespace.
+			t.Cleanup(func() { command(t, "ip", "link", "del", "uplink0") })
 			h := newHost(t)
 			a := h.attach(t, 1, "bridge", tcp(8080, 80))
 			if !ping(a, "10.77.0.2") {
