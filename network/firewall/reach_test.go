@@ -95,9 +95,12 @@ func TestOutward(t *testing.T) {
 
 func TestIsolation(t *testing.T) {
 	t.Parallel()
-	s := newSite(t, true)
-	for _, target := range []string{"172.18.0.2:80", "[fd00:18::2]:80"} {
-		control := lab.Probe{From: s.app, Proto: "tcp", Addr: target}
+	s := newSite(t, false) // a guard would drop it too
+	// Of one that publishes, and of one that does not.
+	for target, neighbour := range map[string]*lab.Host{
+		"172.18.0.2:80": s.app, "[fd00:18::2]:80": s.app, "172.18.0.3:80": s.web, "[fd00:18::3]:80": s.web,
+	} {
+		control := lab.Probe{From: neighbour, Proto: "tcp", Addr: target}
 		lab.Unreachable(t, s.other, "tcp", target, control)
 		lab.Unreachable(t, s.in1, "tcp", target, control)
 		// Outside knows the way, and the port is not published by it.
@@ -107,7 +110,7 @@ func TestIsolation(t *testing.T) {
 
 func TestInternalNetwork(t *testing.T) {
 	t.Parallel()
-	s := newSite(t, true)
+	s := newSite(t, false)
 	seen(t, s.in1, "tcp", "10.9.0.3:80", "in2", "10.9.0.2")
 	// The host reaches in: neighbour discovery and answers pass.
 	seen(t, s.host, "tcp", "10.9.0.2:80", "in1", "10.9.0.1")
