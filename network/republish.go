@@ -54,7 +54,7 @@ func (o *operation) republish(ctx context.Context, owner string, bindings []spec
 func (c *Controller) holdExactly(ctx context.Context, owner string, bindings []spec.PortBinding, bound []ports.Held) (err error) {
 	defer func() { err = errors.Join(err, ports.Drop(bound)) }() // the relay has copies of its own
 	if len(bindings) == 0 {
-		return c.cfg.Relay.Release(ctx, owner)
+		return c.cfg.Relay.Replace(ctx, owner, nil) // Release would end its resolver, too
 	}
 	have, err := c.cfg.Relay.List(ctx)
 	if err != nil {

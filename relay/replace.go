@@ -24,7 +24,8 @@ type replaceParams struct {
 // Replace makes the bindings all that the owner holds. A port that it holds already
 // keeps its socket, and with it the clients that wait, and takes the new backend:
 // connections that are being carried go on to the old one. Others need a File; what
-// is held and not named is closed. On failure nothing is changed.
+// is held and not named is closed. On failure nothing is changed. By no bindings all
+// is closed, and live connections with it; unlike Release it leaves the resolver.
 func (c *Client) Replace(ctx context.Context, owner string, bindings []Binding) error {
 	p := replaceParams{Owner: owner, Bindings: bindings}
 	var files []*os.File
@@ -44,13 +45,17 @@ func (c *Client) Replace(ctx context.Context, owner string, bindings []Binding) 
 	return err
 }
 
-func (s *server) replace(r *fdpass.Request) error {
+func (s *server) replace(ctx context.Context, r *fdpass.Request) error {
 	var p replaceParams
 	if err := r.Decode(&p); err != nil {
 		return err
 	}
 	if r.Count() != len(p.Fresh) {
 		return fmt.Errorf("%d sockets for %d new ports: %w", r.Count(), len(p.Fresh), errdefs.ErrInvalidArgument)
+	}
+	if len(p.Bindings) == 0 {
+		// A predecessor may have connections of the owner. It has no resolvers.
+		return errors.Join(s.table.release(p.Owner), s.service.Forward(ctx, "release", releaseParams{p.Owner}))
 	}
 	fds := make(map[int]int, len(p.Fresh))
 	taken := r.Take()

@@ -5,6 +5,7 @@ import (
 	"io"
 	"net"
 	"net/netip"
+	"os"
 	"testing"
 	"time"
 
@@ -125,4 +126,30 @@ func TestReplaceKeepsSocketsAndConnections(t *testing.T) {
 	}
 	isFree(t, "tcp", tcp)
 	isFree(t, "tcp", fresh)
+}
+
+// One that holds no port any more keeps its resolver; its connections end.
+func TestReplaceByNothing(t *testing.T) {
+	t.Parallel()
+	root := t.TempDir()
+	c := ensure(t, root, "one")
+	udpAt, tcpAt := resolve(t, c, named("a", "10.0.0.1", "web"))
+	tcp := hold(t, c, "a", "tcp", "127.0.0.1", echoTCP(t))
+	other := hold(t, c, "b", "tcp", "127.0.0.1", echoTCP(t))
+	live := dial(t, "tcp", tcp)
+	say(t, live, "x")
+	next := ensure(t, root, "two") // and the connection is its predecessor's
+	for range 2 {
+		if err := next.Replace(t.Context(), "a", nil); err != nil {
+			t.Fatal(err)
+		}
+	}
+	isFree(t, "tcp", tcp)
+	_ = live.SetReadDeadline(time.Now().Add(5 * time.Second))
+	if _, err := live.Read(make([]byte, 1)); err == nil || errors.Is(err, os.ErrDeadlineExceeded) {
+		t.Errorf("a connection that was there ended by %v", err)
+	}
+	say(t, dial(t, "tcp", other), "x")
+	answered(t, "udp", udpAt, "web", "NOERROR 10.0.0.1")
+	answered(t, "tcp", tcpAt, "web", "NOERROR 10.0.0.1")
 }

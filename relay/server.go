@@ -90,7 +90,7 @@ func (s *server) Handle(ctx context.Context, r *fdpass.Request) (fdpass.Response
 	case "hold":
 		return fdpass.Response{}, s.hold(r)
 	case "replace":
-		return fdpass.Response{}, s.replace(r)
+		return fdpass.Response{}, s.replace(ctx, r)
 	case "release":
 		var p releaseParams
 		if err := r.Decode(&p); err != nil {
