@@ -116,21 +116,6 @@ func (e *Engine) Kill(ctx context.Context, ref, signal string) error {
 	return nil
 }
 
-// Restart stops the container if it runs, and starts it.
-func (e *Engine) Restart(ctx context.Context, ref string, opts StopOptions) error {
-	c, err := e.registry.find(ref)
-	if err != nil {
-		return err
-	}
-	if err := e.stop(ctx, c, opts); err != nil && !errors.Is(err, errdefs.ErrNotModified) {
-		return fmt.Errorf("cannot restart container %s: %w", ref, err)
-	}
-	if err := e.Start(ctx, c.id); err != nil && !errors.Is(err, errdefs.ErrNotModified) {
-		return fmt.Errorf("cannot restart container %s: %w", ref, err)
-	}
-	return nil
-}
-
 // StopAll stops every running container at once, each in its own time.
 func (e *Engine) StopAll(ctx context.Context) error {
 	return e.each(func(c *instance) error {

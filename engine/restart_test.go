@@ -1,0 +1,68 @@
+package engine
+
+import (
+	"strings"
+	"testing"
+
+	"github.com/containerd/errdefs"
+	"github.com/moby/moby/api/types/container"
+	"github.com/moby/moby/api/types/network"
+)
+
+// TestRestartThatCannotBe: a container that would not start again is not stopped.
+func TestRestartThatCannotBe(t *testing.T) {
+	t.Parallel()
+	f := newFixture(t)
+	ctx := t.Context()
+	must(f.NetworkCreate(ctx, network.CreateRequest{Name: "vault", Internal: true}))
+	f.networks("red")
+	port, _ := network.ParsePort("80/tcp")
+	on := func(name, mode string) func(*CreateRequest) {
+		return func(r *CreateRequest) { r.Name, r.HostConfig.NetworkMode = name, container.NetworkMode(mode) }
+	}
+	stays := func(id, because string) {
+		t.Helper()
+		before := f.state(id)
+		err := f.Restart(ctx, id, StopOptions{Timeout: new(int)})
+		if err == nil || !strings.Contains(err.Error(), because) || !strings.Contains(err.Error(), "it is left running") {
+			t.Errorf("restart: %v, want %q", err, because)
+		}
+		if after := f.state(id); !after.Running || after.Pid != before.Pid {
+			t.Errorf("%+v", after)
+		}
+	}
+	first := f.create(on("first", "bridge"), "sleep", "1000")
+	f.ok(f.Start(ctx, first))
+	second := f.create(on("second", "container:first"), "sleep", "1000")
+	f.ok(f.Start(ctx, second))
+	linked := f.create(func(r *CreateRequest) { r.HostConfig.Links = []string{"first"} }, "sleep", "1000")
+	f.ok(f.Start(ctx, linked))
+	f.ok(f.Stop(ctx, first, StopOptions{Timeout: new(int)}))
+	stays(linked, "Cannot link to a non running container: /first")
+	stays(second, "cannot join network of a non running container")
+	f.ok(f.Remove(ctx, first, RemoveOptions{}))
+	stays(second, "No such container: "+first)
+
+	// A network that is not there: the fake removes it though somebody is on it.
+	lost := f.create(on("lost", "red"), "sleep", "1000")
+	f.ok(f.Start(ctx, lost))
+	f.ok(f.NetworkRemove(ctx, "red"))
+	stays(lost, "network red")
+
+	web := f.create(func(r *CreateRequest) {
+		on("web", "vault")(r)
+		r.HostConfig.PortBindings = network.PortMap{port: {{HostPort: "8080"}}}
+	}, "sleep", "1000")
+	f.ok(f.NetworkConnect(ctx, "bridge", network.ConnectRequest{Container: web}))
+	f.ok(f.Start(ctx, web))
+	f.ok(f.NetworkDisconnect(ctx, "bridge", "web", false))
+	stays(web, "is on no network that leads out")
+	f.ok(f.NetworkConnect(ctx, "bridge", network.ConnectRequest{Container: web}))
+	f.ok(f.Restart(ctx, web, StopOptions{Timeout: new(int)}))
+
+	// One that does not run is started, and fails as any start does.
+	f.ok(f.Kill(ctx, second, ""))
+	if err := f.Restart(ctx, second, StopOptions{}); !errdefs.IsNotFound(err) || strings.Contains(err.Error(), "left running") {
+		t.Errorf("%v", err)
+	}
+}
