@@ -4,11 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"slices"
 
 	"github.com/containerd/errdefs"
-
-	"github.com/fairlead/fairlead/network/spec"
 )
 
 // Restart stops the container if it runs, and starts it. What can be known not to
@@ -33,8 +30,7 @@ func (e *Engine) Restart(ctx context.Context, ref string, opts StopOptions) erro
 }
 
 // startable says why a running container would not start again: what it leans on is
-// gone or does not run, or its networks are not what it needs. Addresses and ports
-// it has itself, so nothing is said of them.
+// gone or does not run. Addresses and ports it has itself, so nothing is said of them.
 func (e *Engine) startable(rec Record) error {
 	if _, err := e.findSandbox(rec); err != nil {
 		return err
@@ -45,23 +41,6 @@ func (e *Engine) startable(rec Record) error {
 	if !rec.ownNetwork() || e.occupants.others(rec.ID, rec.ID) {
 		return nil // a sandbox that is there is taken up as it is
 	}
-	var ports []spec.PortRequest
-	if !rec.HostConfig.NetworkMode.IsNone() {
-		var err error
-		if ports, err = publish(rec.Config, rec.HostConfig); err != nil {
-			return err
-		}
-	}
-	req, err := e.attachRequest(rec, ports)
-	if err != nil {
-		return err
-	}
-	outward := func(r spec.EndpointRequest) bool {
-		n, err := e.cfg.Network.Network(r.Network)
-		return err == nil && !n.Internal
-	}
-	if len(ports) > 0 && !slices.ContainsFunc(req.Endpoints, outward) {
-		return fmt.Errorf("container %s publishes ports and is on no network that leads out (internal or none): %w", rec.Name, errdefs.ErrInvalidArgument)
-	}
-	return nil
+	_, err := e.attachRequest(rec, nil)
+	return err
 }

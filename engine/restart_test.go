@@ -6,7 +6,6 @@ import (
 
 	"github.com/containerd/errdefs"
 	"github.com/moby/moby/api/types/container"
-	"github.com/moby/moby/api/types/network"
 )
 
 // TestRestartThatCannotBe: a container that would not start again is not stopped.
@@ -14,9 +13,7 @@ func TestRestartThatCannotBe(t *testing.T) {
 	t.Parallel()
 	f := newFixture(t)
 	ctx := t.Context()
-	must(f.NetworkCreate(ctx, network.CreateRequest{Name: "vault", Internal: true}))
 	f.networks("red")
-	port, _ := network.ParsePort("80/tcp")
 	on := func(name, mode string) func(*CreateRequest) {
 		return func(r *CreateRequest) { r.Name, r.HostConfig.NetworkMode = name, container.NetworkMode(mode) }
 	}
@@ -48,17 +45,6 @@ func TestRestartThatCannotBe(t *testing.T) {
 	f.ok(f.Start(ctx, lost))
 	f.ok(f.NetworkRemove(ctx, "red"))
 	stays(lost, "network red")
-
-	web := f.create(func(r *CreateRequest) {
-		on("web", "vault")(r)
-		r.HostConfig.PortBindings = network.PortMap{port: {{HostPort: "8080"}}}
-	}, "sleep", "1000")
-	f.ok(f.NetworkConnect(ctx, "bridge", network.ConnectRequest{Container: web}))
-	f.ok(f.Start(ctx, web))
-	f.ok(f.NetworkDisconnect(ctx, "bridge", "web", false))
-	stays(web, "is on no network that leads out")
-	f.ok(f.NetworkConnect(ctx, "bridge", network.ConnectRequest{Container: web}))
-	f.ok(f.Restart(ctx, web, StopOptions{Timeout: new(int)}))
 
 	// One that does not run is started, and fails as any start does.
 	f.ok(f.Kill(ctx, second, ""))
