@@ -1,6 +1,7 @@
 package e2e
 
 import (
+	"strings"
 	"testing"
 
 	"github.com/fairlead/fairlead/internal/lab"
@@ -91,9 +92,23 @@ func TestInternal(t *testing.T) {
 		pairs = append(pairs, [2]lab.Probe{from(s.outside, "tcp", to), control}, [2]lab.Probe{from(open.Host, "tcp", to), control})
 	}
 	barred(t, pairs...)
-	_, stderr, code := s.CLI("run", "--rm", "--network", "vault", "-p", "80:80", "demo", "true")
-	if code != 125 {
+	// Published, it starts as in Docker, and is reached by no port of the host until it is connected.
+	_, stderr, code := s.CLI("run", "-d", "--name", "web", "--network", "vault", "-p", "8070:80", "demo", "sleep", "1000")
+	if code != 0 || !strings.Contains(stderr, "WARNING: Published ports are reachable nowhere") {
 		t.Errorf("publishing on an internal network: exit code %d, %s", code, stderr)
+	}
+	published := func() string { return s.Must("ps", "--filter", "name=^/web$", "--format", "{{.Ports}}") }
+	if got := published(); strings.Contains(got, "->") {
+		t.Errorf("on an internal network %s", got)
+	}
+	s.Must("restart", "-t", "0", "web")
+	s.Must("network", "connect", "open", "web")
+	if got := published(); !strings.Contains(got, "0.0.0.0:8070->80/tcp") {
+		t.Errorf("connected: %s", got)
+	}
+	s.Must("network", "disconnect", "open", "web")
+	if got := published(); strings.Contains(got, "->") {
+		t.Errorf("disconnected again: %s", got)
 	}
 	s.consistent()
 }

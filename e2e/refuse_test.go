@@ -89,7 +89,6 @@ func TestRefused(t *testing.T) {
 	t.Parallel()
 	s := newSite(t)
 	s.Must("network", "create", "--subnet", "10.30.0.0/24", "--label", "a=b", "mine")
-	s.Must("network", "create", "--internal", "vault")
 	taken := s.idle("--name", "taken", "--network", "mine", "--ip", "10.30.0.10", "-p", "8080:80", "-p", "127.0.0.1:8081:80/udp")
 	s.Must("run", "--name", "stopped", "demo", "true")
 	s.host.Start("busybox", "nc", "-ll", "-p", "9090", "-e", "true")
@@ -145,7 +144,6 @@ func TestRefused(t *testing.T) {
 		{"protocol", "run -p 80:80/icmp demo true", 125, `protocol "icmp"`},
 		{"host address", "run -p 300.1.1.1:80:80 demo true", 125, `"300\.1\.1\.1" is not an IP address`},
 		{"no number", "run -p x:80 demo true", 125, `"x" is not a number`},
-		{"publishing on an internal network", "run --network vault -p 80:80 demo true", 125, `internal`},
 		{"network with endpoints", "network rm mine", 1, `network mine .*has active endpoints \(taken\)`},
 		{"predefined network", "network rm bridge", 1, `bridge is a pre-defined network and cannot be removed`},
 		{"unknown network", "network rm nosuch", 1, `network nosuch not found`},

@@ -125,9 +125,7 @@ func (e *Engine) decide(ctx context.Context, req CreateRequest) (rec Record, war
 	if err := e.decideNetwork(&rec, req.NetworkingConfig); err != nil {
 		return rec, nil, img, err
 	}
-	if m := host.NetworkMode; (m.IsHost() || m.IsNone()) && (len(host.PortBindings) > 0 || host.PublishAllPorts) {
-		warnings = append(warnings, fmt.Sprintf("Published ports are discarded when using %s network mode", m))
-	}
+	warnings = append(warnings, e.unpublished(rec)...)
 	if err := e.decideHostname(&rec); err != nil {
 		return rec, nil, img, err
 	}

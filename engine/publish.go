@@ -93,3 +93,23 @@ func hostPort(s, whole string) (uint16, error) {
 	}
 	return uint16(n), nil
 }
+
+// unpublished warns of ports that a new container would publish nowhere.
+func (e *Engine) unpublished(rec Record) []string {
+	h := rec.HostConfig
+	if m := h.NetworkMode; m.IsHost() || m.IsNone() {
+		if len(h.PortBindings) == 0 && !h.PublishAllPorts {
+			return nil
+		}
+		return []string{fmt.Sprintf("Published ports are discarded when using %s network mode", m)}
+	}
+	if requests, err := publish(rec.Config, h); err != nil || len(requests) == 0 || !rec.ownNetwork() {
+		return nil
+	}
+	for _, name := range e.order(rec) {
+		if n, err := e.recorded(name); err != nil || !n.Internal {
+			return nil
+		}
+	}
+	return []string{"Published ports are reachable nowhere while the container is on internal networks alone; connect it to a network that leads out"}
+}

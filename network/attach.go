@@ -46,7 +46,15 @@ func (c *Controller) Attach(ctx context.Context, req spec.AttachRequest) (spec.A
 		return spec.Attachment{}, fmt.Errorf("failed to set up container networking: %w", err)
 	}
 	c.settleLinks(ctx, a.Sandbox.ID, m.Permits)
+	c.warnUnpublished(a)
 	return a, nil
+}
+
+// warnUnpublished says it of a sandbox whose ports wait for a way out.
+func (c *Controller) warnUnpublished(a spec.Attachment) {
+	if len(a.Requests) > 0 && len(a.Ports) == 0 {
+		c.log.Warn("ports are published nowhere until the container is connected to a network that leads out: it is on internal ones or none", "container", a.Sandbox.Name)
+	}
 }
 
 // hold has decide choose the host ports of the requests and record them in the wanted

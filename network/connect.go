@@ -59,6 +59,7 @@ func (c *Controller) change(
 	if err = errors.Join(err, op.close()); err != nil {
 		return spec.Attachment{}, err
 	}
+	c.warnUnpublished(ch.After)
 	return ch.After, nil
 }
 

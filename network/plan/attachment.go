@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"net/netip"
 	"path/filepath"
-	"slices"
 	"strings"
 
 	"github.com/containerd/errdefs"
@@ -46,9 +45,6 @@ func (s *State) DecideAttachment(req spec.AttachRequest, newID NewID, foreign Fo
 		a.Endpoints = append(a.Endpoints, e)
 	}
 	s.giveDefaultRoutes(a.Endpoints)
-	if len(req.Ports) > 0 && !s.leadsOut(a.Endpoints) {
-		return spec.Attachment{}, fmt.Errorf("container %s publishes ports and is on no network that leads out (internal or none): %w", req.Name, errdefs.ErrInvalidArgument)
-	}
 	var err error
 	a.Ports, err = s.decidePorts(a, nil, foreign)
 	return a, err
@@ -108,11 +104,6 @@ func (seg *segment) gateway(p netip.Prefix) netip.Addr {
 	}
 	pool, _ := seg.pool(p.Addr())
 	return pool.Gateway
-}
-
-// leadsOut says whether any endpoint is on a network that is not internal.
-func (s *State) leadsOut(endpoints []spec.Endpoint) bool {
-	return slices.ContainsFunc(endpoints, func(e spec.Endpoint) bool { return !s.networks[e.NetworkID].Internal })
 }
 
 // Usage says how full the network's subnets are, in their order.

@@ -20,7 +20,8 @@ type outlet struct {
 }
 
 // decidePorts settles the attachment's published ports by its requests. Those that
-// it has already, in former, keep their host ports.
+// it has already, in former, keep their host ports. On no network that leads out they
+// are published nowhere, as in Docker, until it is connected to one.
 func (s *State) decidePorts(a spec.Attachment, former []spec.PortBinding, foreign Foreign) ([]spec.PortBinding, error) {
 	if len(a.Requests) == 0 {
 		return nil, nil
@@ -46,7 +47,7 @@ func (s *State) decidePorts(a spec.Attachment, former []spec.PortBinding, foreig
 		}
 	}
 	if !out4.addr.IsValid() && !out6.addr.IsValid() {
-		return nil, nil // it may be connected to a network that leads out later
+		return nil, nil
 	}
 	// What is its own is not in the way of itself.
 	s.book.Remove(a.Sandbox.ID, HostPorts(former))
