@@ -79,7 +79,7 @@ func (a *app) listCommand(use string, aliases ...string) *cobra.Command {
 	cmd.Flags().BoolVar(&noTrunc, "no-trunc", false, "do not shorten IDs and commands")
 	cmd.Flags().IntVarP(&last, "last", "n", -1, "the last N created, running or not")
 	cmd.Flags().BoolVarP(&latest, "latest", "l", false, "the last one created, running or not")
-	cmd.Flags().StringArrayVarP(&filterFlags, "filter", "f", nil, "only those with KEY=VALUE: id, name, label, status, network, publish, …")
+	cmd.Flags().StringArrayVarP(&filterFlags, "filter", "f", nil, "only those with KEY=VALUE: id, name, label, status, network, publish, expose, exited, ancestor, before, since")
 	cmd.Flags().StringVar(&spec, "format", "", "table, json, or a Go template as '{{.ID}} {{.Names}}'")
 	return cmd
 }

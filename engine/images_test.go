@@ -164,69 +164,6 @@ func TestBadArchives(t *testing.T) {
 	}
 }
 
-func TestListFilters(t *testing.T) {
-	t.Parallel()
-	f := newFixture(t)
-	ctx := t.Context()
-	labelled := func(name, label string) func(*CreateRequest) {
-		return func(r *CreateRequest) { r.Name = name; r.Config.Labels = map[string]string{"tier": label} }
-	}
-	web := f.create(labelled("web", "front"), "sleep", "1000")
-	db := f.create(labelled("db", "back"), "sh", "-c", "exit 3")
-	f.create(labelled("webmail", "front"), "sleep", "1000")
-	f.ok(f.Start(ctx, web))
-	ended := must(f.Wait(ctx, db, container.WaitConditionNextExit))
-	f.ok(f.Start(ctx, db))
-	<-ended
-	for _, tc := range []struct {
-		opts ListOptions
-		want []string
-	}{
-		{ListOptions{}, []string{"web"}},
-		{ListOptions{All: true}, []string{"webmail", "db", "web"}},
-		{ListOptions{Limit: 2}, []string{"webmail", "db"}},
-		{filter("status", "exited"), []string{"db"}},
-		{filter("status", "created", "running"), []string{"webmail", "web"}},
-		{filter("exited", "3"), []string{"db"}},
-		{filter("exited", "4"), nil},
-		{all(filter("name", "web")), []string{"webmail", "web"}},
-		{all(filter("name", "^/web$")), []string{"web"}},
-		{all(filter("label", "tier=front")), []string{"webmail", "web"}},
-		{all(filter("label", "tier")), []string{"webmail", "db", "web"}},
-		{all(filter("id", db[:6])), []string{"db"}},
-		{all(filter("before", "webmail")), []string{"db", "web"}},
-		{all(filter("since", "web")), []string{"webmail", "db"}},
-		{all(filter("network", "bridge")), []string{"webmail", "db", "web"}},
-		{all(filter("network", "none")), nil},
-		{all(filter("ancestor", "demo")), []string{"webmail", "db", "web"}},
-		{all(filter("ancestor", "nonesuch")), nil},
-	} {
-		list, err := f.List(ctx, tc.opts)
-		f.ok(err)
-		var got []string
-		for _, c := range list {
-			got = append(got, c.Names[0][1:])
-		}
-		if d := cmp.Diff(tc.want, got); d != "" {
-			t.Errorf("%+v: -want +got\n%s", tc.opts, d)
-		}
-	}
-	for _, bad := range []ListOptions{filter("nonsense", "x"), filter("status", "nonsense"), filter("exited", "x")} {
-		if _, err := f.List(ctx, bad); !errdefs.IsInvalidArgument(err) {
-			t.Errorf("%+v: %v", bad, err)
-		}
-	}
-}
-
-func filter(key string, values ...string) ListOptions {
-	return ListOptions{Filters: map[string][]string{key: values}}
-}
-
-func all(o ListOptions) ListOptions {
-	o.All = true
-	return o
-}
-
 func TestNetworks(t *testing.T) {
 	t.Parallel()
 	f := newFixture(t)
@@ -249,7 +186,11 @@ func TestNetworks(t *testing.T) {
 	}{
 		{"driver", "bridge", []string{"bridge", "red"}},
 		{"name", "re", []string{"red"}},
+		{"name", "^re$", nil},
+		{"name", "^red$", []string{"red"}},
+		{"name", "^(red|bridge)$", []string{"bridge", "red"}},
 		{"id", made.ID[:8], []string{"red"}},
+		{"id", "^" + made.ID[:8], []string{"red"}},
 		{"label", "k=v", []string{"red"}},
 		{"type", "builtin", []string{"bridge", "host", "none"}},
 		{"type", "custom", []string{"red"}},
@@ -258,6 +199,11 @@ func TestNetworks(t *testing.T) {
 	} {
 		if d := cmp.Diff(tc.want, list(map[string][]string{tc.key: {tc.value}})); d != "" {
 			t.Errorf("%s=%s: %s", tc.key, tc.value, d)
+		}
+	}
+	for key, bad := range map[string]string{"name": "re(d", "id": "[", "type": "nonsense", "dangling": "perhaps", "colour": "red"} {
+		if _, err := f.NetworkList(ctx, map[string][]string{key: {bad}}); !errdefs.IsInvalidArgument(err) || !strings.Contains(err.Error(), key) {
+			t.Errorf("%s=%s: %v", key, bad, err)
 		}
 	}
 	n, err := f.NetworkInspect(ctx, "red")

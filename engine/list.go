@@ -23,8 +23,8 @@ type ListOptions struct {
 	All bool
 	// Limit lists the newest so many, running or not; 0 is no limit.
 	Limit int
-	// Filters are Docker's: ancestor, before, exited, id, label, name,
-	// network, since, status.
+	// Filters are Docker's: ancestor, before, exited, expose, id, label, name,
+	// network, publish, since, status.
 	Filters map[string][]string
 }
 
@@ -58,7 +58,14 @@ func (e *Engine) listFilter(ctx context.Context, opts ListOptions) (func(Record)
 	tests := []func(Record) bool{}
 	all := opts.All || opts.Limit > 0
 	for key, values := range opts.Filters {
-		test, err := e.oneFilter(ctx, key, values)
+		var test func(Record) bool
+		var err error
+		switch key {
+		case "publish", "expose":
+			test, err = e.portFilter(opts.Filters)
+		default:
+			test, err = e.oneFilter(ctx, key, values)
+		}
 		if err != nil {
 			return nil, err
 		}
@@ -83,7 +90,8 @@ func (e *Engine) oneFilter(ctx context.Context, key string, values []string) (fu
 	case "id":
 		return any(func(r Record, v string) bool { return strings.HasPrefix(r.ID, v) }), nil
 	case "name":
-		return any(nameMatches), nil
+		match, err := patterns(key, values)
+		return func(r Record) bool { return match(r.Name) || match("/"+r.Name) }, err
 	case "label":
 		return func(r Record) bool { return labelsMatch(r.Config.Labels, values) }, nil
 	case "status":
@@ -133,22 +141,6 @@ func (e *Engine) oneFilter(ctx context.Context, key string, values []string) (fu
 		}, nil
 	}
 	return nil, fmt.Errorf("invalid filter '%s': %w", key, errdefs.ErrInvalidArgument)
-}
-
-// nameMatches: as Docker, a part of the name will do; ^ and $ tie it down.
-func nameMatches(r Record, v string) bool {
-	name := r.Name
-	start, end := strings.HasPrefix(v, "^"), strings.HasSuffix(v, "$")
-	v = strings.TrimPrefix(strings.TrimSuffix(strings.TrimPrefix(v, "^"), "$"), "/")
-	switch {
-	case start && end:
-		return name == v
-	case start:
-		return strings.HasPrefix(name, v)
-	case end:
-		return strings.HasSuffix(name, v)
-	}
-	return strings.Contains(name, v)
 }
 
 // labelsMatch: every filter must hold, KEY or KEY=VALUE.

@@ -79,9 +79,11 @@ func networkFilter(key string, values []string) (func(network.Inspect, string) b
 	predefined := func(n network.Inspect) bool { return slices.Contains(pseudo, n.Name) || n.Name == spec.DefaultNetwork }
 	switch key {
 	case "id":
-		return func(n network.Inspect, v string) bool { return strings.HasPrefix(n.ID, v) }, nil
+		match, err := patterns(key, values)
+		return func(n network.Inspect, _ string) bool { return match(n.ID) }, err
 	case "name":
-		return func(n network.Inspect, v string) bool { return strings.Contains(n.Name, v) }, nil
+		match, err := patterns(key, values)
+		return func(n network.Inspect, _ string) bool { return match(n.Name) }, err
 	case "driver":
 		return func(n network.Inspect, v string) bool { return n.Driver == v }, nil
 	case "scope":
