@@ -1,6 +1,7 @@
 package e2e
 
 import (
+	"strings"
 	"testing"
 
 	"github.com/fairlead/fairlead/internal/lab"
@@ -70,6 +71,13 @@ func testTwoDaemons(t *testing.T, backend string, first bool) {
 	works("a restart of theirs")
 	s.consistent()
 	other.consistent()
+	for _, d := range []*site{s, other} {
+		for line := range strings.Lines(d.LogTail(500)) {
+			if strings.Contains(line, "chain inet fairlead") {
+				t.Errorf("another daemon's table is taken for a stranger's: %s", line)
+			}
+		}
+	}
 	s.Kill()
 	works("the end of ours by force")
 	s.Start()

@@ -42,6 +42,11 @@ type abroad struct {
 	served, others []string
 }
 
+// same says whether nothing has changed; none is none, nil or not.
+func (a abroad) same(b abroad) bool {
+	return slices.Equal(a.served, b.served) && slices.Equal(a.others, b.others)
+}
+
 // abroadNow is what was found last.
 func (c *Controller) abroadNow() abroad {
 	c.foreign.mu.Lock()
@@ -189,6 +194,15 @@ func (c *Controller) openForeignForward(ctx context.Context, nets []spec.Network
 		leave = append(leave, "filter")
 	}
 	if c.fw != nil {
+		// Another daemon's guard lets our bridges be, and drops only what goes to
+		// its own containers otherwise.
+		peers, err2 := c.otherTables()
+		if err2 != nil {
+			return false, err2
+		}
+		for _, name := range peers {
+			leave = append(leave, string(ruleset.Inet)+" "+name)
+		}
 		var found []nft.ForeignChain
 		found, err = c.fw.OpenForward(ctx, nft.Forward{Tag: c.plan.Table, Group: Group, Bridges: bridges, Others: others, Leave: leave})
 		for _, ch := range found {

@@ -71,7 +71,7 @@ func (c *Controller) otherTables() ([]string, error) {
 	}
 	var out []string
 	for _, t := range tables {
-		if t.Name != c.plan.Table && strings.HasPrefix(t.Name, "fairlead") && t.Comment != firewall.Comment(c.plan.Daemon) {
+		if t.Name != c.plan.Table && firewall.Peer(t.Name, t.Comment, c.plan.Daemon) {
 			out = append(out, t.Name)
 		}
 	}

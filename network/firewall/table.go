@@ -12,6 +12,7 @@ package firewall
 
 import (
 	"fmt"
+	"strings"
 
 	"github.com/fairlead/fairlead/network/spec"
 	"github.com/fairlead/fairlead/ruleset"
@@ -127,10 +128,19 @@ func Table(p Policy) ruleset.Table {
 	return t
 }
 
+// maker begins the comment of every daemon's tables.
+const maker = "made by fairlead"
+
 // Comment is what the table says of itself: whose it is, by the daemon's ID.
 func Comment(daemon string) string {
 	if daemon == "" {
-		return "made by fairlead; changes by hand are lost"
+		return maker + "; changes by hand are lost"
 	}
-	return fmt.Sprintf("made by fairlead (daemon %s); changes by hand are lost", daemon)
+	return fmt.Sprintf(maker+" (daemon %s); changes by hand are lost", daemon)
+}
+
+// Peer says that a table of this name and comment is that of a daemon, but not of the
+// one with the ID.
+func Peer(name, comment, daemon string) bool {
+	return strings.HasPrefix(name, "fairlead") && strings.HasPrefix(comment, maker) && comment != Comment(daemon)
 }
