@@ -156,7 +156,7 @@ func (c *Controller) openAbroad(ctx context.Context, nets []spec.Network) (chang
 	c.foreign.mending.Lock()
 	defer c.foreign.mending.Unlock()
 	before, err := c.lookAbroad(ctx, nets)
-	if now := c.abroadNow(); err == nil && !reflect.DeepEqual(before, now) {
+	if now := c.abroadNow(); err == nil && !now.same(before) {
 		err = c.changeServed(ctx, before, now)
 	}
 	zoned, err2 := c.zoneFirewalld(ctx, nets)
@@ -166,8 +166,12 @@ func (c *Controller) openAbroad(ctx context.Context, nets []spec.Network) (chang
 
 // changeServed has our rules heed what others forward now.
 func (c *Controller) changeServed(ctx context.Context, before, now abroad) error {
-	c.log.Info("other programs forward as well; the guard of forwarding lets them, and their guests stay shut off from containers as from others",
-		"interfaces", now.served, "guests", now.others)
+	if now.same(abroad{}) {
+		c.log.Info("no other program forwards any more", "interfaces", before.served, "guests", before.others)
+	} else {
+		c.log.Info("other programs forward as well; the guard of forwarding lets them, and their guests stay shut off from containers as from others",
+			"interfaces", now.served, "guests", now.others)
+	}
 	if c.cfg.Firewall != FirewallNFTables {
 		return c.replacePolicy(ctx)
 	}

@@ -1,8 +1,6 @@
 package network
 
 import (
-	"bytes"
-	"log/slog"
 	"strings"
 	"testing"
 
@@ -46,18 +44,14 @@ func TestLastWayOutTakesNoNames(t *testing.T) {
 // Ports of a container that no network leads out of are published nowhere, until one
 // does. It is said, and starts as in Docker.
 func TestPublishingWaitsForAWayOut(t *testing.T) {
-	var log bytes.Buffer
-	h := newHost(t, func(cfg *Config) { cfg.Log = slog.New(slog.NewTextHandler(&log, nil)) })
+	var log logged
+	h := newHost(t, logTo(&log))
 	h.network(t, spec.NetworkRequest{Name: "vault", Internal: true})
 	a := h.attach(t, 1, "vault", tcp(8080, 80))
 	if len(a.Ports) != 0 || len(a.Requests) != 1 {
 		t.Errorf("on an internal network it publishes %v of %v", a.Ports, a.Requests)
 	}
-	warned := func() int {
-		n := strings.Count(log.String(), "ports are published nowhere")
-		log.Reset()
-		return n
-	}
+	warned := func() int { return strings.Count(log.take(), "ports are published nowhere") }
 	if n := warned(); n != 1 {
 		t.Errorf("it was warned %d times that ports are published nowhere", n)
 	}
