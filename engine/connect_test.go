@@ -4,7 +4,9 @@ import (
 	"context"
 	"errors"
 	"slices"
+	"strings"
 	"testing"
+	"time"
 
 	"github.com/containerd/errdefs"
 	"github.com/moby/moby/api/types/container"
@@ -169,6 +171,41 @@ func TestSharedSandbox(t *testing.T) {
 	if _, there := f.network.Attachment(first); there {
 		t.Error("the sandbox outlives everybody in it")
 	}
+	f.clean()
+}
+
+// TestJoinOfOneThatEnds: who joins a container while its sandbox is being taken away
+// is told that it does not run.
+func TestJoinOfOneThatEnds(t *testing.T) {
+	t.Parallel()
+	f := newFixture(t)
+	ctx := t.Context()
+	first := f.create(nil, "sleep", "1000")
+	f.ok(f.Start(ctx, first))
+	second := f.create(func(r *CreateRequest) { r.HostConfig.NetworkMode = container.NetworkMode("container:" + first) }, "sleep", "1000")
+	hold := make(chan struct{})
+	f.network.hold = hold
+	stopped, started := make(chan error, 1), make(chan error, 1)
+	go func() { stopped <- f.Stop(ctx, first, StopOptions{Timeout: new(int)}) }()
+	eventually(t, "the sandbox is being taken away", func() bool {
+		f.occupants.mu.Lock()
+		defer f.occupants.mu.Unlock()
+		return f.occupants.leaving[first] != nil
+	})
+	go func() { started <- f.Start(ctx, second) }()
+	select {
+	case err := <-started:
+		t.Errorf("it did not wait: %v", err)
+	case <-time.After(50 * time.Millisecond):
+	}
+	close(hold)
+	f.ok(<-stopped)
+	if err := <-started; !errdefs.IsConflict(err) || !strings.Contains(err.Error(), "cannot join network of a non running container: "+first) {
+		t.Errorf("%v", err)
+	}
+	f.clean()
+	f.ok(f.Start(ctx, first))
+	f.ok(f.Start(ctx, second))
 	f.clean()
 }
 

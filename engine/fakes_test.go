@@ -68,7 +68,8 @@ type fakeNetwork struct {
 	attachments map[string]spec.Attachment
 	networks    []spec.Network
 	next        byte
-	fail        error // of the next Attach
+	fail        error         // of the next Attach
+	hold        chan struct{} // Detach waits for its end, where there is one
 	warnings    []string
 }
 
@@ -111,6 +112,11 @@ func (n *fakeNetwork) Attach(_ context.Context, req spec.AttachRequest) (spec.At
 func (n *fakeNetwork) Detach(_ context.Context, id string) error {
 	n.mu.Lock()
 	defer n.mu.Unlock()
+	if hold := n.hold; hold != nil {
+		n.mu.Unlock()
+		<-hold
+		n.mu.Lock()
+	}
 	if _, ok := n.attachments[id]; !ok {
 		return nil
 	}

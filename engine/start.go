@@ -85,6 +85,10 @@ func (e *Engine) launch(ctx context.Context, c *instance, rec Record) (pid int, 
 			err = errors.Join(err, e.undoLaunch(context.WithoutCancel(ctx), rec, sandbox))
 		}
 	}()
+	if sandbox != "" && sandbox != c.id && !e.attached(sandbox) {
+		// It was being taken away while the other still counted as running.
+		return 0, fmt.Errorf("cannot join network of a non running container: %s: %w", sandbox, errdefs.ErrConflict)
+	}
 	attachment, err := e.prepare(ctx, c, rec, e.netns(sandbox))
 	if err != nil {
 		return 0, err
