@@ -226,7 +226,7 @@ func (b IPTables) opened(m Member, v4 bool) []xtables.Rule {
 			words = append(words, "! -i "+n.Bridge+" -o "+n.Bridge)
 		}
 		words = append(words, ports(s.proto, "--dport", s.first, s.last))
-		if b.byTranslation() && m.mode(s.container) != spec.GatewayRouted {
+		if b.byTranslation(m.network(s.container)) && m.mode(s.container) != spec.GatewayRouted {
 			words = append(words, "-m conntrack --ctstate DNAT")
 		}
 		rules = append(rules, xtables.Rule{Chain: b.names().ports, First: true, Spec: strings.Join(append(words, "-j ACCEPT"), " ")})
@@ -235,8 +235,11 @@ func (b IPTables) opened(m Member, v4 bool) []xtables.Rule {
 }
 
 // byTranslation says that the table filter tells what was translated from what comes
-// directly, and not the table raw: that one is too early to see marks.
-func (b IPTables) byTranslation() bool { return b.AcceptMark != Mark{} && !b.AllowDirectRouting }
+// directly, and not the table raw: that one is too early to see marks, and to know
+// answers, which come to the container's own address where there is no masquerade.
+func (b IPTables) byTranslation(n spec.Network) bool {
+	return (b.AcceptMark != Mark{} || !n.Masquerade) && !b.AllowDirectRouting
+}
 
 // guarded drop what does not come by a published port: what goes directly to the
 // address of a container that publishes, and from elsewhere to a port on loopback.
@@ -249,7 +252,7 @@ func (b IPTables) guarded(m Member, v4 bool) []xtables.Rule {
 	for _, p := range m.translated(v4) {
 		c := p.Container.Addr()
 		n := m.network(c)
-		if seen[c] || b.AllowDirectRouting || b.byTranslation() || n.Bridge == "" || m.mode(c) != spec.GatewayNAT {
+		if seen[c] || b.AllowDirectRouting || b.byTranslation(n) || n.Bridge == "" || m.mode(c) != spec.GatewayNAT {
 			continue
 		}
 		seen[c] = true

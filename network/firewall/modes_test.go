@@ -1,6 +1,7 @@
 package firewall_test
 
 import (
+	"net"
 	"net/netip"
 	"testing"
 
@@ -71,6 +72,30 @@ func TestNoDirectRouting(t *testing.T) {
 		bar(s.outside, "tcp", addr+":9010")
 	}
 	seen(t, s.outside, "tcp", "198.51.100.1:8021", "c", "198.51.100.2")
+}
+
+// Without masquerade a container is reached as with it, and answered under its own
+// address, also when it publishes.
+func TestNoMasquerade(t *testing.T) {
+	t.Parallel()
+	s, c := newModes(t, func(n *spec.Network, _ *firewall.Policy) { n.Masquerade, n.Trusted = false, []string{"eth1"} })
+	bar := s.tries(t)
+	for _, way := range []struct{ addr, outside, host, beyond string }{
+		{"172.21.0.2", "198.51.100.2", "198.51.100.1", "203.0.113.2"},
+		{"fd00:21::2", "2001:db8:1::2", "2001:db8:1::1", "2001:db8:2::2"},
+	} {
+		own := func(port string) string { return net.JoinHostPort(way.addr, port) }
+		seen(t, c, "tcp", net.JoinHostPort(way.outside, "7"), "outside", way.addr)
+		lab.Reachable(t, c, "icmp", way.outside)
+		seen(t, s.outside, "tcp", net.JoinHostPort(way.host, "8021"), "c", way.outside)
+		seen(t, s.outside, "tcp", net.JoinHostPort(way.host, "9010"), "c", way.outside)
+		seen(t, s.beyond, "tcp", own("80"), "c", way.beyond)
+		seen(t, s.beyond, "tcp", own("81"), "c", way.beyond)
+		bar(s.outside, "tcp", own("80"))
+		bar(s.outside, "tcp", own("9010"))
+		bar(s.outside, "udp", own("53"))
+		bar(s.app, "tcp", own("80"))
+	}
 }
 
 func TestAllowDirectRouting(t *testing.T) {
