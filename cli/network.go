@@ -144,10 +144,11 @@ func (a *app) networkRemoveCommand() *cobra.Command {
 
 // networkFlags are those of `network create`.
 type networkFlags struct {
-	driver                                 string
-	subnets, gateways, ranges, aux         []string
-	options, labels                        []string
-	internal, ipv4, ipv6, ipv4Set, ipv6Set bool
+	driver                         string
+	subnets, gateways, ranges, aux []string
+	options, labels                []string
+	internal, attachable           bool
+	ipv4, ipv6, ipv4Set, ipv6Set   bool
 }
 
 func (a *app) networkCreateCommand() *cobra.Command {
@@ -187,6 +188,7 @@ func (a *app) networkCreateCommand() *cobra.Command {
 	fl.StringArrayVarP(&f.options, "opt", "o", nil, "driver option, KEY=VALUE, as com.docker.network.bridge.name=br-mine")
 	fl.StringArrayVar(&f.labels, "label", nil, "label, KEY=VALUE")
 	fl.BoolVar(&f.internal, "internal", false, "no traffic to or from anywhere else, nor published ports")
+	fl.BoolVar(&f.attachable, "attachable", false, "shown by inspect, and no more: any container may join a network of this host")
 	fl.BoolVar(&f.ipv4, "ipv4", true, "give containers an IPv4 address")
 	fl.BoolVar(&f.ipv6, "ipv6", false, "give containers an IPv6 address")
 	return cmd
@@ -207,7 +209,7 @@ func (f *networkFlags) request() (client.NetworkCreateOptions, error) {
 		return options, err
 	}
 	options = client.NetworkCreateOptions{
-		Driver: f.driver, Internal: f.internal, Options: driverOptions, Labels: labels,
+		Driver: f.driver, Internal: f.internal, Attachable: f.attachable, Options: driverOptions, Labels: labels,
 		IPAM: &network.IPAM{Driver: "default", Config: pools},
 	}
 	if f.ipv4Set {

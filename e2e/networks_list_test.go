@@ -17,11 +17,11 @@ import (
 func TestNetworkListing(t *testing.T) {
 	forClients(t, func(t *testing.T, s *site, c client) {
 		red := c.must("network", "create", "--label", "tier=front", "--label", "keep", "red")
-		blue := c.must("network", "create", "--internal", "--ipv6", "--label", "tier=back", "blue")
+		blue := c.must("network", "create", "--internal", "--ipv6", "--attachable", "--label", "tier=back", "blue")
 		s.idle("--name", "web", "--network", "red")
 		s.idle("--name", "plain")
 		for filter, want := range map[string]string{
-			"name=re": "red", "name=e": "blue bridge none red", "id=" + red[:8]: "red", "driver=bridge": "blue bridge red", "driver=host": "host",
+			"name=re": "red", "name=e": "blue bridge none red", "name=^red$": "red", "name=^re$": "", "id=" + red[:8]: "red", "driver=bridge": "blue bridge red", "driver=host": "host",
 			"driver=null": "none", "label=keep": "red", "label=tier": "blue red", "label=tier=back": "blue", "scope=local": "blue bridge host none red",
 			"scope=swarm": "", "type=custom": "blue red", "type=builtin": "bridge host none", "dangling=true": "blue", "dangling=false": "bridge host none red",
 		} {
@@ -42,10 +42,10 @@ func TestNetworkListing(t *testing.T) {
 		}
 		contains(t, "ls --format json", c.must("network", "ls", "-f", "name=blue", "--format", "json"), `"Name":"blue"`, `"Internal":"true"`)
 		contains(t, "ls", c.must("network", "ls"), "NETWORK ID", red[:12], "red ", "bridge", "local")
-		for _, filter := range []string{"colour=red", "dangling=perhaps", "type=special"} {
+		for _, filter := range []string{"colour=red", "dangling=perhaps", "type=special", "name=re["} {
 			c.refused(t, strings.Split(filter, "=")[0], "network", "ls", "-f", filter)
 		}
-		if got := c.must("network", "inspect", "-f", "{{.Name}} {{.Internal}} {{len .Containers}}", "red", blue[:12]); got != "red false 1\nblue true 0" {
+		if got := c.must("network", "inspect", "-f", "{{.Name}} {{.Internal}} {{.Attachable}} {{len .Containers}}", "red", blue[:12]); got != "red false false 1\nblue true true 0" {
 			t.Errorf("inspect of two: %q", got)
 		}
 		c.must("network", "inspect", "--verbose", "red")
@@ -132,11 +132,10 @@ func TestNetworkCreateRefused(t *testing.T) {
 		"host":                   "operation is not permitted on predefined host network",
 		"bridge":                 "bridge",
 		"-d overlay x":           "overlay",
-		"--attachable x":         "Attachable",
-		"--ingress x":            "Ingress",
-		"--scope swarm x":        "Scope",
-		"--config-only x":        "ConfigOnly",
-		"--config-from red x":    "ConfigFrom",
+		"--ingress x":            "Ingress is not supported: it is for the services of a swarm",
+		"--scope swarm x":        "Scope is not supported: it is for the services of a swarm",
+		"--config-only x":        "ConfigOnly is not supported: it is for the services of a swarm",
+		"--config-from red x":    "ConfigFrom is not supported: it is for the services of a swarm",
 		"--ipam-driver mine x":   `IPAM driver "mine"`,
 		"--ipam-opt a=b x":       "IPAM options",
 		"-o speed=9 x":           "speed",

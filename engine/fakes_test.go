@@ -148,7 +148,7 @@ func (n *fakeNetwork) Check(context.Context) ([]string, error) { return nil, nil
 func (n *fakeNetwork) CreateNetwork(_ context.Context, req spec.NetworkRequest) (spec.Network, error) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	made := spec.Network{ID: newID(), Name: req.Name, Driver: "bridge", Internal: req.Internal, Subnets: req.Subnets, Labels: req.Labels, IPv4: true, Created: time.Now()}
+	made := spec.Network{ID: newID(), Name: req.Name, Driver: "bridge", Internal: req.Internal, Attachable: req.Attachable, Subnets: req.Subnets, Labels: req.Labels, IPv4: true, Created: time.Now()}
 	if len(made.Subnets) == 0 {
 		made.Subnets = []spec.Subnet{{Prefix: netip.PrefixFrom(netip.AddrFrom4([4]byte{172, 18, byte(len(n.networks)), 0}), 24)}}
 	}

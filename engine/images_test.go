@@ -168,7 +168,7 @@ func TestNetworks(t *testing.T) {
 	t.Parallel()
 	f := newFixture(t)
 	ctx := t.Context()
-	made, err := f.NetworkCreate(ctx, network.CreateRequest{Name: "red", Labels: map[string]string{"k": "v"}, IPAM: &network.IPAM{
+	made, err := f.NetworkCreate(ctx, network.CreateRequest{Name: "red", Attachable: true, Labels: map[string]string{"k": "v"}, IPAM: &network.IPAM{
 		Config: []network.IPAMConfig{{Subnet: mustPrefix("10.9.0.0/24"), Gateway: mustPrefix("10.9.0.1/32").Addr()}},
 	}})
 	f.ok(err)
@@ -208,7 +208,7 @@ func TestNetworks(t *testing.T) {
 	}
 	n, err := f.NetworkInspect(ctx, "red")
 	f.ok(err)
-	if n.IPAM.Config[0].Subnet.String() != "10.9.0.0/24" || n.Scope != "local" {
+	if n.IPAM.Config[0].Subnet.String() != "10.9.0.0/24" || n.Scope != "local" || !n.Attachable {
 		t.Errorf("%+v", n)
 	}
 	for _, name := range []string{"bridge", "host", "none"} {
@@ -221,8 +221,13 @@ func TestNetworks(t *testing.T) {
 			t.Errorf("create %s: %v", bad.Name, err)
 		}
 	}
-	for _, bad := range []network.CreateRequest{{Name: "x", Ingress: true}, {Name: "x", Scope: "swarm"}, {Name: "x", IPAM: &network.IPAM{Driver: "dhcp"}}} {
-		if _, err := f.NetworkCreate(ctx, bad); !errdefs.IsNotImplemented(err) {
+	for says, bad := range map[string]network.CreateRequest{
+		"Ingress is not supported: it is for the services of a swarm": {Ingress: true}, "Scope is not supported: it is for": {Scope: "swarm"},
+		"ConfigOnly is not supported: it is for": {ConfigOnly: true}, "ConfigFrom is not supported: it is for": {ConfigFrom: &network.ConfigReference{Network: "red"}},
+		"dhcp": {IPAM: &network.IPAM{Driver: "dhcp"}},
+	} {
+		bad.Name = "x"
+		if _, err := f.NetworkCreate(ctx, bad); !errdefs.IsNotImplemented(err) || !strings.Contains(err.Error(), says) {
 			t.Errorf("%+v: %v", bad, err)
 		}
 	}

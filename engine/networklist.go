@@ -153,7 +153,7 @@ func (e *Engine) describe(n spec.Network) network.Inspect {
 	out := network.Inspect{
 		Network: network.Network{
 			Name: n.Name, ID: n.ID, Created: n.Created, Scope: "local", Driver: n.Driver,
-			EnableIPv4: n.IPv4, EnableIPv6: n.IPv6, Internal: n.Internal,
+			EnableIPv4: n.IPv4, EnableIPv6: n.IPv6, Internal: n.Internal, Attachable: n.Attachable,
 			IPAM:    network.IPAM{Driver: "default", Config: []network.IPAMConfig{}},
 			Options: options(n), Labels: maps.Clone(n.Labels),
 		},

@@ -34,18 +34,18 @@ func (e *Engine) NetworkCreate(ctx context.Context, req network.CreateRequest) (
 	defer leave()
 	for name, asked := range map[string]bool{
 		"Ingress": req.Ingress, "ConfigOnly": req.ConfigOnly,
-		"ConfigFrom": req.ConfigFrom != nil && req.ConfigFrom.Network != "", "Attachable": req.Attachable,
-		"Scope": req.Scope != "" && req.Scope != "local",
+		"ConfigFrom": req.ConfigFrom != nil && req.ConfigFrom.Network != "",
+		"Scope":      req.Scope != "" && req.Scope != "local",
 	} {
 		if asked {
-			return network.CreateResponse{}, fmt.Errorf("network %s: %s is not supported: %w", req.Name, name, errdefs.ErrNotImplemented)
+			return network.CreateResponse{}, fmt.Errorf("network %s: %s is not supported: it is for the services of a swarm, and this is one host: %w", req.Name, name, errdefs.ErrNotImplemented)
 		}
 	}
 	if slices.Contains(pseudo, req.Name) || req.Name == network.NetworkDefault {
 		return network.CreateResponse{}, fmt.Errorf("operation is not permitted on predefined %s network: %w", req.Name, errdefs.ErrPermissionDenied)
 	}
 	in := spec.NetworkRequest{
-		Name: req.Name, Driver: req.Driver, Internal: req.Internal, IPv4: req.EnableIPv4,
+		Name: req.Name, Driver: req.Driver, Internal: req.Internal, Attachable: req.Attachable, IPv4: req.EnableIPv4,
 		IPv6: req.EnableIPv6 != nil && *req.EnableIPv6, Labels: req.Labels, Options: req.Options,
 	}
 	if req.IPAM != nil {

@@ -69,7 +69,7 @@ func (s *State) DecideNetwork(req spec.NetworkRequest, host Surroundings, birth 
 	}
 	n := spec.Network{
 		ID: birth.ID, Name: req.Name, Driver: spec.DriverBridge, Created: birth.Time,
-		Bridge: "br-" + birth.ID[:12], Internal: req.Internal, Masquerade: true, ICC: true,
+		Bridge: "br-" + birth.ID[:12], Internal: req.Internal, Attachable: req.Attachable, Masquerade: true, ICC: true,
 		IPv4: req.IPv4 == nil || *req.IPv4, IPv6: req.IPv6,
 		Labels: req.Labels, Options: req.Options,
 	}

@@ -36,6 +36,9 @@ type Network struct {
 	// Internal networks have no way out: no masquerade, no forwarding, no
 	// published ports.
 	Internal bool `json:"internal,omitempty"`
+	// Attachable is what was asked for, and is shown; it says something of networks
+	// of a swarm alone.
+	Attachable bool `json:"attachable,omitempty"`
 	// IPv4 and IPv6 say which families endpoints get addresses of.
 	IPv4 bool `json:"ipv4"`
 	IPv6 bool `json:"ipv6"`
@@ -163,6 +166,8 @@ type NetworkRequest struct {
 	Name     string
 	Driver   string // "" is DriverBridge
 	Internal bool
+	// Attachable is kept to be shown, see Network.
+	Attachable bool
 	// IPv4 is nil for the default, on.
 	IPv4    *bool
 	IPv6    bool
