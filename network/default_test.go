@@ -122,6 +122,34 @@ func TestBridgeOfTheHostWithIPv6(t *testing.T) {
 	h.clean(t)
 }
 
+// TestBridgeKeepsItsAddress: a bridge of the host's takes the lowest of its ports'
+// addresses, and where it has no port but ours that is the same whoever comes and goes:
+// containers that know the gateway's would lose it else.
+func TestBridgeKeepsItsAddress(t *testing.T) {
+	command(t, "sh", "-c", "ip link add bridge0 type bridge && ip addr add 192.168.10.1/24 dev bridge0 && ip link set bridge0 up")
+	t.Cleanup(func() { command(t, "ip", "link", "del", "bridge0") })
+	h := newHost(t, func(c *Config) { c.Default.Foreign = "bridge0" })
+	address := func() string { return strings.Fields(command(t, "ip", "-br", "link", "show", "bridge0"))[2] }
+	a, b, stays := h.attach(t, 1, "bridge"), h.attach(t, 2, "bridge"), h.attach(t, 3, "bridge")
+	first := address()
+	if !strings.HasPrefix(first, "fe:") {
+		t.Errorf("the bridge's address is %s: a port of ours is to be no lower than others", first)
+	}
+	for _, gone := range []spec.Attachment{a, b} {
+		if err := h.Detach(t.Context(), gone.Sandbox.ID); err != nil {
+			t.Fatal(err)
+		}
+		if now := address(); now != first || !ping(stays, "192.168.10.1") {
+			t.Errorf("one has gone: the bridge's address was %s and is %s; the gateway answers: %v", first, now, ping(stays, "192.168.10.1"))
+		}
+	}
+	h.attach(t, 4, "bridge") // which has the first's address
+	if now := address(); now != first || !ping(stays, "192.168.10.1") {
+		t.Errorf("another has come: the bridge's address was %s and is %s", first, now)
+	}
+	h.clean(t)
+}
+
 // TestBridgeMadeAnewByHand: the default network's bridge is deleted while no daemon
 // runs, and another is named.
 func TestBridgeMadeAnewByHand(t *testing.T) {

@@ -1,6 +1,7 @@
 package plan
 
 import (
+	"crypto/sha256"
 	"net/netip"
 	"slices"
 
@@ -60,18 +61,16 @@ func (c Config) CreateNetwork(n spec.Network) []Step {
 // VethStep is the endpoint's veth pair as it is wanted.
 func (c Config) VethStep(a spec.Attachment, e spec.Endpoint) Veth {
 	return Veth{
-		Name: e.HostIf, MAC: hostMAC(e.MAC), Alias: c.Alias("endpoint", e.ID), Bridge: e.Bridge, MTU: e.MTU,
+		Name: e.HostIf, MAC: hostMAC(e.NetworkID), Alias: c.Alias("endpoint", e.ID), Bridge: e.Bridge, MTU: e.MTU,
 		Namespace: a.Sandbox.Path, Peer: e.Interface, PeerMAC: e.MAC, NoIPv6: c.HostIPv6,
 		Hairpin: len(a.Requests) > 0 || len(a.Ports) > 0,
 	}
 }
 
-// hostMAC is the host end's hardware address: the sandbox's, but for its first byte.
-func hostMAC(mac spec.HardwareAddr) spec.HardwareAddr {
-	if len(mac) == 0 {
-		return nil
-	}
-	return append(spec.HardwareAddr{0xfe}, mac[1:]...)
+// hostMAC is the hardware address of all the network's host ends.
+func hostMAC(networkID string) spec.HardwareAddr {
+	sum := sha256.Sum256([]byte(networkID))
+	return append(spec.HardwareAddr{0xfe, 0x42}, sum[:4]...)
 }
 
 // InterfaceStep is the sandbox's end of the endpoint as it is wanted.

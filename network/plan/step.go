@@ -62,6 +62,8 @@ type Veth struct {
 	Name, Alias string
 	// MAC is the host end's. It begins with fe: one lower than the bridge's own
 	// would become the bridge's, where nobody set that, as on a bridge of the user's.
+	// All of a network have the same one (which the kernel allows, br_fdb.c): on such a
+	// bridge without other ports the lowest would change as containers come and go.
 	MAC       spec.HardwareAddr
 	Bridge    string
 	MTU       int
