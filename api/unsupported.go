@@ -29,7 +29,7 @@ var unsupported = []struct {
 	{[]string{http.MethodGet}, []string{"/images/search", "/distribution/{name}/json"}, "no registry is spoken to; `load` and `import` make images"},
 	{[]string{http.MethodGet}, []string{"/images/{name}/get", "/images/get", "/images/{name}/history", "/images/{name}/attestations"}, ""},
 	{[]string{http.MethodPost}, []string{"/images/prune"}, "`rmi` removes those that are named"},
-	{[]string{http.MethodGet}, []string{"/volumes", "/volumes/{name}"}, ""},
+	{[]string{http.MethodGet}, []string{"/volumes"}, ""},
 	{[]string{http.MethodPost}, []string{"/volumes/create", "/volumes/prune"}, "-v shares a directory of the host"},
 	{[]string{http.MethodPut, http.MethodDelete}, []string{"/volumes/{name}"}, ""},
 	{
@@ -43,9 +43,19 @@ var unsupported = []struct {
 	{[]string{http.MethodGet, http.MethodPost, http.MethodDelete}, []string{"/plugins", "/plugins/{name}"}, ""},
 }
 
-// unsupportedRoutes answer 501.
+// unsupportedRoutes answer 501, but for a look at one thing of a kind that there is
+// none of: that is 404, as where there are others. Docker's inspect goes on to the
+// next kind then.
 func unsupportedRoutes() []route {
-	var out []route
+	missing := func(format string) handler {
+		return func(_ http.ResponseWriter, r *http.Request) error {
+			return fmt.Errorf(format+": %w", r.PathValue("name"), errdefs.ErrNotFound)
+		}
+	}
+	out := []route{
+		{method: http.MethodGet, path: "/volumes/{name}", handle: missing("get %s: no such volume: there are no named ones")},
+		{method: http.MethodGet, path: "/plugins/{name}/json", handle: missing("plugin %q not found: there are none"), slashes: true},
+	}
 	for _, group := range unsupported {
 		handle := func(_ http.ResponseWriter, r *http.Request) error {
 			path, _, _ := splitVersion(r.URL.Path)

@@ -24,11 +24,19 @@ func TestUnsupported(t *testing.T) {
 		{"GET", "/volumes"},
 		{"DELETE", "/volumes/v"},
 		{"POST", "/swarm/init"},
-		{"GET", "/plugins/x/json"},
+		{"GET", "/plugins/privileges"},
 	} {
 		want := `{"message":"Fairlead does not do this yet: ` + tt.method + " " + tt.path
 		if text := l.want(501, tt.method, "/v1.45"+tt.path, "", nil); !strings.HasPrefix(text, want) {
 			t.Errorf("%s %s: %s", tt.method, tt.path, text)
+		}
+	}
+	// Docker's inspect asks for a thing of every kind until one is not missing.
+	for path, want := range map[string]string{
+		"/volumes/v": "get v: no such volume", "/plugins/x/json": `plugin "x" not found`, "/plugins/example.org/a/b/json": `plugin "example.org/a/b" not found`,
+	} {
+		if text := l.want(404, "GET", "/v1.45"+path, "", nil); !strings.Contains(strings.ReplaceAll(text, `\"`, `"`), want) {
+			t.Errorf("%s: %s", path, text)
 		}
 	}
 	for _, path := range []string{"/containers/a/b/pause", "/networks/a/b/connect", "/swarms", "/volumesx/v", "/event"} {

@@ -70,6 +70,9 @@ func TestDockerClient(t *testing.T) {
 			t.Errorf("docker %s: exit code %d, want %d\n%s%s", args, r.Code, want, r.Stdout, r.Stderr)
 		}
 	}
+	if r := s.docker(nil, "inspect", "nosuch"); r.Code == 0 || !strings.Contains(strings.ToLower(r.Stderr), "no such object: nosuch") {
+		t.Errorf("docker inspect of what is not there: %+v", r)
+	}
 	r := s.docker([]byte("to and fro\n"), "run", "--rm", "-i", "web", "sh", "-c", "cat; echo err >&2")
 	if r.Stdout != "to and fro\n" || r.Stderr != "err\n" || r.Code != 0 {
 		t.Errorf("docker run -i: %+v", r)
