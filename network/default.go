@@ -1,6 +1,7 @@
 package network
 
 import (
+	"errors"
 	"fmt"
 	"net/netip"
 	"slices"
@@ -61,7 +62,8 @@ func (c *Controller) ensureDefault(leases []record) error {
 }
 
 // moveGround takes the endpoints of the default network along to its new bridge, those
-// whose addresses fit; the others are no more, as their bridge is not.
+// whose addresses fit; the others are no more, as their bridge is not. Their ports are
+// decided anew by regain.
 func (c *Controller) moveGround(leases []record, n spec.Network) error {
 	for _, r := range leases {
 		if r.Attachment == nil {
@@ -74,18 +76,29 @@ func (c *Controller) moveGround(leases []record, n spec.Network) error {
 		}
 		e := &a.Endpoints[i]
 		if e.Bridge = n.Bridge; !fits(n, *e) {
-			c.log.Warn("the default network's bridge was deleted and its subnet is another now: the container is off it until it is started again", "container", a.Sandbox.Name)
-			leads := func(p spec.PortBinding) bool {
-				return p.Container.Addr() == e.Addr4.Addr() || p.Container.Addr() == e.Addr6.Addr()
-			}
-			a.Ports = slices.DeleteFunc(a.Ports, leads)
+			c.log.Warn("the default network's bridge was deleted and its subnet is another now: the container has lost its address there", "container", a.Sandbox.Name)
 			a.Endpoints = slices.Delete(a.Endpoints, i, i+1)
+			a.Lost = append(a.Lost, n.ID)
 		}
 		if err := c.journal.Renew(a.Sandbox.ID, record{Attachment: a}); err != nil {
 			return err
 		}
 	}
 	return nil
+}
+
+// regain gives a sandbox that lost an endpoint the default routes and the ports that it
+// has by its others.
+func (c *Controller) regain(a spec.Attachment) error {
+	c.mu.Lock()
+	after, err := c.state.Settle(a.Sandbox.ID)
+	if err != nil {
+		after.Ports = nil
+		c.log.Error("published ports are let go with the network that they led to", "container", a.Sandbox.Name, "err", err)
+	}
+	err = c.state.ReplaceAttachment(after)
+	c.mu.Unlock()
+	return errors.Join(err, c.journal.Renew(a.Sandbox.ID, record{Attachment: &after}))
 }
 
 // fits says whether the endpoint can stay as it is on the network.

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
+	"slices"
 	"strings"
 	"testing"
 
@@ -146,6 +147,66 @@ func TestBridgeKeepsItsAddress(t *testing.T) {
 	h.attach(t, 4, "bridge") // which has the first's address
 	if now := address(); now != first || !ping(stays, "192.168.10.1") {
 		t.Errorf("another has come: the bridge's address was %s and is %s", first, now)
+	}
+	h.clean(t)
+}
+
+// TestLostGroundLeavesTheRest: who is on another network beside the default one, whose
+// bridge becomes another, goes on by that, and comes back to the default one.
+func TestLostGroundLeavesTheRest(t *testing.T) {
+	h := newHost(t)
+	far := outside(t)
+	back := h.network(t, spec.NetworkRequest{Name: "back", IPv6: true})
+	req := attachRequest(1, "back", tcp(8080, 80), tcp(0, 80))
+	req.Endpoints = append(req.Endpoints, spec.EndpointRequest{Network: "bridge", GwPriority: 1})
+	a, err := h.Attach(t.Context(), req)
+	if err != nil {
+		t.Fatal(err)
+	}
+	serve(t, a, "80")
+	before := a.Ports
+	for range 2 { // the second time nothing is lost, and nothing to be done
+		if err := errors.Join(h.Close(), h.store.Close()); err != nil {
+			t.Fatal(err)
+		}
+		if h.cfg.Default.Foreign == "" {
+			command(t, "sh", "-c", "ip link del fairlead0 && ip link add bridge0 type bridge && ip addr add 192.168.10.1/24 dev bridge0 && ip link set bridge0 up")
+			t.Cleanup(func() { command(t, "ip", "link", "del", "bridge0") })
+			h.cfg.Default.Foreign = "bridge0"
+		}
+		h.start(t)
+		h.clean(t)
+		if a, _ = h.Attachment(a.Sandbox.ID); len(a.Endpoints) != 1 || len(a.Lost) != 1 {
+			t.Errorf("endpoints %+v, lost %v", a.Endpoints, a.Lost)
+		}
+		want := []string{back.Subnets[0].Gateway.String() + " dev eth0", back.Subnets[1].Gateway.String() + " dev eth0"}
+		if got := defaultRoutes(t, a); !slices.Equal(got, want) {
+			t.Errorf("default routes %v, want %v", got, want)
+		}
+		for _, b := range before {
+			has := func(p spec.PortBinding) bool { return p.Host == b.Host && p.Container.Addr() != b.Container.Addr() }
+			if b.Host.Addr().Is4() && !slices.ContainsFunc(a.Ports, has) {
+				t.Errorf("port %s has gone, or leads to the former address: %v", b.Host, a.Ports)
+			}
+		}
+		for _, addr := range []string{"10.77.0.1:8080", "[fd77::1]:8080"} {
+			c, err := dialFrom(far, addr)
+			if err != nil {
+				t.Errorf("published on %s: %v", addr, err)
+				continue
+			}
+			if err := echo(c, "x"); err != nil {
+				t.Errorf("published on %s: %v", addr, err)
+			}
+			_ = c.Close()
+		}
+	}
+	a = h.connect(t, a, spec.EndpointRequest{Network: "bridge", GwPriority: 1})
+	if e := a.Endpoints[1]; len(a.Lost) != 0 || e.Addr4.String() != "192.168.10.2/24" || !ping(a, "192.168.10.1") {
+		t.Errorf("connected again: %+v, lost %v", e, a.Lost)
+	}
+	if got := defaultRoutes(t, a); got[0] != "192.168.10.1 dev eth1" {
+		t.Errorf("connected again: default routes %v", got)
 	}
 	h.clean(t)
 }

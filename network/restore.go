@@ -67,6 +67,13 @@ func (c *Controller) load(ctx context.Context) error {
 		}
 	}
 	c.mu.Unlock()
+	for _, a := range c.Attachments() {
+		if len(a.Lost) > 0 {
+			if err := c.regain(a); err != nil {
+				return err
+			}
+		}
+	}
 	for _, a := range lost {
 		if err := c.journal.Reopen("detach", a.Sandbox.ID); err != nil {
 			return err
@@ -171,6 +178,9 @@ func (c *Controller) mend(ctx context.Context) error {
 	if err := c.mendLinks(ctx, nets, attachments); err != nil {
 		return err
 	}
+	if err := c.mendRoutes(ctx, attachments); err != nil {
+		return err
+	}
 	return errors.Join(c.mendLoopback(), c.mendPorts(ctx), c.mendResolvers(ctx))
 }
 
@@ -218,6 +228,19 @@ func (c *Controller) mendLinks(ctx context.Context, nets []spec.Network, attachm
 		}
 	}
 	return errors.Join(append(errs, c.dropStrayNamespaces(pins))...)
+}
+
+// mendRoutes gives sandboxes that lost an endpoint, and its default route with it, the
+// routes of their others. A container's own changes are let be else.
+func (c *Controller) mendRoutes(ctx context.Context, attachments []spec.Attachment) error {
+	var errs []error
+	for _, a := range attachments {
+		if len(a.Lost) > 0 {
+			op := c.newOperation(nil)
+			errs = append(errs, op.Do(ctx, []plan.Step{c.plan.Routes(a)}), op.close())
+		}
+	}
+	return errors.Join(errs...)
 }
 
 func (c *Controller) mendEndpoint(ctx context.Context, a spec.Attachment, e spec.Endpoint, l link.Link, byIndex map[int]string) error {

@@ -108,6 +108,7 @@ func (s *State) DecideConnect(sandboxID string, req spec.EndpointRequest, newID 
 	}
 	after := a
 	after.Endpoints = append(slices.Clone(a.Endpoints), e)
+	after.Lost = slices.DeleteFunc(slices.Clone(a.Lost), func(id string) bool { return id == seg.ID })
 	if err := s.settle(&after, a, foreign); err != nil {
 		return Change{}, err
 	}
@@ -143,6 +144,19 @@ func (s *State) settle(after *spec.Attachment, before spec.Attachment, foreign F
 	var err error
 	after.Ports, err = s.decidePorts(*after, before.Ports, foreign)
 	return err
+}
+
+// Settle is the attachment with the default routes and the ports that its endpoints
+// give it: where that fails, with the former ports.
+func (s *State) Settle(sandboxID string) (spec.Attachment, error) {
+	before := s.attachments[sandboxID]
+	after := before
+	after.Endpoints = slices.Clone(before.Endpoints)
+	err := s.settle(&after, before, nil)
+	if err != nil {
+		after.Ports = before.Ports
+	}
+	return after, err
 }
 
 // Rename gives the attachment another name of the container and its endpoints other

@@ -71,6 +71,11 @@ func (c Config) moves(ch Change) []Step {
 	return steps
 }
 
+// Routes are the default routes that the sandbox has by its endpoints.
+func (Config) Routes(a spec.Attachment) DefaultRoutes {
+	return DefaultRoutes{Namespace: a.Sandbox.Path, Routes: defaultRoutes(a)}
+}
+
 func defaultRoutes(a spec.Attachment) []DefaultRoute {
 	var out []DefaultRoute
 	for _, e := range a.Endpoints {

@@ -142,6 +142,9 @@ type Attachment struct {
 	// Requests are what Ports were made from: they are decided anew when a network
 	// is connected or disconnected.
 	Requests []PortRequest `json:"requests,omitempty"`
+	// Lost are the IDs of networks that it was on until their bridge was deleted and
+	// their subnets became others. Connect brings it back to one, by another address.
+	Lost []string `json:"lost,omitempty"`
 }
 
 // Endpoint returns the attachment's endpoint on the network.
