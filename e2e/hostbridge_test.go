@@ -2,6 +2,7 @@ package e2e
 
 import (
 	"net/netip"
+	"strings"
 	"testing"
 
 	"github.com/fairlead/fairlead/internal/lab"
@@ -134,4 +135,36 @@ func TestA18(t *testing.T) {
 		s.Teardown()
 		s.untouched(neighbour)
 	})
+}
+
+// TestA18Running: the same under a container that runs, and is on another network too:
+// it comes back, with an address of the bridge there is now.
+func TestA18Running(t *testing.T) {
+	t.Parallel()
+	s := newHosts(t)
+	s.startOn(nftables)
+	s.Must("network", "create", "back")
+	s.idle("--name", "web", "--network", "back", "--network", "name=bridge,gw-priority=1", "-p", "8080:80")
+	s.Stop()
+	s.host.Run("ip", "link", "del", "fairlead0")
+	s.ownBridge()
+	s.host.Expect("bridge0", "tap0")
+	s.SetArgs("-b", "bridge0")
+	s.Start()
+	check := func(what string) {
+		t.Helper()
+		web := s.box("web")
+		if got := s.Must("inspect", "--format", `{{with index .NetworkSettings.Networks "bridge"}}{{.IPAddress}}{{end}}`, "web"); strings.TrimSpace(got) != "192.168.10.2" {
+			t.Errorf("%s: its address on the default network is %q", what, got)
+		}
+		contains(t, what+": routes", web.Run("ip", "route"), "default via "+own4)
+		ports := s.Must("ps", "--filter", "name=^/web$", "--format", "{{.Ports}}")
+		contains(t, what+": ps", ports, "0.0.0.0:8080->80/tcp")
+		web.serve("tcp", "0.0.0.0:80")
+		web.sees(s.outside, "tcp", at(host4, "8080"), outside4)
+		s.consistent()
+	}
+	check("daemon started")
+	s.Must("restart", "-t", "0", "web")
+	check("restarted")
 }

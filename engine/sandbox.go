@@ -242,7 +242,7 @@ func (e *Engine) takeUpSandboxes(ctx context.Context, running func(id string) bo
 
 // reconcile ends what a crash left between the network and the record of a
 // container that has a sandbox: an endpoint that is on no record goes, a wish for one that
-// has gone is dropped.
+// has gone is dropped. One whose bridge was deleted under it is made again.
 func (e *Engine) reconcile(ctx context.Context, c *instance) error {
 	rec := c.record()
 	a, there := e.cfg.Network.Attachment(rec.ID)
@@ -264,9 +264,17 @@ func (e *Engine) reconcile(ctx context.Context, c *instance) error {
 	}
 	var lost []string
 	for id, name := range recorded {
-		if _, attached := a.Endpoint(id); !attached {
-			lost = append(lost, name)
+		if _, attached := a.Endpoint(id); attached {
+			continue
 		}
+		if slices.Contains(a.Lost, id) {
+			err := e.connectAgain(ctx, c, name)
+			if err == nil {
+				continue
+			}
+			errs = append(errs, fmt.Errorf("connect it to network %s again: %w", name, err))
+		}
+		lost = append(lost, name)
 	}
 	errs = append(errs, e.relink(ctx, rec))
 	if len(lost) == 0 {
@@ -277,4 +285,23 @@ func (e *Engine) reconcile(ctx context.Context, c *instance) error {
 		maps.DeleteFunc(r.Endpoints, func(name string, _ *network.EndpointSettings) bool { return slices.Contains(lost, name) })
 	})
 	return errors.Join(append(errs, e.cfg.Store.Put(c.id, rec))...)
+}
+
+// connectAgain gives a container another endpoint on a network that it is on by its
+// record.
+func (e *Engine) connectAgain(ctx context.Context, c *instance, name string) error {
+	rec := c.record()
+	n, err := e.recorded(name)
+	if err != nil {
+		return err
+	}
+	req, err := e.endpointRequest(rec, n, rec.Endpoints[name])
+	if err != nil {
+		return err
+	}
+	if _, err := e.cfg.Network.Connect(ctx, c.id, req); err != nil {
+		return err
+	}
+	e.log.Info("container connected again", "container", rec.Name, "network", name)
+	return e.followEndpoints(ctx, c)
 }
