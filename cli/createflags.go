@@ -71,7 +71,7 @@ func (f *createFlags) register(cmd *cobra.Command, networks, containers cobra.Co
 	fl.StringVar(&f.ip6, "ip6", "", "IPv6 address on the network")
 	fl.StringVar(&f.mac, "mac-address", "", "hardware address, as 02:42:ac:11:00:02")
 	fl.StringArrayVar(&f.linkLocal, "link-local-ip", nil, "further address, of 169.254.0.0/16 or fe80::/10")
-	fl.StringArrayVar(&f.links, "link", nil, "another container by a name of this one's own, NAME[:ALIAS]")
+	fl.StringArrayVar(&f.links, "link", nil, "another container by a name of this one's own, NAME[:ALIAS];\non a network of yours it may come later")
 	fl.StringArrayVarP(&f.publish, "publish", "p", nil,
 		"publish a port on the host, [[HOSTIP:][HOSTPORT[-END]]:]PORT[-END][/tcp|udp|sctp]")
 	fl.BoolVarP(&f.publishAll, "publish-all", "P", false, "publish every exposed port on a free port of the host")

@@ -170,7 +170,7 @@ func TestConnectRefused(t *testing.T) {
 			"connect --alias w bridge web":          "network-scoped alias is supported only for containers in user defined networks",
 			"connect --ip 10.50.0.9 blue web":       "no configured subnet contains IP address 10.50.0.9",
 			"connect --ip 10.40.0.1 blue web":       "10.40.0.1",
-			"connect --link nosuch blue web":        "could not get container for nosuch",
+			"connect --link a:b:c blue web":         "bad format for links: a:b:c",
 			"connect --driver-opt speed=1 blue web": `unknown driver option "speed"`,
 			"connect nosuch web":                    "network nosuch not found",
 			"connect blue nosuch":                   "No such container: nosuch",

@@ -156,9 +156,21 @@ func TestLinkOnOwnNetwork(t *testing.T) {
 		if got := s.endpoints("db")["red"].Links; !slices.Equal(got, []string{"web:w"}) {
 			t.Errorf("the endpoint's links: %v", got)
 		}
-		c.must("network", "connect", "blue", "web")
 		c.must("network", "connect", "--link", "web:b", "blue", "db")
+		if out, _, code := s.CLI("exec", "db", "nslookup", "b"); code == 0 {
+			t.Errorf("a link to one that is not on the network is answered: %s", out)
+		}
+		c.must("network", "connect", "blue", "web")
+		contains(t, "nslookup b", s.Must("exec", "db", "nslookup", "b"), "10.40.0.3")
 		s.consistent()
+		// It may lead to one that is yet to come.
+		c.must("run", "-d", "--name", "early", "--network", "red", "--link", "late:l", "demo", "sleep", "3600")
+		if out, _, code := s.CLI("exec", "early", "nslookup", "l"); code == 0 {
+			t.Errorf("a link to nobody yet is answered: %s", out)
+		}
+		c.must("run", "-d", "--name", "late", "--network", "red", "demo", "sleep", "3600")
+		contains(t, "nslookup l", s.Must("exec", "early", "nslookup", "l"), s.endpoints("late")["red"].IPAddress)
+		c.must("rm", "-f", "early", "late")
 		// It leads to whoever has the name.
 		c.must("rm", "-f", "web")
 		if out, _, code := s.CLI("exec", "db", "nslookup", "w"); code == 0 {
@@ -168,7 +180,7 @@ func TestLinkOnOwnNetwork(t *testing.T) {
 		c.must("run", "-d", "--name", "web", "--network", "red", "demo", "sleep", "3600")
 		contains(t, "nslookup w", s.Must("exec", "db", "nslookup", "w"), "10.30.0.5")
 		c.must("network", "connect", "blue", "web")
-		contains(t, "nslookup b", s.Must("exec", "db", "nslookup", "b"), "10.40.0.2")
+		contains(t, "nslookup b", s.Must("exec", "db", "nslookup", "b"), "10.40.0.3")
 		if env := s.Must("exec", "db", "env"); strings.Contains(env, "W_PORT") {
 			t.Errorf("a link on an own network is in the environment:\n%s", env)
 		}

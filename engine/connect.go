@@ -53,7 +53,7 @@ func (e *Engine) NetworkConnect(ctx context.Context, ref string, req network.Con
 	next := rec
 	next.Endpoints = maps.Clone(e.wishes(rec))
 	next.Endpoints[n.Name] = settings
-	if err := e.checkEndpointLinks(n.Name, settings); err != nil {
+	if err := checkEndpointLinks(n.Name, settings); err != nil {
 		return err
 	}
 	if n.Name == network.NetworkNone {

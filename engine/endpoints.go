@@ -43,7 +43,7 @@ func (e *Engine) decideNetwork(rec *Record, nc *network.NetworkingConfig) error 
 		return e.checkOther(rec)
 	}
 	for name, s := range rec.Endpoints {
-		if err := e.checkEndpointLinks(name, s); err != nil {
+		if err := checkEndpointLinks(name, s); err != nil {
 			return err
 		}
 	}

@@ -101,15 +101,11 @@ func (e *Engine) linked(name string) (*instance, error) {
 	return c, nil
 }
 
-// checkEndpointLinks refuses links on an own network to containers that are not
-// there.
-func (e *Engine) checkEndpointLinks(on string, s *network.EndpointSettings) error {
+// checkEndpointLinks refuses what is no link. On an own network one leads to whoever
+// has the name, and may name a container that is yet to come.
+func checkEndpointLinks(on string, s *network.EndpointSettings) error {
 	for _, l := range s.Links {
-		name, _, err := parseLink(l)
-		if err == nil {
-			_, err = e.linked(name)
-		}
-		if err != nil {
+		if _, _, err := parseLink(l); err != nil {
 			return fmt.Errorf("invalid endpoint settings for network %s: link %s: %w", on, l, err)
 		}
 	}
@@ -117,7 +113,7 @@ func (e *Engine) checkEndpointLinks(on string, s *network.EndpointSettings) erro
 }
 
 // endpointLinks are an endpoint's links as the network takes them. One to a
-// container that has gone since is left out: its name leads nowhere.
+// container that is not there, or not yet, is left out: its name leads nowhere.
 func (e *Engine) endpointLinks(s *network.EndpointSettings) []spec.Link {
 	var out []spec.Link
 	for _, l := range s.Links {

@@ -5,6 +5,7 @@ import (
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
+	"github.com/moby/moby/api/types/container"
 	"github.com/moby/moby/api/types/network"
 
 	"github.com/fairlead/fairlead/network/spec"
@@ -76,6 +77,46 @@ func TestLinks(t *testing.T) {
 	if got := f.recordOf(b2).Links; len(got) > 0 {
 		t.Errorf("%v", got)
 	}
+}
+
+// TestLinkToOneYetToCome: on an own network a link leads to whoever gets the name, as
+// in Docker; on the default one it is to a container that is there.
+func TestLinkToOneYetToCome(t *testing.T) {
+	t.Parallel()
+	f := newFixture(t)
+	ctx := t.Context()
+	f.networks("red", "blue")
+	web := f.create(func(r *CreateRequest) {
+		r.Name, r.HostConfig.NetworkMode, r.HostConfig.Links = "web", "red", []string{"db:store"}
+	}, "sleep", "1000")
+	f.ok(f.Start(ctx, web))
+	f.ok(f.NetworkConnect(ctx, "blue", network.ConnectRequest{Container: web, EndpointConfig: &network.EndpointSettings{Links: []string{"db"}}}))
+	leads := func(want ...spec.Link) {
+		t.Helper()
+		a, _ := f.network.Attachment(web)
+		for i, e := range a.Endpoints {
+			if i < len(want) && (len(e.Links) != 1 || e.Links[0].Sandbox != want[i].Sandbox || e.Links[0].Alias != want[i].Alias) || len(want) == 0 && len(e.Links) > 0 {
+				t.Errorf("on %s: %+v, want %+v", e.Network, e.Links, want)
+			}
+		}
+	}
+	leads()
+	db := f.create(func(r *CreateRequest) { r.Name, r.HostConfig.NetworkMode = "db", "red" }, "sleep", "1000")
+	f.ok(f.Start(ctx, db))
+	leads(spec.Link{Sandbox: db, Alias: "store"}, spec.Link{Sandbox: db, Alias: "db"})
+	f.ok(f.Restart(ctx, web, StopOptions{Timeout: new(int)}))
+	leads(spec.Link{Sandbox: db, Alias: "store"}, spec.Link{Sandbox: db, Alias: "db"})
+	for _, bad := range []string{"", "db:", "db:a:b"} {
+		err := f.NetworkConnect(ctx, "bridge", network.ConnectRequest{Container: db, EndpointConfig: &network.EndpointSettings{Links: []string{bad}}})
+		if err == nil || !strings.Contains(err.Error(), "bad format for links: "+bad) {
+			t.Errorf("link %q: %v", bad, err)
+		}
+	}
+	_, err := f.Create(ctx, CreateRequest{Config: &container.Config{Image: "demo"}, HostConfig: &container.HostConfig{Links: []string{"nosuch"}}})
+	if err == nil || !strings.Contains(err.Error(), "could not get container for nosuch") {
+		t.Errorf("a link on the default network to nobody: %v", err)
+	}
+	f.clean()
 }
 
 func (f *fixture) recordOf(id string) Record {
