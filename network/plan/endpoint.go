@@ -220,7 +220,7 @@ func decideMAC(seg *segment, want spec.HardwareAddr, e spec.Endpoint, sandbox st
 		}
 		b := last.Addr().AsSlice()
 		want = append(spec.HardwareAddr{0x02, 0x42}, b[len(b)-4:]...)
-		if owner, taken := seg.macs[want.String()]; taken && owner != sandbox {
+		if owner, taken := seg.macs[want.String()]; taken && owner != sandbox || seg.isBridges(want) {
 			want = BridgeMAC(e.ID)
 		}
 	}
@@ -229,6 +229,14 @@ func decideMAC(seg *segment, want spec.HardwareAddr, e spec.Endpoint, sandbox st
 		return nil, fmt.Errorf("MAC address %s cannot be an interface's: want six bytes, unicast: %w", want, errdefs.ErrInvalidArgument)
 	case taken && owner != sandbox:
 		return nil, fmt.Errorf("MAC address %s is in use on network %s: %w", want, seg.Name, errdefs.ErrConflict)
+	case seg.isBridges(want):
+		return nil, fmt.Errorf("MAC address %s is the bridge's on network %s, or that of its ports: %w", want, seg.Name, errdefs.ErrConflict)
 	}
 	return want, nil
+}
+
+// isBridges says that the host's ends on the network have the address, or the bridge
+// itself: it would take the frames of a container that has it.
+func (seg *segment) isBridges(mac spec.HardwareAddr) bool {
+	return slices.Equal(mac, hostMAC(seg.ID)) || !seg.Foreign && slices.Equal(mac, BridgeMAC(seg.ID))
 }

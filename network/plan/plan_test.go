@@ -178,6 +178,8 @@ func TestRefusedAttachments(t *testing.T) {
 		{"sctp", spec.AttachRequest{Endpoints: on("bridge"), Ports: []spec.PortRequest{{Proto: "sctp", Port: 80}}}, errdefs.ErrInvalidArgument, "cannot be published"},
 		{"a sysctl of the host", spec.AttachRequest{Endpoints: on("bridge"), Sysctls: map[string]string{"kernel.x": "1"}}, errdefs.ErrInvalidArgument, "not one of a network namespace"},
 		{"a multicast MAC", spec.AttachRequest{Endpoints: []spec.EndpointRequest{{Network: "dual", MAC: spec.HardwareAddr{1, 0, 0, 0, 0, 1}}}}, errdefs.ErrInvalidArgument, "unicast"},
+		{"the bridge's MAC", spec.AttachRequest{Endpoints: []spec.EndpointRequest{{Network: "dual", MAC: BridgeMAC(strings.Repeat("a2", 32))}}}, errdefs.ErrConflict, "is the bridge's"},
+		{"the host ends' MAC", spec.AttachRequest{Endpoints: []spec.EndpointRequest{{Network: "dual", MAC: hostMAC(strings.Repeat("a2", 32))}}}, errdefs.ErrConflict, "is the bridge's"},
 		{"a sandbox twice", spec.AttachRequest{ID: hexID(99), Endpoints: on("bridge")}, errdefs.ErrConflict, "attached already"},
 		{"an ID with a slash", spec.AttachRequest{ID: "../../etc/passwd"}, errdefs.ErrInvalidArgument, "not hex digits"},
 	} {
