@@ -269,7 +269,7 @@ func TestCreateWithSeveralNetworks(t *testing.T) {
 	if err := ask("bridge", map[string]*network.EndpointSettings{"bridge": fixed}); !errdefs.IsInvalidArgument(err) {
 		t.Errorf("address on the default network: %v", err)
 	}
-	if err := ask("red", map[string]*network.EndpointSettings{"red": {Links: []string{"nosuch"}}}); !errdefs.IsInvalidArgument(err) {
+	if err := ask("red", map[string]*network.EndpointSettings{"red": {Links: []string{"a:b:c"}}}); !errdefs.IsInvalidArgument(err) {
 		t.Errorf("link: %v", err)
 	}
 	if err := ask("red", map[string]*network.EndpointSettings{"green": nil}); !errdefs.IsNotFound(err) {
