@@ -79,20 +79,10 @@ func (c *Controller) otherTables() ([]string, error) {
 	return slices.Compact(out), nil // of the families inet and bridge
 }
 
-// forwardIPv4 turns forwarding on, or notes that it is off and is to stay so.
+// forwardIPv4 turns forwarding on, unless it is told not to.
 func (c *Controller) forwardIPv4() error {
-	c.mu.Lock()
-	c.warnings = nil
-	c.mu.Unlock()
-	on, err := sysctl.Get(forward4)
-	if err != nil || on == "1" {
+	if on, err := sysctl.Get(forward4); err != nil || on == "1" || !c.cfg.IPForward {
 		return err
-	}
-	if !c.cfg.IPForward {
-		c.mu.Lock()
-		c.warnings = append(c.warnings, noForwarding)
-		c.mu.Unlock()
-		return nil
 	}
 	if err := c.noteForwarding("ipv4"); err != nil {
 		return err

@@ -155,7 +155,6 @@ type Controller struct {
 	// nftFeatures are the kernel's, once asked inside a sandbox.
 	nftFeatures *nft.Features
 	state       *plan.State
-	warnings    []string
 
 	// turns has one operation at a time on each sandbox.
 	turns turns
@@ -340,9 +339,10 @@ func (c *Controller) Usage(networkID string) []spec.SubnetUsage {
 
 // Warnings are what a user should be told whenever a container is started.
 func (c *Controller) Warnings() []string {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	return append([]string(nil), c.warnings...)
+	if on, err := sysctl.Get(forward4); err == nil && on == "0" {
+		return []string{noForwarding} // now: somebody may turn it on or off
+	}
+	return nil
 }
 
 func newID() string {

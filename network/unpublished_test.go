@@ -80,3 +80,14 @@ func TestPublishingWaitsForAWayOut(t *testing.T) {
 	}
 	h.clean(t)
 }
+
+// The warning that nothing is forwarded is of the moment.
+func TestForwardingIsWarnedOfWhileOff(t *testing.T) {
+	h := newHost(t, func(c *Config) { c.IPForward = false })
+	for _, value := range []string{"0", "1", "0"} {
+		command(t, "sysctl", "-qw", "net.ipv4.ip_forward="+value)
+		if got := h.Warnings(); (len(got) == 1) != (value == "0") {
+			t.Errorf("ip_forward is %s, and the warnings are %q", value, got)
+		}
+	}
+}
