@@ -108,6 +108,35 @@ func TestA14(t *testing.T) {
 	})
 }
 
+// TestHostBridgeICCOff: with --icc=false containers on the host's own bridge are kept
+// apart, and its other users reach each other and the containers as before, also where
+// br_netfilter has frames pass the chains of the internet protocols.
+func TestHostBridgeICCOff(t *testing.T) {
+	forBackends(t, func(t *testing.T, backend string) {
+		s := newHosts(t)
+		for _, key := range []string{"iptables", "ip6tables"} {
+			s.host.Sysctl("net.bridge.bridge-nf-call-"+key, "1")
+		}
+		neighbour := s.ownBridge()
+		second := s.lab.Host("second")
+		s.lab.Link(s.host.Port("tap1"), second.Port("eth0", "192.168.10.201/24", "fd00:10::201/64"))
+		s.host.Run("ip", "link", "set", "tap1", "master", "bridge0")
+		neighbour.Listen("tcp", "0.0.0.0:9")
+		neighbour.Listen("tcp", "[::]:9")
+		s.startOn(backend, "-b", "bridge0", "--icc=false", "--ipv6")
+		a, b := s.idle(), s.idle()
+		for _, from := range []*lab.Host{second, a.Host} {
+			lab.Reachable(t, from, "tcp", "192.168.10.200:9")
+			lab.Reachable(t, from, "tcp", "[fd00:10::200]:9")
+		}
+		s.keptApart(a, b) // and leaves servers on port 80
+		for _, addr := range []netip.Addr{a.addr4, a.addr6} {
+			lab.Reachable(t, second, "tcp", at(addr, "80"))
+		}
+		s.consistent()
+	})
+}
+
 // TestA18: the daemon is stopped, its bridge deleted by hand, another made, and the
 // daemon started with -b: the new bridge serves, for containers that were there
 // before too, and of the old one nothing is left.

@@ -8,6 +8,9 @@ const (
 	setPairs    = "pairs"
 	setOwn4     = "own4"
 	setOwn6     = "own6"
+	setLodgers  = "lodgers"
+	setLodged4  = "lodged4"
+	setLodged6  = "lodged6"
 )
 
 // Names of the bridge table's chains.
@@ -17,6 +20,8 @@ const (
 	chainCross    = "frames_across"
 	chainApart    = "frames_apart"
 	chainLinked   = "frames_linked"
+	chainTaken    = "frames_taken"
+	chainBack     = "frames_back"
 )
 
 // BridgeTable renders the table of the family bridge: what frames pass between the
@@ -26,7 +31,10 @@ const (
 // It is stateless: a link lets pass what goes to its port, and what comes from there.
 // The kernel need have neither connection tracking for bridges nor br_netfilter.
 // Between ports that are not ours, and between those and ours, everything passes: a
-// bridge of the host's own has other users.
+// bridge of the host's own has other users. There this table alone keeps containers
+// apart, also where the host would route a packet back: the chains of the internet
+// protocols cannot tell whose port it came in by, and with br_netfilter get what the
+// other users send each other.
 func BridgeTable(p Policy) ruleset.Table {
 	t := ruleset.Table{
 		Family: ruleset.Bridge, Name: p.Table, Owner: p.Owner, Persist: p.Owner,
@@ -48,6 +56,9 @@ func bridgeSets() []ruleset.Set {
 		{Name: setPairs, Key: key(iface, iface), Comment: "ports with a link between them, both ways"},
 		{Name: setOwn4, Key: key(iface, ip4), Comment: "whose address it is"},
 		{Name: setOwn6, Key: key(iface, ip6), Comment: "whose address it is"},
+		{Name: setLodgers, Key: key(iface), Comment: "ports of containers that are kept apart on a bridge of the host's own"},
+		{Name: setLodged4, Key: key(ip4), Comment: "the addresses of those containers"},
+		{Name: setLodged6, Key: key(ip6), Comment: "the addresses of those containers"},
 		{Name: setLinks4, Key: key(ip4, ip4, proto, port), Comment: "ports that links open"},
 		{Name: setLinks6, Key: key(ip6, ip6, proto, port), Comment: "ports that links open"},
 	}
@@ -56,13 +67,20 @@ func bridgeSets() []ruleset.Set {
 // portElements gives every element of the attachment in the bridge table.
 func portElements(m Member, add adder) {
 	for _, e := range m.Endpoints {
-		if n, known := m.Networks[e.NetworkID]; !known || n.ICC {
+		n, known := m.Networks[e.NetworkID]
+		if !known || n.ICC {
 			continue
 		}
 		port := ruleset.Interface(e.HostIf)
 		add(setIsolated, key(port))
+		if n.Foreign {
+			add(setLodgers, key(port))
+		}
 		for _, p := range e.Addrs() {
 			add(byFamily(p.Addr(), setOwn4, setOwn6), key(port, ruleset.Addr(p.Addr())))
+			if n.Foreign {
+				add(byFamily(p.Addr(), setLodged4, setLodged6), key(ruleset.Addr(p.Addr())))
+			}
 		}
 		for _, a := range e.LinkLocal {
 			add(byFamily(a, setOwn4, setOwn6), key(port, ruleset.Addr(a.WithZone(""))))
@@ -96,6 +114,8 @@ func bridgeChains() []ruleset.Chain {
 		base(chainCross, ruleset.Forward, ruleset.NewRule("between containers that are kept apart", from, to, ruleset.Goto(chainApart))),
 		{Name: chainApart, Rules: apart()},
 		{Name: chainLinked, Rules: linked()},
+		base(chainTaken, ruleset.Input, ruleset.NewRule("from a container on a bridge of the host's own", onBridge(ruleset.IIfName, setLodgers), ruleset.Goto(chainBack))),
+		{Name: chainBack, Rules: back()},
 	}
 }
 
@@ -143,6 +163,23 @@ func apart() []ruleset.Rule {
 		ruleset.NewRule("sent to the host, which translated it and has decided", ruleset.ToHost{}, ruleset.Accept),
 		ruleset.NewRule("between linked containers", between(setPairs), ruleset.Goto(chainLinked)),
 		ruleset.NewRule("kept apart", ruleset.Counter{}, ruleset.Drop),
+	}
+}
+
+// back decides on what a container sends to the gateway, to be routed back to a
+// neighbour. A link's packets have been looked at already, see borrowed.
+func back() []ruleset.Rule {
+	const why = "kept apart, also by way of the gateway"
+	to := func(daddr ruleset.Selector, set string) ruleset.Lookup {
+		return ruleset.Lookup{Key: []ruleset.Selector{daddr}, Set: set}
+	}
+	return []ruleset.Rule{
+		ruleset.NewRule("to a port that a link opens", opened(true), ruleset.Accept),
+		ruleset.NewRule("to a port that a link opens", opened(false), ruleset.Accept),
+		ruleset.NewRule("from a port that a link opens", answered(true), ruleset.Accept),
+		ruleset.NewRule("from a port that a link opens", answered(false), ruleset.Accept),
+		ruleset.NewRule(why, to(ruleset.IPDAddr, setLodged4), ruleset.Counter{}, ruleset.Drop),
+		ruleset.NewRule(why, to(ruleset.IP6DAddr, setLodged6), ruleset.Counter{}, ruleset.Drop),
 	}
 }
 

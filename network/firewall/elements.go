@@ -37,7 +37,7 @@ func networkElements(n spec.Network, add adder) {
 			add(setDirect, key(f.value, bridge))
 		}
 	}
-	if n.ICC {
+	if flat(n) {
 		add(setSame, key(bridge, bridge))
 	} else {
 		add(setApart, key(bridge, bridge))
@@ -51,6 +51,10 @@ func networkElements(n spec.Network, add adder) {
 		subnetElements(n, sub, add)
 	}
 }
+
+// flat says that what the bridge forwards is let be: containers reach each other, or
+// the table of the family bridge alone keeps them apart, where it has other users.
+func flat(n spec.Network) bool { return n.ICC || n.Foreign }
 
 func subnetElements(n spec.Network, sub spec.Subnet, add adder) {
 	v4 := sub.Prefix.Addr().Is4()

@@ -38,7 +38,7 @@ func (b IPTables) internalNetwork(n spec.Network, f xtables.Family) []xtables.Ru
 		{Chain: c.internal, Spec: "-i " + n.Bridge + " ! -o " + n.Bridge + " -j DROP"},
 	}
 	within := "-i " + n.Bridge + " -o " + n.Bridge
-	if n.ICC {
+	if flat(n) {
 		return append(rules, xtables.Rule{Chain: c.forward, Spec: within + " -j ACCEPT"})
 	}
 	rules = append(rules, xtables.Rule{Chain: c.answers, Spec: within + " -m conntrack --ctstate RELATED,ESTABLISHED -j ACCEPT"})
@@ -77,7 +77,7 @@ func (b IPTables) openNetwork(n spec.Network, mode spec.GatewayMode, f xtables.F
 	for _, name := range n.Trusted {
 		rules = append(rules, xtables.Rule{Chain: c.ports, First: true, Spec: "-i " + name + " -o " + n.Bridge + " -j ACCEPT"})
 	}
-	if n.ICC {
+	if flat(n) {
 		return append(rules, xtables.Rule{Chain: c.forward, Spec: "-i " + n.Bridge + " -j ACCEPT"})
 	}
 	within := "-i " + n.Bridge + " -o " + n.Bridge

@@ -171,7 +171,7 @@ func randomNetwork(rng *rand.Rand, id int) spec.Network {
 
 // randomMember is on a network of its own, of a kind that chance picks.
 func randomMember(rng *rand.Rand, id int) firewall.Member {
-	n := spec.Network{ID: "n", ICC: rng.IntN(3) == 0, Gateway4: modes[rng.IntN(4)], Gateway6: modes[rng.IntN(4)]}
+	n := spec.Network{ID: "n", ICC: rng.IntN(3) == 0, Foreign: rng.IntN(3) == 0, Gateway4: modes[rng.IntN(4)], Gateway6: modes[rng.IntN(4)]}
 	m := firewall.Member{Networks: map[string]spec.Network{"n": n}, Attachment: spec.Attachment{Endpoints: []spec.Endpoint{{
 		NetworkID: "n", HostIf: fmt.Sprintf("veth%d", id),
 		Addr4: netip.PrefixFrom(address(id, true), 24), Addr6: netip.PrefixFrom(address(id, false), 64),

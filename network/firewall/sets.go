@@ -48,7 +48,7 @@ func sets() []ruleset.Set {
 	return []ruleset.Set{
 		{Name: setBridges, Key: key(iface), Comment: "every bridge of ours"},
 		{Name: setInternal, Key: key(nf, iface), Comment: "bridges without a way out, by family"},
-		{Name: setSame, Key: key(iface, iface), Comment: "each bridge with itself, where its containers may reach each other"},
+		{Name: setSame, Key: key(iface, iface), Comment: "each bridge with itself, where its containers may reach each other, or frames alone are decided on"},
 		{Name: setApart, Key: key(iface, iface), Comment: "each bridge with itself, where its containers are kept apart"},
 		{Name: setLinks4, Key: key(ip4, ip4, proto, port), Comment: "ports that links open where containers are kept apart"},
 		{Name: setLinks6, Key: key(ip6, ip6, proto, port), Comment: "ports that links open where containers are kept apart"},

@@ -102,7 +102,7 @@ func TestByIPTables(t *testing.T) {
 	cmd := exec.CommandContext(t.Context(), os.Args[0], "-test.run", "^("+strings.Join([]string{
 		"TestPublishedPorts", "TestPublishedOnOneAddress", "TestLateAddress", "TestHairpinWithoutHairpinMode", "TestOutward",
 		"TestIsolation", "TestInternalNetwork", "TestGuardForward",
-		"TestKeptApart", "TestKeptApartByTheGateway", "TestLinkMoves", "TestFramesKeptApart", "TestLinkIsNotBorrowed", "TestAnswersOpenNothing",
+		"TestKeptApart", "TestKeptApartByTheGateway", "TestKeptApartOnHostBridge", "TestLinkMoves", "TestFramesKeptApart", "TestLinkIsNotBorrowed", "TestAnswersOpenNothing",
 		"TestNoDirectRouting", "TestNoMasquerade", "TestAllowDirectRouting", "TestRouted", "TestUnprotected", "TestTrustedInterface", "TestIsolatedFamily",
 		"TestOutboundAddress", "TestPublishedRange", "TestAcceptedMark",
 	}, "|")+")$")
