@@ -206,7 +206,8 @@ func (c *Controller) mendPorts(ctx context.Context) error {
 		}
 		if err := c.holdAgain(ctx, a.Sandbox.ID); err != nil {
 			// The container runs and its other ports work: said, not fatal.
-			c.log.Error("published ports cannot be held again", "container", a.Sandbox.Name, "err", err)
+			c.log.Error("published ports cannot be held again; it is tried until they can", "container", a.Sandbox.Name, "err", err)
+			c.holdLater(a.Sandbox.ID)
 		}
 	}
 	for owner := range held {
@@ -215,8 +216,8 @@ func (c *Controller) mendPorts(ctx context.Context) error {
 	return errors.Join(errs...)
 }
 
-// holdAgain makes the relay hold the sandbox's ports when no operation is under way on
-// it: one that is about to publish them has their sockets.
+// holdAgain makes the relay hold the sandbox's ports, those that it can, when no
+// operation is under way on it: one that is about to publish them has their sockets.
 func (c *Controller) holdAgain(ctx context.Context, sandboxID string) error {
 	done, err := c.turns.take(ctx, sandboxID)
 	if err != nil {
@@ -227,7 +228,7 @@ func (c *Controller) holdAgain(ctx context.Context, sandboxID string) error {
 	if !ok {
 		return c.cfg.Relay.Release(ctx, sandboxID)
 	}
-	return c.holdExactly(ctx, sandboxID, plan.HostPorts(a.Ports), nil)
+	return c.holdAble(ctx, sandboxID, plan.HostPorts(a.Ports))
 }
 
 func bindingKey(owner, proto, host string) string { return owner + " " + proto + " " + host }

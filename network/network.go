@@ -156,6 +156,9 @@ type Controller struct {
 	nftFeatures *nft.Features
 	state       *plan.State
 
+	// unheld are whose ports are tried to be held.
+	unheld unheld
+
 	// turns has one operation at a time on each sandbox.
 	turns turns
 	// settled are the bridges whose IPv6 addresses neighbours can find.
@@ -278,6 +281,7 @@ func (c *Controller) openFirewall(ctx context.Context) error {
 
 // Close lets go of sockets; the kernel stays as it is.
 func (c *Controller) Close() error {
+	c.stopHolding()
 	errs := []error{c.closeForeign()}
 	if c.stopWatch != nil {
 		c.stopWatch()

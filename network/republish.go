@@ -3,6 +3,7 @@ package network
 import (
 	"context"
 	"errors"
+	"fmt"
 	"net/netip"
 	"os"
 	"slices"
@@ -56,16 +57,10 @@ func (c *Controller) holdExactly(ctx context.Context, owner string, bindings []s
 	if len(bindings) == 0 {
 		return c.cfg.Relay.Replace(ctx, owner, nil) // Release would end its resolver, too
 	}
-	have, err := c.cfg.Relay.List(ctx)
+	key := func(p spec.PortBinding) string { return bindingKey(owner, string(p.Proto), p.Host.String()) }
+	held, err := c.heldBy(ctx, owner)
 	if err != nil {
 		return err
-	}
-	key := func(p spec.PortBinding) string { return bindingKey(owner, string(p.Proto), p.Host.String()) }
-	held := make(map[string]bool)
-	for _, b := range have {
-		if b.Owner == owner {
-			held[bindingKey(b.Owner, b.Proto, b.Host.String())] = true
-		}
 	}
 	sockets := make(map[string]*os.File)
 	for _, h := range bound {
@@ -88,4 +83,48 @@ func (c *Controller) holdExactly(ctx context.Context, owner string, bindings []s
 		return err
 	}
 	return c.activate(bound)
+}
+
+// heldBy are the keys of the bindings that the relay holds for the sandbox.
+func (c *Controller) heldBy(ctx context.Context, owner string) (map[string]bool, error) {
+	have, err := c.cfg.Relay.List(ctx)
+	if err != nil {
+		return nil, err
+	}
+	held := make(map[string]bool)
+	for _, b := range have {
+		if b.Owner == owner {
+			held[bindingKey(b.Owner, b.Proto, b.Host.String())] = true
+		}
+	}
+	return held, nil
+}
+
+// holdAble is holdExactly for those of the bindings that can be held. The error tells
+// of the others.
+func (c *Controller) holdAble(ctx context.Context, owner string, bindings []spec.PortBinding) error {
+	held, err := c.heldBy(ctx, owner)
+	if err != nil {
+		return err
+	}
+	var bound []ports.Held
+	var able []spec.PortBinding
+	var first error
+	for _, p := range bindings {
+		if !held[bindingKey(owner, string(p.Proto), p.Host.String())] {
+			one, err := ports.Hold(socket.ListenAhead, []spec.PortBinding{p})
+			if err != nil {
+				if first == nil {
+					first = explainBusy(err)
+				}
+				continue
+			}
+			bound = append(bound, one...)
+		}
+		able = append(able, p)
+	}
+	if others := len(bindings) - len(able) - 1; others > 0 {
+		first = fmt.Errorf("%w (and %d more)", first, others)
+	}
+	return errors.Join(first, c.holdExactly(ctx, owner, able, bound))
 }

@@ -12,6 +12,7 @@ import (
 // Afterwards the Controller is only good for Close.
 func (c *Controller) Teardown(ctx context.Context) error {
 	c.foreign.stopHealing()
+	c.stopHolding()
 	var errs []error
 	for _, a := range c.Attachments() {
 		errs = append(errs, c.Detach(ctx, a.Sandbox.ID))
