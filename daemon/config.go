@@ -185,6 +185,9 @@ func (c *Config) mergeFile(path string, named bool, flags *pflag.FlagSet) error 
 	if err := json.Unmarshal(raw, &keys); err != nil {
 		return fmt.Errorf("configuration file %s is not a JSON object: %w", path, err)
 	}
+	if key, twice := repeatedKey(raw); twice {
+		return fmt.Errorf("configuration file %s has the key %q twice", path, key)
+	}
 	v := reflect.ValueOf(c).Elem()
 	fields := make(map[string]reflect.Value)
 	for i := range v.NumField() {
@@ -353,6 +356,14 @@ func (c *Config) check() error {
 	}
 	if len(c.Hosts) == 0 {
 		c.Hosts = []string{"unix://" + c.ExecRoot + "/fairlead.sock"}
+	}
+	for _, host := range c.Hosts {
+		if err := checkHost(host); err != nil {
+			return err
+		}
+	}
+	if err := c.contradictions(); err != nil {
+		return err
 	}
 	if c.PIDFile == "" {
 		c.PIDFile = c.ExecRoot + "/fairlead.pid"

@@ -34,13 +34,10 @@ func listen(hosts []string, group string) ([]net.Listener, error) {
 }
 
 func listenOne(host, group string) (net.Listener, error) {
-	path, ok := strings.CutPrefix(host, "unix://")
-	if !ok {
-		return nil, fmt.Errorf("--host %s: only unix:///path is served; to reach it from elsewhere use ssh (DOCKER_HOST=ssh://…)", host)
+	if err := checkHost(host); err != nil {
+		return nil, err
 	}
-	if !filepath.IsAbs(path) {
-		return nil, fmt.Errorf("--host %s: want unix:// and an absolute path", host)
-	}
+	path := strings.TrimPrefix(host, "unix://")
 	if err := removeStale(path); err != nil {
 		return nil, err
 	}
