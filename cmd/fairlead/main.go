@@ -5,12 +5,14 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
 	"slices"
 	"strings"
 
+	"github.com/containerd/errdefs"
 	"github.com/spf13/cobra"
 
 	"github.com/fairlead/fairlead/cli"
@@ -66,8 +68,23 @@ func execute(ctx context.Context, name string, args []string, words ...string) i
 	parent.AddCommand(front)
 	parent.SetArgs(slices.Concat(words, []string{name}, args))
 	if err := parent.ExecuteContext(ctx); err != nil {
-		fmt.Fprintf(os.Stderr, "fairlead %s: %v\n", name, err)
+		fmt.Fprintf(os.Stderr, "fairlead %s: %s\n", name, plain(err))
 		return 1
 	}
 	return 0
+}
+
+// plain is what an error says, without the word for its class at the end, which is
+// for programs: "choose another subnet: permission denied" misleads a person.
+func plain(err error) string {
+	text := err.Error()
+	for _, class := range []error{
+		errdefs.ErrInvalidArgument, errdefs.ErrNotFound, errdefs.ErrConflict, errdefs.ErrPermissionDenied,
+		errdefs.ErrFailedPrecondition, errdefs.ErrUnavailable, errdefs.ErrResourceExhausted, errdefs.ErrNotImplemented,
+	} {
+		if errors.Is(err, class) {
+			text = strings.TrimSuffix(text, ": "+class.Error())
+		}
+	}
+	return text
 }

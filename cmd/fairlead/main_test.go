@@ -1,12 +1,16 @@
 package main
 
 import (
+	"errors"
+	"fmt"
+	"io/fs"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"testing"
 	"time"
 
+	"github.com/containerd/errdefs"
 	"github.com/rogpeppe/go-internal/testscript"
 )
 
@@ -44,5 +48,21 @@ func TestStartUp(t *testing.T) {
 	// The best of many: other tests share the processor.
 	if best > startUp {
 		t.Errorf("`fairlead version --client` takes %s, over %s", best, startUp)
+	}
+}
+
+func TestPlainErrors(t *testing.T) {
+	t.Parallel()
+	for _, tt := range []struct {
+		err  error
+		want string
+	}{
+		{fmt.Errorf("choose another subnet: %w", errdefs.ErrPermissionDenied), "choose another subnet"},
+		{fmt.Errorf("open /x: %w", fs.ErrPermission), "open /x: permission denied"},
+		{errors.New("no network"), "no network"},
+	} {
+		if got := plain(tt.err); got != tt.want {
+			t.Errorf("%q, want %q", got, tt.want)
+		}
 	}
 }
