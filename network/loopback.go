@@ -45,6 +45,9 @@ func (c *Controller) openLoopback(ctx context.Context) error {
 	if c.cfg.UserlandProxy {
 		return c.cfg.Relay.Keep(ctx, keptLoopback, nil)
 	}
+	if c.cfg.NoIPv6Firewall && c.cfg.Firewall != FirewallNone && c.plan.HostIPv6 {
+		c.log.Warn("IPv6 is left alone (--ip6tables=false) and the userland proxy is off: ports published on IPv6 addresses answer on [::1] alone")
+	}
 	kept, err := c.cfg.Relay.Kept(ctx, keptLoopback)
 	if err != nil {
 		return err
