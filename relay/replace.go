@@ -73,10 +73,11 @@ func (s *server) replace(ctx context.Context, r *fdpass.Request) error {
 	return nil
 }
 
-// rebound is a port that is held already, with what it is to be.
+// rebound is a port that is held already, with what it was and is to be.
 type rebound struct {
 	*port
-	wanted Binding
+	was, wanted Binding
+	turned      bool
 }
 
 // replace is Client.Replace; fds are the new ports' sockets by the index of their
@@ -105,7 +106,7 @@ func (t *table) exchange(owner string, bindings []Binding, fds map[int]int) (flo
 	if t.frozen {
 		return nil, nil, errFrozen
 	}
-	var kept []rebound
+	var kept []*rebound
 	named := make(map[*port]bool)
 	for i, b := range bindings {
 		if fd, fresh := fds[i]; fresh {
@@ -118,10 +119,45 @@ func (t *table) exchange(owner string, bindings []Binding, fds map[int]int) (flo
 		if p == nil || p.Owner != owner {
 			return nil, nil, fmt.Errorf("port %s is not held for %s: %w", b, owner, errdefs.ErrNotFound)
 		}
-		kept = append(kept, rebound{p, b})
+		kept = append(kept, &rebound{port: p, was: p.Binding, wanted: b})
 		named[p] = true
 	}
+	if err := t.addAndTurn(bindings, fds, kept, named); err != nil {
+		return nil, nil, err
+	}
+	for _, k := range kept {
+		if k.turned && k.udp != nil {
+			flows = append(flows, k.udp)
+			k.udp = nil
+		}
+	}
+	if o := t.owners[owner]; o != nil {
+		flows, closed = t.closeOthers(o, named, flows)
+	}
+	return flows, closed, nil
+}
+
+// addAndTurn adds the new ports, which it names, and turns those that are kept: all
+// of it or none.
+func (t *table) addAndTurn(bindings []Binding, fds map[int]int, kept []*rebound, named map[*port]bool) (err error) {
 	var added []*port
+	defer func() {
+		if err == nil {
+			return
+		}
+		for _, p := range added {
+			t.remove(p)
+		}
+		for _, k := range kept {
+			if !k.turned {
+				continue
+			}
+			if back := t.turn(k.port, k.was); back != nil {
+				t.logger.Error("a port could not be turned back", "port", k.was.String(), "error", back)
+			}
+			k.Backend = k.was.Backend
+		}
+	}()
 	for i, b := range bindings {
 		fd, fresh := fds[i]
 		if !fresh {
@@ -129,10 +165,7 @@ func (t *table) exchange(owner string, bindings []Binding, fds map[int]int) (flo
 		}
 		p, err := t.add(b, fd)
 		if err != nil {
-			for _, p := range added {
-				t.remove(p)
-			}
-			return nil, nil, err
+			return err
 		}
 		added = append(added, p)
 		named[p] = true
@@ -142,18 +175,11 @@ func (t *table) exchange(owner string, bindings []Binding, fds map[int]int) (flo
 			continue
 		}
 		if err := t.turn(k.port, k.wanted); err != nil {
-			return flows, nil, fmt.Errorf("port %s: %w", k.wanted, err)
+			return fmt.Errorf("port %s: %w", k.wanted, err)
 		}
-		k.Backend = k.wanted.Backend
-		if k.udp != nil {
-			flows = append(flows, k.udp)
-			k.udp = nil
-		}
+		k.Backend, k.turned = k.wanted.Backend, true
 	}
-	if o := t.owners[owner]; o != nil {
-		flows, closed = t.closeOthers(o, named, flows)
-	}
-	return flows, closed, nil
+	return nil
 }
 
 // turn turns the userland proxy on or off for a port that is held.

@@ -3,6 +3,7 @@ package relay
 import (
 	"errors"
 	"io"
+	"log/slog"
 	"net"
 	"net/netip"
 	"os"
@@ -10,6 +11,9 @@ import (
 	"time"
 
 	"github.com/containerd/errdefs"
+	"golang.org/x/sys/unix"
+
+	"github.com/fairlead/fairlead/kernel/socket"
 )
 
 // saysTCP and saysUDP are servers that answer every client with one word.
@@ -152,4 +156,58 @@ func TestReplaceByNothing(t *testing.T) {
 	say(t, dial(t, "tcp", other), "x")
 	answered(t, "udp", udpAt, "web", "NOERROR 10.0.0.1")
 	answered(t, "tcp", tcpAt, "web", "NOERROR 10.0.0.1")
+}
+
+// TestReplaceFailsWhole: when a port cannot be turned, those before it are as they
+// were, and new ones stay the caller's.
+func TestReplaceFailsWhole(t *testing.T) {
+	t.Parallel()
+	table, err := newTable(slog.New(slog.DiscardHandler))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = table.close() })
+	old, backend := netip.MustParseAddrPort("127.0.0.1:9"), netip.MustParseAddrPort("127.0.0.1:10")
+	open := func() (Binding, int) {
+		l, err := net.Listen("tcp", "127.0.0.1:0")
+		if err != nil {
+			t.Fatal(err)
+		}
+		host := l.Addr().(*net.TCPAddr).AddrPort()
+		_ = l.Close() // the port is free again, and below nobody else's soon
+		f, err := socket.Listen("tcp", host)
+		if err != nil {
+			t.Fatal(err)
+		}
+		fd, err := unix.FcntlInt(f.Fd(), unix.F_DUPFD_CLOEXEC, 0)
+		if err != nil {
+			t.Fatal(err)
+		}
+		_ = f.Close()
+		return Binding{Owner: "a", Proto: "tcp", Host: host, Backend: old}, fd
+	}
+	first, fd1 := open()
+	second, fd2 := open()
+	if err := table.hold([]Binding{first, second}, []int{fd1, fd2}); err != nil {
+		t.Fatal(err)
+	}
+	// The second cannot be watched: it is being watched already.
+	if err := table.poller.add(fd2, 99); err != nil {
+		t.Fatal(err)
+	}
+	fresh, fd3 := open()
+	want := func(b Binding) Binding { b.Backend, b.Proxy = backend, true; return b }
+	if err := table.replace("a", []Binding{want(first), want(second), fresh}, map[int]int{2: fd3}); err == nil {
+		t.Fatal("replaced, though a port cannot be turned")
+	}
+	if got := table.list(); len(got) != 2 || got[0] != first || got[1] != second {
+		t.Errorf("held after the failure: %v, want %v and %v", got, first, second)
+	}
+	// Still the caller's, so open.
+	if err := unix.Close(fd3); err != nil {
+		t.Errorf("the new port's socket: %v", err)
+	}
+	if err := table.poller.remove(fd2); err != nil {
+		t.Fatal(err)
+	}
 }
