@@ -171,29 +171,39 @@ func (p *poolsFlag) Set(v string) error {
 // whose value is not that of a flag also given, are refused by name. The default
 // file may be absent; one that was named may not.
 func (c *Config) mergeFile(path string, named bool, flags *pflag.FlagSet) error {
+	clash, err := c.merge(path, named, flags)
+	if err != nil || len(clash) == 0 {
+		return err
+	}
+	return fmt.Errorf("configuration file %s: the following directives are specified both as a flag and in the configuration file: %s", path, strings.Join(clash, ", "))
+}
+
+// merge is mergeFile that leaves keys with a flag of another value to the flag, and
+// returns them.
+func (c *Config) merge(path string, named bool, flags *pflag.FlagSet) (clash []string, err error) {
 	raw, err := os.ReadFile(path)
 	if errors.Is(err, fs.ErrNotExist) && !named {
-		return nil
+		return nil, nil
 	}
 	if err != nil {
-		return fmt.Errorf("read the configuration file: %w", err)
+		return nil, fmt.Errorf("read the configuration file: %w", err)
 	}
 	if len(bytes.TrimSpace(raw)) == 0 {
-		return nil
+		return nil, nil
 	}
 	var keys map[string]json.RawMessage
 	if err := json.Unmarshal(raw, &keys); err != nil {
-		return fmt.Errorf("configuration file %s is not a JSON object: %w", path, err)
+		return nil, fmt.Errorf("configuration file %s is not a JSON object: %w", path, err)
 	}
 	if key, twice := repeatedKey(raw); twice {
-		return fmt.Errorf("configuration file %s has the key %q twice", path, key)
+		return nil, fmt.Errorf("configuration file %s has the key %q twice", path, key)
 	}
 	v := reflect.ValueOf(c).Elem()
 	fields := make(map[string]reflect.Value)
 	for i := range v.NumField() {
 		fields[v.Type().Field(i).Tag.Get("json")] = v.Field(i)
 	}
-	var unknown, clash []string
+	var unknown []string
 	for key, val := range keys {
 		field, ok := fields[key]
 		if !ok {
@@ -202,7 +212,7 @@ func (c *Config) mergeFile(path string, named bool, flags *pflag.FlagSet) error 
 		}
 		fresh := reflect.New(field.Type())
 		if err := json.Unmarshal(val, fresh.Interface()); err != nil {
-			return fmt.Errorf("configuration file %s: key %q: %w", path, key, err)
+			return nil, fmt.Errorf("configuration file %s: key %q: %w", path, key, err)
 		}
 		flag := key
 		if f, other := flagOf[key]; other {
@@ -217,12 +227,9 @@ func (c *Config) mergeFile(path string, named bool, flags *pflag.FlagSet) error 
 	slices.Sort(unknown)
 	slices.Sort(clash)
 	if len(unknown) > 0 {
-		return fmt.Errorf("configuration file %s: the following directives don't match any configuration option: %s", path, strings.Join(unknown, ", "))
+		return nil, fmt.Errorf("configuration file %s: the following directives don't match any configuration option: %s", path, strings.Join(unknown, ", "))
 	}
-	if len(clash) > 0 {
-		return fmt.Errorf("configuration file %s: the following directives are specified both as a flag and in the configuration file: %s", path, strings.Join(clash, ", "))
-	}
-	return nil
+	return clash, nil
 }
 
 // settingsFile is where a daemon notes the settings it runs with, in EXEC_ROOT: who

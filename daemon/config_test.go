@@ -153,3 +153,22 @@ func TestSettingsAreSaved(t *testing.T) {
 		t.Errorf("saved %+v\nread  %+v", cfg, again)
 	}
 }
+
+// TestNotedSettings: what a daemon noted is what its teardown goes by, but for flags.
+func TestNotedSettings(t *testing.T) {
+	t.Parallel()
+	was := defaults()
+	was.ExecRoot, was.BridgeName, was.MTU = t.TempDir(), "second0", 1400
+	if err := was.save(); err != nil {
+		t.Fatal(err)
+	}
+	now := defaults()
+	flags := pflag.NewFlagSet("daemon", pflag.ContinueOnError)
+	now.register(flags)
+	if err := flags.Parse([]string{"--bridge-name", "third0"}); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := now.merge(savedSettings(was.ExecRoot), true, flags); err != nil || now.BridgeName != "third0" || now.MTU != 1400 {
+		t.Errorf("bridge %s, MTU %d, %v; want the flag's and the noted one", now.BridgeName, now.MTU, err)
+	}
+}

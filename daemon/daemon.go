@@ -58,10 +58,11 @@ same names as dockerd's daemon.json. A flag and a key that disagree are refused.
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			named := cmd.Flags().Changed("config-file")
 			if saved := savedSettings(cfg.ExecRoot); teardown && !named && saved != "" {
-				// What is to be taken away was made by these.
-				file, named = saved, true
-			}
-			if err := cfg.mergeFile(file, named, cmd.Flags()); err != nil {
+				// What is to be taken away was made by these, unless it is said otherwise.
+				if _, err := cfg.merge(saved, true, cmd.Flags()); err != nil {
+					return err
+				}
+			} else if err := cfg.mergeFile(file, named, cmd.Flags()); err != nil {
 				return err
 			}
 			if teardown && !cmd.Flags().Changed("log-level") {
@@ -129,7 +130,7 @@ func run(ctx context.Context, cfg Config, build Build, teardown bool) error {
 	if err := spawn.RaiseFileLimit(fileLimit); err != nil {
 		return err
 	}
-	if err := d.start(ctx, netCfg); err != nil {
+	if err := d.start(ctx, netCfg, teardown); err != nil {
 		return errors.Join(err, d.abandon(context.WithoutCancel(ctx)), d.close())
 	}
 	if teardown {
@@ -182,8 +183,9 @@ func (d *daemon) unlock() {
 }
 
 // start brings up what the daemon stands on, in the order of dependence:
-// containerd and the two helpers at once, then the network, then the engine.
-func (d *daemon) start(ctx context.Context, netCfg network.Config) error {
+// containerd and the two helpers at once, then the network, then the engine. For a
+// teardown the network need not be as it is wanted.
+func (d *daemon) start(ctx context.Context, netCfg network.Config, teardown bool) error {
 	var err error
 	if d.store, err = store.Open(d.cfg.DataRoot); err != nil {
 		return err
@@ -191,14 +193,16 @@ func (d *daemon) start(ctx context.Context, netCfg network.Config) error {
 	if err := d.startHelpers(ctx); err != nil {
 		return err
 	}
-	if err := d.cfg.save(); err != nil {
-		return err
+	if savedSettings(d.cfg.ExecRoot) == "" {
+		if err := d.cfg.save(); err != nil {
+			return err
+		}
 	}
 	netCfg.Store, netCfg.Relay, netCfg.Log = d.store, d.relay, d.log
 	if d.network, err = network.Open(ctx, netCfg); err != nil {
 		return err
 	}
-	if err := d.network.Restore(ctx); err != nil {
+	if err := d.restoreNetwork(ctx, teardown); err != nil {
 		return err
 	}
 	hostNS, err := pinHost(d.cfg.ExecRoot)
@@ -213,6 +217,20 @@ func (d *daemon) start(ctx context.Context, netCfg network.Config) error {
 	}
 	d.supervise(ctx)
 	return nil
+}
+
+// restoreNetwork notes the settings when the network stands by them: a start that is
+// refused for what it was told leaves those that what is there was made by.
+func (d *daemon) restoreNetwork(ctx context.Context, teardown bool) error {
+	err := d.network.Restore(ctx)
+	switch {
+	case err == nil:
+		return d.cfg.save()
+	case teardown:
+		d.log.Warn("the network cannot be restored and is taken away as it is", "err", err)
+		return d.network.Recall(ctx)
+	}
+	return err
 }
 
 // abandon ends the helpers, and the containerd of our own, that a start which

@@ -134,6 +134,44 @@ func TestTeardownAlone(t *testing.T) {
 	}
 }
 
+// TestTeardownWithoutItsGround: what a daemon left is taken away though it could not
+// start again: the bridge that it was to use is gone, or it was told otherwise since.
+func TestTeardownWithoutItsGround(t *testing.T) {
+	forBackends(t, func(t *testing.T, backend string) {
+		s := newHosts(t)
+		s.host.Run("ip", "link", "add", "br7", "type", "bridge")
+		s.host.Expect("br7")
+		s.host.Run("ip", "addr", "add", "10.50.0.1/24", "dev", "br7")
+		s.host.Run("ip", "link", "set", "br7", "up")
+		s.startOn(backend, "-b", "br7")
+		s.Must("network", "create", "mine")
+		web := s.idle("-p", "7000:7000", "--network", "bridge", "--network", "mine")
+		pid := s.inspect(web.id).State.Pid
+		s.Kill()
+		s.host.Run("ip", "link", "del", "br7")
+		s.TeardownAlone()
+		if inContainer(pid, web.id) {
+			t.Errorf("the container's process %d is there", pid)
+		}
+	})
+}
+
+// TestTeardownAfterARefusedStart: settings that a start was refused for are not what the
+// teardown goes by; a flag that is given goes before those that are noted.
+func TestTeardownAfterARefusedStart(t *testing.T) {
+	t.Parallel()
+	s := newHosts(t)
+	s.Daemon = s.lab.Daemon(s.host, lab.DaemonOptions{Args: []string{"--bridge-name", "second0"}})
+	s.importImage("demo")
+	s.idle("-p", "7000:7000")
+	s.Stop()
+	s.SetArgs("-b", "nosuch0")
+	if err := s.TryStart(); err == nil {
+		t.Fatal("a daemon started on a bridge that is not there")
+	}
+	s.TeardownAlone()
+}
+
 // TestTeardownAmidWork: clients that go on making containers and networks while
 // everything is taken down are refused, and leave nothing.
 func TestTeardownAmidWork(t *testing.T) {

@@ -164,6 +164,11 @@ func (noEnforcer) Compare(context.Context, firewall.Policy) ([]string, error) { 
 
 func (noEnforcer) Remove(context.Context, string) error { return nil }
 
+// leavingEnforcer is a back end that changes nothing until all is taken away.
+type leavingEnforcer struct{ enforcer }
+
+func (leavingEnforcer) Apply(context.Context, firewall.Changes) error { return nil }
+
 // FirewallInfo names the back end and what there is to know of it, for people.
 func (c *Controller) FirewallInfo() (driver string, details [][2]string) {
 	if c.cfg.NoIPv6Firewall && c.cfg.Firewall != FirewallNone {

@@ -32,8 +32,23 @@ func (c *Controller) Restore(ctx context.Context) error {
 	return nil
 }
 
+// Recall is Restore for a Teardown alone, where the network cannot be as it is wanted:
+// the daemon's bridge is gone, or its subnet somebody else's. It reads the store and the
+// leases, and mends nothing.
+func (c *Controller) Recall(ctx context.Context) error {
+	// Rules go all at once in the end.
+	c.enforcer = leavingEnforcer{c.enforcer}
+	if err := c.loadWith(ctx, func([]record) error { return nil }); err != nil {
+		return fmt.Errorf("recall the network: %w", err)
+	}
+	return nil
+}
+
 // load reads the wanted state and ends the operations that had begun.
-func (c *Controller) load(ctx context.Context) error {
+func (c *Controller) load(ctx context.Context) error { return c.loadWith(ctx, c.ensureDefault) }
+
+// loadWith has settle see to the default network before anything is attached to it.
+func (c *Controller) loadWith(ctx context.Context, settle func(leases []record) error) error {
 	nets, err := c.networks.All()
 	if err != nil {
 		return err
@@ -52,7 +67,7 @@ func (c *Controller) load(ctx context.Context) error {
 		c.state.AddNetwork(n)
 	}
 	c.mu.Unlock()
-	if err := c.ensureDefault(leases); err != nil {
+	if err := settle(leases); err != nil {
 		return err
 	}
 	c.mu.Lock()
