@@ -97,6 +97,9 @@ var (
 	TCP  = Value{typ: InetProto, name: "tcp", num: 6}
 	UDP  = Value{typ: InetProto, name: "udp", num: 17}
 	SCTP = Value{typ: InetProto, name: "sctp", num: 132}
+
+	ICMP   = Value{typ: InetProto, name: "icmp", num: 1}
+	ICMPv6 = Value{typ: InetProto, name: "ipv6-icmp", num: 58}
 )
 
 // The network protocols, as values (NFPROTO_* of linux/netfilter.h).

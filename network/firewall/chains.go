@@ -174,6 +174,7 @@ func inbound() ruleset.Chain {
 		ruleset.NewRule(noWayOut, familyOn(ruleset.IIfName, setInternal), ruleset.Counter{}, ruleset.Drop),
 		ruleset.NewRule("published ports", ruleset.CTStatusDNAT{}, ruleset.Accept),
 		ruleset.NewRule("a network without protection", familyOn(ruleset.OIfName, setDirect), ruleset.Accept),
+		ruleset.NewRule("ICMP to a routed network", ruleset.Lookup{Key: []ruleset.Selector{ruleset.L4Proto, ruleset.OIfName}, Set: setPinged}, ruleset.Accept),
 		ruleset.NewRule("from an interface that the network trusts", between(setTrusted), ruleset.Accept),
 		ruleset.NewRule(open, reached(ruleset.IPDAddr, setOpen4), ruleset.Accept),
 		ruleset.NewRule(open, reached(ruleset.IP6DAddr, setOpen6), ruleset.Accept),

@@ -23,7 +23,8 @@ type adder func(set string, e ruleset.Element)
 var families = [...]struct {
 	v4    bool
 	value ruleset.Value
-}{{true, ruleset.ForIPv4}, {false, ruleset.ForIPv6}}
+	icmp  ruleset.Value
+}{{true, ruleset.ForIPv4, ruleset.ICMP}, {false, ruleset.ForIPv6, ruleset.ICMPv6}}
 
 // networkElements gives every element of the network.
 func networkElements(n spec.Network, add adder) {
@@ -31,10 +32,13 @@ func networkElements(n spec.Network, add adder) {
 	add(setBridges, key(bridge))
 	for _, f := range families {
 		mode := n.Gateway(f.v4)
-		if n.Internal || mode == spec.GatewayIsolated {
+		switch {
+		case n.Internal || mode == spec.GatewayIsolated:
 			add(setInternal, key(f.value, bridge))
-		} else if mode == spec.GatewayNATUnprotected {
+		case mode == spec.GatewayNATUnprotected:
 			add(setDirect, key(f.value, bridge))
+		case mode == spec.GatewayRouted:
+			add(setPinged, key(f.icmp, bridge))
 		}
 	}
 	if flat(n) {

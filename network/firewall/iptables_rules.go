@@ -72,8 +72,12 @@ func (b IPTables) openNetwork(n spec.Network, mode spec.GatewayMode, f xtables.F
 	rules := []xtables.Rule{
 		{Chain: c.answers, Spec: "-o " + n.Bridge + " -m conntrack --ctstate RELATED,ESTABLISHED -j ACCEPT"},
 		{Chain: c.bridge, Spec: "-o " + n.Bridge + " -j " + c.ports.Name},
-		{Chain: c.ports, Spec: "! -i " + n.Bridge + " -o " + n.Bridge + " -j " + verdict},
 	}
+	if mode == spec.GatewayRouted {
+		icmp := map[xtables.Family]string{xtables.IPv4: "icmp", xtables.IPv6: "ipv6-icmp"}[f]
+		rules = append(rules, xtables.Rule{Chain: c.ports, Spec: "! -i " + n.Bridge + " -o " + n.Bridge + " -p " + icmp + " -j ACCEPT"})
+	}
+	rules = append(rules, xtables.Rule{Chain: c.ports, Spec: "! -i " + n.Bridge + " -o " + n.Bridge + " -j " + verdict})
 	for _, name := range n.Trusted {
 		rules = append(rules, xtables.Rule{Chain: c.ports, First: true, Spec: "-i " + name + " -o " + n.Bridge + " -j ACCEPT"})
 	}

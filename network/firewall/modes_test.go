@@ -3,6 +3,7 @@ package firewall_test
 import (
 	"net"
 	"net/netip"
+	"strings"
 	"testing"
 
 	"github.com/fairlead/fairlead/internal/lab"
@@ -70,6 +71,8 @@ func TestNoDirectRouting(t *testing.T) {
 			bar(from, "udp", addr+":53")
 		}
 		bar(s.outside, "tcp", addr+":9010")
+		bar(s.outside, "icmp", strings.Trim(addr, "[]"))
+		bar(s.app, "icmp", strings.Trim(addr, "[]"))
 	}
 	seen(t, s.outside, "tcp", "198.51.100.1:8021", "c", "198.51.100.2")
 }
@@ -114,7 +117,7 @@ func TestAllowDirectRouting(t *testing.T) {
 	seen(t, s.outside, "tcp", "198.51.100.1:8021", "c", "198.51.100.2")
 }
 
-// A routed network translates nothing; what is published is open where it is.
+// A routed network translates nothing; what is published is open where it is, and ICMP.
 func TestRouted(t *testing.T) {
 	t.Parallel()
 	s, c := newModes(t, func(n *spec.Network, _ *firewall.Policy) {
@@ -132,6 +135,8 @@ func TestRouted(t *testing.T) {
 	} {
 		seen(t, s.outside, "tcp", way.addr+":80", "c", way.peer)
 		seen(t, s.outside, "udp", way.addr+":53", "c", way.peer)
+		lab.Reachable(t, s.outside, "icmp", strings.Trim(way.addr, "[]"))
+		lab.Reachable(t, s.app, "icmp", strings.Trim(way.addr, "[]"))
 		for _, port := range []string{":9000", ":9010", ":9019"} {
 			seen(t, s.outside, "tcp", way.addr+port, "c", way.peer)
 		}
@@ -157,6 +162,14 @@ func TestUnprotected(t *testing.T) {
 	seen(t, s.outside, "tcp", "[2001:db8:1::1]:8021", "c", "2001:db8:1::2")
 	seen(t, c, "tcp", "[2001:db8:1::2]:7", "outside", "2001:db8:1::1")
 	s.refused(t, s.outside, "tcp", "172.21.0.2:81")
+}
+
+// A network that is routed by one family lets that one's pings in alone.
+func TestRoutedByOneFamily(t *testing.T) {
+	t.Parallel()
+	s, _ := newModes(t, func(n *spec.Network, _ *firewall.Policy) { n.Gateway6, n.ICC = spec.GatewayRouted, false })
+	lab.Reachable(t, s.outside, "icmp", "fd00:21::2")
+	s.refused(t, s.outside, "icmp", "172.21.0.2")
 }
 
 func TestTrustedInterface(t *testing.T) {

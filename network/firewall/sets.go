@@ -11,6 +11,7 @@ const (
 	setLinks4      = "links4"
 	setLinks6      = "links6"
 	setDirect      = "direct"
+	setPinged      = "pinged"
 	setTrusted     = "trusted"
 	setOpen4       = "open4"
 	setOpen4Range  = "open4range"
@@ -53,6 +54,7 @@ func sets() []ruleset.Set {
 		{Name: setLinks4, Key: key(ip4, ip4, proto, port), Comment: "ports that links open where containers are kept apart"},
 		{Name: setLinks6, Key: key(ip6, ip6, proto, port), Comment: "ports that links open where containers are kept apart"},
 		{Name: setDirect, Key: key(nf, iface), Comment: "bridges whose containers may be reached directly, by family"},
+		{Name: setPinged, Key: key(proto, iface), Comment: "bridges whose containers ICMP reaches: routed networks, by family"},
 		{Name: setTrusted, Key: key(iface, iface), Comment: "interfaces of the host that may reach a bridge's containers directly"},
 		{Name: setOpen4, Key: key(ip4, proto, port), Comment: "ports of containers that may be reached directly"},
 		{Name: setOpen4Range, Key: key(ip4, proto, port), Interval: true, Comment: "the same, in ranges"},

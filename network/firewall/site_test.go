@@ -103,7 +103,7 @@ func TestByIPTables(t *testing.T) {
 		"TestPublishedPorts", "TestPublishedOnOneAddress", "TestLateAddress", "TestHairpinWithoutHairpinMode", "TestOutward",
 		"TestIsolation", "TestInternalNetwork", "TestGuardForward",
 		"TestKeptApart", "TestKeptApartByTheGateway", "TestKeptApartOnHostBridge", "TestLinkMoves", "TestFramesKeptApart", "TestLinkIsNotBorrowed", "TestAnswersOpenNothing",
-		"TestNoDirectRouting", "TestNoMasquerade", "TestAllowDirectRouting", "TestRouted", "TestUnprotected", "TestTrustedInterface", "TestIsolatedFamily",
+		"TestNoDirectRouting", "TestNoMasquerade", "TestAllowDirectRouting", "TestRouted", "TestRoutedByOneFamily", "TestUnprotected", "TestTrustedInterface", "TestIsolatedFamily",
 		"TestOutboundAddress", "TestPublishedRange", "TestAcceptedMark",
 	}, "|")+")$")
 	cmd.Env = append(os.Environ(), byIPTables+"=1")
