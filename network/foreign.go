@@ -38,8 +38,13 @@ type foreignRules struct {
 // abroad is what others forward.
 type abroad struct {
 	// served are the interfaces that our guard is to let be, others the bridges of
-	// guests; see firewall.Policy.
-	served, others []string
+	// guests; see firewall.Policy. peers are those of served that are another daemon's.
+	served, others, peers []string
+}
+
+// strangers are the interfaces of served that are no other daemon's.
+func (a abroad) strangers() []string {
+	return slices.DeleteFunc(slices.Clone(a.served), func(name string) bool { return slices.Contains(a.peers, name) })
 }
 
 // same says whether nothing has changed; none is none, nil or not.
@@ -81,7 +86,7 @@ func (c *Controller) lookAbroad(ctx context.Context, nets []spec.Network) (befor
 		guarded, err = append(guarded, daemons...), errors.Join(err, err2, err3, err4)
 	}
 	var found abroad
-	found.served = foreignNames(guarded, nets)
+	found.served, found.peers = foreignNames(guarded, nets), foreignNames(slices.Clone(daemons), nets)
 	others, err2 := c.guestBridges(foreignNames(all, nets), daemons)
 	found.others = others
 	if err = errors.Join(err, err2); err != nil {

@@ -166,12 +166,7 @@ func (c *Controller) openAbroad(ctx context.Context, nets []spec.Network) (chang
 
 // changeServed has our rules heed what others forward now.
 func (c *Controller) changeServed(ctx context.Context, before, now abroad) error {
-	if now.same(abroad{}) {
-		c.log.Info("no other program forwards any more", "interfaces", before.served, "guests", before.others)
-	} else {
-		c.log.Info("other programs forward as well; the guard of forwarding lets them, and their guests stay shut off from containers as from others",
-			"interfaces", now.served, "guests", now.others)
-	}
+	c.sayAbroad(before, now)
 	if c.cfg.Firewall != FirewallNFTables {
 		return c.replacePolicy(ctx)
 	}
@@ -181,6 +176,22 @@ func (c *Controller) changeServed(ctx context.Context, before, now abroad) error
 	more := slices.DeleteFunc(slices.Clone(now.served), lacks(before.served))
 	less := slices.DeleteFunc(slices.Clone(before.served), lacks(now.served))
 	return c.fw.Apply(ctx, firewall.ChangeServed(c.plan.Table, more, less))
+}
+
+// sayAbroad logs who else forwards.
+func (c *Controller) sayAbroad(before, now abroad) {
+	if !slices.Equal(before.peers, now.peers) {
+		c.log.Info("bridges of other daemons in this host namespace, which the guard of forwarding lets be", "bridges", now.peers)
+	}
+	strangers, former := now.strangers(), before.strangers()
+	switch {
+	case slices.Equal(strangers, former) && slices.Equal(now.others, before.others):
+	case len(strangers) == 0 && len(now.others) == 0:
+		c.log.Info("no other program forwards any more", "interfaces", former, "guests", before.others)
+	default:
+		c.log.Info("other programs forward as well; the guard of forwarding lets them, and their guests stay shut off from containers as from others",
+			"interfaces", strangers, "guests", now.others)
+	}
 }
 
 // mendPolicy puts our rules back where another program can take them away: those of
