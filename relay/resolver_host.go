@@ -21,21 +21,22 @@ type hostWatch struct {
 	watcher *inotify.Watcher
 	stop    chan struct{}
 	done    sync.WaitGroup
+	// bus is follow's while that runs.
+	bus *resolved.Conn
 }
 
-// followHost reads the host's servers, and again whenever the files change.
+// followHost reads the host's servers, and again whenever the files change. Told the
+// same files again it reads them again: a watch does not tell of everything, such as of
+// what is mounted over them.
 func (t *resolvers) followHost(files HostFiles) error {
 	t.host.mu.Lock()
 	defer t.host.mu.Unlock()
-	if t.host.watcher != nil && t.host.files == files {
-		return nil
-	}
 	if err := t.host.end(); err != nil {
 		return err
 	}
 	t.host.files = files
 	if files == (HostFiles{}) {
-		return nil
+		return t.host.hangUp()
 	}
 	paths := slices.DeleteFunc([]string{files.ResolvConf, files.Uplinks}, func(p string) bool { return p == "" })
 	watcher, err := inotify.Watch(paths...)
@@ -44,7 +45,7 @@ func (t *resolvers) followHost(files HostFiles) error {
 	}
 	stop := make(chan struct{})
 	t.host.watcher, t.host.stop = watcher, stop
-	t.readHost(files, nil)
+	t.readHost(files, t.host.bus)
 	t.host.done.Go(func() { t.follow(files, watcher, stop) })
 	return nil
 }
@@ -58,23 +59,18 @@ const (
 
 // follow reads the host's servers whenever something may have changed.
 func (t *resolvers) follow(files HostFiles, watcher *inotify.Watcher, stop <-chan struct{}) {
-	var bus *resolved.Conn
 	var changed <-chan struct{} // nil without a bus
-	hangUp := func() {
-		if bus != nil {
-			_ = bus.Close()
-		}
-		bus, changed = nil, nil
+	if t.host.bus != nil {
+		changed = t.host.bus.Changed()
 	}
-	defer hangUp()
 	retry := time.NewTicker(busRetry)
 	defer retry.Stop()
 	for {
-		if bus == nil {
+		if t.host.bus == nil {
 			ctx, cancel := context.WithTimeout(context.Background(), busTime)
 			if conn, err := resolved.Dial(ctx); err == nil {
-				bus, changed = conn, conn.Changed()
-				t.readHost(files, bus)
+				t.host.bus, changed = conn, conn.Changed()
+				t.readHost(files, conn)
 			}
 			cancel()
 		}
@@ -82,14 +78,15 @@ func (t *resolvers) follow(files HostFiles, watcher *inotify.Watcher, stop <-cha
 		case <-watcher.Changed():
 		case _, there := <-changed:
 			if !there {
-				hangUp()
+				_ = t.host.hangUp()
+				changed = nil
 			}
 		case <-retry.C:
 			continue // for the bus, where it is gone
 		case <-stop:
 			return
 		}
-		t.readHost(files, bus)
+		t.readHost(files, t.host.bus)
 	}
 }
 
@@ -141,7 +138,17 @@ func (h *hostWatch) end() error {
 func (h *hostWatch) close() error {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	return h.end()
+	return errors.Join(h.end(), h.hangUp())
+}
+
+// hangUp lets go of the bus; follow does not run, or is who calls it.
+func (h *hostWatch) hangUp() error {
+	if h.bus == nil {
+		return nil
+	}
+	err := h.bus.Close()
+	h.bus = nil
+	return err
 }
 
 func (h *hostWatch) following() HostFiles {

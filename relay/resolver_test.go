@@ -223,6 +223,33 @@ func TestTheHostsServersAreFollowed(t *testing.T) {
 	write("uplinks", "nameserver 127.83.1.1\n")
 	write("target", "nameserver 127.0.0.53\n")
 	becomes("NOERROR 192.0.2.1", "systemd-resolved's stub, which does not answer here, and whom it asks")
+
+	// What no watch tells of: the directory above was exchanged.
+	files = HostFiles{ResolvConf: filepath.Join(dir, "above", "etc", "resolv.conf")}
+	write("mine", "nameserver 127.83.1.2\n")
+	above := func(name, conf string) {
+		t.Helper()
+		if err := errors.Join(os.MkdirAll(filepath.Join(dir, name, "etc"), 0o700), os.Link(filepath.Join(dir, conf), filepath.Join(dir, name, "etc", "resolv.conf"))); err != nil {
+			t.Fatal(err)
+		}
+	}
+	above("above", "mine")
+	above("next", "uplinks")
+	for range 2 { // a daemon that is started again says the same again
+		if err := c.FollowHost(t.Context(), files); err != nil {
+			t.Fatal(err)
+		}
+		becomes("NOERROR 192.0.2.2", "told where")
+	}
+	if err := errors.Join(os.Rename(filepath.Join(dir, "above"), filepath.Join(dir, "former")), os.Rename(filepath.Join(dir, "next"), filepath.Join(dir, "above"))); err != nil {
+		t.Fatal(err)
+	}
+	if err := c.FollowHost(t.Context(), files); err != nil {
+		t.Fatal(err)
+	}
+	becomes("NOERROR 192.0.2.1", "told again")
+	write("uplinks", "nameserver 127.83.1.2\n")
+	becomes("NOERROR 192.0.2.2", "told again, and written")
 }
 
 // Domains that systemd-resolved gives to a link are asked of that link's servers.
