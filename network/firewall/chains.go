@@ -62,10 +62,10 @@ func translations() []ruleset.Rule {
 }
 
 // prerouting is for what comes in by any interface. Packets to a loopback address
-// never get here from outside: the kernel's routing drops them as martians
-// (ip_route_input_slow in net/ipv4/route.c, while route_localnet is off, and
-// ip6_rcv_core in net/ipv6/ip6_input.c), and ports published on a loopback
-// address have no element.
+// are not translated: ports published on a loopback address have no element. From
+// outside the kernel's routing drops them as martians (ip_route_input_slow in
+// net/ipv4/route.c, and ip6_rcv_core in net/ipv6/ip6_input.c), and where
+// route_localnet is on, filter_input does.
 func prerouting() ruleset.Chain {
 	return ruleset.Chain{
 		Name: chainPrerouting, Type: ruleset.NAT, Hook: ruleset.Prerouting,
@@ -208,7 +208,8 @@ func outbound() ruleset.Chain {
 	}}
 }
 
-// input keeps internal networks from the host. The kernel does not track
+// input keeps internal networks from the host, and everybody else from what is
+// published on loopback. The kernel does not track
 // neighbour discovery and multicast listener reports (net/netfilter/
 // nf_conntrack_proto_icmpv6.c), so they are neither new nor invalid and pass.
 func input() ruleset.Chain {
@@ -216,6 +217,8 @@ func input() ruleset.Chain {
 		Name: chainInput, Type: ruleset.Filter, Hook: ruleset.Input,
 		Priority: ruleset.PriorityFilter, Policy: ruleset.PolicyAccept,
 		Rules: []ruleset.Rule{
+			ruleset.NewRule("the host's own", ruleset.InterfaceIs{Selector: ruleset.IIfName, Name: "lo"}, ruleset.Accept),
+			ruleset.NewRule("what is published on loopback is not for elsewhere", reached(ruleset.IPDAddr, setLoopback4), ruleset.Counter{}, ruleset.Drop),
 			ruleset.NewRule("an internal network does not reach the host",
 				familyOn(ruleset.IIfName, setInternal), ruleset.CTState{ruleset.Invalid, ruleset.New}, ruleset.Counter{}, ruleset.Drop),
 		},

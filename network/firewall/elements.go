@@ -81,6 +81,7 @@ func subnetElements(n spec.Network, sub spec.Subnet, add adder) {
 // links open. allowDirect is Policy's AllowDirectRouting.
 func memberElements(m Member, allowDirect bool, add adder) {
 	m.published(add)
+	m.loopback(add)
 	m.open(allowDirect, add)
 	m.links(add)
 }

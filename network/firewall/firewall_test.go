@@ -87,8 +87,9 @@ func TestAddAttachment(t *testing.T) {
 			"add element inet fairlead publish4 { udp . 192.0.2.1 . 53 : 172.17.0.2 . 53 }",
 			"add element inet fairlead publish6 { udp . 2001:db8::1 . 53 : fd00:18::3 . 53 }",
 		},
-		// Loopback, and across families: the userland proxy's.
-		nil,
+		// Loopback, and across families: the userland proxy's. The loopback address is
+		// the host's alone.
+		{"add element inet fairlead loopback4 { 127.0.0.1 . tcp . 81 }"},
 		nil,
 	}
 	for i, a := range attachments() {

@@ -94,6 +94,19 @@ func (m Member) published(add adder) {
 	}
 }
 
+// loopback gives an element for each port that is published on a loopback address of
+// IPv4. The kernel drops what comes to ::1 from elsewhere (ip6_rcv_core in
+// net/ipv6/ip6_input.c); of 127.0.0.0/8 it is only its routing, while
+// route_localnet is off.
+func (m Member) loopback(add adder) {
+	for _, b := range m.Ports {
+		host := b.Host.Addr().Unmap()
+		if proto, known := protocol(b.Proto); known && host.Is4() && host.IsLoopback() {
+			add(setLoopback4, key(ruleset.Addr(host), proto, ruleset.Port(b.Host.Port())))
+		}
+	}
+}
+
 func publish(f flow, host, container uint16, add adder) {
 	e := ruleset.Element{Data: []ruleset.Value{ruleset.Addr(f.container), ruleset.Port(container)}}
 	proto, _ := protocol(f.proto)

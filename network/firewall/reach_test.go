@@ -56,6 +56,25 @@ func TestPublishedOnOneAddress(t *testing.T) {
 	lab.Unreachable(t, s.outside, "tcp", "198.51.100.1:8080", lab.Probe{From: s.outside, Proto: "tcp", Addr: "198.51.100.1:7"})
 }
 
+// A port on a loopback address is the host's alone, also where the kernel's routing would
+// take packets to such addresses from elsewhere.
+func TestPublishedOnLoopback(t *testing.T) {
+	t.Parallel()
+	s := newSite(t, true)
+	for _, h := range []*lab.Host{s.host, s.outside} {
+		h.Sysctl("net.ipv4.conf.all.route_localnet", "1")
+	}
+	s.host.Listen("tcp", "127.0.0.1:8082") // as the relay does
+	s.host.Listen("tcp", "127.0.0.1:8083")
+	s.outside.Run("ip", "addr", "del", "127.0.0.1/8", "dev", "lo")
+	s.outside.Run("ip", "route", "flush", "table", "local", "127.0.0.0/8")
+	s.outside.Run("ip", "route", "add", "127.0.0.1/32", "via", "198.51.100.1", "src", "198.51.100.2")
+	lab.Reachable(t, s.outside, "tcp", "127.0.0.1:8083") // which is none of ours
+	s.refused(t, s.outside, "tcp", "127.0.0.1:8082")
+	s.apply(t, s.backend().RemoveMember(s.policy.Members[0]))
+	lab.Reachable(t, s.outside, "tcp", "127.0.0.1:8082")
+}
+
 // A host address that comes late has the ports published on every address at once.
 func TestLateAddress(t *testing.T) {
 	t.Parallel()

@@ -24,6 +24,7 @@ const (
 	mapOutbound4   = "outbound4"
 	mapOutbound6   = "outbound6"
 	setGuarded     = "guarded"
+	setLoopback4   = "loopback4"
 	mapPublish4    = "publish4"
 	mapPublish4Any = "publish4any"
 	mapPublish6    = "publish6"
@@ -66,6 +67,7 @@ func sets() []ruleset.Set {
 		{Name: setMasquerade6, Key: key(ip6), Interval: true, Comment: "subnets that leave under the address of the host"},
 		{Name: mapOutbound4, Key: key(ip4), Data: key(ip4), Interval: true, Comment: "subnets that leave under a chosen address of the host"},
 		{Name: mapOutbound6, Key: key(ip6), Data: key(ip6), Interval: true, Comment: "subnets that leave under a chosen address of the host"},
+		{Name: setLoopback4, Key: key(ip4, proto, port), Comment: "published on a loopback address, which is the host's alone"},
 		{Name: setGuarded, Key: key(nf), Comment: "what is forwarded for containers alone"},
 		{Name: setServed, Key: key(iface), Comment: "where others want forwarding, too"},
 		{Name: mapPublish4, Key: key(proto, ip4, port), Data: key(ip4, port), Comment: "published on one address of the host"},
