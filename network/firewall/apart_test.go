@@ -201,6 +201,29 @@ func TestKeptApartOnHostBridge(t *testing.T) {
 	})
 }
 
+// With IPv6 left alone containers are kept apart by it all the same, and links open it.
+func TestKeptApartIPv4Only(t *testing.T) {
+	t.Parallel()
+	s := newApart(t, false)
+	backend := firewall.IPv4Only{Backend: s.backend()}
+	permits := link("a", 2, "b", 3)
+	for _, m := range []firewall.Member{s.member("a", 2, permits...), s.member("b", 3, permits...), s.member("c", 4)} {
+		s.apply(t, s.backend().RemoveMember(m).Then(backend.AddMember(m)))
+	}
+	check := func() {
+		t.Helper()
+		seen(t, s.a, "tcp", "172.20.0.3:80", "b", "172.20.0.2")
+		seen(t, s.a, "tcp", "[fd00:20::3]:80", "b", "fd00:20::2")
+		s.barred(t, s.c, "tcp", "[fd00:20::3]:80")
+		s.barred(t, s.a, "tcp", "[fd00:20::3]:81")
+	}
+	check()
+	s.policy.Members = []firewall.Member{s.member("a", 2, permits...), s.member("b", 3, permits...), s.member("c", 4)}
+	s.policy = s.policy.WithoutIPv6()
+	s.replace(t)
+	check()
+}
+
 // forgedByTheGateway sends b a datagram by the gateway from c, under an address that no
 // container has.
 func (s *apart) forgedByTheGateway(t *testing.T) {
@@ -390,15 +413,28 @@ func TestLinkTakesFragments(t *testing.T) {
 // connection. (Where br_netfilter is on, connection tracking knows more.)
 func TestAnswersOpenNothing(t *testing.T) {
 	t.Parallel()
-	s := newApart(t, false)
+	for _, foreign := range []bool{false, true} {
+		s := newApartOn(t, false, foreign)
+		s.answersOpenNothing(t, ethernet(t, s.a, "eth0"))
+		if foreign { // where the bridge's table decides on this, too
+			seen(t, s.host, "tcp", "172.20.0.2:81", "a", "172.20.0.1")
+			seen(t, s.host, "tcp", "[fd00:20::2]:81", "a", "fd00:20::1")
+			s.answersOpenNothing(t, ethernet(t, s.host, "br-x"))
+		}
+	}
+}
+
+// answersOpenNothing has b send segments to a, by the hardware address.
+func (s *apart) answersOpenNothing(t *testing.T, by net.HardwareAddr) {
+	t.Helper()
 	const syn, synAck, ack = 0x02, 0x12, 0x10
 	for etherType, ends := range map[uint16][2]string{0x0800: {"172.20.0.3", "172.20.0.2"}, 0x86dd: {"fd00:20::3", "fd00:20::2"}} {
 		for flags, want := range map[byte]bool{syn: false, synAck: true, ack: true} {
 			ear := s.a.Frames("eth0")
 			const text = "from port 80"
-			s.b.SendFrame("eth0", ethernet(t, s.a, "eth0"), etherType, packet(netip.MustParseAddr(ends[0]), netip.MustParseAddr(ends[1]), unix.IPPROTO_TCP, segment(80, 81, flags, text)))
+			s.b.SendFrame("eth0", by, etherType, packet(netip.MustParseAddr(ends[0]), netip.MustParseAddr(ends[1]), unix.IPPROTO_TCP, segment(80, 81, flags, text)))
 			if got := len(ear.Missing([]string{text}, 300*time.Millisecond)) == 0; got != want {
-				t.Errorf("%#04x: a segment with flags %#02x passes: %v, want %v", etherType, flags, got, want)
+				t.Errorf("%#04x: a segment to %s with flags %#02x passes: %v, want %v", etherType, by, flags, got, want)
 			}
 			ear.Close()
 		}

@@ -21,6 +21,7 @@ const (
 	chainApart    = "frames_apart"
 	chainLinked   = "frames_linked"
 	chainTaken    = "frames_taken"
+	chainAnswers  = "frames_answers"
 	chainBack     = "frames_back"
 )
 
@@ -115,6 +116,7 @@ func bridgeChains() []ruleset.Chain {
 		{Name: chainApart, Rules: apart()},
 		{Name: chainLinked, Rules: linked()},
 		base(chainTaken, ruleset.Input, ruleset.NewRule("from a container on a bridge of the host's own", onBridge(ruleset.IIfName, setLodgers), ruleset.Goto(chainBack))),
+		{Name: chainAnswers, Rules: answering()},
 		{Name: chainBack, Rules: back()},
 	}
 }
@@ -176,10 +178,18 @@ func back() []ruleset.Rule {
 	return []ruleset.Rule{
 		ruleset.NewRule("to a port that a link opens", opened(true), ruleset.Accept),
 		ruleset.NewRule("to a port that a link opens", opened(false), ruleset.Accept),
-		ruleset.NewRule("from a port that a link opens", answered(true), ruleset.Accept),
-		ruleset.NewRule("from a port that a link opens", answered(false), ruleset.Accept),
+		ruleset.NewRule("from a port that a link opens", answered(true), ruleset.Goto(chainAnswers)),
+		ruleset.NewRule("from a port that a link opens", answered(false), ruleset.Goto(chainAnswers)),
 		ruleset.NewRule(why, to(ruleset.IPDAddr, setLodged4), ruleset.Counter{}, ruleset.Drop),
 		ruleset.NewRule(why, to(ruleset.IP6DAddr, setLodged6), ruleset.Counter{}, ruleset.Drop),
+	}
+}
+
+// answering has what comes from a port that a link opens be answers.
+func answering() []ruleset.Rule {
+	return []ruleset.Rule{
+		ruleset.NewRule("an answer opens no connection", ruleset.Opening{}, ruleset.Counter{}, ruleset.Drop),
+		ruleset.NewRule("an answer", ruleset.Accept),
 	}
 }
 

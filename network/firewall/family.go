@@ -78,13 +78,10 @@ func withoutIPv6(n spec.Network) spec.Network {
 	return n
 }
 
+// withoutIPv6 publishes nothing by IPv6. Its addresses and links stay: frames between
+// containers are decided on by port, whatever they carry.
 func (m Member) withoutIPv6() Member {
 	m.Ports = slices.DeleteFunc(slices.Clone(m.Ports), func(b spec.PortBinding) bool { return b.Container.Addr().Is6() })
-	m.Permits = slices.DeleteFunc(slices.Clone(m.Permits), func(p Permit) bool { return p.To.Is6() })
-	m.Endpoints = slices.Clone(m.Endpoints)
-	for i := range m.Endpoints {
-		m.Endpoints[i].Addr6 = netip.Prefix{}
-	}
 	networks := make(map[string]spec.Network, len(m.Networks))
 	for id, n := range m.Networks {
 		networks[id] = withoutIPv6(n)
