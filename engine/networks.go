@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"slices"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/containerd/errdefs"
@@ -87,10 +88,39 @@ func (e *Engine) NetworkRemove(ctx context.Context, ref string) error {
 	if slices.Contains(pseudo, n.Name) || n.Name == spec.DefaultNetwork {
 		return fmt.Errorf("%s is a pre-defined network and cannot be removed: %w", n.Name, errdefs.ErrPermissionDenied)
 	}
+	if err := e.keptByOthers(n.ID, n.Name); err != nil {
+		return err
+	}
 	if err := e.cfg.Network.RemoveNetwork(ctx, n.ID); err != nil {
 		return err
 	}
 	e.log.Info("network removed", "network", n.Name, "id", short(n.ID))
+	return nil
+}
+
+// keptByOthers refuses for a network that a stopped container is still on because
+// others share its network: they are who is to be stopped.
+func (e *Engine) keptByOthers(id, name string) error {
+	for _, a := range e.cfg.Network.Attachments() {
+		if _, on := a.Endpoint(id); !on {
+			continue
+		}
+		owner, err := e.registry.find(a.Sandbox.ID)
+		if err == nil && owner.running() != nil {
+			continue
+		}
+		var names []string
+		for _, member := range e.occupants.of(a.Sandbox.ID) {
+			if c, err := e.registry.find(member); err == nil && member != a.Sandbox.ID {
+				names = append(names, c.record().Name)
+			}
+		}
+		if len(names) > 0 {
+			slices.Sort(names)
+			return fmt.Errorf("error while removing network: network %s id %s has active endpoints (that of %s, which does not run, is kept by who shares its network: %s); stop them first: %w",
+				name, id, a.Sandbox.Name, strings.Join(names, ", "), errdefs.ErrConflict)
+		}
+	}
 	return nil
 }
 

@@ -84,6 +84,13 @@ func (o *occupants) others(sandbox, container string) bool {
 	return false
 }
 
+// of are the containers in the sandbox.
+func (o *occupants) of(sandbox string) []string {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return slices.Collect(maps.Keys(o.in[sandbox]))
+}
+
 // note puts every sandbox that somebody is in, or is leaving, into the set.
 func (o *occupants) note(set map[string]bool) {
 	o.mu.Lock()

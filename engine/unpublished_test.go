@@ -4,6 +4,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/containerd/errdefs"
 	"github.com/moby/moby/api/types/container"
 	"github.com/moby/moby/api/types/network"
 )
@@ -44,4 +45,27 @@ func TestUnpublishedIsSaid(t *testing.T) {
 			t.Errorf("%s: %q, want %q", name, said, c.want)
 		}
 	}
+}
+
+// TestWhoKeepsANetwork: one that cannot be removed since others share the network of a
+// container that was on it names those.
+func TestWhoKeepsANetwork(t *testing.T) {
+	t.Parallel()
+	f := newFixture(t)
+	ctx := t.Context()
+	f.networks("red")
+	red := func(name, mode string) string {
+		id := f.create(func(r *CreateRequest) { r.Name, r.HostConfig.NetworkMode = name, container.NetworkMode(mode) }, "sleep", "1000")
+		f.ok(f.Start(ctx, id))
+		return id
+	}
+	first := red("first", "red")
+	second := red("second", "container:first")
+	f.ok(f.Stop(ctx, first, StopOptions{Timeout: new(int)}))
+	err := f.NetworkRemove(ctx, "red")
+	if !errdefs.IsConflict(err) || !strings.Contains(err.Error(), "that of first, which does not run, is kept by who shares its network: second") {
+		t.Errorf("%v", err)
+	}
+	f.ok(f.Stop(ctx, second, StopOptions{Timeout: new(int)}))
+	f.ok(f.NetworkRemove(ctx, "red"))
 }
