@@ -124,6 +124,7 @@ func (e *Engine) forget(ctx context.Context, c *instance) error {
 	e.registry.release(rec.Name, c.id)
 	c.mu.Lock()
 	c.gone = true
+	c.rec.State.Error = "" // of a start that failed, which who started was told
 	c.mu.Unlock()
 	c.answer(container.WaitConditionNextExit, container.WaitConditionNotRunning, container.WaitConditionRemoved)
 	e.execs.dropAll(c.id)

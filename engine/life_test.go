@@ -246,6 +246,30 @@ func TestWaitConditions(t *testing.T) {
 	if r := <-must(f.Wait(t.Context(), id, "")); r.StatusCode != 0 {
 		t.Errorf("wait for a container that never ran: %+v", r)
 	}
+	// A start that fails is no exit; what it said was said to who started.
+	f.network.fail = fmt.Errorf("port 80 is taken: %w", errdefs.ErrConflict)
+	exits := must(f.Wait(t.Context(), id, container.WaitConditionNextExit))
+	if err := f.Start(t.Context(), id); !errdefs.IsConflict(err) {
+		t.Error(err)
+	}
+	select {
+	case r := <-exits:
+		t.Fatalf("a failed start is an exit: %+v, %v", r, r.Error)
+	default:
+	}
+	f.ok(f.Start(t.Context(), id))
+	f.ok(f.Kill(t.Context(), id, ""))
+	if r := <-exits; r.StatusCode != 137 || r.Error != nil {
+		t.Errorf("%+v, %v", r, r.Error)
+	}
+	once := f.create(func(r *CreateRequest) { r.HostConfig.AutoRemove = true }, "nonesuch")
+	removed := must(f.Wait(t.Context(), once, container.WaitConditionRemoved))
+	if err := f.Start(t.Context(), once); err == nil {
+		t.Error("it started")
+	}
+	if r := <-removed; r.StatusCode != 127 || r.Error != nil {
+		t.Errorf("%+v, %v", r, r.Error)
+	}
 	if _, err := f.Wait(t.Context(), id, "sometime"); !errdefs.IsInvalidArgument(err) {
 		t.Errorf("unknown condition: %v", err)
 	}

@@ -237,7 +237,7 @@ func (e *Engine) failed(ctx context.Context, c *instance, cause error) error {
 		return errors.Join(cause, e.remove(ctx, c))
 	}
 	err := errors.Join(cause, e.cfg.Store.Put(c.id, rec))
-	c.answer(container.WaitConditionNextExit, container.WaitConditionNotRunning)
+	c.answer(container.WaitConditionNotRunning) // it was no exit, as in Docker
 	return err
 }
 
