@@ -30,6 +30,7 @@ func policy() firewall.Policy {
 				ID: "5", Bridge: "br-5", Masquerade: true, ICC: true, Outbound4: ip("192.0.2.1"), Outbound6: ip("2001:db8::1"),
 				Subnets: []spec.Subnet{{Prefix: pfx("10.0.5.0/25")}, {Prefix: pfx("10.0.5.128/25")}, {Prefix: pfx("fd00:20::/64")}},
 			},
+			{ID: "6", Bridge: "bridge0", Foreign: true, Masquerade: true, Subnets: []spec.Subnet{{Prefix: pfx("10.0.6.0/24")}, {Prefix: pfx("fd00:21::/64")}}},
 		},
 	}
 	networks := map[string]spec.Network{}
@@ -65,7 +66,10 @@ func policy() firewall.Policy {
 		{From: ip("10.0.2.2"), To: ip("10.0.2.3"), Proto: spec.TCP, Port: 80, FromIf: "veth5", ToIf: "veth6"},
 		{From: ip("fd00:18::2"), To: ip("fd00:18::3"), Proto: spec.TCP, Port: 80, FromIf: "veth5", ToIf: "veth6"},
 	}}
-	p.Members = []firewall.Member{web, routed, linked}
+	lodger := firewall.Member{Networks: networks, Attachment: spec.Attachment{Endpoints: []spec.Endpoint{
+		{NetworkID: "6", HostIf: "veth7", Addr4: pfx("10.0.6.2/24"), Addr6: pfx("fd00:21::2/64")},
+	}}}
+	p.Members = []firewall.Member{web, routed, linked, lodger}
 	return p
 }
 
