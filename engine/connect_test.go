@@ -91,6 +91,17 @@ func TestNetworkGone(t *testing.T) {
 	}
 }
 
+// TestNoDefaultNetwork: where the daemon has none, who asks for it is told so.
+func TestNoDefaultNetwork(t *testing.T) {
+	t.Parallel()
+	f := newFixture(t)
+	f.ok(f.network.RemoveNetwork(t.Context(), must(f.network.Network("bridge")).ID))
+	_, err := f.Create(t.Context(), CreateRequest{Config: &container.Config{Image: "demo"}, HostConfig: &container.HostConfig{}})
+	if !errdefs.IsNotFound(err) || !strings.Contains(err.Error(), "no default network (--bridge none)") {
+		t.Errorf("%v", err)
+	}
+}
+
 // TestReconcile: what a crash left between network and record is ended.
 func TestReconcile(t *testing.T) {
 	t.Parallel()

@@ -199,6 +199,9 @@ func (e *Engine) order(rec Record) []string {
 // name has gone.
 func (e *Engine) recorded(name string) (spec.Network, error) {
 	n, err := e.cfg.Network.Network(name)
+	if errdefs.IsNotFound(err) && name == spec.DefaultNetwork {
+		return n, fmt.Errorf("network %s not found: the daemon has no default network (--bridge none); choose another by --network: %w", name, errdefs.ErrNotFound)
+	}
 	if err == nil && n.Name != name && n.ID != name {
 		return spec.Network{}, fmt.Errorf("network %s not found: %w", name, errdefs.ErrNotFound)
 	}
