@@ -6,8 +6,10 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"strings"
 	"sync"
 
+	"github.com/containerd/errdefs"
 	"golang.org/x/sys/unix"
 
 	"github.com/fairlead/fairlead/kernel/iptables"
@@ -112,7 +114,26 @@ func (e *iptablesEnforcer) taken(ctx context.Context) (string, error) {
 
 func (e *iptablesEnforcer) list(ctx context.Context, f xtables.Family) (xtables.Listing, error) {
 	text, err := e.programs[f].Save(ctx)
+	if err == nil {
+		err = readable(f, text)
+	}
 	return xtables.ParseListing(text), err
+}
+
+// readable refuses a table of the names we use that iptables cannot read, since its
+// rules were made by nft: our own there would not be listed either.
+func readable(f xtables.Family, listing string) error {
+	family := ruleset.IPv4
+	if f == xtables.IPv6 {
+		family = ruleset.IPv6
+	}
+	for _, table := range []string{xtables.Raw, xtables.Filter, xtables.NAT} {
+		if strings.Contains(listing, "# Table `"+table+"' is incompatible") {
+			return fmt.Errorf("table %s %s has rules that were made by nft and that iptables cannot read: give that table another name (nft list table %s %s), or choose --firewall-backend=nftables: %w",
+				family, table, family, table, errdefs.ErrFailedPrecondition)
+		}
+	}
+	return nil
 }
 
 // Apply makes the changes in one batch for each family.

@@ -161,6 +161,9 @@ func (m *firewallMemory) removeFamily(ctx context.Context, c *Controller, f xtab
 		return err
 	}
 	text, err := p.Save(ctx)
+	if err == nil {
+		err = readable(f, text)
+	}
 	if err != nil {
 		return err
 	}

@@ -92,3 +92,26 @@ func TestCheckTellsOfIPTables(t *testing.T) {
 		h.clean(t)
 	}
 }
+
+// TestIPTablesRefusesWhatItCannotRead: rules of iptables would go into a table that its
+// programs do not list, and be there twice after a restart, and for good.
+func TestIPTablesRefusesWhatItCannotRead(t *testing.T) {
+	command(t, "sh", "-c", "nft add table ip nat && nft add chain ip nat POSTROUTING '{ type nat hook postrouting priority srcnat; }'"+
+		" && nft add rule ip nat POSTROUTING ip saddr 192.168.122.0/24 counter masquerade")
+	before := command(t, "nft", "list", "ruleset")
+	h := emptyHost(t, byIPTables)
+	if err := h.tryStart(t); err == nil || !strings.Contains(err.Error(), "table ip nat") || !strings.Contains(err.Error(), "--firewall-backend=nftables") {
+		t.Errorf("started: %v", err)
+	}
+	if after := command(t, "nft", "list", "ruleset"); after != before {
+		t.Errorf("the ruleset was\n%sand is\n%s", before, after)
+	}
+	if err := h.store.Close(); err != nil {
+		t.Error(err)
+	}
+	command(t, "nft", "delete", "table", "ip", "nat")
+	h.start(t)
+	h.attach(t, 1, "bridge", tcp(8080, 80))
+	h.clean(t)
+	h.teardown(t)
+}
