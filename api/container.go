@@ -50,7 +50,7 @@ func (s *server) containerCreate(w http.ResponseWriter, r *http.Request) error {
 		return invalid("config cannot be empty in order to create a container")
 	}
 	request := engine.CreateRequest{
-		Name: r.URL.Query().Get("name"), Config: body.Config,
+		Name: r.URL.Query().Get("name"), Platform: r.URL.Query().Get("platform"), Config: body.Config,
 		HostConfig: body.HostConfig, NetworkingConfig: body.NetworkingConfig,
 	}
 	normalizeNetworks(&request, body.MacAddress)

@@ -73,6 +73,9 @@ func TestDockerClient(t *testing.T) {
 	if r := s.docker(nil, "inspect", "nosuch"); r.Code == 0 || !strings.Contains(strings.ToLower(r.Stderr), "no such object: nosuch") {
 		t.Errorf("docker inspect of what is not there: %+v", r)
 	}
+	if r := s.docker(nil, "create", "--platform", "linux/s390x", "web"); r.Code == 0 || !strings.Contains(r.Stderr, "not of the platform asked for (linux/s390x)") {
+		t.Errorf("docker create for another platform: %+v", r)
+	}
 	r := s.docker([]byte("to and fro\n"), "run", "--rm", "-i", "web", "sh", "-c", "cat; echo err >&2")
 	if r.Stdout != "to and fro\n" || r.Stderr != "err\n" || r.Code != 0 {
 		t.Errorf("docker run -i: %+v", r)

@@ -24,7 +24,9 @@ import (
 // CreateRequest asks for a container.
 type CreateRequest struct {
 	// Name is chosen when empty; a leading slash is Docker's and ignored.
-	Name             string
+	Name string
+	// Platform that the image must be of, as linux/arm64; "" takes any.
+	Platform         string
 	Config           *container.Config
 	HostConfig       *container.HostConfig
 	NetworkingConfig *network.NetworkingConfig
@@ -109,6 +111,9 @@ func (e *Engine) decide(ctx context.Context, req CreateRequest) (rec Record, war
 		return rec, nil, img, err
 	}
 	if img, err = e.images.Get(ctx, config.Image); err != nil {
+		return rec, nil, img, err
+	}
+	if err := checkPlatform(req.Platform, config.Image, img); err != nil {
 		return rec, nil, img, err
 	}
 	rec = Record{
