@@ -76,7 +76,7 @@ func setMount(m *mount.Mount, key, value string, given bool) error {
 	case "bind-propagation":
 		bind().Propagation = mount.Propagation(strings.ToLower(value))
 	case "bind-create-src":
-		bind().CreateMountpoint, err = strconv.ParseBool(value)
+		bind().CreateMountpoint, err = flagValue(value, given)
 	case "bind-recursive":
 		if value != "enabled" && value != "disabled" {
 			return errors.New("want enabled or disabled")
@@ -85,10 +85,11 @@ func setMount(m *mount.Mount, key, value string, given bool) error {
 	case "tmpfs-size":
 		tmpfs().SizeBytes, err = units.RAMInBytes(value)
 	case "tmpfs-mode":
-		var mode uint64
-		if mode, err = strconv.ParseUint(value, 8, 32); err == nil {
-			tmpfs().Mode = os.FileMode(mode)
+		mode, err := strconv.ParseUint(value, 8, 32)
+		if err != nil {
+			return errors.New("want an octal number, as 1770")
 		}
+		tmpfs().Mode = os.FileMode(mode)
 	default:
 		return errors.New("unknown key: want type, source, target, readonly, bind-propagation, bind-recursive, bind-create-src, tmpfs-size or tmpfs-mode")
 	}
@@ -100,5 +101,9 @@ func flagValue(value string, given bool) (bool, error) {
 	if !given {
 		return true, nil
 	}
-	return strconv.ParseBool(value)
+	b, err := strconv.ParseBool(value)
+	if err != nil {
+		return false, errors.New("want true or false")
+	}
+	return b, nil
 }

@@ -31,20 +31,22 @@ func TestLimits(t *testing.T) {
 func TestLimitsRefused(t *testing.T) {
 	t.Parallel()
 	for says, f := range map[string]limitFlags{
-		`type volume is not supported`:       {mounts: []string{"source=data,target=/d"}},
-		`target= is missing`:                 {mounts: []string{"type=bind,source=/a"}},
-		`source= is missing`:                 {mounts: []string{"type=bind,target=/a"}},
-		`a tmpfs has no source`:              {mounts: []string{"type=tmpfs,target=/a,source=/b"}},
-		`bind options go with type=bind`:     {mounts: []string{"type=tmpfs,target=/a,bind-propagation=shared"}},
-		`tmpfs options go with type=tmpfs`:   {mounts: []string{"type=bind,source=/a,target=/a,tmpfs-size=1m"}},
-		`colour: unknown key`:                {mounts: []string{"type=bind,colour=red"}},
-		`target: want KEY=VALUE`:             {mounts: []string{"type=bind,target"}},
-		`readonly: `:                         {mounts: []string{"type=bind,readonly=perhaps"}},
-		`invalid --ulimit "nofiles=1"`:       {ulimits: []string{"nofiles=1"}},
-		`invalid --shm-size "big"`:           {shm: "big"},
-		`invalid --memory-swap "-2"`:         {memorySwap: "-2"},
-		`invalid --memory "0"`:               {memory: "0"},
-		`bind-recursive: want enabled or di`: {mounts: []string{"type=bind,bind-recursive=readonly"}},
+		`type volume is not supported`:        {mounts: []string{"source=data,target=/d"}},
+		`target= is missing`:                  {mounts: []string{"type=bind,source=/a"}},
+		`source= is missing`:                  {mounts: []string{"type=bind,target=/a"}},
+		`a tmpfs has no source`:               {mounts: []string{"type=tmpfs,target=/a,source=/b"}},
+		`bind options go with type=bind`:      {mounts: []string{"type=tmpfs,target=/a,bind-propagation=shared"}},
+		`tmpfs options go with type=tmpfs`:    {mounts: []string{"type=bind,source=/a,target=/a,tmpfs-size=1m"}},
+		`colour: unknown key`:                 {mounts: []string{"type=bind,colour=red"}},
+		`target: want KEY=VALUE`:              {mounts: []string{"type=bind,target"}},
+		`readonly: want true or false`:        {mounts: []string{"type=bind,readonly=perhaps"}},
+		`bind-create-src: want true or false`: {mounts: []string{"type=bind,bind-create-src=perhaps"}},
+		`tmpfs-mode: want an octal number`:    {mounts: []string{"type=tmpfs,tmpfs-mode=rwx"}},
+		`invalid --ulimit "nofiles=1"`:        {ulimits: []string{"nofiles=1"}},
+		`invalid --shm-size "big"`:            {shm: "big"},
+		`invalid --memory-swap "-2"`:          {memorySwap: "-2"},
+		`invalid --memory "0"`:                {memory: "0"},
+		`bind-recursive: want enabled or di`:  {mounts: []string{"type=bind,bind-recursive=readonly"}},
 	} {
 		err := f.apply(&container.HostConfig{})
 		if err == nil || !strings.Contains(err.Error(), says) {
