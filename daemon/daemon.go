@@ -139,18 +139,6 @@ func run(ctx context.Context, cfg Config, build Build, teardown bool) error {
 	return errors.Join(d.serve(ctx), d.close())
 }
 
-func newLogger(cfg Config) (*slog.Logger, error) {
-	var level slog.Level
-	if err := level.UnmarshalText([]byte(cfg.LogLevel)); err != nil {
-		return nil, fmt.Errorf("--log-level %q: want debug, info, warn or error", cfg.LogLevel)
-	}
-	opts := &slog.HandlerOptions{Level: level}
-	if cfg.LogFormat == "json" {
-		return slog.New(slog.NewJSONHandler(os.Stderr, opts)), nil
-	}
-	return slog.New(slog.NewTextHandler(os.Stderr, opts)), nil
-}
-
 // lock takes both roots for this process alone and writes the pidfile.
 func (d *daemon) lock() error {
 	// EXEC_ROOT can be looked into, so that anybody may list namespaces; what

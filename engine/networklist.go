@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"maps"
 	"slices"
-	"strconv"
 	"strings"
 	"time"
 
@@ -155,9 +154,12 @@ func (e *Engine) describe(n spec.Network) network.Inspect {
 			Name: n.Name, ID: n.ID, Created: n.Created, Scope: "local", Driver: n.Driver,
 			EnableIPv4: n.IPv4, EnableIPv6: n.IPv6, Internal: n.Internal, Attachable: n.Attachable,
 			IPAM:    network.IPAM{Driver: "default", Config: []network.IPAMConfig{}},
-			Options: options(n), Labels: maps.Clone(n.Labels),
+			Options: maps.Clone(n.Options), Labels: maps.Clone(n.Labels),
 		},
 		Containers: make(map[string]network.EndpointResource),
+	}
+	if out.Options == nil {
+		out.Options = map[string]string{}
 	}
 	if out.Labels == nil {
 		out.Labels = map[string]string{}
@@ -171,38 +173,6 @@ func (e *Engine) describe(n spec.Network) network.Inspect {
 				Name: a.Sandbox.Name, EndpointID: endpoint.ID, MacAddress: network.HardwareAddr(endpoint.MAC),
 				IPv4Address: endpoint.Addr4, IPv6Address: endpoint.Addr6,
 			}
-		}
-	}
-	return out
-}
-
-// options are the user's and, for the default network, those that Docker shows.
-func options(n spec.Network) map[string]string {
-	out := maps.Clone(n.Options)
-	if out == nil {
-		out = make(map[string]string)
-	}
-	if !n.Default {
-		return out
-	}
-	binding, mtu := "0.0.0.0", n.MTU
-	if n.HostBinding.IsValid() {
-		binding = n.HostBinding.String()
-	}
-	if mtu == 0 {
-		mtu = 1500
-	}
-	const prefix = "com.docker.network.bridge."
-	for key, value := range map[string]string{
-		prefix + "default_bridge":       "true",
-		prefix + "enable_icc":           strconv.FormatBool(n.ICC),
-		prefix + "enable_ip_masquerade": strconv.FormatBool(n.Masquerade),
-		prefix + "host_binding_ipv4":    binding,
-		prefix + "name":                 n.Bridge,
-		"com.docker.network.driver.mtu": strconv.Itoa(mtu),
-	} {
-		if _, given := out[key]; !given {
-			out[key] = value
 		}
 	}
 	return out

@@ -147,30 +147,6 @@ func (s *server) Drain(ctx context.Context) {
 	}
 }
 
-// freeze pauses the loop and refuses changes.
-func (t *table) freeze() {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	if !t.frozen {
-		t.frozen, t.thawed = true, make(chan struct{})
-	}
-}
-
-func (t *table) thaw() {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	if t.frozen {
-		t.frozen = false
-		close(t.thawed)
-	}
-}
-
-func (t *table) isFrozen() bool {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	return t.frozen
-}
-
 // snapshot is what a successor needs: the state, the held sockets (ours), and
 // the flows' (copies, to be closed).
 func (t *table) snapshot() (st state, ports []int, flows []*os.File) {

@@ -19,23 +19,6 @@ type resolverState struct {
 	Host      HostFiles     `json:"host,omitzero"`
 }
 
-func (t *resolvers) freeze() {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	if !t.frozen {
-		t.frozen, t.thawed = true, make(chan struct{})
-	}
-}
-
-func (t *resolvers) thaw() {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	if t.frozen {
-		t.frozen = false
-		close(t.thawed)
-	}
-}
-
 // snapshot is what a successor needs, with our own descriptors.
 func (t *resolvers) snapshot() (resolverState, []int) {
 	st := resolverState{Host: t.host.following()}

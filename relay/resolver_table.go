@@ -21,18 +21,14 @@ import (
 // resolvers are the name servers of all sandboxes: their sockets, in one loop, and
 // what they know.
 type resolvers struct {
+	loop
 	dns    *dns.Resolver
-	poller *poller
 	logger *slog.Logger
 	buf    []byte // of the loop
 
-	// mu also covers the loop's use of the sockets.
-	mu     sync.Mutex
 	next   uint64
 	served map[uint64]*served
 	owners map[string]*served
-	frozen bool
-	thawed chan struct{} // closed when frozen ends
 	// left counts those that a successor has and we still carry queries of.
 	left sync.WaitGroup
 
@@ -61,28 +57,13 @@ func newResolvers(logger *slog.Logger) (*resolvers, error) {
 		return nil, err
 	}
 	return &resolvers{
-		dns: dns.New(dialer{}, logger), poller: p, logger: logger, buf: make([]byte, dns.MaxQuery),
+		dns: dns.New(dialer{}, logger), loop: loop{poller: p}, logger: logger, buf: make([]byte, dns.MaxQuery),
 		served: make(map[uint64]*served), owners: make(map[string]*served),
 	}, nil
 }
 
 // run reads queries until close.
-func (t *resolvers) run() error {
-	for {
-		if err := t.poller.wait(t.ready); err != nil {
-			if errors.Is(err, os.ErrClosed) {
-				return nil
-			}
-			return err
-		}
-		t.mu.Lock()
-		frozen, thawed := t.frozen, t.thawed
-		t.mu.Unlock()
-		if frozen {
-			<-thawed
-		}
-	}
-}
+func (t *resolvers) run() error { return t.serveReady(t.ready) }
 
 // checkResolver sees that the sockets are what they should be, and makes them
 // non-blocking for the loop.

@@ -21,20 +21,15 @@ import (
 
 // table is every held port and the connections that live through them.
 type table struct {
-	poller *poller
+	loop
 	logger *slog.Logger
 	// spare is a descriptor to give up when there is no other: see refuse.
 	spare *os.File
 
-	// mu also covers the use of the sockets, so that none is closed while the
-	// loop is at it.
-	mu     sync.Mutex
 	next   uint64
 	ports  map[uint64]*port
 	hosts  map[hostKey]*port
 	owners map[string]*owner
-	frozen bool
-	thawed chan struct{} // closed when frozen ends
 	warned time.Time
 
 	// live counts proxied TCP connections.
@@ -73,28 +68,13 @@ func newTable(logger *slog.Logger) (*table, error) {
 		return nil, errors.Join(err, p.close())
 	}
 	return &table{
-		poller: p, logger: logger, spare: spare,
+		loop: loop{poller: p}, logger: logger, spare: spare,
 		ports: make(map[uint64]*port), hosts: make(map[hostKey]*port), owners: make(map[string]*owner),
 	}, nil
 }
 
 // run serves the held ports until close.
-func (t *table) run() error {
-	for {
-		if err := t.poller.wait(t.ready); err != nil {
-			if errors.Is(err, os.ErrClosed) {
-				return nil
-			}
-			return err
-		}
-		t.mu.Lock()
-		frozen, thawed := t.frozen, t.thawed
-		t.mu.Unlock()
-		if frozen {
-			<-thawed
-		}
-	}
-}
+func (t *table) run() error { return t.serveReady(t.ready) }
 
 // hold takes the sockets over, all or none; on failure they stay the caller's.
 func (t *table) hold(bindings []Binding, fds []int) error {
