@@ -13,6 +13,7 @@ import (
 
 	"github.com/containerd/errdefs"
 	"github.com/moby/moby/api/types/container"
+	apievents "github.com/moby/moby/api/types/events"
 	"github.com/moby/moby/api/types/network"
 
 	"github.com/fairlead/fairlead/engine/image"
@@ -54,6 +55,7 @@ func (e *Engine) Create(ctx context.Context, req CreateRequest) (container.Creat
 		return container.CreateResponse{}, fmt.Errorf("create container %s: %w", rec.Name, err)
 	}
 	e.registry.add(c)
+	e.emitContainer(rec, apievents.ActionCreate)
 	e.log.Debug("container created", "container", rec.Name, "id", short(rec.ID))
 	return container.CreateResponse{ID: rec.ID, Warnings: append(warnings, e.cfg.Network.Warnings()...)}, nil
 }

@@ -20,6 +20,7 @@ import (
 	"github.com/containerd/errdefs"
 	"github.com/moby/moby/api/types/system"
 
+	"github.com/fairlead/fairlead/engine/events"
 	"github.com/fairlead/fairlead/engine/image"
 	"github.com/fairlead/fairlead/engine/runtime"
 	"github.com/fairlead/fairlead/network/spec"
@@ -134,6 +135,7 @@ type Engine struct {
 	rt       *runtime.Containerd
 	images   *image.Store
 	log      *slog.Logger
+	events   *events.Bus
 	registry registry
 	execs    execs
 	// occupants are who is in which sandbox.
@@ -179,7 +181,7 @@ func New(ctx context.Context, cfg Config) (*Engine, error) {
 	if cfg.Log == nil {
 		cfg.Log = slog.Default()
 	}
-	e := &Engine{cfg: cfg, rt: cfg.Runtime, log: cfg.Log, images: image.NewStore(cfg.Runtime.Client(), runtime.Snapshotter)}
+	e := &Engine{cfg: cfg, rt: cfg.Runtime, log: cfg.Log, events: events.New(), images: image.NewStore(cfg.Runtime.Client(), runtime.Snapshotter)}
 	_, err := os.Stat("/sys/fs/cgroup/cgroup.controllers")
 	e.unified = err == nil
 	e.registry.init()

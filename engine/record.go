@@ -23,6 +23,9 @@ type Record struct {
 	Endpoints map[string]*network.EndpointSettings `json:"endpoints"`
 	// Links are those on the default network. The slice is replaced, never changed.
 	Links []Link `json:"links,omitempty"`
+	// Mounts are the volumes, binds and tmpfs of the container, in the order of their
+	// destinations, as inspect shows them. The slice is replaced, never changed.
+	Mounts []container.MountPoint `json:"mounts,omitempty"`
 	// ImageID is the digest of the image, ImageName its name at the time.
 	ImageID   string `json:"image_id"`
 	ImageName string `json:"image_name"`
@@ -43,6 +46,20 @@ type State struct {
 	Sandbox string `json:"sandbox,omitempty"`
 	// Removing is set while the container is taken away.
 	Removing bool `json:"-"`
+	// Paused is true while the processes of a running container are frozen.
+	Paused bool `json:"paused,omitempty"`
+	// Restarting is true from the end of a run to the start that the restart policy
+	// asks for; a container that waits for that counts as running to its clients.
+	Restarting bool `json:"restarting,omitempty"`
+	// RestartCount counts the starts by the restart policy since the last by hand.
+	RestartCount int `json:"restart_count,omitempty"`
+	// StoppedByHand keeps the restart policy from starting the container again.
+	StoppedByHand bool `json:"stopped_by_hand,omitempty"`
+	// OOMKilled says that the kernel ended the last run for want of memory.
+	OOMKilled bool `json:"oom_killed,omitempty"`
+	// Health is what the health check found; nil where there is none. It is
+	// replaced, never changed.
+	Health *container.Health `json:"health,omitempty"`
 }
 
 // Status is Docker's word for the state.
@@ -50,6 +67,10 @@ func (s State) Status() container.ContainerState {
 	switch {
 	case s.Removing:
 		return container.StateRemoving
+	case s.Restarting:
+		return container.StateRestarting
+	case s.Paused:
+		return container.StatePaused
 	case s.Running:
 		return container.StateRunning
 	case s.StartedAt.IsZero() && s.FinishedAt.IsZero():
