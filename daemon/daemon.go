@@ -287,13 +287,13 @@ func (d *daemon) newEngine(ctx context.Context, hostNS string) (*engine.Engine, 
 		DNS:          servers, DNSSearch: d.cfg.DNSSearch, DNSOptions: d.cfg.DNSOptions, ResolvConf: d.cfg.ResolvConf,
 		DataRoot: d.cfg.DataRoot, ExecRoot: d.cfg.ExecRoot, Runtime: d.containerd,
 		Network: d.network, Streams: d.streams, Store: records, HostNetns: hostNS, Log: d.log,
-		Info: d.info(),
+		Info: d.info(), Settings: engine.Settings{LiveRestore: d.cfg.LiveRestore},
 	})
 }
 
 // info is what the daemon knows of itself.
 func (d *daemon) info() system.Info {
-	info := system.Info{ServerVersion: d.build.Version, LiveRestoreEnabled: d.cfg.LiveRestore, FirewallBackend: &system.FirewallInfo{}}
+	info := system.Info{ServerVersion: d.build.Version, FirewallBackend: &system.FirewallInfo{}}
 	info.FirewallBackend.Driver, info.FirewallBackend.Info = d.network.FirewallInfo()
 	for _, p := range d.pools {
 		info.DefaultAddressPools = append(info.DefaultAddressPools, system.NetworkAddressPool{Base: p.Base, Size: p.Size})

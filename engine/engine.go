@@ -15,6 +15,7 @@ import (
 	"os"
 	"path/filepath"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/containerd/errdefs"
@@ -122,6 +123,10 @@ type Config struct {
 	// HostGateways are what host-gateway stands for in an extra host; none are
 	// those of the default network.
 	HostGateways []netip.Addr
+	// Defaults are for containers that do not say otherwise.
+	Defaults
+	// Settings hold until Reload; the engine reads them by its own settings().
+	Settings Settings
 	// Info is what the daemon knows of itself for Engine.Info; the engine
 	// fills in the rest.
 	Info system.Info
@@ -138,6 +143,8 @@ type Engine struct {
 	events   *events.Bus
 	registry registry
 	execs    execs
+	// live are the settings of the moment.
+	live atomic.Pointer[Settings]
 	// occupants are who is in which sandbox.
 	occupants occupants
 	unified   bool // cgroup v2 alone
@@ -182,6 +189,7 @@ func New(ctx context.Context, cfg Config) (*Engine, error) {
 		cfg.Log = slog.Default()
 	}
 	e := &Engine{cfg: cfg, rt: cfg.Runtime, log: cfg.Log, events: events.New(), images: image.NewStore(cfg.Runtime.Client(), runtime.Snapshotter)}
+	e.live.Store(&cfg.Settings)
 	_, err := os.Stat("/sys/fs/cgroup/cgroup.controllers")
 	e.unified = err == nil
 	e.registry.init()

@@ -19,6 +19,7 @@ import (
 // Info tells of the daemon and its host.
 func (e *Engine) Info(ctx context.Context) (system.Info, error) {
 	out := e.cfg.Info
+	e.applySettings(&out)
 	for _, c := range e.registry.all() {
 		out.Containers++
 		if c.record().State.Status() == container.StateRunning {
