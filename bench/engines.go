@@ -18,6 +18,9 @@ type engine struct {
 	daemon []string
 	client []string
 	env    []string
+	// counts are the programs whose memory is the engine's own: its daemon, helpers
+	// and proxies. containerd, shims and containers are not.
+	counts []string
 	cmd    *exec.Cmd
 }
 
@@ -33,10 +36,11 @@ func newDockerRun(dir string) *engine {
 		},
 		client: []string{"/usr/bin/docker", "--host", socket},
 		env:    []string{"DOCKER_CONFIG=" + filepath.Join(dir, "config")},
+		counts: []string{"/usr/sbin/dockerd", "/usr/sbin/docker-proxy"},
 	}
 }
 
-// newFairleadRun is the binary under test.
+// newFairleadRun is the binary under test, daemon and command line.
 func newFairleadRun(dir string) *engine {
 	binary := filepath.Join(filepath.Dir(dir), binaryLink)
 	const socket = "unix:///run/fairlead.sock"
@@ -47,7 +51,16 @@ func newFairleadRun(dir string) *engine {
 			"--exec-root", "/run/fairlead", "--pidfile", "/run/fairlead.pid",
 		},
 		client: []string{binary, "--host", socket},
+		counts: []string{binary},
 	}
+}
+
+// newDockerOnFairlead is the daemon of the binary under test, spoken to by Docker's
+// own client.
+func newDockerOnFairlead(dir string) *engine {
+	ours, theirs := newFairleadRun(dir), newDockerRun(dir)
+	ours.client, ours.env = []string{theirs.client[0], "--host", ours.client[2]}, theirs.env
+	return ours
 }
 
 func (e *engine) prepare(ctx context.Context) error {

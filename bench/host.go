@@ -100,6 +100,11 @@ func (h *host) fill(endpoints, ports int) error {
 	return err
 }
 
+func (h *host) memory() (int64, error) {
+	a, err := h.ask(request{Op: opMemory})
+	return a.Memory, err
+}
+
 func (h *host) ask(r request) (answer, error) {
 	var a answer
 	if err := json.NewEncoder(h.in).Encode(r); err != nil {

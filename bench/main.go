@@ -27,16 +27,17 @@ import (
 
 // options are what the command line sets.
 type options struct {
-	binary    string        // the fairlead binary under test
-	rounds    int           // attachments of each subject
-	runs      int           // containers of each run command
-	endpoints int           // endpoints present in the loaded state
-	ports     int           // published ports of each of them
-	loadPeers bool          // whether the peers are loaded as well
-	settle    time.Duration // rest between two measurements
-	quiet     time.Duration // rest after filling
-	out       string        // file of the report; "" is standard output alone
-	only      string        // subjects to measure, by commas; "" is all
+	binary     string        // the fairlead binary under test
+	rounds     int           // attachments of each subject
+	runs       int           // containers of each run command
+	containers int           // running containers when memory is measured
+	endpoints  int           // endpoints present in the loaded state
+	ports      int           // published ports of each of them
+	loadPeers  bool          // whether the peers are loaded as well
+	settle     time.Duration // rest between two measurements
+	quiet      time.Duration // rest after filling
+	out        string        // file of the report; "" is standard output alone
+	only       string        // subjects to measure, by commas; "" is all
 }
 
 func main() {
@@ -60,6 +61,7 @@ func main() {
 	flag.StringVar(&o.binary, "binary", "bin/fairlead", "the fairlead binary under test")
 	flag.IntVar(&o.rounds, "rounds", 100, "attachments of each subject")
 	flag.IntVar(&o.runs, "runs", 40, "containers of each run command")
+	flag.IntVar(&o.containers, "containers", 100, "running containers when memory is measured")
 	flag.IntVar(&o.endpoints, "endpoints", 500, "endpoints present in the loaded state")
 	flag.IntVar(&o.ports, "ports", 10, "published ports of each endpoint present")
 	flag.BoolVar(&o.loadPeers, "load-peers", false, "load CNI and netavark as well; takes many minutes")
@@ -103,6 +105,9 @@ func run(ctx context.Context, o options) (err error) {
 		return err
 	}
 	if r.runs, err = measureRuns(ctx, o, dir); err != nil {
+		return err
+	}
+	if r.memory, err = measureMemory(o, dir); err != nil {
 		return err
 	}
 	r.took = time.Since(r.started)
@@ -154,12 +159,36 @@ func measureAttach(ctx context.Context, o options, dir string) (results, error) 
 
 // measureRuns compares whole containers, started by each project's own command.
 func measureRuns(ctx context.Context, o options, dir string) (results, error) {
-	hosts, err := startHosts(dir, o.chosen([]string{"fairlead-run", "docker-run"}))
+	hosts, err := startHosts(dir, o.chosen([]string{"fairlead-run", "fairlead-by-docker", "docker-run"}))
 	defer stopHosts(hosts)
 	if err != nil {
 		return nil, err
 	}
 	return interleave(ctx, hosts, []string{kindNone, kindBridge, kindPort}, o.runs, o.settle)
+}
+
+// measureMemory compares what daemon, helpers and proxies take with many containers
+// running, each with a published port.
+func measureMemory(o options, dir string) (map[string]int64, error) {
+	hosts, err := startHosts(dir, o.chosen([]string{"fairlead-run", "docker-run"}))
+	defer stopHosts(hosts)
+	if err != nil {
+		return nil, err
+	}
+	out := map[string]int64{}
+	for _, h := range hosts {
+		fmt.Fprintf(os.Stderr, "filling %s: %d containers\n", h.name, o.containers)
+		if err := h.fill(o.containers, 1); err != nil {
+			return nil, err
+		}
+	}
+	time.Sleep(o.quiet)
+	for _, h := range hosts {
+		if out[h.name], err = h.memory(); err != nil {
+			return nil, err
+		}
+	}
+	return out, nil
 }
 
 // interleave asks every host once a round, so that whatever slows the machine

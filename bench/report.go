@@ -57,6 +57,7 @@ type report struct {
 	options options
 	attach  results
 	runs    results
+	memory  map[string]int64 // by subject, in bytes
 	started time.Time
 	took    time.Duration
 	load    string
@@ -89,12 +90,15 @@ func (g goal) verdict() string {
 func (r *report) goals() []goal {
 	a := func(subject string) float64 { return r.attach.median(subject, kindAttach) }
 	bridge := func(subject string) float64 { return r.runs.median(subject, kindBridge) }
+	port := func(subject string) float64 { return r.runs.median(subject, kindPort) }
 	return []goal{
 		{"`network.Attach` against the bare netlink floor", a("fairlead") / a("floor"), 2.5, false},
 		{"CNI against `network.Attach`", a("cni") / a("fairlead"), 20, true},
 		{"netavark against `network.Attach`", a("netavark") / a("fairlead"), 10, true},
 		{"`network.Attach` loaded against not loaded", a("fairlead"+loaded) / a("fairlead"), 1.3, false},
 		{"`docker run --rm` against `fairlead run --rm`, on the bridge", bridge("docker-run") / bridge("fairlead-run"), 2, true},
+		{"`docker run --rm -p`: on dockerd against on Fairlead, by Docker's client", port("docker-run") / port("fairlead-by-docker"), 2.5, true},
+		{"memory with the containers below: ours against dockerd's", float64(r.memory["fairlead-run"]) / float64(r.memory["docker-run"]), 0.5, false},
 	}
 }
 
@@ -109,6 +113,7 @@ func (r *report) markdown(ctx context.Context) (string, error) {
 	r.goalTable(&b)
 	r.attachTable(&b)
 	r.runTable(&b)
+	r.memoryTable(&b)
 	return b.String(), nil
 }
 
@@ -150,18 +155,29 @@ func (r *report) attachTable(b *bytes.Buffer) {
 
 func (r *report) runTable(b *bytes.Buffer) {
 	fmt.Fprintf(b, "\n## One container: `run --rm demo true`\n\nThe same image of one static busybox; the whole command, from its start to its end. %d rounds.\n\n", r.options.runs)
-	fmt.Fprint(b, "| network | Fairlead, median ms | p99 ms | Docker, median ms | p99 ms | Docker / Fairlead |\n|---|---:|---:|---:|---:|---:|\n")
+	fmt.Fprint(b, "| network | Fairlead, median ms | p99 ms | Docker's client on Fairlead, median ms | p99 ms | Docker, median ms | p99 ms | Docker / Fairlead | Docker / its client on Fairlead |\n|---|---:|---:|---:|---:|---:|---:|---:|---:|\n")
 	for _, k := range []struct{ kind, title string }{
 		{kindNone, "none"}, {kindBridge, "bridge"}, {kindPort, "bridge, `-p 8080:80`"},
 	} {
 		ours, theirs := r.runs[key{"fairlead-run", k.kind}], r.runs[key{"docker-run", k.kind}]
-		if ours == nil || theirs == nil {
+		both := r.runs[key{"fairlead-by-docker", k.kind}]
+		if ours == nil || theirs == nil || both == nil {
 			continue // left out by -only
 		}
-		fmt.Fprintf(b, "| %s | %.1f | %.1f | %.1f | %.1f | %.2f |\n", k.title,
-			quantile(ours.up, 0.5), quantile(ours.up, 0.99), quantile(theirs.up, 0.5), quantile(theirs.up, 0.99),
-			quantile(theirs.up, 0.5)/quantile(ours.up, 0.5))
+		fmt.Fprintf(b, "| %s | %.1f | %.1f | %.1f | %.1f | %.1f | %.1f | %.2f | %.2f |\n", k.title,
+			quantile(ours.up, 0.5), quantile(ours.up, 0.99), quantile(both.up, 0.5), quantile(both.up, 0.99), quantile(theirs.up, 0.5), quantile(theirs.up, 0.99),
+			quantile(theirs.up, 0.5)/quantile(ours.up, 0.5), quantile(theirs.up, 0.5)/quantile(both.up, 0.5))
 	}
+}
+
+func (r *report) memoryTable(b *bytes.Buffer) {
+	ours, theirs := r.memory["fairlead-run"], r.memory["docker-run"]
+	if ours == 0 || theirs == 0 {
+		return // left out by -only
+	}
+	fmt.Fprintf(b, "\n## Memory with %d running containers\n\nEach publishes one port. Daemon, helpers and proxies, without containerd, shims and the containers, on both\n"+
+		"sides; proportional shares (Pss).\n\n| Fairlead, MiB | Docker, MiB | Fairlead / Docker |\n|---:|---:|---:|\n| %.1f | %.1f | %.2f |\n",
+		r.options.containers, float64(ours)/(1<<20), float64(theirs)/(1<<20), float64(ours)/float64(theirs))
 }
 
 // machine says where and on what the numbers were taken.

@@ -16,6 +16,7 @@ const (
 	opPrepare = "prepare"
 	opFill    = "fill"
 	opOnce    = "once"
+	opMemory  = "memory"
 )
 
 // What is done once: an attachment with one published port, or one container
@@ -45,6 +46,7 @@ type request struct {
 
 type answer struct {
 	Up, Down time.Duration
+	Memory   int64  `json:",omitempty"` // bytes
 	Error    string `json:",omitempty"`
 }
 
@@ -71,6 +73,8 @@ func newSubject(name, dir string) (subject, error) {
 		return &attachments{network: &netavark{dir: dir}}, nil
 	case "fairlead-run":
 		return newFairleadRun(dir), nil
+	case "fairlead-by-docker":
+		return newDockerOnFairlead(dir), nil
 	case "docker-run":
 		return newDockerRun(dir), nil
 	}
@@ -107,12 +111,21 @@ func do(ctx context.Context, s subject, r request) (a answer) {
 	case opOnce:
 		a.Up, a.Down, err = s.once(ctx, r.Kind)
 	case opFill:
-		f, ok := s.(*attachments)
+		f, ok := s.(interface {
+			fill(ctx context.Context, endpoints, ports int) error
+		})
 		if !ok {
 			err = errors.New("cannot be loaded")
 			break
 		}
 		err = f.fill(ctx, r.Endpoints, r.Ports)
+	case opMemory:
+		e, ok := s.(*engine)
+		if !ok {
+			err = errors.New("has no memory of its own")
+			break
+		}
+		a.Memory, err = e.memory()
 	default:
 		err = fmt.Errorf("no such operation %q", r.Op)
 	}
