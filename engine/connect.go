@@ -8,6 +8,7 @@ import (
 	"strings"
 
 	"github.com/containerd/errdefs"
+	apievents "github.com/moby/moby/api/types/events"
 	"github.com/moby/moby/api/types/network"
 
 	"github.com/fairlead/fairlead/network/spec"
@@ -69,7 +70,8 @@ func (e *Engine) NetworkConnect(ctx context.Context, ref string, req network.Con
 	}
 	// A client that goes away does not stop it half-way.
 	ctx = context.WithoutCancel(ctx)
-	if e.attached(c.id) {
+	attached := e.attached(c.id)
+	if attached {
 		if _, err := e.cfg.Network.Connect(ctx, c.id, endpoint); err != nil && (rec.State.Running || !errdefs.IsNotFound(err)) {
 			return err
 		}
@@ -79,6 +81,9 @@ func (e *Engine) NetworkConnect(ctx context.Context, ref string, req network.Con
 		return errors.Join(err, undo)
 	}
 	e.log.Info("container connected", "container", rec.Name, "network", n.Name)
+	if attached {
+		e.emitNetworkOf(c.id, own, apievents.ActionConnect)
+	}
 	return e.followEndpoints(ctx, c)
 }
 
@@ -182,6 +187,7 @@ func (e *Engine) NetworkDisconnect(ctx context.Context, ref, containerRef string
 		return err
 	}
 	e.log.Info("container disconnected", "container", rec.Name, "network", n.Name)
+	e.emitNetwork(c.id, n.Name, apievents.ActionDisconnect)
 	return e.followEndpoints(ctx, c)
 }
 
@@ -215,6 +221,7 @@ func (e *Engine) disconnectLeftover(ctx context.Context, n network.Inspect, ref 
 		if _, err := e.cfg.Network.Disconnect(ctx, a.Sandbox.ID, n.ID); err != nil {
 			return err
 		}
+		e.emitNetwork(a.Sandbox.ID, n.ID, apievents.ActionDisconnect)
 		return nil
 	}
 	return fmt.Errorf("endpoint %s not found in network %s: %w", ref, n.Name, errdefs.ErrNotFound)

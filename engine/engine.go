@@ -157,6 +157,8 @@ type Engine struct {
 	// for them and shuts it.
 	gate sync.RWMutex
 	shut bool
+	// listeners counts those who listen to events.
+	listeners atomic.Int64
 }
 
 // enter lets a caller in, who leaves when it is done. It returns

@@ -47,13 +47,9 @@ func (e *Engine) allNetworks() []network.Inspect {
 func (e *Engine) pseudoNetworks() []network.Inspect {
 	var out []network.Inspect
 	for _, name := range pseudo {
-		driver := name
-		if name == network.NetworkNone {
-			driver = "null"
-		}
 		out = append(out, network.Inspect{
 			Network: network.Network{
-				Name: name, ID: e.pseudoID(name), Created: time.Unix(0, 0).UTC(), Scope: "local", Driver: driver, EnableIPv4: true,
+				Name: name, ID: e.pseudoID(name), Created: time.Unix(0, 0).UTC(), Scope: "local", Driver: pseudoDriver(name), EnableIPv4: true,
 				IPAM: network.IPAM{Driver: "default", Config: []network.IPAMConfig{}}, Options: map[string]string{}, Labels: map[string]string{},
 			},
 			Containers: e.sharing(name),

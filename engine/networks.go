@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/containerd/errdefs"
+	apievents "github.com/moby/moby/api/types/events"
 	"github.com/moby/moby/api/types/network"
 
 	"github.com/fairlead/fairlead/network/spec"
@@ -71,6 +72,7 @@ func (e *Engine) NetworkCreate(ctx context.Context, req network.CreateRequest) (
 		return network.CreateResponse{}, err
 	}
 	e.log.Info("network created", "network", n.Name, "id", short(n.ID), "bridge", n.Bridge)
+	e.emitNetworkOf("", n, apievents.ActionCreate)
 	return network.CreateResponse{ID: n.ID}, nil
 }
 
@@ -95,6 +97,7 @@ func (e *Engine) NetworkRemove(ctx context.Context, ref string) error {
 		return err
 	}
 	e.log.Info("network removed", "network", n.Name, "id", short(n.ID))
+	e.emitNetworkOf("", spec.Network{ID: n.ID, Name: n.Name, Driver: n.Driver}, apievents.ActionDestroy)
 	return nil
 }
 
@@ -146,12 +149,14 @@ func (e *Engine) NetworkPrune(ctx context.Context, filters map[string][]string) 
 		switch err := e.cfg.Network.RemoveNetwork(ctx, n.ID); {
 		case err == nil:
 			out.NetworksDeleted = append(out.NetworksDeleted, n.Name)
+			e.emitNetworkOf("", n, apievents.ActionDestroy)
 		case errdefs.IsConflict(err), errdefs.IsPermissionDenied(err), errdefs.IsNotFound(err), errdefs.IsFailedPrecondition(err), errdefs.IsUnavailable(err):
 			e.log.Info("a network was not pruned", "network", n.Name, "reason", err)
 		default:
 			errs = append(errs, err)
 		}
 	}
+	e.emit(apievents.NetworkEventType, apievents.ActionPrune, "", map[string]string{"reclaimed": "0"})
 	return out, errors.Join(errs...)
 }
 
@@ -167,7 +172,7 @@ func pruneFilter(filters map[string][]string, now time.Time) (func(spec.Network)
 			}
 			var err error
 			if before, err = moment(values[0], now); err != nil {
-				return nil, err
+				return nil, fmt.Errorf("invalid filter 'until=%s': %w", values[0], err)
 			}
 		default:
 			return nil, fmt.Errorf("invalid filter '%s': %w", key, errdefs.ErrInvalidArgument)
@@ -177,23 +182,6 @@ func pruneFilter(filters map[string][]string, now time.Time) (func(spec.Network)
 		without := func(f string) bool { return labelsMatch(n.Labels, []string{f}) }
 		return labelsMatch(n.Labels, filters["label"]) && !slices.ContainsFunc(filters["label!"], without) && n.Created.Before(before)
 	}, nil
-}
-
-// moment reads a point in time as Docker's filters have it: a duration before now,
-// a number of seconds since 1970, or a date of RFC 3339, whole or in part.
-func moment(text string, now time.Time) (time.Time, error) {
-	if d, err := time.ParseDuration(text); err == nil {
-		return now.Add(-d), nil
-	}
-	if seconds, err := strconv.ParseFloat(text, 64); err == nil {
-		return time.Unix(0, int64(seconds*float64(time.Second))), nil
-	}
-	for _, layout := range []string{time.RFC3339Nano, "2006-01-02T15:04:05", "2006-01-02T15:04", "2006-01-02T15", "2006-01-02Z07:00", "2006-01-02"} {
-		if t, err := time.ParseInLocation(layout, text, time.Local); err == nil {
-			return t, nil
-		}
-	}
-	return time.Time{}, fmt.Errorf("invalid filter 'until=%s': want a duration as 24h, or a time: %w", text, errdefs.ErrInvalidArgument)
 }
 
 func portText(p uint16) string { return strconv.Itoa(int(p)) }

@@ -9,6 +9,7 @@ import (
 	"sync"
 
 	"github.com/containerd/errdefs"
+	apievents "github.com/moby/moby/api/types/events"
 	"github.com/moby/moby/api/types/network"
 
 	"github.com/fairlead/fairlead/network/spec"
@@ -197,13 +198,18 @@ func (e *Engine) attach(ctx context.Context, rec Record) (spec.Attachment, error
 	if err != nil {
 		return spec.Attachment{}, err
 	}
-	return e.cfg.Network.Attach(ctx, req)
+	a, err := e.cfg.Network.Attach(ctx, req)
+	if err == nil {
+		e.emitEndpoints(rec.ID, apievents.ActionConnect, a.Endpoints)
+	}
+	return a, err
 }
 
 // leaveSandbox takes a container that has ended out of its sandbox, and that away
 // if it was the last.
 func (e *Engine) leaveSandbox(ctx context.Context, rec Record, sandbox string) error {
 	if sandbox == "" {
+		e.emitNetwork(rec.ID, network.NetworkHost, apievents.ActionDisconnect)
 		return nil
 	}
 	done := e.occupants.leave(sandbox, rec.ID)
@@ -214,7 +220,12 @@ func (e *Engine) leaveSandbox(ctx context.Context, rec Record, sandbox string) e
 		return nil
 	}
 	defer done()
-	return e.cfg.Network.Detach(ctx, sandbox)
+	a, _ := e.cfg.Network.Attachment(sandbox)
+	if err := e.cfg.Network.Detach(ctx, sandbox); err != nil {
+		return err
+	}
+	e.emitEndpoints(sandbox, apievents.ActionDisconnect, a.Endpoints)
+	return nil
 }
 
 // abandonSandbox takes the names of a container that is removed from the sandbox

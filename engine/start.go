@@ -10,6 +10,8 @@ import (
 
 	"github.com/containerd/errdefs"
 	"github.com/moby/moby/api/types/container"
+	apievents "github.com/moby/moby/api/types/events"
+	"github.com/moby/moby/api/types/network"
 	"github.com/opencontainers/runtime-spec/specs-go"
 	"golang.org/x/sys/unix"
 
@@ -134,6 +136,8 @@ func (e *Engine) prepare(ctx context.Context, c *instance, rec Record, netns str
 			attachment, errs[0] = e.attach(ctx, rec)
 			e.log.Debug("network attached", "container", rec.Name, "took", time.Since(began))
 		})
+	} else if rec.HostConfig.NetworkMode.IsHost() {
+		e.emitNetwork(rec.ID, network.NetworkHost, apievents.ActionConnect)
 	}
 	wg.Go(func() {
 		if errs[1] = e.makeFIFOs(rec.ID, e.streamsSpec(rec)); errs[1] == nil {
