@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/moby/moby/api/types/container"
+	"github.com/moby/moby/api/types/events"
 	"github.com/moby/moby/api/types/image"
 	"github.com/moby/moby/api/types/network"
 	"github.com/moby/moby/api/types/system"
@@ -25,6 +26,7 @@ type Engine interface {
 	ImageSources
 	Networks
 	Connections
+	Events
 	System
 }
 
@@ -102,6 +104,14 @@ type Connections interface {
 	NetworkDisconnect(ctx context.Context, ref, container string, force bool) error
 	// NetworkPrune removes the networks that nobody is on.
 	NetworkPrune(ctx context.Context, filters map[string][]string) (network.PruneReport, error)
+}
+
+// Events are what happens.
+type Events interface {
+	// Events hands over what happens until ctx ends, or until the time asked for. tell
+	// is called first as soon as nothing that happens can be missed any more, maybe
+	// with nothing; it may keep the messages, but not change what they point to.
+	Events(ctx context.Context, options engine.EventsOptions, tell func([]events.Message) error) error
 }
 
 // System is the daemon and its host.

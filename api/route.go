@@ -50,6 +50,7 @@ func (s *server) routes() []route {
 		{method: get, path: "/_ping", handle: s.ping},
 		{method: get, path: "/version", handle: s.version},
 		{method: get, path: "/info", handle: s.info},
+		{method: get, path: "/events", handle: s.events},
 
 		{method: get, path: "/containers/json", handle: s.containerList},
 		{method: post, path: "/containers/create", handle: s.containerCreate},

@@ -22,7 +22,6 @@ var unsupported = []struct {
 	{[]string{http.MethodGet, http.MethodHead, http.MethodPut}, []string{"/containers/{name}/archive"}, "`exec -i CONTAINER tar` copies files both ways, and -v shares a directory"},
 	{[]string{http.MethodPost}, []string{"/containers/{name}/update", "/commit"}, ""},
 	{[]string{http.MethodPost}, []string{"/containers/prune"}, "`rm` removes those that are named"},
-	{[]string{http.MethodGet}, []string{"/events"}, "`wait` waits for a container's end"},
 	{[]string{http.MethodGet}, []string{"/system/df"}, ""},
 	{[]string{http.MethodPost}, []string{"/build", "/build/prune", "/build/cancel", "/session", "/grpc"}, "`load` takes what another tool has built"},
 	{[]string{http.MethodPost}, []string{"/images/{name}/push", "/auth"}, "no registry is spoken to"},

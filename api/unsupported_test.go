@@ -16,7 +16,6 @@ func TestUnsupported(t *testing.T) {
 		{"GET", "/containers/web/stats"},
 		{"PUT", "/containers/web/archive"},
 		{"POST", "/containers/prune"},
-		{"GET", "/events"},
 		{"GET", "/system/df"},
 		{"POST", "/build"},
 		{"POST", "/images/example.org/a/b/push"},

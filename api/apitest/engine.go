@@ -22,6 +22,7 @@ import (
 	"github.com/moby/moby/api/types/system"
 
 	"github.com/fairlead/fairlead/engine"
+	"github.com/fairlead/fairlead/engine/events"
 )
 
 // Engine implements api.Engine. Make one with New.
@@ -32,6 +33,7 @@ type Engine struct {
 	images      []*image.InspectResponse
 	networks    []*network.Inspect
 	differences []string
+	bus         *events.Bus
 
 	// AttachDelay is how long Attach takes.
 	AttachDelay time.Duration
@@ -62,7 +64,7 @@ type waiter struct {
 
 // New makes an engine with the default network and no image.
 func New() *Engine {
-	e := &Engine{execs: map[string]*fakeExec{}}
+	e := &Engine{execs: map[string]*fakeExec{}, bus: events.New()}
 	for _, n := range []struct{ name, driver string }{{"bridge", "bridge"}, {"host", "host"}, {"none", "null"}} {
 		inspect := &network.Inspect{Network: network.Network{
 			Name: n.name, ID: newID(), Driver: n.driver, Scope: "local", EnableIPv4: true,
