@@ -17,9 +17,11 @@ LDFLAGS := -s -w -X main.Version=$(VERSION) -X main.Commit=$(COMMIT)
 # COMMAND:PACKAGE, as hack/debian-install.sh reads them.
 RUN_DEPS   := containerd:containerd runc:runc static:busybox:busybox-static \
 	nft:nftables iptables:iptables ip:iproute2 nsenter:util-linux
-# gcc is for the race detector; docker.io for its client, which talks to the API.
-TEST_DEPS  := $(RUN_DEPS) ping:iputils-ping conntrack:conntrack sysctl:procps docker:docker.io gcc:gcc \
-	firewalld:firewalld dbus-daemon:dbus-daemon ufw:ufw \
+# gcc is for the race detector; docker.io and docker-compose for clients of the API (a
+# `docker` of version 28 or later, which Debian does not have, must be there already).
+TEST_DEPS  := $(RUN_DEPS) ping:iputils-ping conntrack:conntrack sysctl:procps /usr/bin/docker:docker.io gcc:gcc \
+	firewalld:firewalld dbus-daemon:dbus-daemon ufw:ufw curl:curl docker-compose:docker-compose \
+	tini-static:tini systemd-analyze:systemd \
 	/usr/include/stdlib.h:libc6-dev
 LINT_DEPS  := shellcheck:shellcheck
 BENCH_DEPS := $(RUN_DEPS) dockerd:docker.io /usr/bin/docker:docker.io \

@@ -1,7 +1,9 @@
 package e2e
 
 import (
+	"cmp"
 	"context"
+	"fmt"
 	"os/exec"
 	"strings"
 	"testing"
@@ -10,15 +12,38 @@ import (
 	"github.com/fairlead/fairlead/internal/lab"
 )
 
-// dockerClient is Docker's own, unmodified.
-const dockerClient = "docker"
+// Docker's own clients, unmodified: a recent one, which is what `docker` must be, and
+// Debian 12's, by its whole path.
+const (
+	dockerClient       = "docker"
+	debianDockerClient = "/usr/bin/docker"
+)
+
+// forDockerClients runs the test with each of Docker's clients, as s.client.
+func forDockerClients(t *testing.T, test func(t *testing.T, client string)) {
+	t.Helper()
+	for _, c := range []struct {
+		name, program string
+		oldest        int
+	}{{"docker", dockerClient, 28}, {"debian", debianDockerClient, 20}} {
+		t.Run(c.name, func(t *testing.T) {
+			t.Parallel()
+			out, err := exec.Command(c.program, "--version").Output()
+			var version int
+			if _, scanErr := fmt.Sscanf(string(out), "Docker version %d.", &version); err != nil || scanErr != nil || version < c.oldest {
+				t.Fatalf("%s must be Docker's client of version %d or later: %q %v", c.program, c.oldest, out, err)
+			}
+			test(t, c.program)
+		})
+	}
+}
 
 // docker runs Docker's command line against the daemon.
 func (s *site) docker(in []byte, args ...string) lab.Result {
 	s.t.Helper()
 	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 	defer cancel()
-	cmd := s.host.Command(ctx, dockerClient, append([]string{"--config", s.lab.Dir("docker"), "-H", "unix://" + s.Socket}, args...)...)
+	cmd := s.host.Command(ctx, cmp.Or(s.client, dockerClient), append([]string{"--config", s.lab.Dir("docker"), "-H", "unix://" + s.Socket}, args...)...)
 	return finish(cmd, in)
 }
 
@@ -32,13 +57,12 @@ func (s *site) mustDocker(args ...string) string {
 	return strings.TrimSuffix(r.Stdout, "\n")
 }
 
-// TestDockerClient: Docker's own client does the main job.
-func TestDockerClient(t *testing.T) {
-	t.Parallel()
-	if _, err := exec.LookPath(dockerClient); err != nil {
-		t.Fatalf("Docker's client is needed (Debian: docker.io): %v", err)
-	}
+// TestDockerClient: Docker's own clients do the main job.
+func TestDockerClient(t *testing.T) { forDockerClients(t, mainJob) }
+
+func mainJob(t *testing.T, client string) {
 	s := newSite(t)
+	s.client = client
 	if r := s.docker(rootfs(), "import", "--change", `CMD ["httpd","-f","-h","/www"]`, "--change", "EXPOSE 80", "-", "web"); r.Code != 0 {
 		t.Fatalf("docker import: exit code %d, %s", r.Code, r.Stderr)
 	}

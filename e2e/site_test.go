@@ -34,6 +34,8 @@ type site struct {
 	lab     *lab.Lab
 	host    *lab.Host
 	outside *lab.Host
+	// client is Docker's client that docker runs; "" is the one on the path.
+	client string
 }
 
 // newSite makes a site with the image demo.
