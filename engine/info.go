@@ -37,6 +37,7 @@ func (e *Engine) Info(ctx context.Context) (system.Info, error) {
 		ids[i.ID.String()] = true
 	}
 	out.Images = len(ids)
+	out.NEventsListener = int(e.listeners.Load())
 	e.describeRuntime(ctx, &out)
 	if err := describeHost(&out); err != nil {
 		return out, err
