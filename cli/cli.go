@@ -135,7 +135,7 @@ func (a *app) root() *cobra.Command {
 		a.runCommand(), a.createCommand(), a.startCommand(), a.stopCommand(), a.restartCommand(),
 		a.killCommand(), a.waitCommand(), a.rmCommand(), a.psCommand(), a.logsCommand(), a.attachCommand(),
 		a.execCommand(), a.inspectCommand(), a.portCommand(), a.renameCommand(), a.containerCommand())
-	add("images", a.imagesCommand(), a.imageCommand(), a.importCommand(), a.loadCommand(), a.tagCommand(), a.rmiCommand())
+	add("images", a.imagesCommand(), a.pullCommand(), a.pushCommand(), a.imageCommand(), a.importCommand(), a.loadCommand(), a.tagCommand(), a.rmiCommand())
 	add("networks", a.networkCommand())
 	add("system", a.infoCommand(), a.versionCommand(), a.systemCommand(), a.debugCommand(), daemonHelp())
 	finish(root)
@@ -150,8 +150,6 @@ func unknownCommand(root *cobra.Command, word string) error {
 	text := fmt.Sprintf("%q is not a fairlead command", word)
 	near := slices.DeleteFunc(root.SuggestionsFor(word), func(name string) bool { return slices.Contains(destructive, name) })
 	switch {
-	case word == "pull" || word == "push" || word == "build":
-		text += ": images come from no registry and are not built here; " + imageHint
 	case len(near) > 0:
 		text += "; did you mean " + strings.Join(near, " or ") + "?"
 	}

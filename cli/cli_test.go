@@ -30,6 +30,7 @@ func TestMain(m *testing.M) {
 // server is a daemon's API over an engine in memory, on a socket of its own.
 type server struct {
 	engine *apitest.Engine
+	front  *front
 	http   *http.Server
 	socket string
 	down   chan struct{}
@@ -37,20 +38,21 @@ type server struct {
 
 // serve starts a server; again on the socket of an earlier one if that is given.
 func serve(engine *apitest.Engine, socket string) (*server, error) {
-	s := &server{engine: engine, socket: socket, down: make(chan struct{})}
+	s := &server{engine: engine, front: &front{}, socket: socket, down: make(chan struct{})}
 	l, err := net.Listen("unix", socket)
 	if err != nil {
 		return nil, err
 	}
 	ctx, cancel := context.WithCancel(context.Background())
+	s.front.behind = api.New(engine, api.Options{
+		Version: "1.2.3", Commit: "abc", Log: slog.New(slog.DiscardHandler),
+		Teardown: func(context.Context) error {
+			time.AfterFunc(50*time.Millisecond, func() { _ = s.http.Close() })
+			return nil
+		},
+	})
 	s.http = &http.Server{
-		Handler: api.New(engine, api.Options{
-			Version: "1.2.3", Commit: "abc", Log: slog.New(slog.DiscardHandler),
-			Teardown: func(context.Context) error {
-				time.AfterFunc(50*time.Millisecond, func() { _ = s.http.Close() })
-				return nil
-			},
-		}),
+		Handler:           s.front,
 		BaseContext:       func(net.Listener) context.Context { return ctx },
 		ReadHeaderTimeout: time.Minute,
 	}
@@ -85,7 +87,9 @@ func socketDir(t interface {
 // TestScripts runs the sessions of testdata/script, each against its own daemon
 // with the image demo. Beside testscript's own commands there is
 //
-//	differs TEXT    the daemon's debug check finds TEXT
+//	differs TEXT                         the daemon's debug check finds TEXT
+//	answer METHOD PATH FILE [STATUS]     the daemon answers this request with the file
+//	sent METHOD PATH                     prints what the last such request was sent with
 func TestScripts(t *testing.T) {
 	t.Parallel()
 	testscript.Run(t, testscript.Params{
@@ -105,7 +109,9 @@ func TestScripts(t *testing.T) {
 				_ = os.RemoveAll(dir)
 			})
 			env.Setenv("FAIRLEAD_HOST", "unix://"+s.socket)
+			env.Setenv("DOCKER_CONFIG", filepath.Join(env.WorkDir, ".docker"))
 			env.Values["engine"] = s.engine
+			env.Values["front"] = s.front
 			return nil
 		},
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
@@ -113,6 +119,8 @@ func TestScripts(t *testing.T) {
 				engine, _ := ts.Value("engine").(*apitest.Engine)
 				engine.Differ(args...)
 			},
+			"sent":   sent,
+			"answer": answer,
 		},
 		UpdateScripts: os.Getenv("UPDATE") != "",
 	})

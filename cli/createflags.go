@@ -1,17 +1,16 @@
 package cli
 
 import (
-	"bufio"
 	"errors"
 	"fmt"
 	"maps"
 	"net/netip"
-	"os"
 	"strings"
 
 	"github.com/moby/moby/api/types/container"
 	"github.com/moby/moby/api/types/network"
 	"github.com/moby/moby/client"
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 	"github.com/spf13/cobra"
 
 	"github.com/fairlead/fairlead/cli/portspec"
@@ -20,9 +19,14 @@ import (
 // createFlags are the flags that run and create share.
 type createFlags struct {
 	limitFlags
+	deviceFlags
+	isolationFlags
+	healthFlags
+	pullFlags
 	name, entrypoint, workdir, user string
 	hostname, domainname            string
-	env, envFiles, labels           []string
+	env, envFiles                   []string
+	labels, labelFiles              []string
 	interactive, tty, autoRemove    bool
 	attach                          []string
 	cidfile                         string
@@ -58,6 +62,7 @@ func (f *createFlags) register(cmd *cobra.Command, networks, containers cobra.Co
 	fl.StringArrayVarP(&f.env, "env", "e", nil, "environment variable, NAME=VALUE; NAME alone takes this shell's value")
 	fl.StringArrayVar(&f.envFiles, "env-file", nil, "file of environment variables, one a line")
 	fl.StringArrayVarP(&f.labels, "label", "l", nil, "label, KEY=VALUE")
+	fl.StringArrayVar(&f.labelFiles, "label-file", nil, "file of labels, one a line")
 	fl.BoolVarP(&f.interactive, "interactive", "i", false, "keep standard input open, and pass ours to it")
 	fl.BoolVarP(&f.tty, "tty", "t", false, "give the command a terminal")
 	fl.BoolVar(&f.autoRemove, "rm", false, "remove the container when it exits")
@@ -90,6 +95,11 @@ func (f *createFlags) register(cmd *cobra.Command, networks, containers cobra.Co
 	fl.StringVar(&f.stopSignal, "stop-signal", "", "signal that stops the container (default SIGTERM)")
 	fl.IntVar(&f.stopTimeout, "stop-timeout", 0, "seconds from the stop signal to SIGKILL (default 10)")
 	f.limitFlags.register(fl)
+	f.deviceFlags.register(fl)
+	f.isolationFlags.register(fl)
+	f.healthFlags.register(fl)
+	f.pullFlags.register(cmd)
+	trustFlag(cmd)
 	// It fails for a flag that is not there alone.
 	_ = cmd.RegisterFlagCompletionFunc("network", func(cmd *cobra.Command, _ []string, typed string) ([]string, cobra.ShellCompDirective) {
 		return networks(cmd, nil, typed)
@@ -102,6 +112,7 @@ func (f *createFlags) register(cmd *cobra.Command, networks, containers cobra.Co
 // request turns the flags and the arguments IMAGE [COMMAND [ARG…]] into what the
 // API takes. detach is run's -d.
 func (f *createFlags) request(cmd *cobra.Command, args []string, detach bool) (client.ContainerCreateOptions, error) {
+	f.healthFlags.given(cmd)
 	f.entrypointGiven = cmd.Flags().Changed("entrypoint")
 	f.stopTimeGiven = cmd.Flags().Changed("stop-timeout")
 	config, err := f.config(args, detach)
@@ -120,14 +131,26 @@ func (f *createFlags) request(cmd *cobra.Command, args []string, detach bool) (c
 	if err != nil {
 		return client.ContainerCreateOptions{}, usageError{err}
 	}
+	if err := f.pullFlags.check(); err != nil {
+		return client.ContainerCreateOptions{}, usageError{err}
+	}
 	host, err := f.hostConfig()
 	if err != nil {
 		return client.ContainerCreateOptions{}, usageError{err}
 	}
 	host.NetworkMode = container.NetworkMode(mode)
 	host.PortBindings = bindings
+	wanted, err := f.platforms()
+	if err != nil {
+		return client.ContainerCreateOptions{}, usageError{err}
+	}
+	var platform *ocispec.Platform
+	if len(wanted) > 0 {
+		platform = &wanted[0]
+	}
 	return client.ContainerCreateOptions{
 		Name:             f.name,
+		Platform:         platform,
 		Config:           config,
 		HostConfig:       host,
 		NetworkingConfig: &network.NetworkingConfig{EndpointsConfig: endpoints},
@@ -135,15 +158,27 @@ func (f *createFlags) request(cmd *cobra.Command, args []string, detach bool) (c
 }
 
 func (f *createFlags) config(args []string, detach bool) (*container.Config, error) {
-	env, err := f.environment()
+	env, err := environment(f.envFiles, f.env)
 	if err != nil {
 		return nil, usageError{err}
 	}
-	labels, err := keyValues("--label", f.labels, true)
+	lines, err := readLabelFiles(f.labelFiles)
+	if err != nil {
+		return nil, usageError{err}
+	}
+	labels, err := keyValues("--label", append(lines, f.labels...), true)
 	if err != nil {
 		return nil, usageError{err}
 	}
 	in, out, errs, err := f.attached(detach)
+	if err != nil {
+		return nil, usageError{err}
+	}
+	check, err := f.healthCheck()
+	if err != nil {
+		return nil, usageError{err}
+	}
+	volumes, err := f.anonymous()
 	if err != nil {
 		return nil, usageError{err}
 	}
@@ -152,7 +187,7 @@ func (f *createFlags) config(args []string, detach bool) (*container.Config, err
 		Hostname: f.hostname, Domainname: f.domainname, User: f.user, WorkingDir: f.workdir,
 		Tty: f.tty, OpenStdin: f.interactive, StdinOnce: in,
 		AttachStdin: in, AttachStdout: out, AttachStderr: errs,
-		StopSignal: f.stopSignal,
+		StopSignal: f.stopSignal, Healthcheck: check, Volumes: volumes,
 	}
 	if f.entrypointGiven {
 		// [""] is how the API says that the image's own is to be dropped.
@@ -218,7 +253,14 @@ func (f *createFlags) hostConfig() (*container.HostConfig, error) {
 		ExtraHosts: hosts, Sysctls: sysctls, Links: f.links,
 		CapAdd: f.capAdd, CapDrop: f.capDrop, Privileged: f.privileged, ReadonlyRootfs: f.readOnly,
 	}
-	return host, f.apply(host)
+	for _, apply := range []func(*container.HostConfig) error{
+		f.limitFlags.apply, f.deviceFlags.apply, f.isolationFlags.apply, f.healthFlags.apply,
+	} {
+		if err := apply(host); err != nil {
+			return nil, err
+		}
+	}
+	return host, nil
 }
 
 // cutHost splits NAME:ADDRESS or NAME=ADDRESS; an IPv6 address has colons too.
@@ -240,59 +282,4 @@ func keyValues(flag string, pairs []string, bare bool) (map[string]string, error
 		out[key] = value
 	}
 	return out, nil
-}
-
-// environment joins the files' variables and, after them, those of -e.
-func (f *createFlags) environment() ([]string, error) {
-	var lines []string
-	for _, path := range f.envFiles {
-		fromFile, err := readEnvFile(path)
-		if err != nil {
-			return nil, err
-		}
-		lines = append(lines, fromFile...)
-	}
-	return resolveEnv(append(lines, f.env...))
-}
-
-func readEnvFile(path string) ([]string, error) {
-	file, err := os.Open(path)
-	if err != nil {
-		return nil, fmt.Errorf("--env-file: %w", err)
-	}
-	defer func() { _ = file.Close() }()
-	var lines []string
-	for scanner := bufio.NewScanner(file); ; {
-		if !scanner.Scan() {
-			if err := scanner.Err(); err != nil {
-				return nil, fmt.Errorf("--env-file %s: %w", path, err)
-			}
-			return lines, nil
-		}
-		line := strings.TrimLeft(scanner.Text(), " \t")
-		if line != "" && !strings.HasPrefix(line, "#") {
-			lines = append(lines, line)
-		}
-	}
-}
-
-// resolveEnv gives names without a value this process's; one that is not set
-// here is left out.
-func resolveEnv(lines []string) ([]string, error) {
-	var env []string
-	for _, line := range lines {
-		name, _, hasValue := strings.Cut(line, "=")
-		if name == "" {
-			return nil, fmt.Errorf("invalid environment variable %q: want NAME=VALUE", line)
-		}
-		if !hasValue {
-			value, set := os.LookupEnv(name)
-			if !set {
-				continue
-			}
-			line = name + "=" + value
-		}
-		env = append(env, line)
-	}
-	return env, nil
 }

@@ -3,76 +3,50 @@ package cli
 import (
 	"fmt"
 	"math/big"
-	"path/filepath"
-	"strings"
 
 	"github.com/docker/go-units"
 	"github.com/moby/moby/api/types/container"
 	"github.com/spf13/pflag"
 )
 
-// limitFlags are the flags of run and create for a container's share of the host:
-// its files, memory, processors and processes.
-type limitFlags struct {
-	volumes, tmpfs, mounts  []string
-	memory, memorySwap, shm string
-	cpus, cpuset            string
-	ulimits                 []string
-	pids                    int64
+// resourceFlags are the limits that run and create set, and that update changes.
+type resourceFlags struct {
+	memory, memorySwap, memoryReservation string
+	cpus, cpuset, cpusetMems              string
+	cpuShares, cpuPeriod, cpuQuota        int64
+	cpuRTPeriod, cpuRTRuntime             int64
+	pids                                  int64
+	blkioWeight                           uint64
 }
 
-func (f *limitFlags) register(fl *pflag.FlagSet) {
-	fl.StringArrayVarP(&f.volumes, "volume", "v", nil, "share a directory or file of the host, HOSTPATH:PATH[:ro]")
-	fl.StringArrayVar(&f.tmpfs, "tmpfs", nil, "empty directory in memory, PATH[:OPTION,…], as /tmp:size=64m")
-	fl.StringArrayVar(&f.mounts, "mount", nil,
-		"the same in long form: type=bind,source=HOSTPATH,target=PATH[,readonly][,bind-propagation=…]\nor type=tmpfs,target=PATH[,tmpfs-size=64m][,tmpfs-mode=1777]")
-	fl.StringVar(&f.shm, "shm-size", "", "size of /dev/shm, in bytes or as 64m (default 64m)")
-	fl.StringArrayVar(&f.ulimits, "ulimit", nil, "limit of each process, NAME=SOFT[:HARD], as nofile=1024:4096")
+func (f *resourceFlags) register(fl *pflag.FlagSet) {
 	fl.StringVarP(&f.memory, "memory", "m", "", "most memory, in bytes or as 64m, 1g")
+	fl.StringVar(&f.memoryReservation, "memory-reservation", "", "memory it is pressed back to when the host's is short")
 	fl.StringVar(&f.memorySwap, "memory-swap", "", "most memory and swap together; -1 for no limit of swap (default: twice the memory)")
-	fl.StringVar(&f.cpuset, "cpuset-cpus", "", "processors to run on, as 0-2,4")
 	fl.StringVar(&f.cpus, "cpus", "", "most processor time, in processors, as 1.5")
-	fl.Int64Var(&f.pids, "pids-limit", 0, "most processes and threads; 0 or -1 for no limit")
+	fl.Int64VarP(&f.cpuShares, "cpu-shares", "c", 0, "share of the processors beside others (default 1024)")
+	fl.Int64Var(&f.cpuPeriod, "cpu-period", 0, "microseconds that --cpu-quota is of (default 100000)")
+	fl.Int64Var(&f.cpuQuota, "cpu-quota", 0, "most microseconds of processor time in each period")
+	fl.Int64Var(&f.cpuRTPeriod, "cpu-rt-period", 0, "microseconds that --cpu-rt-runtime is of")
+	fl.Int64Var(&f.cpuRTRuntime, "cpu-rt-runtime", 0, "most microseconds of real-time scheduling in each period")
+	fl.StringVar(&f.cpuset, "cpuset-cpus", "", "processors to run on, as 0-2,4")
+	fl.StringVar(&f.cpusetMems, "cpuset-mems", "", "memory nodes to use, as 0,1")
+	fl.Int64Var(&f.pids, "pids-limit", 0, "most processes and threads; -1 for no limit")
+	fl.Uint64Var(&f.blkioWeight, "blkio-weight", 0, "share of the block devices' time beside others, 10 to 1000")
 }
 
-func (f *limitFlags) apply(host *container.HostConfig) error {
-	for _, volume := range f.volumes {
-		bind, err := parseVolume(volume)
-		if err != nil {
-			return err
-		}
-		host.Binds = append(host.Binds, bind)
-	}
-	for _, value := range f.tmpfs {
-		path, options, _ := strings.Cut(value, ":")
-		if host.Tmpfs == nil {
-			host.Tmpfs = map[string]string{}
-		}
-		host.Tmpfs[path] = options
-	}
-	for _, text := range f.mounts {
-		m, err := parseMount(text)
-		if err != nil {
-			return err
-		}
-		host.Mounts = append(host.Mounts, m)
-	}
-	for _, text := range f.ulimits {
-		limit, err := units.ParseUlimit(text)
-		if err != nil {
-			return fmt.Errorf("invalid --ulimit %q: want NAME=SOFT[:HARD]: %w", text, err)
-		}
-		host.Ulimits = append(host.Ulimits, limit)
-	}
+func (f *resourceFlags) apply(host *container.Resources) error {
 	for _, size := range []struct {
 		flag, text string
 		into       *int64
-	}{{"memory", f.memory, &host.Memory}, {"shm-size", f.shm, &host.ShmSize}, {"memory-swap", f.memorySwap, &host.MemorySwap}} {
+	}{{"memory", f.memory, &host.Memory}, {"memory-reservation", f.memoryReservation, &host.MemoryReservation}, {"memory-swap", f.memorySwap, &host.MemorySwap}} {
 		if err := readSize(size.flag, size.text, size.into); err != nil {
 			return err
 		}
 	}
-	host.CpusetCpus = f.cpuset
+	host.CPUShares, host.CPUPeriod, host.CPUQuota = f.cpuShares, f.cpuPeriod, f.cpuQuota
+	host.CPURealtimePeriod, host.CPURealtimeRuntime = f.cpuRTPeriod, f.cpuRTRuntime
+	host.CpusetCpus, host.CpusetMems = f.cpuset, f.cpusetMems
 	if f.cpus != "" {
 		cpus, ok := new(big.Rat).SetString(f.cpus)
 		if !ok || cpus.Sign() <= 0 {
@@ -87,7 +61,59 @@ func (f *limitFlags) apply(host *container.HostConfig) error {
 	if f.pids != 0 {
 		host.PidsLimit = &f.pids
 	}
-	return nil
+	var err error
+	host.BlkioWeight, err = weight("blkio-weight", f.blkioWeight)
+	return err
+}
+
+// limitFlags are the flags of run and create for a container's share of the host:
+// its files, memory, processors and processes.
+type limitFlags struct {
+	resourceFlags
+	volumeFlags
+	shm        string
+	swappiness int64
+	ulimits    []string
+}
+
+func (f *limitFlags) register(fl *pflag.FlagSet) {
+	f.resourceFlags.register(fl)
+	f.volumeFlags.register(fl)
+	fl.StringVar(&f.shm, "shm-size", "", "size of /dev/shm, in bytes or as 64m (default 64m)")
+	fl.Int64Var(&f.swappiness, "memory-swappiness", -1, "how soon its memory is swapped out, 0 to 100 (cgroup v1; -1: the host's)")
+	fl.StringArrayVar(&f.ulimits, "ulimit", nil, "limit of each process, NAME=SOFT[:HARD], as nofile=1024:4096")
+}
+
+func (f *limitFlags) apply(host *container.HostConfig) error {
+	if err := f.volumeFlags.apply(host); err != nil {
+		return err
+	}
+	for _, text := range f.ulimits {
+		limit, err := units.ParseUlimit(text)
+		if err != nil {
+			return fmt.Errorf("invalid --ulimit %q: want NAME=SOFT[:HARD]: %w", text, err)
+		}
+		host.Ulimits = append(host.Ulimits, limit)
+	}
+	if err := readSize("shm-size", f.shm, &host.ShmSize); err != nil {
+		return err
+	}
+	var err error
+	if host.MemorySwappiness, err = swappiness(f.swappiness); err != nil {
+		return err
+	}
+	return f.resourceFlags.apply(&host.Resources)
+}
+
+// swappiness reads 0 to 100; -1 leaves it to the host.
+func swappiness(n int64) (*int64, error) {
+	if n == -1 {
+		return nil, nil
+	}
+	if n < 0 || n > 100 {
+		return nil, fmt.Errorf("invalid --memory-swappiness %d: want 0 to 100", n)
+	}
+	return &n, nil
 }
 
 // readSize reads a number of bytes above 0. Swap may be without limit.
@@ -105,21 +131,4 @@ func readSize(flag, text string, into *int64) error {
 	}
 	*into = bytes
 	return nil
-}
-
-// parseVolume makes the host's path absolute where it begins with a dot: the
-// daemon does not know where we are.
-func parseVolume(value string) (string, error) {
-	source, target, found := strings.Cut(value, ":")
-	if !found || source == "" || target == "" {
-		return "", fmt.Errorf("invalid -v %q: want HOSTPATH:PATH[:ro]", value)
-	}
-	if source == "." || source == ".." || strings.HasPrefix(source, "./") || strings.HasPrefix(source, "../") {
-		abs, err := filepath.Abs(source)
-		if err != nil {
-			return "", fmt.Errorf("invalid -v %q: %w", value, err)
-		}
-		source = abs
-	}
-	return source + ":" + target, nil
 }

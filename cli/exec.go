@@ -13,6 +13,7 @@ import (
 func (a *app) execCommand() *cobra.Command {
 	var options client.ExecCreateOptions
 	var detach, interactive bool
+	var envFiles []string
 	cmd := &cobra.Command{
 		Use:   "exec [OPTIONS] CONTAINER COMMAND [ARG...]",
 		Short: "Run a further command in a running container",
@@ -25,7 +26,7 @@ func (a *app) execCommand() *cobra.Command {
 			if err := checkDetachKeys(options.DetachKeys); err != nil {
 				return err
 			}
-			env, err := resolveEnv(options.Env)
+			env, err := environment(envFiles, options.Env)
 			if err != nil {
 				return usageError{err}
 			}
@@ -40,6 +41,7 @@ func (a *app) execCommand() *cobra.Command {
 	cmd.Flags().BoolVarP(&interactive, "interactive", "i", false, "pass our input to it")
 	cmd.Flags().BoolVarP(&options.TTY, "tty", "t", false, "give it a terminal")
 	cmd.Flags().StringArrayVarP(&options.Env, "env", "e", nil, "environment variable, NAME=VALUE; NAME alone takes this shell's value")
+	cmd.Flags().StringArrayVar(&envFiles, "env-file", nil, "file of environment variables, one a line")
 	cmd.Flags().StringVarP(&options.WorkingDir, "workdir", "w", "", "working directory inside the container")
 	cmd.Flags().StringVarP(&options.User, "user", "u", "", "user it runs as, NAME|UID[:GROUP|GID]")
 	cmd.Flags().BoolVar(&options.Privileged, "privileged", false, "every capability")

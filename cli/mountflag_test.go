@@ -11,9 +11,10 @@ import (
 func TestLimits(t *testing.T) {
 	t.Parallel()
 	f := limitFlags{
-		mounts:  []string{"type=bind,src=/a,dst=/b,readonly,bind-propagation=rslave,bind-recursive=disabled", "type=tmpfs,target=/t,tmpfs-size=64m,tmpfs-mode=1777"},
-		ulimits: []string{"nofile=1024:4096"}, memory: "64m", memorySwap: "-1", shm: "1g", cpuset: "0-1",
+		volumeFlags: volumeFlags{mounts: []string{"type=bind,src=/a,dst=/b,readonly,bind-propagation=rslave,bind-recursive=disabled", "type=tmpfs,target=/t,tmpfs-size=64m,tmpfs-mode=1777"}},
+		ulimits:     []string{"nofile=1024:4096"}, shm: "1g", swappiness: -1,
 	}
+	f.memory, f.memorySwap, f.cpuset = "64m", "-1", "0-1"
 	var host container.HostConfig
 	if err := f.apply(&host); err != nil {
 		t.Fatal(err)
@@ -30,23 +31,29 @@ func TestLimits(t *testing.T) {
 
 func TestLimitsRefused(t *testing.T) {
 	t.Parallel()
+	with := func(set func(*limitFlags)) limitFlags {
+		f := limitFlags{swappiness: -1}
+		set(&f)
+		return f
+	}
 	for says, f := range map[string]limitFlags{
-		`type volume is not supported`:        {mounts: []string{"source=data,target=/d"}},
-		`target= is missing`:                  {mounts: []string{"type=bind,source=/a"}},
-		`source= is missing`:                  {mounts: []string{"type=bind,target=/a"}},
-		`a tmpfs has no source`:               {mounts: []string{"type=tmpfs,target=/a,source=/b"}},
-		`bind options go with type=bind`:      {mounts: []string{"type=tmpfs,target=/a,bind-propagation=shared"}},
-		`tmpfs options go with type=tmpfs`:    {mounts: []string{"type=bind,source=/a,target=/a,tmpfs-size=1m"}},
-		`colour: unknown key`:                 {mounts: []string{"type=bind,colour=red"}},
-		`target: want KEY=VALUE`:              {mounts: []string{"type=bind,target"}},
-		`readonly: want true or false`:        {mounts: []string{"type=bind,readonly=perhaps"}},
-		`bind-create-src: want true or false`: {mounts: []string{"type=bind,bind-create-src=perhaps"}},
-		`tmpfs-mode: want an octal number`:    {mounts: []string{"type=tmpfs,tmpfs-mode=rwx"}},
-		`invalid --ulimit "nofiles=1"`:        {ulimits: []string{"nofiles=1"}},
-		`invalid --shm-size "big"`:            {shm: "big"},
-		`invalid --memory-swap "-2"`:          {memorySwap: "-2"},
-		`invalid --memory "0"`:                {memory: "0"},
-		`bind-recursive: want enabled or di`:  {mounts: []string{"type=bind,bind-recursive=readonly"}},
+		`type cluster is not supported`:       with(func(f *limitFlags) { f.mounts = []string{"type=cluster,source=data,target=/d"} }),
+		`volume options go with type=volume`:  with(func(f *limitFlags) { f.mounts = []string{"type=bind,source=/a,target=/d,volume-nocopy"} }),
+		`target= is missing`:                  with(func(f *limitFlags) { f.mounts = []string{"type=bind,source=/a"} }),
+		`source= is missing`:                  with(func(f *limitFlags) { f.mounts = []string{"type=bind,target=/a"} }),
+		`a tmpfs has no source`:               with(func(f *limitFlags) { f.mounts = []string{"type=tmpfs,target=/a,source=/b"} }),
+		`bind options go with type=bind`:      with(func(f *limitFlags) { f.mounts = []string{"type=tmpfs,target=/a,bind-propagation=shared"} }),
+		`tmpfs options go with type=tmpfs`:    with(func(f *limitFlags) { f.mounts = []string{"type=bind,source=/a,target=/a,tmpfs-size=1m"} }),
+		`colour: unknown key`:                 with(func(f *limitFlags) { f.mounts = []string{"type=bind,colour=red"} }),
+		`target: want KEY=VALUE`:              with(func(f *limitFlags) { f.mounts = []string{"type=bind,target"} }),
+		`readonly: want true or false`:        with(func(f *limitFlags) { f.mounts = []string{"type=bind,readonly=perhaps"} }),
+		`bind-create-src: want true or false`: with(func(f *limitFlags) { f.mounts = []string{"type=bind,bind-create-src=perhaps"} }),
+		`tmpfs-mode: want an octal number`:    with(func(f *limitFlags) { f.mounts = []string{"type=tmpfs,tmpfs-mode=rwx"} }),
+		`invalid --ulimit "nofiles=1"`:        with(func(f *limitFlags) { f.ulimits = []string{"nofiles=1"} }),
+		`invalid --shm-size "big"`:            with(func(f *limitFlags) { f.shm = "big" }),
+		`invalid --memory-swap "-2"`:          with(func(f *limitFlags) { f.memorySwap = "-2" }),
+		`invalid --memory "0"`:                with(func(f *limitFlags) { f.memory = "0" }),
+		`bind-recursive: want enabled, disab`: with(func(f *limitFlags) { f.mounts = []string{"type=bind,bind-recursive=half"} }),
 	} {
 		err := f.apply(&container.HostConfig{})
 		if err == nil || !strings.Contains(err.Error(), says) {

@@ -4,13 +4,15 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"os"
-	"strings"
 	"time"
 
 	"github.com/containerd/errdefs"
+	"github.com/distribution/reference"
 	"github.com/moby/moby/api/types/container"
 	"github.com/moby/moby/client"
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 	"github.com/spf13/cobra"
 )
 
@@ -99,9 +101,6 @@ func discard(ctx context.Context, c *client.Client, id string) error {
 	return err
 }
 
-// imageHint is where images come from.
-const imageHint = "make one with `fairlead import` (a root file system) or `fairlead load` (an archive)"
-
 // create makes the container, prints the daemon's warnings, and writes the ID
 // to --cidfile.
 func (a *app) create(ctx context.Context, c *client.Client, f *createFlags, options client.ContainerCreateOptions) (string, error) {
@@ -110,11 +109,8 @@ func (a *app) create(ctx context.Context, c *client.Client, f *createFlags, opti
 			return "", usagef("--cidfile %s: the file is there already; another container may be using it", f.cidfile)
 		}
 	}
-	created, err := c.ContainerCreate(ctx, options)
+	created, err := a.createPulling(ctx, c, &f.pullFlags, options)
 	if err != nil {
-		if errdefs.IsNotFound(err) && strings.Contains(strings.ToLower(err.Error()), "no such image") {
-			return "", fmt.Errorf("%w\n%s; `fairlead images` lists what is there", err, imageHint)
-		}
 		return "", err
 	}
 	for _, warning := range created.Warnings {
@@ -126,6 +122,50 @@ func (a *app) create(ctx context.Context, c *client.Client, f *createFlags, opti
 		}
 	}
 	return created.ID, nil
+}
+
+// imageHint is where images come from.
+const imageHint = "`fairlead pull` gets one of a registry; `fairlead import` (a root file system) and `fairlead load` (an archive) make one"
+
+// createPulling makes the container, of an image that is pulled first where --pull
+// says so.
+func (a *app) createPulling(ctx context.Context, c *client.Client, f *pullFlags, options client.ContainerCreateOptions) (client.ContainerCreateResult, error) {
+	if f.pull == "always" {
+		if err := a.pullFor(ctx, c, f, options); err != nil {
+			return client.ContainerCreateResult{}, exitError{code: exitDaemon, err: err}
+		}
+	}
+	created, err := c.ContainerCreate(ctx, options)
+	if err == nil || !errdefs.IsNotFound(err) || !isNoSuchImage(err) {
+		return created, err
+	}
+	if f.pull == "never" || f.pull == "always" {
+		return created, fmt.Errorf("%w\n%s; `fairlead images` lists what is there", err, imageHint)
+	}
+	if ref, refErr := reference.ParseNormalizedNamed(options.Config.Image); refErr == nil && !f.quietPull {
+		fmt.Fprintf(a.Err, "Unable to find image '%s' locally\n", reference.FamiliarString(reference.TagNameOnly(ref)))
+	}
+	if err := a.pullFor(ctx, c, f, options); err != nil {
+		return created, exitError{code: exitDaemon, err: err}
+	}
+	return c.ContainerCreate(ctx, options)
+}
+
+// pullFor pulls a container's image. Standard output is the container's.
+func (a *app) pullFor(ctx context.Context, c *client.Client, f *pullFlags, options client.ContainerCreateOptions) error {
+	ref, err := imageName(options.Config.Image)
+	if err != nil {
+		return err
+	}
+	request := pullRequest{ref: reference.TagNameOnly(ref)}
+	if options.Platform != nil {
+		request.platforms = []ocispec.Platform{*options.Platform}
+	}
+	progress := a.Err
+	if f.quietPull {
+		progress = io.Discard
+	}
+	return a.pull(ctx, c, request, progress)
 }
 
 // foreground says how a container is attached to: by run, start -a and attach.

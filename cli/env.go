@@ -1,0 +1,64 @@
+package cli
+
+import (
+	"bufio"
+	"fmt"
+	"os"
+	"strings"
+)
+
+// environment joins the files' variables and, after them, those of -e.
+func environment(files, given []string) ([]string, error) {
+	var lines []string
+	for _, path := range files {
+		fromFile, err := readLines("--env-file", path)
+		if err != nil {
+			return nil, err
+		}
+		lines = append(lines, fromFile...)
+	}
+	return resolveEnv(append(lines, given...))
+}
+
+// readLines reads a file of lines, without comments and empty ones.
+func readLines(flag, path string) ([]string, error) {
+	file, err := os.Open(path)
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", flag, err)
+	}
+	defer func() { _ = file.Close() }()
+	var lines []string
+	for scanner := bufio.NewScanner(file); ; {
+		if !scanner.Scan() {
+			if err := scanner.Err(); err != nil {
+				return nil, fmt.Errorf("%s %s: %w", flag, path, err)
+			}
+			return lines, nil
+		}
+		line := strings.TrimLeft(scanner.Text(), " \t")
+		if line != "" && !strings.HasPrefix(line, "#") {
+			lines = append(lines, line)
+		}
+	}
+}
+
+// resolveEnv gives names without a value this process's; one that is not set
+// here is left out.
+func resolveEnv(lines []string) ([]string, error) {
+	var env []string
+	for _, line := range lines {
+		name, _, hasValue := strings.Cut(line, "=")
+		if name == "" {
+			return nil, fmt.Errorf("invalid environment variable %q: want NAME=VALUE", line)
+		}
+		if !hasValue {
+			value, set := os.LookupEnv(name)
+			if !set {
+				continue
+			}
+			line = name + "=" + value
+		}
+		env = append(env, line)
+	}
+	return env, nil
+}
