@@ -22,14 +22,11 @@ func (s *server) containerList(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
-	list, err := s.engine.List(r.Context(), engine.ListOptions{All: boolean(q, "all"), Limit: max(limit, 0), Filters: chosen})
+	list, err := s.engine.List(r.Context(), engine.ListOptions{All: boolean(q, "all"), Limit: max(limit, 0), Size: boolean(q, "size"), Filters: chosen})
 	if err != nil {
 		return err
 	}
-	if list == nil {
-		list = []container.Summary{}
-	}
-	writeJSON(w, http.StatusOK, list)
+	writeJSON(w, http.StatusOK, summariesFor(versionOf(r), list))
 	return nil
 }
 

@@ -53,6 +53,25 @@ func inspectFor(version minor, got container.InspectResponse) any {
 	return legacyInspect{InspectResponse: got, NetworkSettings: settings}
 }
 
+// summariesFor gives a list of containers the fields of an API version.
+func summariesFor(version minor, list []container.Summary) []container.Summary {
+	if list == nil {
+		return []container.Summary{}
+	}
+	for i := range list {
+		if version < 52 {
+			list[i].Health = nil
+		}
+		if version < 46 {
+			list[i].HostConfig.Annotations = nil
+		}
+		if version < 48 {
+			list[i].ImageManifestDescriptor = nil
+		}
+	}
+	return list
+}
+
 // addrText is an address, or "" where there is none.
 func addrText(a netip.Addr) string {
 	if !a.IsValid() {

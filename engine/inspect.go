@@ -26,7 +26,7 @@ func (e *Engine) Inspect(ctx context.Context, ref string, size bool) (container.
 	r := c.record()
 	files := e.mountedFiles(r)
 	out := container.InspectResponse{
-		ID: r.ID, Created: r.Created.Format(time.RFC3339Nano), Name: "/" + r.Name,
+		ID: r.ID, Created: r.Created.Format(time.RFC3339Nano), RestartCount: r.State.RestartCount, Name: "/" + r.Name,
 		Args: []string{}, State: inspectState(r.State), Image: r.ImageID, Platform: "linux", Driver: ctr.Snapshotter,
 		ResolvConfPath: files["/etc/resolv.conf"], HostnamePath: files["/etc/hostname"], HostsPath: files["/etc/hosts"],
 		LogPath: e.streamsSpec(r).Log, ExecIDs: e.execs.of(r.ID), HostConfig: e.shownHostConfig(r), Config: r.Config,
@@ -37,13 +37,9 @@ func (e *Engine) Inspect(ctx context.Context, ref string, size bool) (container.
 		out.Args = append(out.Args, args[1:]...)
 	}
 	if size {
-		written, err := e.rt.Usage(ctx, r.ID)
+		written, total, err := e.sizes(ctx, r)
 		if err != nil {
 			return out, err
-		}
-		total := written
-		if img, err := e.images.Get(ctx, r.ImageID); err == nil {
-			total += img.Size
 		}
 		out.SizeRw, out.SizeRootFs = &written, &total
 	}
@@ -51,9 +47,14 @@ func (e *Engine) Inspect(ctx context.Context, ref string, size bool) (container.
 }
 
 func inspectState(s State) *container.State {
+	health := s.Health
+	if health != nil && (health.Status == "" || health.Status == container.NoHealthcheck) {
+		health = nil
+	}
 	return &container.State{
-		Status: s.Status(), Running: s.Running, Pid: s.PID, ExitCode: s.ExitCode, Error: s.Error,
-		StartedAt: s.StartedAt.Format(time.RFC3339Nano), FinishedAt: s.FinishedAt.Format(time.RFC3339Nano),
+		Status: s.Status(), Running: s.Running || s.Restarting, Paused: s.Paused, Restarting: s.Restarting, OOMKilled: s.OOMKilled,
+		Pid: s.PID, ExitCode: s.ExitCode, Error: s.Error,
+		StartedAt: s.StartedAt.Format(time.RFC3339Nano), FinishedAt: s.FinishedAt.Format(time.RFC3339Nano), Health: health,
 	}
 }
 
@@ -164,6 +165,10 @@ func (e *Engine) shownHostConfig(r Record) *container.HostConfig {
 
 // mountPoints are the user's mounts.
 func mountPoints(r Record) []container.MountPoint {
+	if r.Mounts != nil {
+		return r.Mounts
+	}
+	// A record of before they were kept.
 	out := []container.MountPoint{}
 	list, err := oci.Mounts(r.HostConfig)
 	if err != nil {

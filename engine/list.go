@@ -5,7 +5,6 @@ import (
 	"context"
 	"fmt"
 	"slices"
-	"strconv"
 	"strings"
 	"time"
 
@@ -23,8 +22,10 @@ type ListOptions struct {
 	All bool
 	// Limit lists the newest so many, running or not; 0 is no limit.
 	Limit int
-	// Filters are Docker's: ancestor, before, exited, expose, id, label, name,
-	// network, publish, since, status.
+	// Size adds how much each has written, and the size of its image.
+	Size bool
+	// Filters are Docker's: ancestor, before, exited, expose, health, id, is-task,
+	// isolation, label, name, network, publish, since, status, volume.
 	Filters map[string][]string
 }
 
@@ -48,9 +49,29 @@ func (e *Engine) List(ctx context.Context, opts ListOptions) ([]container.Summar
 	}
 	out := make([]container.Summary, 0, len(records))
 	for _, r := range records {
-		out = append(out, e.summary(r))
+		s := e.summary(r)
+		if opts.Size {
+			if s.SizeRw, s.SizeRootFs, err = e.sizes(ctx, r); errdefs.IsNotFound(err) {
+				continue // it was removed meanwhile
+			} else if err != nil {
+				return nil, err
+			}
+		}
+		out = append(out, s)
 	}
 	return out, nil
+}
+
+// sizes are what the container has written, and that with its image, in bytes.
+func (e *Engine) sizes(ctx context.Context, r Record) (written, total int64, err error) {
+	if written, err = e.rt.Usage(ctx, r.ID); err != nil {
+		return 0, 0, err
+	}
+	total = written
+	if img, err := e.images.Get(ctx, r.ImageID); err == nil {
+		total += img.Size
+	}
+	return written, total, nil
 }
 
 // listFilter makes one test of all options. An unknown filter is refused.
@@ -73,86 +94,11 @@ func (e *Engine) listFilter(ctx context.Context, opts ListOptions) (func(Record)
 		all = all || key == "status" || key == "exited"
 	}
 	if !all {
-		tests = append(tests, func(r Record) bool { return r.State.Running })
+		tests = append(tests, func(r Record) bool { return r.State.Running || r.State.Restarting })
 	}
 	return func(r Record) bool {
 		return !slices.ContainsFunc(tests, func(t func(Record) bool) bool { return !t(r) })
 	}, nil
-}
-
-func (e *Engine) oneFilter(ctx context.Context, key string, values []string) (func(Record) bool, error) {
-	any := func(test func(Record, string) bool) func(Record) bool {
-		return func(r Record) bool {
-			return slices.ContainsFunc(values, func(v string) bool { return test(r, v) })
-		}
-	}
-	switch key {
-	case "id":
-		return any(func(r Record, v string) bool { return strings.HasPrefix(r.ID, v) }), nil
-	case "name":
-		match, err := patterns(key, values)
-		return func(r Record) bool { return match(r.Name) || match("/"+r.Name) }, err
-	case "label":
-		return func(r Record) bool { return labelsMatch(r.Config.Labels, values) }, nil
-	case "status":
-		for _, v := range values {
-			if err := container.ValidateContainerState(container.ContainerState(v)); err != nil {
-				return nil, fmt.Errorf("%w: %w", err, errdefs.ErrInvalidArgument)
-			}
-		}
-		return any(func(r Record, v string) bool { return string(r.State.Status()) == v }), nil
-	case "exited":
-		for _, v := range values {
-			if _, err := strconv.Atoi(v); err != nil {
-				return nil, fmt.Errorf("invalid filter 'exited=%s': %w", v, errdefs.ErrInvalidArgument)
-			}
-		}
-		return any(func(r Record, v string) bool {
-			return r.State.Status() == container.StateExited && strconv.Itoa(r.State.ExitCode) == v
-		}), nil
-	case "network":
-		return any(func(r Record, v string) bool {
-			for name, s := range e.endpoints(r) {
-				if name == v || (s.NetworkID != "" && strings.HasPrefix(s.NetworkID, v)) {
-					return true
-				}
-			}
-			return false
-		}), nil
-	case "ancestor":
-		ids := make(map[string]bool)
-		for _, v := range values {
-			if img, err := e.images.Get(ctx, v); err == nil {
-				ids[img.ID.String()] = true
-			}
-		}
-		return func(r Record) bool { return ids[r.ImageID] }, nil
-	case "before", "since":
-		var limit []time.Time
-		for _, v := range values {
-			c, err := e.registry.find(v)
-			if err != nil {
-				return nil, err
-			}
-			limit = append(limit, c.record().Created)
-		}
-		return func(r Record) bool {
-			return !slices.ContainsFunc(limit, func(t time.Time) bool { return r.Created.Equal(t) || r.Created.Before(t) != (key == "before") })
-		}, nil
-	}
-	return nil, fmt.Errorf("invalid filter '%s': %w", key, errdefs.ErrInvalidArgument)
-}
-
-// labelsMatch: every filter must hold, KEY or KEY=VALUE.
-func labelsMatch(labels map[string]string, filters []string) bool {
-	for _, f := range filters {
-		key, value, given := strings.Cut(f, "=")
-		have, ok := labels[key]
-		if !ok || (given && have != value) {
-			return false
-		}
-	}
-	return true
 }
 
 func (e *Engine) summary(r Record) container.Summary {
@@ -162,8 +108,13 @@ func (e *Engine) summary(r Record) container.Summary {
 		Labels: r.Config.Labels, State: r.State.Status(), Status: statusText(r.State, time.Now()),
 		NetworkSettings: &container.NetworkSettingsSummary{Networks: e.endpoints(r)},
 		Mounts:          mountPoints(r),
+		Health:          &container.HealthSummary{Status: healthOf(r)},
+	}
+	if r.State.Health != nil {
+		out.Health.FailingStreak = r.State.Health.FailingStreak
 	}
 	out.HostConfig.NetworkMode = string(r.HostConfig.NetworkMode)
+	out.HostConfig.Annotations = r.HostConfig.Annotations
 	return out
 }
 
@@ -187,12 +138,31 @@ func commandLine(args []string) string {
 	return strings.Join(words, " ")
 }
 
+// healthOf is what the container's health check found, none where it has none.
+func healthOf(r Record) container.HealthStatus {
+	if r.State.Health == nil || r.State.Health.Status == "" {
+		return container.NoHealthcheck
+	}
+	return r.State.Health.Status
+}
+
 func statusText(s State, now time.Time) string {
+	since := func(t time.Time) string { return units.HumanDuration(now.Sub(t)) }
 	switch s.Status() {
 	case container.StateRunning:
-		return "Up " + units.HumanDuration(now.Sub(s.StartedAt))
+		up := "Up " + since(s.StartedAt)
+		if s.Health == nil || s.Health.Status == container.NoHealthcheck || s.Health.Status == "" {
+			return up
+		} else if s.Health.Status == container.Starting {
+			return up + " (health: starting)"
+		}
+		return fmt.Sprintf("%s (%s)", up, s.Health.Status)
+	case container.StatePaused:
+		return "Up " + since(s.StartedAt) + " (Paused)"
+	case container.StateRestarting:
+		return fmt.Sprintf("Restarting (%d) %s ago", s.ExitCode, since(s.FinishedAt))
 	case container.StateExited:
-		return fmt.Sprintf("Exited (%d) %s ago", s.ExitCode, units.HumanDuration(now.Sub(s.FinishedAt)))
+		return fmt.Sprintf("Exited (%d) %s ago", s.ExitCode, since(s.FinishedAt))
 	case container.StateRemoving:
 		return "Removal In Progress"
 	}
