@@ -24,6 +24,7 @@ type Engine interface {
 	Execs
 	Images
 	ImageSources
+	ImageRegistries
 	Networks
 	Connections
 	Events
@@ -80,6 +81,12 @@ type Images interface {
 	ImageInspect(ctx context.Context, ref string) (image.InspectResponse, error)
 	ImageTag(ctx context.Context, ref, target string) error
 	ImageRemove(ctx context.Context, ref string, force bool) ([]image.DeleteResponse, error)
+}
+
+// ImageRegistries are where images are pulled from and pushed to.
+type ImageRegistries interface {
+	// ImagePull tells its progress to the request's function as it goes on.
+	ImagePull(ctx context.Context, request engine.PullRequest) error
 }
 
 // ImageSources are where images come from.

@@ -71,13 +71,11 @@ func (s *server) imageRemove(w http.ResponseWriter, r *http.Request) error {
 	return nil
 }
 
-// imageCreate imports a root file system from the request's body. Its other
-// uses, pulling from a registry or a URL, are refused with the way out.
+// imageCreate pulls an image, or imports a root file system from the request's body.
 func (s *server) imageCreate(w http.ResponseWriter, r *http.Request) error {
 	q := r.URL.Query()
-	if name := q.Get("fromImage"); name != "" {
-		return fmt.Errorf("cannot pull %s: this daemon reads no registries; make the image with `fairlead import` (a root file system) or `fairlead load` (an archive that docker save wrote): %w",
-			reference(name, q.Get("tag")), errdefs.ErrNotImplemented)
+	if q.Get("fromImage") != "" {
+		return s.imagePull(w, r)
 	}
 	switch source := q.Get("fromSrc"); source {
 	case "-":

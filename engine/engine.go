@@ -123,6 +123,9 @@ type Config struct {
 	// HostGateways are what host-gateway stands for in an extra host; none are
 	// those of the default network.
 	HostGateways []netip.Addr
+	// RegistryCerts are directories with registries' certificates, as
+	// image.Registries has them; nil is Docker's and our own.
+	RegistryCerts []string
 	// Defaults are for containers that do not say otherwise.
 	Defaults
 	// Settings hold until Reload; the engine reads them by its own settings().
@@ -190,7 +193,8 @@ func New(ctx context.Context, cfg Config) (*Engine, error) {
 	if cfg.Log == nil {
 		cfg.Log = slog.Default()
 	}
-	e := &Engine{cfg: cfg, rt: cfg.Runtime, log: cfg.Log, events: events.New(), images: image.NewStore(cfg.Runtime.Client(), runtime.Snapshotter)}
+	e := &Engine{cfg: cfg, rt: cfg.Runtime, log: cfg.Log, events: events.New()}
+	e.images = image.NewStore(cfg.Runtime.Client(), runtime.Snapshotter, e.registries)
 	e.live.Store(&cfg.Settings)
 	_, err := os.Stat("/sys/fs/cgroup/cgroup.controllers")
 	e.unified = err == nil

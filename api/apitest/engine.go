@@ -43,6 +43,8 @@ type Engine struct {
 	Created []engine.CreateRequest
 	// Connected are the requests NetworkConnect did, in order.
 	Connected []network.ConnectRequest
+	// Pulled are the requests ImagePull was called with, in order.
+	Pulled []engine.PullRequest
 	// Imported are the changes and message of the last import.
 	Imported []string
 }

@@ -24,6 +24,7 @@ import (
 	"github.com/opencontainers/go-digest"
 	"github.com/opencontainers/image-spec/identity"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+	"golang.org/x/sync/semaphore"
 )
 
 // nameless is the name in containerd of an image that has none for the user,
@@ -74,16 +75,37 @@ type Store struct {
 	snapshotter string
 	platform    platforms.MatchComparer
 
-	mu      sync.Mutex
-	details map[digest.Digest]Details
+	registries func() Registries
+	// applying are the layers being unpacked, by chain ID.
+	applying locks
+	// naming are the names being given.
+	naming locks
+
+	mu        sync.Mutex
+	details   map[digest.Digest]Details
+	transfers map[digest.Digest]*transfer
+	// downloads has a slot for each of the slots layers that may be on their way.
+	downloads *semaphore.Weighted
+	slots     int
 }
 
-// NewStore returns the image store behind the client.
-func NewStore(c *client.Client, snapshotter string) *Store {
-	return &Store{
-		client: c, snapshotter: snapshotter,
-		platform: platforms.Default(), details: make(map[digest.Digest]Details),
+// NewStore returns the image store behind the client. registries says how they are
+// reached at the moment; nil is the defaults.
+func NewStore(c *client.Client, snapshotter string, registries func() Registries) *Store {
+	if registries == nil {
+		registries = func() Registries { return Registries{} }
 	}
+	return &Store{
+		client: c, snapshotter: snapshotter, platform: platforms.Default(), registries: registries,
+		details: make(map[digest.Digest]Details), transfers: make(map[digest.Digest]*transfer),
+	}
+}
+
+// changed forgets what was read of the image: more of it is here now.
+func (s *Store) changed(id digest.Digest) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	delete(s.details, id)
 }
 
 // List returns every name of every image.
@@ -240,18 +262,33 @@ func (s *Store) Tag(ctx context.Context, img Image, target string) error {
 	return s.name(ctx, reference.TagNameOnly(named).String(), img.Target)
 }
 
-// name points the name to the target. An image that loses its last name by this
-// is kept without one.
-func (s *Store) name(ctx context.Context, name string, target ocispec.Descriptor) error {
+// labelRegistry is on the names under which a registry has the same image: it was
+// pulled or pushed by that name.
+const labelRegistry = "io.fairlead/registry"
+
+// name points the name to the target, and gives it labels, key and value by turns. An
+// image that loses its last name by this is kept without one.
+func (s *Store) name(ctx context.Context, name string, target ocispec.Descriptor, labels ...string) error {
+	unlock, err := s.naming.lock(ctx, name)
+	if err != nil {
+		return err
+	}
+	defer unlock()
 	store := s.client.ImageService()
+	in := images.Image{Name: name, Target: target, Labels: make(map[string]string)}
+	for i := 0; i+1 < len(labels); i += 2 {
+		in.Labels[labels[i]] = labels[i+1]
+	}
 	old, err := store.Get(ctx, name)
 	switch {
 	case errdefs.IsNotFound(err):
-		_, err = store.Create(ctx, images.Image{Name: name, Target: target})
+		_, err = store.Create(ctx, in)
 	case err == nil && old.Target.Digest != target.Digest:
 		if err = s.keep(ctx, old.Target, name); err == nil {
-			_, err = store.Update(ctx, images.Image{Name: name, Target: target}, "target")
+			_, err = store.Update(ctx, in, "target", "labels")
 		}
+	case err == nil && len(labels) > 0:
+		_, err = store.Update(ctx, in, "labels")
 	}
 	if err != nil {
 		return fmt.Errorf("name image %s: %w", familiar(name), err)
