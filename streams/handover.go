@@ -10,7 +10,6 @@ import (
 
 	"github.com/fairlead/fairlead/internal/fdpass"
 	"github.com/fairlead/fairlead/internal/spawn"
-	"github.com/fairlead/fairlead/streams/jsonlog"
 )
 
 // What is handed over: every stream with its FIFOs, the line its log waits for
@@ -121,7 +120,7 @@ func (s *server) Adopt(load func(any) error, fds []int) error {
 		if err != nil {
 			break
 		}
-		stream := newStream(part.Spec.ID, s.stall, s.logger)
+		stream := newStream(part.Spec.ID, s.settings)
 		if err = stream.restore(part, take); err == nil {
 			s.put(stream)
 		}
@@ -267,13 +266,15 @@ func (s *stream) restore(st streamState, take func() (*os.File, error)) error {
 	if !st.Opened {
 		return nil
 	}
-	var log *jsonlog.Writer
-	if st.Spec.Log != "" && len(outputs) > 0 {
+	var log logWriter
+	if len(outputs) > 0 {
 		var err error
-		if log, err = jsonlog.OpenWriter(st.Spec.Log); err != nil {
+		if log, err = openLog(st.Spec, s.journal, s.logResult); err != nil {
 			return err
 		}
-		log.Restore(st.Pending)
+		if log != nil {
+			log.Restore(st.Pending)
+		}
 	}
 	s.begin(st.Spec, outputs, stdin, log)
 	return nil

@@ -12,6 +12,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -40,7 +41,7 @@ func TestMain(m *testing.M) {
 		cmd.SetArgs(os.Args[2:])
 		err = cmd.Execute()
 	default:
-		err = Serve(context.Background(), ServeOptions{ExecRoot: os.Args[3], Build: build, Stall: testStall})
+		err = Serve(context.Background(), ServeOptions{ExecRoot: os.Args[3], Build: build, Stall: testStall, Journal: os.Args[3] + "/journal"})
 	}
 	if err != nil {
 		fmt.Fprintln(os.Stderr, err)
@@ -205,6 +206,13 @@ func must(t *testing.T, err error) {
 	if err != nil {
 		t.Fatal(err)
 	}
+}
+
+// killProcess ends the process as a crash would.
+func killProcess(c *Client) error {
+	err := syscall.Kill(c.PID(), syscall.SIGKILL)
+	<-c.Done()
+	return err
 }
 
 func drained(t *testing.T, c *Client, id string) {

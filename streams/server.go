@@ -15,6 +15,7 @@ import (
 
 	"github.com/fairlead/fairlead/internal/fdpass"
 	"github.com/fairlead/fairlead/internal/spawn"
+	"github.com/fairlead/fairlead/streams/journal"
 )
 
 // fileLimit of open files: four a container, one a client.
@@ -28,14 +29,15 @@ type ServeOptions struct {
 	Build string
 	// Stall is how long a container waits for a client that takes no output
 	// before the client is dropped; 0 is 30 seconds.
-	Stall  time.Duration
-	Logger *slog.Logger
+	Stall time.Duration
+	// Journal is the socket of systemd's journal; "" is journal.Socket.
+	Journal string
+	Logger  *slog.Logger
 }
 
 // server is the process: every stream by ID.
 type server struct {
-	logger *slog.Logger
-	stall  time.Duration
+	settings
 
 	// ops is held for reading by calls that change anything, so that a handover
 	// waits for them; frozen refuses those that come later.
@@ -58,8 +60,8 @@ func Serve(ctx context.Context, o ServeOptions) error {
 	}
 	service := &spawn.Service{Name: Name, ExecRoot: o.ExecRoot, Protocol: protocol, Build: o.Build, Logger: logger}
 	return service.Run(ctx, &server{
-		logger: logger, stall: cmp.Or(o.Stall, stallTimeout),
-		streams: make(map[string]*stream), leaving: make(map[*stream]struct{}),
+		settings: settings{logger, cmp.Or(o.Stall, stallTimeout), cmp.Or(o.Journal, journal.Socket)},
+		streams:  make(map[string]*stream), leaving: make(map[*stream]struct{}),
 	})
 }
 
@@ -115,7 +117,7 @@ func (s *server) open(spec Spec) error {
 	case st != nil && st.isOpen && !st.isDrained():
 		return st.reopen(spec)
 	case st == nil || st.isOpen:
-		fresh := newStream(spec.ID, s.stall, s.logger)
+		fresh := newStream(spec.ID, s.settings)
 		if err := fresh.open(spec); err != nil {
 			return err
 		}
@@ -142,7 +144,7 @@ func (s *server) attach(r *fdpass.Request) error {
 	defer s.mu.Unlock()
 	st := s.streams[spec.ID]
 	if st == nil {
-		st = newStream(spec.ID, s.stall, s.logger)
+		st = newStream(spec.ID, s.settings)
 		s.streams[spec.ID] = st
 	}
 	return st.attach(spec, f)

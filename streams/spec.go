@@ -18,7 +18,7 @@ const Name = "streams"
 
 // protocol is the version of the methods. A change that an older peer cannot
 // follow raises it; "handover" keeps its meaning for ever.
-const protocol = 1
+const protocol = 2
 
 // Spec describes one container's, or one exec's, streams.
 type Spec struct {
@@ -37,6 +37,8 @@ type Spec struct {
 	StdinOnce bool `json:"stdin_once,omitempty"`
 	// Log is the path of the json-file log, which is appended to; "" is none.
 	Log string `json:"log,omitempty"`
+	// Logging says more of how the log is kept. Streams that are open keep theirs.
+	Logging Logging `json:"logging,omitzero"`
 }
 
 // AttachSpec describes one client of a container's streams.

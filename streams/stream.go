@@ -7,6 +7,7 @@ import (
 	"io"
 	"log/slog"
 	"os"
+	"reflect"
 	"sync"
 	"time"
 
@@ -18,17 +19,16 @@ import (
 // stream is one ID: what its container reads and writes, its log and its
 // clients.
 type stream struct {
-	id     string
-	logger *slog.Logger
-	stall  time.Duration
+	id string
+	settings
 
 	opened  chan struct{} // closed once spec, stdin and log are set, or the stream is over
 	drained chan struct{} // closed when both outputs have ended
 
 	// Set by open, before opened is closed.
 	spec  Spec
-	stdin *input // nil without
-	log   *jsonlog.Writer
+	stdin *input    // nil without
+	log   logWriter // nil without
 
 	mu       sync.Mutex
 	isOpen   bool
@@ -43,9 +43,18 @@ type stream struct {
 	wg sync.WaitGroup
 }
 
-func newStream(id string, stall time.Duration, logger *slog.Logger) *stream {
+// settings are those of the process, which every stream has.
+type settings struct {
+	logger *slog.Logger
+	// stall is how long a container waits for a client.
+	stall time.Duration
+	// journal is the socket of systemd's.
+	journal string
+}
+
+func newStream(id string, o settings) *stream {
 	return &stream{
-		id: id, logger: logger, stall: stall,
+		id: id, settings: o,
 		opened: make(chan struct{}), drained: make(chan struct{}), freezing: make(chan struct{}),
 		clients: make(map[*attachment]struct{}),
 	}
@@ -75,11 +84,9 @@ func (s *stream) open(spec Spec) (err error) {
 		}
 		outputs = append(outputs, o)
 	}
-	var log *jsonlog.Writer
-	if spec.Log != "" {
-		if log, err = jsonlog.OpenWriter(spec.Log); err != nil {
-			return err
-		}
+	log, err := openLog(spec, s.journal, s.logResult)
+	if err != nil {
+		return err
 	}
 	var stdin *input
 	if spec.Stdin != "" && spec.OpenStdin {
@@ -90,7 +97,7 @@ func (s *stream) open(spec Spec) (err error) {
 }
 
 // begin takes what is open and starts on it.
-func (s *stream) begin(spec Spec, outputs []*output, stdin *input, log *jsonlog.Writer) {
+func (s *stream) begin(spec Spec, outputs []*output, stdin *input, log logWriter) {
 	s.mu.Lock()
 	s.spec, s.outputs, s.stdin, s.log, s.isOpen = spec, outputs, stdin, log, true
 	s.mu.Unlock()
@@ -341,7 +348,10 @@ func (s *stream) status() Status {
 
 // reopen checks a second Open of what is open: nothing to do, or a conflict.
 func (s *stream) reopen(spec Spec) error {
-	if s.spec != spec {
+	// What is logged how was settled when it was opened; a name, which may be part
+	// of it, may have changed since.
+	spec.Logging = s.spec.Logging
+	if !reflect.DeepEqual(s.spec, spec) {
 		return fmt.Errorf("streams of %s are open with other paths, close them first: %w", s.id, errdefs.ErrConflict)
 	}
 	return nil

@@ -7,6 +7,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"reflect"
 	"strings"
 	"sync"
 	"syscall"
@@ -118,7 +119,7 @@ func TestRefusals(t *testing.T) {
 		t.Errorf("attach of a pipe: %v", err)
 	}
 	l, err := c.List(t.Context())
-	if err != nil || len(l) != 1 || l[0].Spec != box.spec || !l[0].Opened || l[0].Drained {
+	if err != nil || len(l) != 1 || !reflect.DeepEqual(l[0].Spec, box.spec) || !l[0].Opened || l[0].Drained {
 		t.Errorf("list %+v, %v", l, err)
 	}
 }

@@ -1,11 +1,13 @@
 // Package jsonlog writes and reads container logs in the format of Docker's
-// json-file driver: one JSON object a line, {"log":…,"stream":…,"time":…}.
+// json-file driver: one JSON object a line, {"log":…,"stream":…,"time":…}, in one
+// file or in several that take turns.
 //
 // It knows files and lines; who writes when, and who may read, are others'
 // concern.
 package jsonlog
 
 import (
+	"bytes"
 	"encoding/json"
 	"time"
 	"unicode/utf8"
@@ -17,15 +19,12 @@ const (
 	Stderr = "stderr"
 )
 
-// maxLine is how much of a line one entry holds, as Docker's; a longer line
-// goes on in further entries, of which only the last ends in a newline.
-const maxLine = 16 << 10
-
 // entry is one line of the file.
 type entry struct {
-	Log    string    `json:"log"`
-	Stream string    `json:"stream"`
-	Time   time.Time `json:"time"`
+	Log    string            `json:"log"`
+	Stream string            `json:"stream"`
+	Attrs  map[string]string `json:"attrs"`
+	Time   time.Time         `json:"time"`
 }
 
 func parse(line []byte) (entry, error) {
@@ -34,14 +33,29 @@ func parse(line []byte) (entry, error) {
 	return e, err
 }
 
+// timeOf finds an entry's time without reading the whole of it.
+func timeOf(line []byte) (time.Time, bool) {
+	key := []byte(`"time":"`) // in the text of an entry the quotes have backslashes
+	at := bytes.LastIndex(line, key)
+	if at < 0 {
+		return time.Time{}, false
+	}
+	text, _, found := bytes.Cut(line[at+len(key):], []byte{'"'})
+	t, err := time.Parse(time.RFC3339Nano, string(text))
+	return t, found && err == nil
+}
+
 // appendEntry appends an entry and its newline to dst. What is not UTF-8 becomes
-// U+FFFD, for JSON has no other bytes.
-func appendEntry(dst []byte, stream string, t time.Time, log []byte) []byte {
+// U+FFFD, for JSON has no other bytes. attrs are its attributes, if any, as they
+// are written, with a comma.
+func appendEntry(dst []byte, stream string, t time.Time, attrs, log []byte) []byte {
 	dst = append(dst, `{"log":"`...)
 	dst = appendEscaped(dst, log)
 	dst = append(dst, `","stream":"`...)
 	dst = append(dst, stream...)
-	dst = append(dst, `","time":"`...)
+	dst = append(dst, `",`...)
+	dst = append(dst, attrs...)
+	dst = append(dst, `"time":"`...)
 	dst = t.UTC().AppendFormat(dst, time.RFC3339Nano)
 	return append(dst, "\"}\n"...)
 }

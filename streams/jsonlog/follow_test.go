@@ -63,7 +63,7 @@ func TestFollow(t *testing.T) {
 	f := follow(ctx, path, Options{Tail: -1, Stop: stop}) // nothing is there yet
 	other := follow(ctx, path, Options{Tail: -1})
 	time.Sleep(20 * time.Millisecond)
-	w, err := OpenWriter(path)
+	w, err := OpenWriter(path, WriterOptions{})
 	must(t, err)
 	defer w.Close()
 	for i := range 50 {

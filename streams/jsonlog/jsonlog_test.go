@@ -12,6 +12,8 @@ import (
 	"testing/quick"
 	"time"
 
+	"github.com/fairlead/fairlead/streams/lines"
+
 	"github.com/google/go-cmp/cmp"
 	"go.uber.org/goleak"
 	"golang.org/x/sys/unix"
@@ -34,7 +36,7 @@ func must(t *testing.T, err error) {
 func newWriter(t *testing.T) (*Writer, string) {
 	t.Helper()
 	path := filepath.Join(t.TempDir(), "log")
-	w, err := OpenWriter(path)
+	w, err := OpenWriter(path, WriterOptions{})
 	must(t, err)
 	t.Cleanup(func() { _ = w.Close() })
 	return w, path
@@ -74,7 +76,7 @@ func TestEscapeAgreesWithJSON(t *testing.T) {
 	t.Parallel()
 	check := func(b []byte) bool {
 		var got entry
-		if err := json.Unmarshal(appendEntry(nil, Stdout, at(0), b), &got); err != nil {
+		if err := json.Unmarshal(appendEntry(nil, Stdout, at(0), nil, b), &got); err != nil {
 			return false
 		}
 		var want string
@@ -95,9 +97,9 @@ func TestEscapeAgreesWithJSON(t *testing.T) {
 func TestLines(t *testing.T) {
 	t.Parallel()
 	long := strings.Repeat("é", 20_000) // 40,000 bytes
-	text := "a\n\nb" + long + "\nc\n" + strings.Repeat("x", maxLine) + "\n" + strings.Repeat("y", maxLine-1) + "\nend"
+	text := "a\n\nb" + long + "\nc\n" + strings.Repeat("x", lines.Max) + "\n" + strings.Repeat("y", lines.Max-1) + "\nend"
 	var want []string
-	for _, step := range []int{len(text), 1, 3, 1000, maxLine} {
+	for _, step := range []int{len(text), 1, 3, 1000, lines.Max} {
 		w, path := newWriter(t)
 		for i := 0; i < len(text); i += step {
 			must(t, w.Write(Stdout, at(0), []byte(text[i:min(i+step, len(text))])))
@@ -108,7 +110,7 @@ func TestLines(t *testing.T) {
 		for _, e := range got {
 			line := strings.TrimPrefix(e, "stdout:")
 			back.WriteString(line)
-			if len(line) > maxLine || strings.Contains(line, "\ufffd") {
+			if len(line) > lines.Max || strings.Contains(line, "\ufffd") {
 				t.Fatalf("by %d: a piece of %d bytes: %.20q", step, len(line), line)
 			}
 		}
@@ -127,7 +129,7 @@ func TestPendingGoesOn(t *testing.T) {
 	t.Parallel()
 	w, path := newWriter(t)
 	must(t, w.Write(Stdout, at(0), []byte("one\nha")))
-	next, err := OpenWriter(path)
+	next, err := OpenWriter(path, WriterOptions{})
 	must(t, err)
 	defer next.Close()
 	next.Restore(w.Pending())
@@ -154,7 +156,7 @@ func TestFullDisk(t *testing.T) {
 			unix.Mount("tmpfs", dir, "tmpfs", 0, "size=16k"),
 		)
 		if err == nil {
-			w, err = OpenWriter(filepath.Join(dir, "log"))
+			w, err = OpenWriter(filepath.Join(dir, "log"), WriterOptions{})
 		}
 		errc <- err
 	}()
@@ -171,7 +173,7 @@ func TestFullDisk(t *testing.T) {
 	}
 	fi, statErr := w.file.Stat()
 	must(t, statErr)
-	entry := int64(len(appendEntry(nil, Stdout, at(0), line)))
+	entry := int64(len(appendEntry(nil, Stdout, at(0), nil, line)))
 	if fi.Size() == 0 || fi.Size()%entry != 0 {
 		t.Errorf("the log has %d bytes, not a multiple of %d: it ends within an entry", fi.Size(), entry)
 	}
@@ -232,7 +234,7 @@ func TestTailOfMany(t *testing.T) {
 func TestTimestampsOfPieces(t *testing.T) {
 	t.Parallel()
 	w, path := newWriter(t)
-	must(t, w.Write(Stdout, at(0), []byte(strings.Repeat("x", maxLine+5)+"\nshort\n")))
+	must(t, w.Write(Stdout, at(0), []byte(strings.Repeat("x", lines.Max+5)+"\nshort\n")))
 	f, err := os.OpenFile(path, os.O_APPEND|os.O_WRONLY, 0)
 	must(t, err)
 	defer f.Close()
@@ -249,7 +251,7 @@ func TestTimestampsOfPieces(t *testing.T) {
 }
 
 func BenchmarkWrite(b *testing.B) {
-	w, err := OpenWriter(filepath.Join(b.TempDir(), "log"))
+	w, err := OpenWriter(filepath.Join(b.TempDir(), "log"), WriterOptions{})
 	if err != nil {
 		b.Fatal(err)
 	}

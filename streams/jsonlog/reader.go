@@ -6,9 +6,12 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
+	"net/url"
 	"os"
 	"path/filepath"
-	"syscall"
+	"slices"
+	"strings"
 	"time"
 )
 
@@ -25,8 +28,8 @@ type Options struct {
 	// Stdout and Stderr say which streams to emit.
 	Stdout, Stderr bool
 	// Timestamps puts the time (RFC 3339 with nine digits, and a space) before
-	// each line.
-	Timestamps bool
+	// each line, Details its attributes and a space.
+	Timestamps, Details bool
 	// Stop ends a Follow in order: the container has ended and its log is
 	// complete; what is there is emitted before Read returns.
 	Stop <-chan struct{}
@@ -38,6 +41,25 @@ type Emit func(stream string, t time.Time, line []byte) error
 
 // timestamp is Docker's form in `docker logs -t`.
 const timestamp = "2006-01-02T15:04:05.000000000Z07:00"
+
+// Prefix is what goes before a line where times or attributes are asked for. The
+// attributes are in Docker's form: by their names, escaped as in a URL.
+func (o Options) Prefix(t time.Time, attrs map[string]string) []byte {
+	var out []byte
+	if o.Timestamps {
+		out = t.UTC().AppendFormat(out, timestamp+" ")
+	}
+	if o.Details {
+		for i, key := range slices.Sorted(maps.Keys(attrs)) {
+			if i > 0 {
+				out = append(out, ',')
+			}
+			out = append(out, url.QueryEscape(key)+"="+url.QueryEscape(attrs[key])...)
+		}
+		out = append(out, ' ')
+	}
+	return out
+}
 
 // Read calls emit for the entries of the log at path, in order. A log that does
 // not exist is an empty one. It ends with nil at the end of the log, or of the
@@ -52,22 +74,29 @@ func Read(ctx context.Context, path string, o Options, emit Emit) error {
 		}
 		defer w.close()
 	}
-	f, err := openLog(ctx, path, o, w)
-	if f == nil || err != nil {
+	segments, err := openLog(ctx, path, o, w)
+	if len(segments) == 0 || err != nil {
 		return err
 	}
-	defer f.Close()
-	if o.Tail >= 0 {
-		at, err := tailOffset(f, o.Tail)
-		if err != nil {
-			return fmt.Errorf("read log: %w", err)
+	defer func() { closeAll(segments) }()
+	if segments, err = r.begin(segments); err != nil {
+		return err
+	}
+	last := segments[len(segments)-1]
+	for _, s := range segments[:len(segments)-1] {
+		if err := r.whole(ctx, s); err != nil {
+			return ended(err)
 		}
-		r.offset = at
+	}
+	if last.packed {
+		return ended(r.whole(ctx, last))
 	}
 	if !o.Follow {
-		return ended(r.drain(ctx, f))
+		return ended(r.drain(ctx, last.file))
 	}
-	return ended(r.follow(ctx, f, w))
+	closeAll(segments[:len(segments)-1])
+	segments = nil
+	return ended(r.follow(ctx, path, last, w))
 }
 
 // errUntil ends the reading: everything that follows is younger.
@@ -80,16 +109,14 @@ func ended(err error) error {
 	return err
 }
 
-// openLog waits for the file if it is to be followed; nil is no file.
-func openLog(ctx context.Context, path string, o Options, w *watch) (*os.File, error) {
+// openLog waits for the log if it is to be followed; nil is no log.
+func openLog(ctx context.Context, path string, o Options, w *watch) ([]segment, error) {
 	last := w == nil
 	for {
-		f, err := os.Open(path)
+		segments, err := openSegments(path)
 		switch {
-		case err == nil:
-			return f, nil
-		case !errors.Is(err, os.ErrNotExist):
-			return nil, fmt.Errorf("open log: %w", err)
+		case err != nil || len(segments) > 0:
+			return segments, err
 		case last || !exists(filepath.Dir(path)):
 			return nil, nil
 		}
@@ -106,41 +133,130 @@ func exists(path string) bool {
 	return err == nil
 }
 
+// maxEntry bounds what is kept of a line of the file, in bytes: attributes may be
+// long, but what is not an entry at all must not fill the memory.
+const maxEntry = 4 << 20
+
 // reader is one Read.
 type reader struct {
 	options Options
 	emit    Emit
 	offset  int64  // of the file, up to which it is in partial or emitted
 	partial []byte // the beginning of a line
+	broken  bool   // that line is too long to be an entry
 	buf     [64 << 10]byte
 	// within says that the stream's last entry did not end its line.
 	within map[string]bool
 }
 
-// follow reads what comes until the context, Stop or Until end it.
-func (r *reader) follow(ctx context.Context, f *os.File, w *watch) error {
+// begin finds where to start, and closes the files before that.
+func (r *reader) begin(segments []segment) ([]segment, error) {
+	if r.options.Tail < 0 {
+		return segments, nil
+	}
+	want := r.options.Tail
+	for i, s := range slices.Backward(segments) {
+		at, have, err := s.tail(want)
+		if err != nil {
+			return segments, fmt.Errorf("read log: %w", err)
+		}
+		if want -= have; want == 0 || i == 0 {
+			closeAll(segments[:i])
+			r.offset = at
+			return segments[i:], nil
+		}
+	}
+	return segments, nil
+}
+
+// whole emits a file that is not written to any more, from r.offset on.
+func (r *reader) whole(ctx context.Context, s segment) error {
+	in, err := s.content(r.offset)
+	if err != nil {
+		return err
+	}
 	for {
-		if err := r.drain(ctx, f); err != nil {
+		n, err := in.Read(r.buf[:])
+		if err := r.lines(ctx, r.buf[:n]); err != nil {
 			return err
 		}
-		why, err := w.wait(ctx, r.options)
-		if why == stopped {
-			return r.drain(ctx, f)
+		if errors.Is(err, io.EOF) {
+			r.offset, r.partial = 0, r.partial[:0]
+			return nil
 		}
-		if why != changed {
-			return err
-		}
-		fi, err := f.Stat()
 		if err != nil {
 			return fmt.Errorf("read log: %w", err)
 		}
-		if fi.Sys().(*syscall.Stat_t).Nlink == 0 { // the container was removed
-			return r.drain(ctx, f)
+	}
+}
+
+// follow reads what comes until the context, Stop or Until end it.
+func (r *reader) follow(ctx context.Context, path string, s segment, w *watch) error {
+	defer func() { _ = s.file.Close() }()
+	for {
+		if err := r.drain(ctx, s.file); err != nil {
+			return err
+		}
+		why, err := w.wait(ctx, r.options)
+		if why == cancelled {
+			return err
+		}
+		if s, err = r.catchUp(ctx, path, s); err != nil {
+			return err
+		}
+		if why == stopped || !exists(filepath.Dir(path)) { // the container was removed
+			return r.drain(ctx, s.file)
+		}
+		fi, err := s.file.Stat()
+		if err != nil {
+			return fmt.Errorf("read log: %w", err)
 		}
 		if fi.Size() < r.offset { // somebody truncated it
 			r.offset, r.partial = 0, r.partial[:0]
 		}
 	}
+}
+
+// catchUp returns the file that is written to now, with everything before it
+// emitted. A file that was left behind and is gone is passed over.
+func (r *reader) catchUp(ctx context.Context, path string, s segment) (segment, error) {
+	fi, err := os.Stat(path)
+	if err != nil || inode(fi) == s.inode {
+		return s, nil //nolint:nilerr // it has been removed: there is nothing to catch up with
+	}
+	// It is not written to any more.
+	if err := r.drain(ctx, s.file); err != nil {
+		return s, err
+	}
+	next, err := openSegments(path)
+	if err != nil {
+		return s, err
+	}
+	for i, n := range next {
+		same, err := s.same(n)
+		if err != nil {
+			closeAll(next)
+			return s, err
+		}
+		if same {
+			closeAll(next[:i+1])
+			next = next[i+1:]
+			break
+		}
+	}
+	if len(next) == 0 || next[len(next)-1].packed {
+		closeAll(next)
+		return s, nil
+	}
+	_ = s.file.Close()
+	r.offset, r.partial = 0, r.partial[:0]
+	for _, n := range next[:len(next)-1] {
+		if err == nil {
+			err = r.whole(ctx, n)
+		}
+		_ = n.file.Close()
+	}
+	return next[len(next)-1], err
 }
 
 // drain emits up to the end of the file.
@@ -164,7 +280,9 @@ func (r *reader) lines(ctx context.Context, b []byte) error {
 	for {
 		i := bytes.IndexByte(b, '\n')
 		if i < 0 {
-			r.partial = append(r.partial, b...)
+			if r.partial = append(r.partial, b...); len(r.partial) > maxEntry {
+				r.partial, r.broken = r.partial[:0], true
+			}
 			return nil
 		}
 		line := b[:i]
@@ -175,10 +293,12 @@ func (r *reader) lines(ctx context.Context, b []byte) error {
 		if err := ctx.Err(); err != nil {
 			return err
 		}
-		if err := r.line(line); err != nil {
-			return err
+		if !r.broken {
+			if err := r.line(line); err != nil {
+				return err
+			}
 		}
-		r.partial = r.partial[:0]
+		r.partial, r.broken = r.partial[:0], false
 		b = b[i+1:]
 	}
 }
@@ -186,11 +306,17 @@ func (r *reader) lines(ctx context.Context, b []byte) error {
 // line emits one entry if it was asked for. One that is not JSON is passed over:
 // a crash of the machine may leave such a line.
 func (r *reader) line(b []byte) error {
+	o := r.options
+	if !o.Since.IsZero() {
+		// Of a large log most may be too old, and is not worth more of a look.
+		if t, ok := timeOf(b); ok && t.Before(o.Since) {
+			return nil
+		}
+	}
 	e, err := parse(b)
 	if err != nil {
 		return nil //nolint:nilerr // see above
 	}
-	o := r.options
 	if !o.Until.IsZero() && e.Time.After(o.Until) {
 		return errUntil
 	}
@@ -198,46 +324,14 @@ func (r *reader) line(b []byte) error {
 		return nil
 	}
 	log := []byte(e.Log)
-	if o.Timestamps {
+	if o.Timestamps || o.Details {
 		if r.within == nil {
 			r.within = make(map[string]bool)
 		}
 		if !r.within[e.Stream] {
-			log = append(e.Time.AppendFormat(nil, timestamp+" "), log...)
+			log = append(o.Prefix(e.Time, e.Attrs), log...)
 		}
-		r.within[e.Stream] = !bytes.HasSuffix(log, []byte("\n"))
+		r.within[e.Stream] = !strings.HasSuffix(e.Log, "\n")
 	}
 	return r.emit(e.Stream, e.Time, log)
-}
-
-// tailOffset is where the last n entries begin.
-func tailOffset(f *os.File, n int) (int64, error) {
-	fi, err := f.Stat()
-	if err != nil {
-		return 0, err
-	}
-	at := fi.Size()
-	if n == 0 {
-		return at, nil
-	}
-	buf := make([]byte, 64<<10)
-	newlines := 0 // the last one ends the last entry
-	for at > 0 {
-		size := min(at, int64(len(buf)))
-		if _, err := f.ReadAt(buf[:size], at-size); err != nil {
-			return 0, err
-		}
-		for b := buf[:size]; len(b) > 0; {
-			i := bytes.LastIndexByte(b, '\n')
-			if i < 0 {
-				break
-			}
-			if newlines++; newlines > n {
-				return at - size + int64(i) + 1, nil
-			}
-			b = b[:i]
-		}
-		at -= size
-	}
-	return 0, nil
 }

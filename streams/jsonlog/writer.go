@@ -1,31 +1,71 @@
 package jsonlog
 
 import (
-	"bytes"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"os"
 	"sync"
 	"time"
-	"unicode/utf8"
+
+	"github.com/fairlead/fairlead/streams/lines"
 )
+
+// WriterOptions say how a log is written; the zero value is one file that grows.
+type WriterOptions struct {
+	// MaxSize of the file, in bytes, from which on another is begun; 0 is no
+	// limit. A file is longer only if a single entry is.
+	MaxSize int64
+	// MaxFiles is how many files there are at most, the present one with them;
+	// below 2 there is none but that.
+	MaxFiles int
+	// Compress packs the files that are not written to any more.
+	Compress bool
+	// Attrs go into every entry, and are what Options.Details shows.
+	Attrs map[string]string
+}
 
 // Writer appends to one container's log. Its methods may be called by several
 // goroutines at once.
 type Writer struct {
+	path    string
+	options WriterOptions
+	attrs   []byte // as they are in an entry, with the comma after
+
 	mu      sync.Mutex
 	file    *os.File
-	pending map[string][]byte // by stream, a line that has no end yet
+	size    int64
+	split   lines.Splitter
 	buf     []byte
+	packing *packing // of the file before this one; nil without
 }
 
 // OpenWriter opens the log at path for appending, making it with mode 0640.
-func OpenWriter(path string) (*Writer, error) {
+func OpenWriter(path string, o WriterOptions) (*Writer, error) {
+	w := &Writer{path: path, options: o}
+	if len(o.Attrs) > 0 {
+		raw, err := json.Marshal(o.Attrs)
+		if err != nil {
+			return nil, fmt.Errorf("open log: attributes: %w", err)
+		}
+		w.attrs = append(append([]byte(`"attrs":`), raw...), ',')
+	}
 	f, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_APPEND, 0o640)
 	if err != nil {
 		return nil, fmt.Errorf("open log: %w", err)
 	}
-	return &Writer{file: f, pending: make(map[string][]byte)}, nil
+	fi, err := f.Stat()
+	if err == nil && o.MaxFiles > 1 {
+		err = finishShift(path, fi)
+	}
+	if err != nil {
+		return nil, errors.Join(fmt.Errorf("open log: %w", err), f.Close())
+	}
+	w.file, w.size = f, fi.Size()
+	if o.Compress {
+		w.packing = pack(path) // what was not, or not wholly, when the last writer ended
+	}
+	return w, nil
 }
 
 // Write adds output that arrived on stream at time t. Whole lines, and pieces of
@@ -34,43 +74,26 @@ func OpenWriter(path string) (*Writer, error) {
 func (w *Writer) Write(stream string, t time.Time, output []byte) error {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	rest := output
-	if len(w.pending[stream]) > 0 {
-		w.pending[stream] = append(w.pending[stream], output...)
-		rest = w.pending[stream]
-	}
 	w.buf = w.buf[:0]
-	for {
-		n := nextPiece(rest)
-		if n == 0 {
-			break
-		}
-		w.buf = appendEntry(w.buf, stream, t, rest[:n])
-		rest = rest[n:]
-	}
-	w.pending[stream] = append(w.pending[stream][:0], rest...)
-	return w.flush()
+	var errs []error
+	w.split.Split(stream, output, func(text []byte) { errs = append(errs, w.add(stream, t, text)) })
+	return errors.Join(append(errs, w.flush())...)
 }
 
-// nextPiece is the length of the next entry, 0 if it has not all arrived.
-func nextPiece(b []byte) int {
-	if i := bytes.IndexByte(b[:min(len(b), maxLine)], '\n'); i >= 0 {
-		return i + 1
+// add puts an entry into w.buf, and begins another file before it where it would
+// not fit.
+func (w *Writer) add(stream string, t time.Time, text []byte) error {
+	before := len(w.buf)
+	w.buf = appendEntry(w.buf, stream, t, w.attrs, text)
+	limit := w.options.MaxSize
+	if limit <= 0 || w.size+int64(len(w.buf)) <= limit || w.size+int64(before) == 0 {
+		return nil
 	}
-	if len(b) < maxLine {
-		return 0
-	}
-	// Not through the middle of a character.
-	n := maxLine
-	for back := 1; back < utf8.UTFMax; back++ {
-		if utf8.RuneStart(b[n-back]) {
-			if !utf8.FullRune(b[n-back : n]) {
-				n -= back
-			}
-			break
-		}
-	}
-	return n
+	entry := w.buf[before:]
+	w.buf = w.buf[:before]
+	err := errors.Join(w.flush(), w.rotate())
+	w.buf = append(w.buf[:0], entry...)
+	return err
 }
 
 // End writes what waits for the end of its line: the stream has ended.
@@ -78,11 +101,11 @@ func (w *Writer) End(stream string, t time.Time) error {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.buf = w.buf[:0]
-	if p := w.pending[stream]; len(p) > 0 {
-		w.buf = appendEntry(w.buf, stream, t, p)
+	var err error
+	if p := w.split.End(stream); len(p) > 0 {
+		err = w.add(stream, t, p)
 	}
-	delete(w.pending, stream)
-	return w.flush()
+	return errors.Join(err, w.flush())
 }
 
 // flush writes w.buf in one piece, or nothing of it.
@@ -92,6 +115,7 @@ func (w *Writer) flush() error {
 	}
 	n, err := w.file.Write(w.buf)
 	if err == nil {
+		w.size += int64(n)
 		return nil
 	}
 	err = fmt.Errorf("write log: %w", err)
@@ -104,27 +128,21 @@ func (w *Writer) flush() error {
 }
 
 // Pending returns copies of what waits for the end of its line, by stream, for
-// another writer to go on with.
+// another writer to go on with; nothing is packed any more when it returns.
 func (w *Writer) Pending() map[string][]byte {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	out := make(map[string][]byte, len(w.pending))
-	for s, p := range w.pending {
-		if len(p) > 0 {
-			out[s] = bytes.Clone(p)
-		}
-	}
-	return out
+	w.packing.stop()
+	return w.split.Pending()
 }
 
 // Restore goes on with another writer's Pending.
 func (w *Writer) Restore(pending map[string][]byte) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	for s, p := range pending {
-		w.pending[s] = bytes.Clone(p)
-	}
+	w.split.Restore(pending)
 }
 
 // Close closes the file; what waits for its end is lost unless End came before.
+// The file before it may still be being packed.
 func (w *Writer) Close() error { return w.file.Close() }
