@@ -151,7 +151,7 @@ func TestRefused(t *testing.T) {
 		err  error
 		kind error
 	}{
-		"manifest for example.org/a:1 not found: manifest unknown": {fmt.Errorf("x: %w", errdefs.ErrNotFound), errdefs.ErrNotFound},
+		"manifest for example.org/a:1 not found: manifest unknown":                                      {fmt.Errorf("x: %w", errdefs.ErrNotFound), errdefs.ErrNotFound},
 		"pull access denied for example.org/a, repository does not exist or may require 'docker login'": {fmt.Errorf("x: %w", errdefs.ErrPermissionDenied), errdefs.ErrNotFound},
 		"pull example.org/a:1: dial": {&net.OpError{Op: "dial", Err: errors.New("refused")}, errdefs.ErrUnknown},
 	} {
