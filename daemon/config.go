@@ -4,16 +4,9 @@
 package daemon
 
 import (
-	"bytes"
-	"encoding/json"
 	"errors"
 	"fmt"
-	"io/fs"
 	"net/netip"
-	"os"
-	"path/filepath"
-	"reflect"
-	"slices"
 	"strconv"
 	"strings"
 
@@ -74,6 +67,14 @@ type Config struct {
 	// HostGateway is the key that dockerd had before it took a list.
 	HostGateway  string   `json:"host-gateway-ip"`
 	HostGateways []string `json:"host-gateway-ips"`
+
+	containerSettings
+	registrySettings
+	tlsSettings
+	foreignSettings
+
+	// front is what the daemon was called as.
+	front front
 }
 
 // Pool is an address pool as the configuration file has it.
@@ -93,19 +94,17 @@ func defaults() Config {
 	return Config{
 		Group: "fairlead", DataRoot: DefaultDataRoot, ExecRoot: DefaultExecRoot,
 		LogLevel: "info", LogFormat: "text", LiveRestore: true,
+		containerSettings: containerDefaults(), registrySettings: registryDefaults(), tlsSettings: tlsDefaults("/etc/fairlead"),
 		BridgeName: network.DefaultBridge, MTU: 1500, IPForward: true, IPMasq: true, ICC: true, Firewall: string(network.FirewallNFTables), IPTables: true, IP6Tables: true, UserlandProxy: true, ResolvConf: "/etc/resolv.conf", IP: "0.0.0.0",
 	}
 }
 
-// flagOf is the flag whose name is not the key of the file.
-var flagOf = map[string]string{"hosts": "host", "default-address-pools": "default-address-pool", "default-network-opts": "default-network-opt", "host-gateway-ips": "host-gateway-ip", "dns-opts": "dns-opt"}
-
 func (c *Config) register(f *pflag.FlagSet) {
-	f.StringArrayVarP(&c.Hosts, "host", "H", nil, "listen here: unix:///path, several times for several (default unix://EXEC_ROOT/fairlead.sock)")
+	f.StringArrayVarP(&c.Hosts, "host", "H", nil, "listen here: unix:///path, tcp://address:port with --tlsverify, or fd:// for systemd's sockets; several times for several (default "+c.front.defaultHost()+")")
 	f.StringVarP(&c.Group, "group", "G", c.Group, "group that may use the socket, where it exists")
 	f.StringVar(&c.DataRoot, "data-root", c.DataRoot, "where images, containers and networks are kept")
 	f.StringVar(&c.ExecRoot, "exec-root", c.ExecRoot, "where what lives until the next boot is kept: sockets, namespaces, leases")
-	f.StringVarP(&c.PIDFile, "pidfile", "p", "", "write the process ID here (default EXEC_ROOT/fairlead.pid)")
+	f.StringVarP(&c.PIDFile, "pidfile", "p", c.PIDFile, "write the process ID here (default EXEC_ROOT/fairlead.pid)")
 	f.StringVarP(&c.LogLevel, "log-level", "l", c.LogLevel, "debug, info, warn or error")
 	f.StringVar(&c.LogFormat, "log-format", c.LogFormat, "text or json")
 	f.BoolVarP(&c.Debug, "debug", "D", false, "the same as --log-level debug")
@@ -129,6 +128,10 @@ func (c *Config) register(f *pflag.FlagSet) {
 	c.registerRouting(f)
 	c.registerDNS(f)
 	c.registerHostGateway(f)
+	c.containerSettings.register(f)
+	c.registrySettings.register(f)
+	c.tlsSettings.register(f)
+	c.foreignSettings.register(f)
 	f.StringVar(&c.IP, "ip", c.IP, "host address for ports published without one")
 	f.Var(&poolsFlag{&c.AddressPools}, "default-address-pool", "cut networks' subnets from here: base=10.20.0.0/16,size=24; several times for several")
 }
@@ -165,97 +168,6 @@ func (p *poolsFlag) Set(v string) error {
 	}
 	*p.pools = append(*p.pools, pool)
 	return nil
-}
-
-// mergeFile reads the configuration file into c. A key that is unknown, and a key
-// whose value is not that of a flag also given, are refused by name. The default
-// file may be absent; one that was named may not.
-func (c *Config) mergeFile(path string, named bool, flags *pflag.FlagSet) error {
-	clash, err := c.merge(path, named, flags)
-	if err != nil || len(clash) == 0 {
-		return err
-	}
-	return fmt.Errorf("configuration file %s: the following directives are specified both as a flag and in the configuration file: %s", path, strings.Join(clash, ", "))
-}
-
-// merge is mergeFile that leaves keys with a flag of another value to the flag, and
-// returns them.
-func (c *Config) merge(path string, named bool, flags *pflag.FlagSet) (clash []string, err error) {
-	raw, err := os.ReadFile(path)
-	if errors.Is(err, fs.ErrNotExist) && !named {
-		return nil, nil
-	}
-	if err != nil {
-		return nil, fmt.Errorf("read the configuration file: %w", err)
-	}
-	if len(bytes.TrimSpace(raw)) == 0 {
-		return nil, nil
-	}
-	var keys map[string]json.RawMessage
-	if err := json.Unmarshal(raw, &keys); err != nil {
-		return nil, fmt.Errorf("configuration file %s is not a JSON object: %w", path, err)
-	}
-	if key, twice := repeatedKey(raw); twice {
-		return nil, fmt.Errorf("configuration file %s has the key %q twice", path, key)
-	}
-	v := reflect.ValueOf(c).Elem()
-	fields := make(map[string]reflect.Value)
-	for i := range v.NumField() {
-		fields[v.Type().Field(i).Tag.Get("json")] = v.Field(i)
-	}
-	var unknown []string
-	for key, val := range keys {
-		field, ok := fields[key]
-		if !ok {
-			unknown = append(unknown, key)
-			continue
-		}
-		fresh := reflect.New(field.Type())
-		if err := json.Unmarshal(val, fresh.Interface()); err != nil {
-			return nil, fmt.Errorf("configuration file %s: key %q: %w", path, key, err)
-		}
-		flag := key
-		if f, other := flagOf[key]; other {
-			flag = f
-		}
-		if flags.Changed(flag) && !reflect.DeepEqual(field.Interface(), fresh.Elem().Interface()) {
-			clash = append(clash, fmt.Sprintf("%s: (from flag: %v, from file: %v)", key, field.Interface(), fresh.Elem().Interface()))
-			continue
-		}
-		field.Set(fresh.Elem())
-	}
-	slices.Sort(unknown)
-	slices.Sort(clash)
-	if len(unknown) > 0 {
-		return nil, fmt.Errorf("configuration file %s: the following directives don't match any configuration option: %s", path, strings.Join(unknown, ", "))
-	}
-	return clash, nil
-}
-
-// settingsFile is where a daemon notes the settings it runs with, in EXEC_ROOT: who
-// takes away later what it made, without it, has to know the bridge, the table and
-// the containerd. It is a configuration file like any other.
-const settingsFile = "daemon.json"
-
-func (c *Config) save() error {
-	raw, err := json.MarshalIndent(c, "", "  ")
-	if err != nil {
-		return fmt.Errorf("note the settings: %w", err)
-	}
-	path := filepath.Join(c.ExecRoot, settingsFile)
-	if err := os.WriteFile(path+".tmp", raw, 0o600); err != nil {
-		return fmt.Errorf("note the settings: %w", err)
-	}
-	return os.Rename(path+".tmp", path)
-}
-
-// savedSettings returns the path of what save wrote, "" if there is none.
-func savedSettings(execRoot string) string {
-	path := filepath.Join(execRoot, settingsFile)
-	if _, err := os.Stat(path); err != nil {
-		return ""
-	}
-	return path
 }
 
 // firewall is the back end that was asked for; --iptables=false means none, for
@@ -349,6 +261,7 @@ func (c *Config) network() (network.Config, error) {
 	return out, err
 }
 
+// check settles what follows from other settings, and refuses what cannot be.
 func (c *Config) check() error {
 	if c.LogFormat != "text" && c.LogFormat != "json" {
 		return fmt.Errorf("--log-format %q: want text or json", c.LogFormat)
@@ -361,13 +274,8 @@ func (c *Config) check() error {
 	if _, err := c.hostGateways(); err != nil {
 		return err
 	}
-	if len(c.Hosts) == 0 {
-		c.Hosts = []string{"unix://" + c.ExecRoot + "/fairlead.sock"}
-	}
-	for _, host := range c.Hosts {
-		if err := checkHost(host); err != nil {
-			return err
-		}
+	if err := c.settleHosts(); err != nil {
+		return err
 	}
 	if err := c.contradictions(); err != nil {
 		return err
@@ -378,6 +286,11 @@ func (c *Config) check() error {
 	if c.Debug {
 		c.LogLevel = "debug"
 	}
-	_, err := c.dnsServers()
-	return err
+	if _, err := logLevel(c.LogLevel); err != nil {
+		return err
+	}
+	if _, err := c.dnsServers(); err != nil {
+		return err
+	}
+	return errors.Join(c.containerSettings.check(), c.registrySettings.check(), c.refuse())
 }

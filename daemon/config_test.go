@@ -13,7 +13,12 @@ import (
 // parse reads a command line and a configuration file as the command does.
 func parse(t *testing.T, file string, args ...string) (Config, error) {
 	t.Helper()
-	cfg := defaults()
+	return parseAs(t, asFairlead, file, args...)
+}
+
+func parseAs(t *testing.T, f front, file string, args ...string) (Config, error) {
+	t.Helper()
+	cfg := f.defaults()
 	flags := pflag.NewFlagSet("daemon", pflag.ContinueOnError)
 	cfg.register(flags)
 	if err := flags.Parse(args); err != nil {

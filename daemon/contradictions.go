@@ -4,13 +4,12 @@ import (
 	"bytes"
 	"encoding/json"
 	"fmt"
-	"strings"
 )
 
 // contradictions refuses settings of which one leaves another with nothing to do:
 // whoever gave both expects something that will not happen.
 func (c *Config) contradictions() error {
-	d := defaults()
+	d := c.front.defaults()
 	for _, rule := range []struct {
 		when     bool
 		without  string // what is said of when
@@ -76,16 +75,4 @@ func repeatedKey(object []byte) (string, bool) {
 		}
 	}
 	return "", false
-}
-
-// checkHost refuses an address that is not served.
-func checkHost(host string) error {
-	path, ok := strings.CutPrefix(host, "unix://")
-	switch {
-	case !ok:
-		return fmt.Errorf("--host %s: only unix:///path is served; to reach it from elsewhere use ssh (DOCKER_HOST=ssh://…)", host)
-	case !strings.HasPrefix(path, "/"):
-		return fmt.Errorf("--host %s: want unix:// and an absolute path", host)
-	}
-	return nil
 }

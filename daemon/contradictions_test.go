@@ -26,8 +26,8 @@ func TestContradictionsAreRefused(t *testing.T) {
 		{"", []string{"--ip-forward=false", "--ip-forward-no-drop"}, "--ip-forward-no-drop would do nothing"},
 		{"", []string{"--ip-forward-no-drop"}, ""},
 		{`{"icc": false, "mtu": 1400, "icc": true}`, nil, `key "icc" twice`},
-		{"", []string{"-H", "foo"}, "--host foo: only unix:///path is served"},
-		{"", []string{"-H", "tcp://0.0.0.0:2375"}, "only unix:///path is served"},
+		{"", []string{"-H", "foo"}, "--host foo: whoever reaches it is root"},
+		{"", []string{"-H", "tcp://0.0.0.0:2375"}, "--tls=false serves it to anybody"},
 		{"", []string{"-H", "unix://fairlead.sock"}, "want unix:// and an absolute path"},
 	} {
 		_, err := parse(t, tt.file, tt.args...)

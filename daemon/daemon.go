@@ -3,22 +3,19 @@ package daemon
 import (
 	"context"
 	"errors"
-	"fmt"
 	"io/fs"
 	"log/slog"
-	"net"
-	"net/http"
 	"os"
 	"os/signal"
 	"path/filepath"
+	"slices"
+	"strings"
 	"sync"
 	"time"
 
 	"github.com/moby/moby/api/types/system"
-	"github.com/spf13/cobra"
 	"golang.org/x/sys/unix"
 
-	"github.com/fairlead/fairlead/api"
 	"github.com/fairlead/fairlead/engine"
 	"github.com/fairlead/fairlead/engine/runtime"
 	"github.com/fairlead/fairlead/internal/spawn"
@@ -29,61 +26,16 @@ import (
 	"github.com/fairlead/fairlead/streams"
 )
 
-// drainTime is how long requests under way get when the daemon stops.
-const drainTime = 5 * time.Second
-
 // Build is what was built, as the API tells its clients.
 type Build struct{ Version, Commit string }
 
-// Command is `fairlead daemon`.
-func Command(build Build) *cobra.Command {
-	cfg := defaults()
-	var file string
-	var teardown bool
-	cmd := &cobra.Command{
-		Use:   "daemon [OPTIONS]",
-		Short: "Run the engine: containers, their networks and the API",
-		Long: `Run the engine in the foreground. It serves the Docker Engine API on a unix
-socket, keeps containers on their networks, and leaves them running when it stops.
-
-Flags may also be given as keys of the configuration file, a JSON object, by the
-same names as dockerd's daemon.json. A flag and a key that disagree are refused.`,
-		Example: `  fairlead daemon
-  fairlead daemon --bip 10.99.0.1/24 --default-address-pool base=10.100.0.0/16,size=24
-  fairlead daemon -b br0                       # the host's own bridge as the default network
-  fairlead daemon --data-root /srv/a --exec-root /run/a --bridge-name fairlead1   # a second one`,
-		Args:          cobra.NoArgs,
-		SilenceUsage:  true,
-		SilenceErrors: true,
-		RunE: func(cmd *cobra.Command, _ []string) error {
-			named := cmd.Flags().Changed("config-file")
-			if saved := savedSettings(cfg.ExecRoot); teardown && !named && saved != "" {
-				// What is to be taken away was made by these, unless it is said otherwise.
-				if _, err := cfg.merge(saved, true, cmd.Flags()); err != nil {
-					return err
-				}
-			} else if err := cfg.mergeFile(file, named, cmd.Flags()); err != nil {
-				return err
-			}
-			if teardown && !cmd.Flags().Changed("log-level") {
-				cfg.LogLevel = "warn" // somebody waits for the end of it, at a terminal
-			}
-			if err := cfg.check(); err != nil {
-				return err
-			}
-			return run(cmd.Context(), cfg, build, teardown)
-		},
-	}
-	cfg.register(cmd.Flags())
-	cmd.Flags().StringVar(&file, "config-file", defaultConfigFile, "JSON file with the same settings")
-	cmd.Flags().BoolVar(&teardown, "teardown", false, "take everything of this daemon away and exit: containers, networks, rules, helpers")
-	return cmd
-}
-
 // daemon is what one running daemon is made of.
 type daemon struct {
-	cfg        Config
-	build      Build
+	cfg   Config
+	build Build
+	// load reads the configuration anew; level is the log's.
+	load       func() (Config, error)
+	level      *slog.LevelVar
 	pools      []ipam.AddressPool
 	log        *slog.Logger
 	locks      []*os.File
@@ -104,7 +56,8 @@ type daemon struct {
 // relay has them.
 const fileLimit = 1 << 20
 
-func run(ctx context.Context, cfg Config, build Build, teardown bool) error {
+// run is the daemon's life; load reads its configuration anew.
+func run(ctx context.Context, cfg Config, build Build, load func() (Config, error), teardown bool) error {
 	if err := checkPrivileges(); err != nil {
 		return err
 	}
@@ -112,17 +65,26 @@ func run(ctx context.Context, cfg Config, build Build, teardown bool) error {
 	if err != nil {
 		return err
 	}
-	log, err := newLogger(cfg)
-	if err != nil {
+	secure, err := cfg.tlsConfig()
+	if err != nil && slices.ContainsFunc(cfg.Hosts, overNetwork) {
 		return err
 	}
+	level := new(slog.LevelVar)
+	log := newLogger(cfg, level)
 	slog.SetDefault(log)
+	d := &daemon{cfg: cfg, build: build, load: load, level: level, log: log}
+	if err := d.settle(teardown); err != nil {
+		return err
+	}
+	// Registered before anything is made: by itself the signal ends a process.
+	hangup := make(chan os.Signal, 1)
+	signal.Notify(hangup, unix.SIGHUP)
 	ctx, stop := signal.NotifyContext(ctx, unix.SIGTERM, unix.SIGINT)
 	defer stop()
 	if netCfg.Pools == nil {
 		netCfg.Pools = ipam.DefaultPools()
 	}
-	d := &daemon{cfg: cfg, build: build, pools: netCfg.Pools, log: log, stop: stop}
+	d.pools, d.stop = netCfg.Pools, stop
 	defer d.unlock()
 	if err := d.lock(); err != nil {
 		return err
@@ -136,7 +98,23 @@ func run(ctx context.Context, cfg Config, build Build, teardown bool) error {
 	if teardown {
 		return errors.Join(d.teardown(ctx), d.close())
 	}
-	return errors.Join(d.serve(ctx), d.close())
+	return errors.Join(d.serve(ctx, secure, hangup), d.close())
+}
+
+// settle does what the settings ask of this process before anything is made.
+func (d *daemon) settle(teardown bool) error {
+	level, err := logLevel(d.cfg.LogLevel)
+	if err != nil {
+		return err
+	}
+	d.level.Set(level)
+	if ignored := d.cfg.ignored(); len(ignored) > 0 && !teardown {
+		d.log.Warn("accepted for dockerd's sake, and without meaning here", "settings", strings.Join(ignored, ", "))
+	}
+	if err := errors.Join(d.cfg.proxy(), d.cfg.adjustOOM()); err != nil || teardown {
+		return err
+	}
+	return errors.Join(d.cfg.free(), d.cfg.checkGroup(), checkPIDFile(d.cfg.PIDFile))
 }
 
 // lock takes both roots for this process alone and writes the pidfile.
@@ -155,7 +133,7 @@ func (d *daemon) lock() error {
 		}
 		d.locks = append(d.locks, f)
 	}
-	return os.WriteFile(d.cfg.PIDFile, fmt.Appendf(nil, "%d\n", os.Getpid()), 0o644)
+	return writePIDFile(d.cfg.PIDFile)
 }
 
 func (d *daemon) unlock() {
@@ -282,12 +260,16 @@ func (d *daemon) newEngine(ctx context.Context, hostNS string) (*engine.Engine, 
 	if err != nil {
 		return nil, err
 	}
+	defaults, err := d.cfg.engineDefaults()
+	if err != nil {
+		return nil, err
+	}
 	return engine.New(ctx, engine.Config{
 		HostGateways: gateways,
 		DNS:          servers, DNSSearch: d.cfg.DNSSearch, DNSOptions: d.cfg.DNSOptions, ResolvConf: d.cfg.ResolvConf,
 		DataRoot: d.cfg.DataRoot, ExecRoot: d.cfg.ExecRoot, Runtime: d.containerd,
 		Network: d.network, Streams: d.streams, Store: records, HostNetns: hostNS, Log: d.log,
-		Info: d.info(), Settings: engine.Settings{LiveRestore: d.cfg.LiveRestore},
+		Info: d.info(), Defaults: defaults, Settings: d.cfg.engineSettings(),
 	})
 }
 
@@ -295,58 +277,12 @@ func (d *daemon) newEngine(ctx context.Context, hostNS string) (*engine.Engine, 
 func (d *daemon) info() system.Info {
 	info := system.Info{ServerVersion: d.build.Version, FirewallBackend: &system.FirewallInfo{}}
 	info.FirewallBackend.Driver, info.FirewallBackend.Info = d.network.FirewallInfo()
+	info.HTTPProxy, info.HTTPSProxy, info.NoProxy = proxies()
+	info.ExperimentalBuild = d.cfg.Experimental
 	for _, p := range d.pools {
 		info.DefaultAddressPools = append(info.DefaultAddressPools, system.NetworkAddressPool{Base: p.Base, Size: p.Size})
 	}
 	return info
-}
-
-// serve answers the API until a signal, or a teardown, ends it.
-func (d *daemon) serve(ctx context.Context) error {
-	listeners, err := listen(d.cfg.Hosts, d.cfg.Group)
-	if err != nil {
-		return err
-	}
-	server := &http.Server{
-		Handler:           api.New(d.engine, api.Options{Version: d.build.Version, Commit: d.build.Commit, Log: d.log, Teardown: d.teardownByAPI}),
-		ReadHeaderTimeout: 10 * time.Second,
-		ErrorLog:          slog.NewLogLogger(d.log.Handler(), slog.LevelDebug),
-		BaseContext:       func(net.Listener) context.Context { return ctx },
-	}
-	failed := make(chan error, len(listeners))
-	for _, l := range listeners {
-		d.log.Info("serving the API", "address", l.Addr().Network()+"://"+d.address(l))
-		go func() { failed <- server.Serve(l) }()
-	}
-	notify("READY=1")
-	select {
-	case err = <-failed:
-	case <-ctx.Done():
-	}
-	notify("STOPPING=1")
-	d.log.Info("stopping", "live-restore", d.cfg.LiveRestore)
-	drain, cancel := context.WithTimeout(context.WithoutCancel(ctx), drainTime)
-	defer cancel()
-	if server.Shutdown(drain) != nil {
-		_ = server.Close()
-	}
-	for _, host := range d.cfg.Hosts {
-		_ = os.Remove(host[len("unix://"):])
-	}
-	if !d.cfg.LiveRestore && !d.tornDown {
-		err = errors.Join(err, d.engine.StopAll(context.WithoutCancel(ctx)))
-	}
-	if errors.Is(err, http.ErrServerClosed) {
-		err = nil
-	}
-	return err
-}
-
-// address is the socket's path under its final name.
-func (d *daemon) address(l net.Listener) string {
-	const born = ".new"
-	a := l.Addr().String()
-	return a[:len(a)-len(born)]
 }
 
 // close lets go of everything; containers, helpers and the kernel's state stay.

@@ -1,6 +1,7 @@
 package daemon
 
 import (
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -16,27 +17,50 @@ import (
 // API is root on this machine.
 const socketMode = 0o660
 
-// listen opens the API's sockets. Only unix:// is served; a plain tcp:// would
-// give the machine to anybody who reaches the port.
-func listen(hosts []string, group string) ([]net.Listener, error) {
-	var out []net.Listener
-	for _, host := range hosts {
-		l, err := listenOne(host, group)
+// listener is one of the API's sockets.
+type listener struct {
+	net.Listener
+	host string // as the log has it
+	// path is the unix socket to remove at the end; "" for one that is not ours.
+	path string
+}
+
+// listen opens the API's sockets; secure is nil without TLS.
+func listen(cfg *Config, secure *tls.Config) ([]listener, error) {
+	var out []listener
+	for _, host := range cfg.Hosts {
+		ls, err := listenHost(cfg, host, secure)
+		out = append(out, ls...)
 		if err != nil {
 			for _, l := range out {
 				_ = l.Close()
 			}
 			return nil, err
 		}
-		out = append(out, l)
 	}
 	return out, nil
 }
 
-func listenOne(host, group string) (net.Listener, error) {
-	if err := checkHost(host); err != nil {
+func listenHost(cfg *Config, host string, secure *tls.Config) ([]listener, error) {
+	scheme, rest, _ := strings.Cut(host, "://")
+	switch scheme {
+	case "fd":
+		return inherited(cfg, rest, secure)
+	case "tcp":
+		l, err := net.Listen("tcp", rest)
+		if err != nil {
+			return nil, fmt.Errorf("listen on %s: %w", host, err)
+		}
+		return []listener{{Listener: encrypted(l, secure), host: "tcp://" + l.Addr().String()}}, nil
+	}
+	l, err := listenUnix(host, cfg.Group)
+	if err != nil {
 		return nil, err
 	}
+	return []listener{{Listener: l, host: host, path: rest}}, nil
+}
+
+func listenUnix(host, group string) (net.Listener, error) {
 	path := strings.TrimPrefix(host, "unix://")
 	if err := removeStale(path); err != nil {
 		return nil, err
@@ -59,30 +83,54 @@ func listenOne(host, group string) (net.Listener, error) {
 	return l, nil
 }
 
+// free refuses early what listen would refuse when everything else stands.
+func (c *Config) free() error {
+	for _, host := range c.Hosts {
+		if path, ok := strings.CutPrefix(host, "unix://"); ok {
+			if _, err := stale(path); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
 // removeStale removes a socket that nobody listens on, and refuses one that
 // somebody does.
 func removeStale(path string) error {
-	fi, err := os.Lstat(path)
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil
-	}
-	if err != nil {
+	there, err := stale(path)
+	if err != nil || !there {
 		return err
 	}
+	return os.Remove(path)
+}
+
+// stale says whether a socket that nobody listens on is there.
+func stale(path string) (there bool, err error) {
+	fi, err := os.Lstat(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return false, nil
+	}
+	if err != nil {
+		return false, err
+	}
 	if fi.Mode()&fs.ModeSocket == 0 {
-		return fmt.Errorf("--host unix://%s: there is something there that is no socket; move it away", path)
+		return false, fmt.Errorf("--host unix://%s: there is something there that is no socket; move it away", path)
 	}
 	if c, err := net.Dial("unix", path); err == nil {
 		_ = c.Close()
-		return fmt.Errorf("--host unix://%s: another program listens there; stop it, or choose another path", path)
+		return false, fmt.Errorf("--host unix://%s: another program listens there; stop it, or choose another path", path)
 	}
-	return os.Remove(path)
+	return true, nil
 }
 
 // chownGroup gives the socket to the group where it exists.
 func chownGroup(path, group string) error {
 	if group == "" {
 		return nil
+	}
+	if gid, err := strconv.Atoi(group); err == nil {
+		return os.Chown(path, 0, gid)
 	}
 	g, err := user.LookupGroup(group)
 	if err != nil {

@@ -20,7 +20,7 @@ func TestListenIsPrivateFromBirth(t *testing.T) {
 	if err := dead.Close(); err != nil {
 		t.Fatal(err)
 	}
-	ls, err := listen([]string{"unix://" + path}, "no-such-group")
+	ls, err := listen(&Config{Hosts: []string{"unix://" + path}, Group: "no-such-group"}, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -34,7 +34,7 @@ func TestListenIsPrivateFromBirth(t *testing.T) {
 		t.Fatal(err)
 	}
 	_ = c.Close()
-	if _, err := listen([]string{"unix://" + path}, ""); err == nil || !strings.Contains(err.Error(), "another program listens there") {
+	if _, err := listen(&Config{Hosts: []string{"unix://" + path}}, nil); err == nil || !strings.Contains(err.Error(), "another program listens there") {
 		t.Errorf("second listen: %v", err)
 	}
 }
@@ -45,13 +45,46 @@ func TestListenRefuses(t *testing.T) {
 	if err := os.WriteFile(file, nil, 0o600); err != nil {
 		t.Fatal(err)
 	}
-	for host, says := range map[string]string{
-		"tcp://0.0.0.0:2375": "only unix:///path is served",
-		"unix://relative":    "absolute path",
-		"unix://" + file:     "no socket",
+	cfg := &Config{Hosts: []string{"unix://" + file}}
+	if _, err := listen(cfg, nil); err == nil || !strings.Contains(err.Error(), "no socket") {
+		t.Errorf("a file in the way: %v", err)
+	}
+	if err := cfg.free(); err == nil || !strings.Contains(err.Error(), "no socket") {
+		t.Errorf("a file in the way, early: %v", err)
+	}
+}
+
+func TestHosts(t *testing.T) {
+	t.Parallel()
+	for _, tt := range []struct {
+		front front
+		args  string
+		want  string // the hosts, or what the error says
+	}{
+		{asFairlead, "--exec-root /run/x", "unix:///run/x/fairlead.sock"},
+		{asDockerd, "", "unix:///var/run/docker.sock"},
+		{asDockerd, "-H unix:// -H unix:///var/run/docker.sock", "unix:///var/run/docker.sock"},
+		{asDockerd, "-H fd:// -H unix:///x", "fd:// unix:///x"},
+		{asDockerd, "-H tcp:// --tls=false", "tcp://localhost:2375"},
+		{asDockerd, "-H tcp://:2375 --tls=false", "tcp://localhost:2375"},
+		{asDockerd, "-H tcp://0.0.0.0 --tlsverify", "tcp://0.0.0.0:2376"},
+		{asDockerd, "-H 127.0.0.1:2375 --tls=false", "tcp://127.0.0.1:2375"},
+		{asDockerd, "-H tcp://[::1]:2376 --tls", "tcp://[::1]:2376"},
+		{asDockerd, "-H tcp://[::1] --tls", "tcp://[::1]:2376"},
+		{asDockerd, "-H tcp://127.0.0.1:2375", "whoever reaches it is root on this machine"},
+		{asFairlead, "-H tcp://0.0.0.0:2375", "give --tlsverify"},
+		{asFairlead, "-H unix://relative", "absolute path"},
+		{asFairlead, "-H npipe:////./pipe/docker", "invalid bind address"},
+		{asFairlead, "-H tcp://1.2.3.4:99999 --tls", "no port"},
+		{asFairlead, "-H tcp://a:b:c --tls", "want tcp://address:port"},
 	} {
-		if _, err := listen([]string{host}, ""); err == nil || !strings.Contains(err.Error(), says) {
-			t.Errorf("%s: %v; want one saying %q", host, err, says)
+		cfg, err := parseAs(t, tt.front, ``, strings.Fields(tt.args)...)
+		got := strings.Join(cfg.Hosts, " ")
+		if err != nil {
+			got = err.Error()
+		}
+		if err == nil && got != tt.want || err != nil && !strings.Contains(got, tt.want) {
+			t.Errorf("%s: %s, want %s", tt.args, got, tt.want)
 		}
 	}
 }

@@ -39,10 +39,15 @@ func main() {
 	os.Exit(run(context.Background(), os.Args))
 }
 
-// run picks the front by the name the program was called by (fairlead-daemon),
-// or else by the first word (fairlead daemon), and returns the exit code.
+// run picks the front by the name the program was called by (fairlead-daemon, or
+// dockerd for the daemon in dockerd's place), or else by the first word (fairlead daemon), and returns the exit code.
 func run(ctx context.Context, args []string) int {
 	called, args := filepath.Base(args[0]), args[1:]
+	if called == "dockerd" && !helper(args) {
+		cmd := daemon.Dockerd(daemon.Build{Version: Version, Commit: Commit})
+		cli.Finish(cmd)
+		return finish(ctx, cmd, called, args)
+	}
 	if name, found := strings.CutPrefix(called, "fairlead-"); found && fronts[name] != nil {
 		return execute(ctx, name, args)
 	}
@@ -66,12 +71,23 @@ func execute(ctx context.Context, name string, args []string, words ...string) i
 	front := fronts[name]()
 	cli.Finish(front)
 	parent.AddCommand(front)
-	parent.SetArgs(slices.Concat(words, []string{name}, args))
-	if err := parent.ExecuteContext(ctx); err != nil {
-		fmt.Fprintf(os.Stderr, "fairlead %s: %s\n", name, plain(err))
+	return finish(ctx, parent, "fairlead "+name, slices.Concat(words, []string{name}, args))
+}
+
+// finish runs the command and says what is wrong by its name.
+func finish(ctx context.Context, cmd *cobra.Command, name string, args []string) int {
+	cmd.SetArgs(args)
+	if err := cmd.ExecuteContext(ctx); err != nil {
+		fmt.Fprintf(os.Stderr, "%s: %s\n", name, plain(err))
 		return 1
 	}
 	return 0
+}
+
+// helper says whether a daemon starts its own program, which may be a copy that is
+// called dockerd, as a helper.
+func helper(args []string) bool {
+	return len(args) > 0 && args[0] != "daemon" && fronts[args[0]] != nil
 }
 
 // plain is what an error says, without the word for its class at the end, which is

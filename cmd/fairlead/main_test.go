@@ -15,7 +15,7 @@ import (
 )
 
 func TestMain(m *testing.M) {
-	testscript.Main(m, map[string]func(){"fairlead": main, "fairlead-daemon": main, "fairlead-other": main})
+	testscript.Main(m, map[string]func(){"fairlead": main, "fairlead-daemon": main, "dockerd": main, "fairlead-other": main})
 }
 
 func TestFronts(t *testing.T) {

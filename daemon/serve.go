@@ -1,0 +1,78 @@
+package daemon
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"log/slog"
+	"net"
+	"net/http"
+	"os"
+	"strings"
+	"time"
+
+	"github.com/fairlead/fairlead/api"
+)
+
+// drainTime is how long requests under way get when the daemon stops.
+const drainTime = 5 * time.Second
+
+// serve answers the API until a signal, or a teardown, ends it; another has it read
+// its configuration anew.
+func (d *daemon) serve(ctx context.Context, secure *tls.Config, hangup <-chan os.Signal) error {
+	listeners, err := listen(&d.cfg, secure)
+	if err != nil {
+		return err
+	}
+	server := &http.Server{
+		Handler:           api.New(d.engine, api.Options{Version: d.build.Version, Commit: d.build.Commit, Log: d.log, Teardown: d.teardownByAPI}),
+		ReadHeaderTimeout: 10 * time.Second,
+		ErrorLog:          slog.NewLogLogger(d.log.Handler(), slog.LevelDebug),
+		BaseContext:       func(net.Listener) context.Context { return ctx },
+	}
+	failed := make(chan error, len(listeners))
+	for _, l := range listeners {
+		d.log.Info("serving the API", "address", l.host)
+		if strings.HasPrefix(l.host, "tcp://") && !d.cfg.verifies() {
+			d.log.Warn("whoever reaches this address is root on this machine; give --tlsverify", "address", l.host)
+		}
+		go func() { failed <- server.Serve(l) }()
+	}
+	notify("READY=1")
+	err = d.untilEnd(ctx, failed, hangup)
+	notify("STOPPING=1")
+	d.log.Info("stopping", "live-restore", d.cfg.LiveRestore)
+	drain, cancel := context.WithTimeout(context.WithoutCancel(ctx), drainTime)
+	defer cancel()
+	if server.Shutdown(drain) != nil {
+		_ = server.Close()
+	}
+	for _, l := range listeners {
+		if l.path != "" {
+			_ = os.Remove(l.path)
+		}
+	}
+	if !d.cfg.LiveRestore && !d.tornDown {
+		err = errors.Join(err, d.engine.StopAll(context.WithoutCancel(ctx)))
+	}
+	if errors.Is(err, http.ErrServerClosed) {
+		err = nil
+	}
+	return err
+}
+
+// untilEnd waits for the end, and reloads when it is told to.
+func (d *daemon) untilEnd(ctx context.Context, failed <-chan error, hangup <-chan os.Signal) error {
+	for {
+		select {
+		case err := <-failed:
+			return err
+		case <-ctx.Done():
+			return nil
+		case <-hangup:
+			notify("RELOADING=1")
+			d.reload()
+			notify("READY=1")
+		}
+	}
+}
