@@ -121,6 +121,7 @@ func (a *app) root() *cobra.Command {
 		&cobra.Group{ID: "containers", Title: "Containers:"},
 		&cobra.Group{ID: "images", Title: "Images:"},
 		&cobra.Group{ID: "networks", Title: "Networks:"},
+		&cobra.Group{ID: "volumes", Title: "Volumes:"},
 		&cobra.Group{ID: "system", Title: "System:"},
 	)
 	root.SetCompletionCommandGroupID("system")
@@ -134,10 +135,14 @@ func (a *app) root() *cobra.Command {
 	add("containers",
 		a.runCommand(), a.createCommand(), a.startCommand(), a.stopCommand(), a.restartCommand(),
 		a.killCommand(), a.waitCommand(), a.rmCommand(), a.psCommand(), a.logsCommand(), a.attachCommand(),
-		a.execCommand(), a.inspectCommand(), a.portCommand(), a.renameCommand(), a.containerCommand())
-	add("images", a.imagesCommand(), a.pullCommand(), a.pushCommand(), a.imageCommand(), a.importCommand(), a.loadCommand(), a.tagCommand(), a.rmiCommand())
+		a.execCommand(), a.inspectCommand(), a.portCommand(), a.renameCommand(), a.pauseCommand(), a.unpauseCommand(),
+		a.updateCommand(), a.topCommand(), a.statsCommand(), a.copyCommand(), a.diffCommand(), a.exportCommand(), a.commitCommand(),
+		a.containerCommand())
+	add("images", a.imagesCommand(), a.pullCommand(), a.pushCommand(), a.loginCommand(), a.logoutCommand(), a.imageCommand(), a.importCommand(), a.loadCommand(), a.tagCommand(), a.rmiCommand(),
+		a.saveCommand(), a.historyCommand(), buildCommand(), searchCommand())
+	add("volumes", a.volumeCommand())
 	add("networks", a.networkCommand())
-	add("system", a.infoCommand(), a.versionCommand(), a.systemCommand(), a.debugCommand(), daemonHelp())
+	add("system", a.eventsCommand(), a.infoCommand(), a.versionCommand(), a.systemCommand(), a.debugCommand(), daemonHelp())
 	finish(root)
 	return root
 }

@@ -1,11 +1,7 @@
 package cli
 
 import (
-	"bufio"
-	"context"
-	"errors"
 	"fmt"
-	"strings"
 
 	"github.com/moby/moby/api/types/network"
 	"github.com/moby/moby/client"
@@ -100,63 +96,4 @@ networks, where there is one that leads out.`,
 	}
 	cmd.Flags().BoolVarP(&force, "force", "f", false, "also what is left of a container that is not there any more")
 	return cmd
-}
-
-func (a *app) networkPruneCommand() *cobra.Command {
-	var force bool
-	var filterFlags []string
-	cmd := &cobra.Command{
-		Use: "prune [OPTIONS]", Short: "Remove all networks that no container is on",
-		Example: `  fairlead network prune                            asks first
-  fairlead network prune -f --filter until=24h      those made over a day ago, without asking
-  fairlead network prune -f --filter label!=keep    all but those with the label`,
-		Args: exactArgs(0),
-		RunE: func(cmd *cobra.Command, _ []string) error {
-			chosen, err := filters(filterFlags)
-			if err != nil {
-				return err
-			}
-			if !force {
-				yes, err := a.confirm(cmd.Context(), "WARNING! This will remove all custom networks not used by at least one container.")
-				if err != nil || !yes {
-					return err
-				}
-			}
-			return a.with(func(c *client.Client) error {
-				got, err := c.NetworkPrune(cmd.Context(), client.NetworkPruneOptions{Filters: chosen})
-				if err != nil {
-					return err
-				}
-				if names := got.Report.NetworksDeleted; len(names) > 0 {
-					fmt.Fprintf(a.Out, "Deleted Networks:\n%s\n\n", strings.Join(names, "\n"))
-				}
-				return nil
-			})
-		},
-	}
-	cmd.Flags().BoolVarP(&force, "force", "f", false, "do not ask first")
-	cmd.Flags().StringArrayVar(&filterFlags, "filter", nil, "only those with KEY=VALUE: label, label!, until")
-	return cmd
-}
-
-// confirm asks, and says whether the answer is yes. No answer is none: that is an
-// error, for whoever runs this without a terminal meant something else.
-func (a *app) confirm(ctx context.Context, question string) (bool, error) {
-	fmt.Fprintf(a.Out, "%s\nAre you sure you want to continue? [y/N] ", question)
-	answer := make(chan string, 1)
-	go func() {
-		line, _ := bufio.NewReader(a.In).ReadString('\n') // an error is no answer
-		answer <- line
-	}()
-	select {
-	case <-ctx.Done():
-		return false, ctx.Err()
-	case line := <-answer:
-		if line == "" {
-			fmt.Fprintln(a.Out)
-			return false, errors.New("nothing was removed: the question was not answered; -f does not ask")
-		}
-		line = strings.ToLower(strings.TrimSpace(line))
-		return line == "y" || line == "yes", nil
-	}
 }

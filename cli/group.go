@@ -33,6 +33,8 @@ func (a *app) containerCommand() *cobra.Command {
 	cmd.AddCommand(
 		a.listCommand("ls", "list", "ps"), a.runCommand(), a.createCommand(), a.startCommand(), a.stopCommand(),
 		a.restartCommand(), a.killCommand(), a.waitCommand(), remove, a.logsCommand(), a.attachCommand(),
-		a.execCommand(), inspect, a.portCommand(), a.renameCommand())
+		a.execCommand(), inspect, a.portCommand(), a.renameCommand(), a.pauseCommand(), a.unpauseCommand(), a.updateCommand(),
+		a.topCommand(), a.statsCommand(), a.copyCommand(), a.diffCommand(), a.exportCommand(), a.commitCommand(),
+		a.containerPruneCommand())
 	return cmd
 }

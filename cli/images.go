@@ -138,18 +138,9 @@ func (a *app) imageCommand() *cobra.Command {
 		Args: groupArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
-	var spec string
-	inspect := &cobra.Command{
-		Use: "inspect [OPTIONS] IMAGE [IMAGE...]", Short: "Print all that is known of images, as JSON",
-		Args: minArgs(1), ValidArgsFunction: a.complete(0, listImages),
-		RunE: func(cmd *cobra.Command, args []string) error {
-			return a.with(func(c *client.Client) error {
-				return a.inspect(cmd.Context(), c, inspectImage, spec, args)
-			})
-		},
-	}
-	formatFlag(inspect, &spec)
-	cmd.AddCommand(a.imageListCommand("ls", "list"), a.removeImages("rm", "remove"), inspect, a.tagCommand(), a.importCommand(), a.loadCommand())
+	cmd.AddCommand(a.imageListCommand("ls", "list"), a.removeImages("rm", "remove"),
+		a.inspectOne("image", "IMAGE", inspectImage, listImages), a.tagCommand(), a.importCommand(), a.loadCommand(),
+		a.pullCommand(), a.pushCommand(), a.saveCommand(), a.historyCommand(), a.imagePruneCommand(), buildCommand())
 	return cmd
 }
 

@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 
 	"github.com/containerd/errdefs"
@@ -30,6 +31,12 @@ func inspectContainer(ctx context.Context, c *client.Client, name string) (objec
 	return object{got.Raw, got.Container}, err
 }
 
+// inspectSized is inspectContainer with the size of its files.
+func inspectSized(ctx context.Context, c *client.Client, name string) (object, error) {
+	got, err := c.ContainerInspect(ctx, name, client.ContainerInspectOptions{Size: true})
+	return object{got.Raw, got.Container}, err
+}
+
 func inspectImage(ctx context.Context, c *client.Client, name string) (object, error) {
 	var raw bytes.Buffer
 	got, err := c.ImageInspect(ctx, name, client.ImageInspectWithRawResponse(&raw))
@@ -41,45 +48,64 @@ func inspectNetwork(ctx context.Context, c *client.Client, name string) (object,
 	return object{got.Raw, got.Network}, err
 }
 
-// kinds in the order they are tried.
-var kinds = []struct {
+// kindOf is a kind of object by its name.
+type kindOf struct {
 	name string
 	get  getter
-}{
+}
+
+// kinds in the order they are tried.
+var kinds = []kindOf{
 	{"container", inspectContainer},
 	{"image", inspectImage},
 	{"network", inspectNetwork},
+	{"volume", inspectVolume},
 }
 
 func (a *app) inspectCommand() *cobra.Command {
 	var kind, spec string
+	var sized bool
 	cmd := &cobra.Command{
 		Use:   "inspect [OPTIONS] NAME|ID [NAME|ID...]",
-		Short: "Print all that is known of a container, image or network, as JSON",
+		Short: "Print all that is known of a container, image, network or volume, as JSON",
 		Example: `  fairlead inspect web
   fairlead inspect -f '{{range .NetworkSettings.Networks}}{{.IPAddress}}{{end}}' web
   fairlead inspect -f '{{json .NetworkSettings.Ports}}' web
   fairlead inspect --type network mynet`,
-		Args: minArgs(1), ValidArgsFunction: a.complete(0, listContainers(true), listImages, listNetworks),
+		Args: minArgs(1), ValidArgsFunction: a.complete(0, listContainers(true), listImages, listNetworks, listVolumes),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			get := inspectAny
-			if kind != "" {
-				get = nil
-				for _, k := range kinds {
-					if k.name == kind {
-						get = k.get
-					}
-				}
-				if get == nil {
-					return usagef("invalid --type %q: want container, image or network", kind)
-				}
+			get, err := getterOf(kind, sized)
+			if err != nil {
+				return err
 			}
 			return a.with(func(c *client.Client) error { return a.inspect(cmd.Context(), c, get, spec, args) })
 		},
 	}
-	cmd.Flags().StringVar(&kind, "type", "", "container, image or network (default: the first there is of that name)")
+	cmd.Flags().StringVar(&kind, "type", "", "container, image, network or volume (default: the first there is of that name)")
+	cmd.Flags().BoolVarP(&sized, "size", "s", false, "with the size of a container's files")
+	_ = cmd.RegisterFlagCompletionFunc("type", cobra.FixedCompletions(
+		[]string{"container", "image", "network", "volume"}, cobra.ShellCompDirectiveNoFileComp)) // it fails for no such flag alone
 	formatFlag(cmd, &spec)
 	return cmd
+}
+
+// getterOf inspects one kind, or the first of a name where kind is "".
+func getterOf(kind string, sized bool) (getter, error) {
+	chosen := slices.Clone(kinds)
+	if sized {
+		chosen[0].get = inspectSized
+	}
+	if kind == "" {
+		return func(ctx context.Context, c *client.Client, name string) (object, error) {
+			return inspectAny(ctx, c, chosen, name)
+		}, nil
+	}
+	for _, k := range chosen {
+		if k.name == kind {
+			return k.get, nil
+		}
+	}
+	return nil, usagef("invalid --type %q: want container, image, network or volume", kind)
 }
 
 // formatFlag registers inspect's -f.
@@ -88,7 +114,7 @@ func formatFlag(cmd *cobra.Command, spec *string) {
 }
 
 // inspectAny tries each kind in turn.
-func inspectAny(ctx context.Context, c *client.Client, name string) (object, error) {
+func inspectAny(ctx context.Context, c *client.Client, kinds []kindOf, name string) (object, error) {
 	for _, kind := range kinds {
 		got, err := kind.get(ctx, c, name)
 		// A name that a kind cannot have is not of that kind.

@@ -20,11 +20,11 @@ const teardownPatience = 30 * time.Second
 func (a *app) systemCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "system",
-		Short: "Take everything of Fairlead off this host",
+		Short: "The daemon and its host: disk space, events, cleaning up, and taking all of it off this host",
 		Args:  groupArgs,
 		RunE:  func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
-	cmd.AddCommand(a.teardownCommand())
+	cmd.AddCommand(a.diskUsageCommand(), a.eventsCommand(), a.infoCommand(), a.systemPruneCommand(), a.teardownCommand())
 	return cmd
 }
 
