@@ -135,7 +135,7 @@ func logsOptions(r *http.Request) (engine.LogsOptions, error) {
 	q := r.URL.Query()
 	options := engine.LogsOptions{
 		Stdout: boolean(q, "stdout"), Stderr: boolean(q, "stderr"),
-		Follow: boolean(q, "follow"), Timestamps: boolean(q, "timestamps"), Tail: -1,
+		Follow: boolean(q, "follow"), Timestamps: boolean(q, "timestamps"), Details: boolean(q, "details"), Tail: -1,
 	}
 	if !options.Stdout && !options.Stderr {
 		return options, invalid("Bad parameters: you must choose at least one stream")

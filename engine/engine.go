@@ -19,11 +19,15 @@ import (
 	"time"
 
 	"github.com/containerd/errdefs"
+	"github.com/moby/moby/api/types/container"
 	"github.com/moby/moby/api/types/system"
 
 	"github.com/fairlead/fairlead/engine/events"
 	"github.com/fairlead/fairlead/engine/image"
+	"github.com/fairlead/fairlead/engine/logconfig"
 	"github.com/fairlead/fairlead/engine/runtime"
+	"github.com/fairlead/fairlead/engine/timetable"
+	"github.com/fairlead/fairlead/engine/volume"
 	"github.com/fairlead/fairlead/network/spec"
 	"github.com/fairlead/fairlead/streams"
 )
@@ -146,11 +150,19 @@ type Engine struct {
 	events   *events.Bus
 	registry registry
 	execs    execs
+	volumes  *volume.Store
 	// live are the settings of the moment.
 	live atomic.Pointer[Settings]
 	// occupants are who is in which sandbox.
 	occupants occupants
 	unified   bool // cgroup v2 alone
+	// times are when restarts and health checks are due; probing bounds how many
+	// health checks are being started at once.
+	times   *timetable.Timetable
+	probing chan struct{}
+	// policing is set by StartWanted: from then on restart policies are obeyed;
+	// stopping by StopAll: from then on they are left to the next daemon.
+	policing, stopping atomic.Bool
 	// life ends at Close; work counts what must be finished before.
 	life  context.Context
 	end   context.CancelFunc
@@ -184,6 +196,9 @@ func New(ctx context.Context, cfg Config) (*Engine, error) {
 	case cfg.DataRoot == "" || cfg.ExecRoot == "":
 		return nil, errors.New("engine: DataRoot and ExecRoot must be given")
 	}
+	if err := logconfig.Check(logconfig.Merge(container.LogConfig{}, cfg.LogConfig)); err != nil {
+		return nil, fmt.Errorf("engine: the containers' log: %w", err)
+	}
 	if cfg.ResolvConf == "" {
 		cfg.ResolvConf = "/etc/resolv.conf"
 	}
@@ -201,12 +216,18 @@ func New(ctx context.Context, cfg Config) (*Engine, error) {
 	e.registry.init()
 	e.execs.init()
 	e.occupants.init()
+	e.times, e.probing = timetable.New(), make(chan struct{}, probesStarting)
+	if e.volumes, err = volume.Open(filepath.Join(cfg.DataRoot, "volumes")); err != nil {
+		return nil, fmt.Errorf("engine: %w", err)
+	}
 	e.life, e.end = context.WithCancel(context.WithoutCancel(ctx))
 	for _, dir := range []string{e.containersDir(), e.fifosDir()} {
 		if err := os.MkdirAll(dir, 0o711); err != nil {
 			return nil, fmt.Errorf("engine: %w", err)
 		}
 	}
+	e.watch.Go(func() { e.times.Run(e.life, e.watch.Go) })
+	e.watch.Go(func() { e.rt.OutOfMemory(e.life, e.outOfMemory) })
 	return e, nil
 }
 

@@ -5,6 +5,7 @@ import (
 	"context"
 	"os"
 	goruntime "runtime"
+	"slices"
 	"strings"
 	"time"
 
@@ -13,6 +14,7 @@ import (
 	"github.com/moby/moby/api/types/system"
 	"golang.org/x/sys/unix"
 
+	"github.com/fairlead/fairlead/engine/logconfig"
 	"github.com/fairlead/fairlead/engine/runtime"
 )
 
@@ -51,10 +53,10 @@ func (e *Engine) Info(ctx context.Context) (system.Info, error) {
 }
 
 func (e *Engine) describeRuntime(ctx context.Context, out *system.Info) {
-	out.Driver, out.LoggingDriver, out.CgroupDriver = runtime.Snapshotter, logJSON, "cgroupfs"
+	out.Driver, out.LoggingDriver, out.CgroupDriver = runtime.Snapshotter, logconfig.Merge(container.LogConfig{}, e.cfg.LogConfig).Type, "cgroupfs"
 	out.DriverStatus = [][2]string{{"driver-type", "io.containerd.snapshotter.v1"}}
 	out.DockerRootDir = e.cfg.DataRoot
-	out.Plugins.Log, out.Plugins.Network, out.Plugins.Volume = []string{logJSON, logNone}, []string{"bridge", "host", "null"}, []string{}
+	out.Plugins.Log, out.Plugins.Network, out.Plugins.Volume = slices.Clone(logconfig.Drivers), []string{"bridge", "host", "null"}, []string{}
 	out.DefaultRuntime = "runc"
 	out.Runtimes = map[string]system.RuntimeWithStatus{"runc": {Runtime: system.Runtime{Path: "runc"}}}
 	out.Containerd = &system.ContainerdInfo{

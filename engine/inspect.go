@@ -4,15 +4,12 @@ import (
 	"context"
 	"runtime"
 	"slices"
-	"strings"
 	"time"
 
 	"github.com/moby/moby/api/types/container"
-	"github.com/moby/moby/api/types/mount"
 	"github.com/moby/moby/api/types/network"
 	"github.com/moby/moby/api/types/storage"
 
-	"github.com/fairlead/fairlead/engine/oci"
 	ctr "github.com/fairlead/fairlead/engine/runtime"
 	"github.com/fairlead/fairlead/network/spec"
 )
@@ -29,7 +26,7 @@ func (e *Engine) Inspect(ctx context.Context, ref string, size bool) (container.
 		ID: r.ID, Created: r.Created.Format(time.RFC3339Nano), RestartCount: r.State.RestartCount, Name: "/" + r.Name,
 		Args: []string{}, State: inspectState(r.State), Image: r.ImageID, Platform: "linux", Driver: ctr.Snapshotter,
 		ResolvConfPath: files["/etc/resolv.conf"], HostnamePath: files["/etc/hostname"], HostsPath: files["/etc/hosts"],
-		LogPath: e.streamsSpec(r).Log, ExecIDs: e.execs.of(r.ID), HostConfig: e.shownHostConfig(r), Config: r.Config,
+		LogPath: e.logFile(r), ExecIDs: e.execs.of(r.ID), HostConfig: e.shownHostConfig(r), Config: r.Config,
 		GraphDriver: &storage.DriverData{Name: ctr.Snapshotter}, Mounts: mountPoints(r), NetworkSettings: e.networkSettings(r),
 	}
 	if args := r.args(); len(args) > 0 {
@@ -165,30 +162,10 @@ func (e *Engine) shownHostConfig(r Record) *container.HostConfig {
 
 // mountPoints are the user's mounts.
 func mountPoints(r Record) []container.MountPoint {
-	if r.Mounts != nil {
-		return r.Mounts
+	if r.Mounts == nil {
+		return []container.MountPoint{}
 	}
-	// A record of before they were kept.
-	out := []container.MountPoint{}
-	list, err := oci.Mounts(r.HostConfig)
-	if err != nil {
-		return out // refused when it was created
-	}
-	for _, m := range list {
-		p := container.MountPoint{Type: mount.Type(m.Type), Source: m.Source, Destination: m.Destination, RW: !slices.Contains(m.Options, "ro")}
-		if m.Type == "tmpfs" {
-			p.Source = ""
-		} else {
-			p.Propagation = mount.PropagationRPrivate
-			for _, o := range m.Options {
-				if strings.HasSuffix(o, "shared") || strings.HasSuffix(o, "slave") || strings.HasSuffix(o, "private") {
-					p.Propagation = mount.Propagation(o)
-				}
-			}
-		}
-		out = append(out, p)
-	}
-	return out
+	return r.Mounts
 }
 
 // architecture is the machine's as uname(2) tells it to Docker's clients.

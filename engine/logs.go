@@ -10,13 +10,17 @@ import (
 
 	"github.com/containerd/errdefs"
 
+	"github.com/fairlead/fairlead/engine/logconfig"
 	"github.com/fairlead/fairlead/streams"
+	"github.com/fairlead/fairlead/streams/journal"
 	"github.com/fairlead/fairlead/streams/jsonlog"
 )
 
 // LogsOptions say what of a container's log is wanted.
 type LogsOptions struct {
 	Stdout, Stderr, Follow, Timestamps bool
+	// Details puts the attributes that the log's options ask for before each line.
+	Details bool
 	// Since and Until bound the time; zero is no bound.
 	Since, Until time.Time
 	// Tail is how many lines of the end to begin with; negative is all.
@@ -33,9 +37,6 @@ func (e *Engine) Logs(ctx context.Context, ref string, opts LogsOptions, emit fu
 	if !opts.Stdout && !opts.Stderr {
 		return fmt.Errorf("Bad parameters: you must choose at least one stream: %w", errdefs.ErrInvalidArgument) //nolint:staticcheck // Docker's words
 	}
-	if c.record().HostConfig.LogConfig.Type == logNone {
-		return fmt.Errorf("configured logging driver does not support reading: the container has no log: %w", errdefs.ErrNotImplemented)
-	}
 	var stop <-chan struct{}
 	if opts.Follow {
 		r := c.running()
@@ -45,10 +46,21 @@ func (e *Engine) Logs(ctx context.Context, ref string, opts LogsOptions, emit fu
 			stop = r.ended
 		}
 	}
-	return jsonlog.Read(ctx, e.logPath(c.id), jsonlog.Options{
+	return e.readLog(ctx, c.record(), jsonlog.Options{
 		Follow: opts.Follow, Stop: stop, Since: opts.Since, Until: opts.Until, Tail: opts.Tail,
-		Stdout: opts.Stdout, Stderr: opts.Stderr, Timestamps: opts.Timestamps,
+		Stdout: opts.Stdout, Stderr: opts.Stderr, Timestamps: opts.Timestamps, Details: opts.Details,
 	}, emit)
+}
+
+// readLog reads the log wherever the container's driver has put it.
+func (e *Engine) readLog(ctx context.Context, rec Record, o jsonlog.Options, emit jsonlog.Emit) error {
+	switch rec.HostConfig.LogConfig.Type {
+	case logconfig.None:
+		return fmt.Errorf("configured logging driver does not support reading: the container has no log: %w", errdefs.ErrNotImplemented)
+	case logconfig.Journald:
+		return journal.Read(ctx, rec.ID, o, emit)
+	}
+	return jsonlog.Read(ctx, e.logPath(rec.ID), o, emit)
 }
 
 // Terminal says whether the container has one: its output is then one raw
@@ -103,7 +115,10 @@ func (e *Engine) Attach(ctx context.Context, ref string, opts AttachOptions, con
 // terminal, else with Docker's header of eight bytes before each piece.
 func (e *Engine) sendLog(ctx context.Context, rec Record, opts AttachOptions, conn *os.File) error {
 	read := jsonlog.Options{Tail: -1, Stdout: opts.Stdout, Stderr: opts.Stderr}
-	return jsonlog.Read(ctx, e.logPath(rec.ID), read, func(stream string, _ time.Time, line []byte) error {
+	if rec.HostConfig.LogConfig.Type == logconfig.None {
+		return nil // as Docker: there was nothing before
+	}
+	return e.readLog(ctx, rec, read, func(stream string, _ time.Time, line []byte) error {
 		if !rec.Config.Tty {
 			header := [8]byte{0: 1}
 			if stream == "stderr" {

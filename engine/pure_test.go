@@ -109,19 +109,14 @@ func TestFreeNameIsValidAndGivesWay(t *testing.T) {
 
 func TestRefusals(t *testing.T) {
 	t.Parallel()
-	yes := true
 	for name, tc := range map[string]struct {
 		c container.Config
 		h container.HostConfig
 	}{
-		"Config.Healthcheck":         {c: container.Config{Healthcheck: &container.HealthConfig{Test: []string{"CMD", "true"}}}},
 		"Config.Volumes":             {c: container.Config{Volumes: map[string]struct{}{"/data": {}}}},
 		"HostConfig.VolumesFrom":     {h: container.HostConfig{VolumesFrom: []string{"a"}}},
-		"HostConfig.RestartPolicy":   {h: container.HostConfig{RestartPolicy: container.RestartPolicy{Name: "always"}}},
-		"HostConfig.Init":            {h: container.HostConfig{Init: &yes}},
 		"HostConfig.IpcMode":         {h: container.HostConfig{IpcMode: "container:a"}},
 		"HostConfig.PidMode":         {h: container.HostConfig{PidMode: "container:a"}},
-		"HostConfig.LogConfig":       {h: container.HostConfig{LogConfig: container.LogConfig{Type: "journald"}}},
 		"HostConfig.Devices":         {h: container.HostConfig{Resources: container.Resources{Devices: []container.DeviceMapping{{}}}}},
 		"HostConfig.DeviceRequests":  {h: container.HostConfig{Resources: container.Resources{DeviceRequests: []container.DeviceRequest{{}}}}},
 		"HostConfig.Blkio*":          {h: container.HostConfig{Resources: container.Resources{BlkioWeight: 5}}},
@@ -143,6 +138,11 @@ func TestRefusals(t *testing.T) {
 		"signal":      {c: container.Config{StopSignal: "a"}},
 		"environment": {c: container.Config{Env: []string{"=a"}}},
 		"oom":         {h: container.HostConfig{OomScoreAdj: 2000}},
+		"policy":      {h: container.HostConfig{RestartPolicy: container.RestartPolicy{Name: "sometimes"}}},
+		"retries":     {h: container.HostConfig{RestartPolicy: container.RestartPolicy{Name: "always", MaximumRetryCount: 3}}},
+		"both":        {h: container.HostConfig{AutoRemove: true, RestartPolicy: container.RestartPolicy{Name: "always"}}},
+		"health":      {c: container.Config{Healthcheck: &container.HealthConfig{Test: []string{"ASK", "x"}}}},
+		"interval":    {c: container.Config{Healthcheck: &container.HealthConfig{Interval: 1}}},
 	} {
 		if err := refuse(&tc.c, &tc.h); !errdefs.IsInvalidArgument(err) {
 			t.Errorf("%s: %v", name, err)
@@ -166,7 +166,10 @@ func TestInheritVolumesAndHealthCheckAreTold(t *testing.T) {
 	img.Config.Config.ExposedPorts = map[string]struct{}{"70000/tcp": {}, "80/tcp": {}}
 	c := &container.Config{}
 	warnings := strings.Join(inherit(c, img), "\n")
-	for _, want := range []string{"/data", "health check", "70000"} {
+	if h := c.Healthcheck; h == nil || len(h.Test) != 2 {
+		t.Errorf("the image's health check: %v", h)
+	}
+	for _, want := range []string{"/data", "70000"} {
 		if !strings.Contains(warnings, want) {
 			t.Errorf("%q is not in %q", want, warnings)
 		}

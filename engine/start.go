@@ -15,6 +15,7 @@ import (
 	"github.com/opencontainers/runtime-spec/specs-go"
 	"golang.org/x/sys/unix"
 
+	"github.com/fairlead/fairlead/engine/mounts"
 	"github.com/fairlead/fairlead/engine/oci"
 	"github.com/fairlead/fairlead/engine/rootfs"
 	"github.com/fairlead/fairlead/internal/crashpoint"
@@ -39,22 +40,34 @@ func (e *Engine) Start(ctx context.Context, ref string) error {
 	switch {
 	case c.isGone() || rec.State.Removing:
 		return fmt.Errorf("container %s is being removed and cannot be started: %w", rec.Name, errdefs.ErrConflict)
-	case rec.State.Running:
+	case rec.State.Paused:
+		return fmt.Errorf("cannot start a paused container, try unpause instead: %w", errdefs.ErrConflict)
+	case rec.State.Alive():
 		return fmt.Errorf("container %s is running: %w", rec.Name, errdefs.ErrNotModified)
 	}
 	// A client that goes away does not stop it half-way.
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), startTime)
 	defer cancel()
-	began := time.Now()
-	pid, err := e.launch(ctx, c, rec)
-	if err != nil {
+	c.backoff = 0
+	if err := e.start(ctx, c, 0); err != nil {
 		return e.failed(ctx, c, err)
 	}
+	return nil
+}
+
+// start begins a run. restarts is how many by the restart policy came before it. The
+// caller holds the container's lifecycle, and deals with a failure.
+func (e *Engine) start(ctx context.Context, c *instance, restarts int) error {
+	began := time.Now()
 	r := &run{ended: make(chan struct{})}
-	c.mu.Lock()
-	c.run = r
-	c.rec.State.PID = pid
-	c.mu.Unlock()
+	pid, err := e.launch(ctx, c, r, restarts)
+	if err != nil {
+		close(r.ended)
+		return err
+	}
+	rec := c.update(func(rec *Record) { rec.State.PID = pid })
+	e.emitContainer(rec, apievents.ActionStart)
+	e.watchHealth(c, r)
 	e.watch.Go(func() { e.awaitExit(c, r) })
 	e.tellLinkers(ctx, c.id)
 	e.log.Debug("container started", "container", rec.Name, "pid", pid, "took", time.Since(began))
@@ -69,7 +82,8 @@ func (c *instance) isGone() bool {
 
 // launch makes everything that the process needs and starts it; after a failure
 // all of it is undone.
-func (e *Engine) launch(ctx context.Context, c *instance, rec Record) (pid int, err error) {
+func (e *Engine) launch(ctx context.Context, c *instance, r *run, restarts int) (pid int, err error) {
+	rec := c.record()
 	sandbox, err := e.findSandbox(rec)
 	if err != nil {
 		return 0, err
@@ -105,8 +119,9 @@ func (e *Engine) launch(ctx context.Context, c *instance, rec Record) (pid int, 
 	crashpoint.Here("engine-start-created")
 	// The record is written while the process is being started: what of the
 	// two is missing after a crash, Restore makes up for.
-	running := c.update(func(r *Record) {
-		r.State = State{Running: true, StartedAt: time.Now().UTC(), Sandbox: sandbox}
+	running := c.update(func(rec *Record) {
+		c.run = r
+		rec.State = State{Running: true, StartedAt: time.Now().UTC(), Sandbox: sandbox, RestartCount: restarts, Health: firstHealth(rec.Config)}
 	})
 	var wg sync.WaitGroup
 	var putErr error
@@ -139,11 +154,7 @@ func (e *Engine) prepare(ctx context.Context, c *instance, rec Record, netns str
 	} else if rec.HostConfig.NetworkMode.IsHost() {
 		e.emitNetwork(rec.ID, network.NetworkHost, apievents.ActionConnect)
 	}
-	wg.Go(func() {
-		if errs[1] = e.makeFIFOs(rec.ID, e.streamsSpec(rec)); errs[1] == nil {
-			errs[1] = e.cfg.Streams.Open(ctx, e.streamsSpec(rec))
-		}
-	})
+	wg.Go(func() { errs[1] = e.openStreams(ctx, rec) })
 	wg.Go(func() {
 		var s *specs.Spec
 		if s, errs[2] = e.specification(ctx, c, rec, netns); errs[2] == nil {
@@ -166,10 +177,15 @@ func (e *Engine) specification(ctx context.Context, c *instance, rec Record, net
 	if err != nil {
 		return nil, err
 	}
-	if err := makeSources(rec.HostConfig); err != nil {
+	out := e.ociContainer(rec, user, netns)
+	if out.Mounts, err = e.mountForRun(ctx, rec); err != nil {
 		return nil, err
 	}
-	return oci.Spec(e.ociContainer(rec, user, netns))
+	s, err := oci.Spec(out)
+	if err != nil {
+		return nil, err
+	}
+	return s, e.addInit(s, rec.HostConfig)
 }
 
 func (e *Engine) ociContainer(rec Record, user specs.User, netns string) oci.Container {
@@ -177,7 +193,8 @@ func (e *Engine) ociContainer(rec Record, user specs.User, netns string) oci.Con
 		ID: rec.ID, Config: rec.Config, HostConfig: rec.HostConfig, Args: rec.args(),
 		Hostname: rec.Config.Hostname, Domainname: rec.Config.Domainname,
 		User: user, NetworkNamespace: netns, OwnNetwork: rec.ownNetwork(),
-		Files: e.mountedFiles(rec), Sysctls: otherSysctls(rec.HostConfig.Sysctls), UnifiedCgroups: e.unified,
+		RootPropagation: mounts.RootPropagation(rec.mounts()),
+		Files:           e.mountedFiles(rec), Sysctls: otherSysctls(rec.HostConfig.Sysctls), UnifiedCgroups: e.unified,
 	}
 	// What is linked to was seen to run before the start, and may have ended since.
 	targets, _ := e.targets(rec)
@@ -194,7 +211,7 @@ func (e *Engine) undoLaunch(ctx context.Context, rec Record, sandbox string) err
 	var errs []error
 	errs = append(errs, e.insist(func() error { return e.endTask(ctx, rec.ID) }))
 	errs = append(errs, e.cfg.Streams.Drop(ctx, rec.ID), e.removeFIFOs(rec.ID))
-	errs = append(errs, e.leaveSandbox(ctx, rec, sandbox))
+	errs = append(errs, e.leaveSandbox(ctx, rec, sandbox), e.unmountRun(rec))
 	return errors.Join(errs...)
 }
 
@@ -234,7 +251,7 @@ func (e *Engine) failed(ctx context.Context, c *instance, cause error) error {
 		code = start.Code
 	}
 	rec := c.update(func(r *Record) {
-		r.State.Running, r.State.PID = false, 0
+		r.State.Running, r.State.Restarting, r.State.PID = false, false, 0
 		r.State.ExitCode, r.State.Error = code, plain(cause)
 	})
 	if rec.HostConfig.AutoRemove {
@@ -288,6 +305,8 @@ func startError(rec Record, err error) error {
 		command = rec.args()[0]
 	}
 	switch {
+	case errdefs.IsUnavailable(err):
+		kind = errdefs.ErrUnavailable
 	case has("executable file not found") || (has("exec: \""+command+"\"") && has("no such file or directory")):
 		code, kind = 127, errdefs.ErrInvalidArgument
 	case has("permission denied", "is a directory"):

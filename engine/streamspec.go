@@ -1,6 +1,7 @@
 package engine
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -9,8 +10,10 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/fairlead/fairlead/engine/logconfig"
 	"github.com/fairlead/fairlead/engine/runtime"
 	"github.com/fairlead/fairlead/streams"
+	"github.com/fairlead/fairlead/streams/journal"
 )
 
 // fifos names the FIFOs of a container or an exec.
@@ -40,10 +43,54 @@ func (e *Engine) streamsSpec(rec Record) streams.Spec {
 		ID: rec.ID, Stdin: io.Stdin, Stdout: io.Stdout, Stderr: io.Stderr,
 		Terminal: io.Terminal, OpenStdin: rec.Config.OpenStdin, StdinOnce: rec.Config.StdinOnce,
 	}
-	if rec.HostConfig.LogConfig.Type != logNone {
-		out.Log = e.logPath(rec.ID)
+	var err error
+	if out.Logging, err = logconfig.Logging(rec.HostConfig.LogConfig, e.logSubject(rec)); err != nil {
+		// It was good at create; the output is worth more than its attributes.
+		e.log.Error("a container's log options cannot be followed", "container", rec.Name, "error", err)
+	}
+	out.Log = e.logFile(rec)
+	return out
+}
+
+// logFile is the path of the container's log, "" where it has no file.
+func (e *Engine) logFile(rec Record) string {
+	if rec.HostConfig.LogConfig.Type != logconfig.JSON {
+		return ""
+	}
+	return e.logPath(rec.ID)
+}
+
+// logSubject is what the tag of a log can say of the container.
+func (e *Engine) logSubject(rec Record) logconfig.Container {
+	out := logconfig.Container{
+		ContainerID: rec.ID, ContainerName: "/" + rec.Name, ContainerImageID: rec.ImageID, ContainerImageName: rec.Config.Image,
+		ContainerCreated: rec.Created, ContainerEnv: rec.Config.Env, ContainerLabels: rec.Config.Labels,
+		LogPath: e.logFile(rec), DaemonName: "docker",
+	}
+	if args := rec.args(); len(args) > 0 {
+		out.ContainerEntrypoint, out.ContainerArgs = args[0], args[1:]
 	}
 	return out
+}
+
+// decideLogging settles how a new container's output is logged.
+func (e *Engine) decideLogging(rec Record) error {
+	rec.HostConfig.LogConfig = logconfig.Merge(rec.HostConfig.LogConfig, e.cfg.LogConfig)
+	_, err := logconfig.Logging(rec.HostConfig.LogConfig, e.logSubject(rec))
+	return err
+}
+
+// openStreams makes the FIFOs of a container that is to be started, and has the
+// streams process read them.
+func (e *Engine) openStreams(ctx context.Context, rec Record) error {
+	if err := logconfig.Ready(rec.HostConfig.LogConfig.Type, journal.Socket()); err != nil {
+		return fmt.Errorf("%s%w", taskFailed, err)
+	}
+	s := e.streamsSpec(rec)
+	if err := e.makeFIFOs(rec.ID, s); err != nil {
+		return err
+	}
+	return e.cfg.Streams.Open(ctx, s)
 }
 
 // makeFIFOs makes the FIFOs in the specification; those that are there stay.

@@ -30,7 +30,7 @@ type ServeOptions struct {
 	// Stall is how long a container waits for a client that takes no output
 	// before the client is dropped; 0 is 30 seconds.
 	Stall time.Duration
-	// Journal is the socket of systemd's journal; "" is journal.Socket.
+	// Journal is the socket of systemd's journal; "" is journal.Socket().
 	Journal string
 	Logger  *slog.Logger
 }
@@ -60,7 +60,7 @@ func Serve(ctx context.Context, o ServeOptions) error {
 	}
 	service := &spawn.Service{Name: Name, ExecRoot: o.ExecRoot, Protocol: protocol, Build: o.Build, Logger: logger}
 	return service.Run(ctx, &server{
-		settings: settings{logger, cmp.Or(o.Stall, stallTimeout), cmp.Or(o.Journal, journal.Socket)},
+		settings: settings{logger, cmp.Or(o.Stall, stallTimeout), cmp.Or(o.Journal, journal.Socket())},
 		streams:  make(map[string]*stream), leaving: make(map[*stream]struct{}),
 	})
 }

@@ -6,6 +6,7 @@ package journal
 
 import (
 	"bytes"
+	"cmp"
 	"crypto/rand"
 	"encoding/binary"
 	"errors"
@@ -24,8 +25,13 @@ import (
 	"github.com/fairlead/fairlead/streams/lines"
 )
 
+// envSocket names another socket, for tests.
+const envSocket = "FAIRLEAD_JOURNAL_SOCKET"
+
 // Socket is where systemd-journald listens.
-const Socket = "/run/systemd/journal/socket"
+func Socket() string {
+	return cmp.Or(os.Getenv(envSocket), "/run/systemd/journal/socket")
+}
 
 // The fields of Docker's driver that each entry has of its own.
 const (
