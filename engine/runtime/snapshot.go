@@ -43,6 +43,27 @@ func (r Rootfs) Layers() []string {
 	return out
 }
 
+// Overlay returns what else the overlay is mounted with: its working directory, ""
+// for a root of one layer, and the options that name no directory.
+func (r Rootfs) Overlay() (work string, options []string) {
+	for _, m := range r {
+		if m.Type != "overlay" {
+			continue
+		}
+		for _, opt := range m.Options {
+			key, dir, _ := strings.Cut(opt, "=")
+			switch key {
+			case "workdir":
+				work = dir
+			case "upperdir", "lowerdir":
+			default:
+				options = append(options, opt)
+			}
+		}
+	}
+	return work, options
+}
+
 // Prepare makes the container's writable snapshot over parent, an image's chain
 // ID; "" is an empty root.
 func (c *Containerd) Prepare(ctx context.Context, id, parent string) (Rootfs, error) {
