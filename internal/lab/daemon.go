@@ -37,6 +37,8 @@ type DaemonOptions struct {
 	// Containerd is the address of the containerd to use; empty for the one that
 	// the test binary shares, OwnContainerd for the daemon's own choice.
 	Containerd string
+	// Dockerd calls the program by that name, with dockerd's defaults.
+	Dockerd bool
 }
 
 // Daemon is a `fairlead daemon` on a host of the lab.
@@ -111,13 +113,19 @@ func (d *Daemon) Start(env ...string) {
 }
 
 // TryStart is Start for a daemon that may refuse: the error says how it ended.
-func (d *Daemon) TryStart(env ...string) error {
+func (d *Daemon) TryStart(env ...string) (err error) {
 	d.lab.t.Helper()
 	if d.Running() {
 		return errors.New("it runs already")
 	}
 	binary := cmp.Or(d.Binary, Binary(d.lab.t))
-	args := []string{"daemon", "--data-root", d.DataRoot, "--exec-root", d.ExecRoot, "--host", "unix://" + d.Socket}
+	args := []string{"daemon"}
+	if d.options.Dockerd {
+		if binary, args, err = d.asDockerd(binary); err != nil {
+			return err
+		}
+	}
+	args = append(args, "--data-root", d.DataRoot, "--exec-root", d.ExecRoot, "--host", "unix://"+d.Socket)
 	if d.options.Containerd != OwnContainerd {
 		address := d.options.Containerd
 		if address == "" {
@@ -151,6 +159,22 @@ func (d *Daemon) TryStart(env ...string) error {
 	// point say, could not.
 	d.started = d.started || err == nil || d.Running() || exitCode(cmd) > 128
 	return err
+}
+
+// asDockerd gives the program the name, and the flags without which two dockerds
+// would be in each other's way.
+func (d *Daemon) asDockerd(binary string) (path string, args []string, err error) {
+	path = filepath.Join(d.DataRoot, "dockerd")
+	if err := os.Symlink(binary, path); err != nil && !errors.Is(err, os.ErrExist) {
+		return "", nil, err
+	}
+	return path, []string{"--pidfile", filepath.Join(d.ExecRoot, "docker.pid")}, nil
+}
+
+// Reload has the daemon read its configuration again.
+func (d *Daemon) Reload() {
+	d.lab.t.Helper()
+	d.signal(syscall.SIGHUP)
 }
 
 // ContainerdNamespace is where the daemon's containers are in a containerd that is
