@@ -81,6 +81,8 @@ func (a *app) historyCommand() *cobra.Command {
 			})
 		},
 	}
+	// -H is docker's --human here: the daemon goes before the command, or is --host.
+	cmd.Flags().StringVar(&a.host, "host", "", "daemon to talk to")
 	cmd.Flags().BoolVarP(&human, "human", "H", true, "sizes and times for people")
 	cmd.Flags().BoolVar(&noTrunc, "no-trunc", false, "do not shorten IDs and commands")
 	cmd.Flags().BoolVarP(&quiet, "quiet", "q", false, "IDs alone")
