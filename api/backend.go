@@ -10,7 +10,9 @@ import (
 	"github.com/moby/moby/api/types/events"
 	"github.com/moby/moby/api/types/image"
 	"github.com/moby/moby/api/types/network"
+	"github.com/moby/moby/api/types/registry"
 	"github.com/moby/moby/api/types/system"
+	"github.com/moby/moby/api/types/volume"
 
 	"github.com/fairlead/fairlead/engine"
 )
@@ -26,9 +28,11 @@ type Engine interface {
 	ImageSources
 	ImageRegistries
 	Networks
+	Volumes
 	Connections
 	Events
 	System
+	Archives
 }
 
 // Containers are made, looked at and removed.
@@ -87,6 +91,10 @@ type Images interface {
 type ImageRegistries interface {
 	// ImagePull tells its progress to the request's function as it goes on.
 	ImagePull(ctx context.Context, request engine.PullRequest) error
+	ImagePush(ctx context.Context, request engine.PushRequest) error
+	// Login returns a token to use instead of the password, or "".
+	Login(ctx context.Context, auth registry.AuthConfig) (token string, err error)
+	DistributionInspect(ctx context.Context, ref string, auth registry.AuthConfig) (registry.DistributionInspect, error)
 }
 
 // ImageSources are where images come from.
@@ -95,6 +103,17 @@ type ImageSources interface {
 	ImageLoad(ctx context.Context, archive io.Reader, progress func(string)) ([]string, error)
 	// ImageImport makes an image of a root file system.
 	ImageImport(ctx context.Context, archive io.Reader, ref string, changes []string, message string) (id string, err error)
+}
+
+// Volumes are made, looked at and removed.
+type Volumes interface {
+	VolumeCreate(ctx context.Context, request volume.CreateRequest) (volume.Volume, error)
+	VolumeList(ctx context.Context, filters map[string][]string) ([]volume.Volume, error)
+	VolumeInspect(ctx context.Context, name string) (volume.Volume, error)
+	VolumeRemove(ctx context.Context, name string, force bool) error
+	// VolumePrune removes the volumes that no container has: the anonymous ones, or
+	// with the filter all all of them.
+	VolumePrune(ctx context.Context, filters map[string][]string) (volume.PruneReport, error)
 }
 
 // Networks are made, looked at and removed.
@@ -127,4 +146,13 @@ type System interface {
 	// Check returns every difference between the wanted state and the
 	// kernel's, one line each; none is a nil slice.
 	Check(ctx context.Context) ([]string, error)
+}
+
+// Archives are copies of containers' files as tar archives.
+type Archives interface {
+	PathStat(ctx context.Context, ref, path string) (container.PathStat, error)
+	// CopyFrom calls begin once, before it writes the archive, unless it fails
+	// before that.
+	CopyFrom(ctx context.Context, ref, path string, begin func(container.PathStat) io.Writer) error
+	CopyTo(ctx context.Context, ref, path string, archive io.Reader, options engine.CopyOptions) error
 }

@@ -66,6 +66,9 @@ func (s *server) routes() []route {
 		{method: post, path: "/containers/{name}/attach", handle: s.containerAttach},
 		{method: get, path: "/containers/{name}/logs", handle: s.containerLogs},
 		{method: post, path: "/containers/{name}/resize", handle: s.containerResize},
+		{method: http.MethodHead, path: "/containers/{name}/archive", handle: s.archiveHead},
+		{method: get, path: "/containers/{name}/archive", handle: s.archiveGet},
+		{method: http.MethodPut, path: "/containers/{name}/archive", handle: s.archivePut},
 		{method: post, path: "/containers/{name}/exec", handle: s.execCreate},
 		{method: post, path: "/exec/{name}/start", handle: s.execStart},
 		{method: get, path: "/exec/{name}/json", handle: s.execInspect},
@@ -75,8 +78,18 @@ func (s *server) routes() []route {
 		{method: post, path: "/images/load", handle: s.imageLoad},
 		{method: post, path: "/images/create", handle: s.imageCreate},
 		{method: get, path: "/images/{name}/json", handle: s.imageInspect, slashes: true},
+		{method: post, path: "/images/{name}/push", handle: s.imagePush, slashes: true},
 		{method: post, path: "/images/{name}/tag", handle: s.imageTag, slashes: true},
 		{method: del, path: "/images/{name}", handle: s.imageRemove, slashes: true},
+
+		{method: get, path: "/volumes", handle: s.volumeList},
+		{method: post, path: "/volumes/create", handle: s.volumeCreate},
+		{method: post, path: "/volumes/prune", handle: s.volumePrune},
+		{method: get, path: "/volumes/{name}", handle: s.volumeInspect},
+		{method: del, path: "/volumes/{name}", handle: s.volumeRemove},
+
+		{method: post, path: "/auth", handle: s.auth},
+		{method: get, path: "/distribution/{name}/json", handle: s.distributionInspect, slashes: true},
 
 		{method: get, path: "/networks", handle: s.networkList},
 		{method: get, path: "/networks/", handle: s.networkList},

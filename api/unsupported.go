@@ -19,18 +19,14 @@ var unsupported = []struct {
 	{[]string{http.MethodGet}, []string{"/containers/{name}/top"}, "`exec CONTAINER ps` lists its processes"},
 	{[]string{http.MethodGet}, []string{"/containers/{name}/stats", "/containers/{name}/changes", "/containers/{name}/attach/ws"}, ""},
 	{[]string{http.MethodGet}, []string{"/containers/{name}/export"}, "`exec CONTAINER tar -c …` packs its files"},
-	{[]string{http.MethodGet, http.MethodHead, http.MethodPut}, []string{"/containers/{name}/archive"}, "`exec -i CONTAINER tar` copies files both ways, and -v shares a directory"},
 	{[]string{http.MethodPost}, []string{"/containers/{name}/update", "/commit"}, ""},
 	{[]string{http.MethodPost}, []string{"/containers/prune"}, "`rm` removes those that are named"},
 	{[]string{http.MethodGet}, []string{"/system/df"}, ""},
 	{[]string{http.MethodPost}, []string{"/build", "/build/prune", "/build/cancel", "/session", "/grpc"}, "`load` takes what another tool has built"},
-	{[]string{http.MethodPost}, []string{"/images/{name}/push", "/auth"}, "no registry is spoken to"},
-	{[]string{http.MethodGet}, []string{"/images/search", "/distribution/{name}/json"}, "no registry is spoken to; `load` and `import` make images"},
+	{[]string{http.MethodGet}, []string{"/images/search"}, "the registry's own page finds images"},
 	{[]string{http.MethodGet}, []string{"/images/{name}/get", "/images/get", "/images/{name}/history", "/images/{name}/attestations"}, ""},
 	{[]string{http.MethodPost}, []string{"/images/prune"}, "`rmi` removes those that are named"},
-	{[]string{http.MethodGet}, []string{"/volumes"}, ""},
-	{[]string{http.MethodPost}, []string{"/volumes/create", "/volumes/prune"}, "-v shares a directory of the host"},
-	{[]string{http.MethodPut, http.MethodDelete}, []string{"/volumes/{name}"}, ""},
+	{[]string{http.MethodPut}, []string{"/volumes/{name}"}, "only volumes of a cluster can be changed, and this is one host"},
 	{
 		[]string{http.MethodGet, http.MethodPost, http.MethodDelete},
 		[]string{
@@ -52,7 +48,6 @@ func unsupportedRoutes() []route {
 		}
 	}
 	out := []route{
-		{method: http.MethodGet, path: "/volumes/{name}", handle: missing("get %s: no such volume: there are no named ones")},
 		{method: http.MethodGet, path: "/plugins/{name}/json", handle: missing("plugin %q not found: there are none"), slashes: true},
 	}
 	for _, group := range unsupported {

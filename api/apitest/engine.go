@@ -20,6 +20,7 @@ import (
 	"github.com/moby/moby/api/types/image"
 	"github.com/moby/moby/api/types/network"
 	"github.com/moby/moby/api/types/system"
+	"github.com/moby/moby/api/types/volume"
 
 	"github.com/fairlead/fairlead/engine"
 	"github.com/fairlead/fairlead/engine/events"
@@ -32,6 +33,7 @@ type Engine struct {
 	execs       map[string]*fakeExec
 	images      []*image.InspectResponse
 	networks    []*network.Inspect
+	volumes     []volume.Volume
 	differences []string
 	bus         *events.Bus
 
@@ -45,6 +47,8 @@ type Engine struct {
 	Connected []network.ConnectRequest
 	// Pulled are the requests ImagePull was called with, in order.
 	Pulled []engine.PullRequest
+	// Pushed are the requests ImagePush was called with, in order.
+	Pushed []engine.PushRequest
 	// Imported are the changes and message of the last import.
 	Imported []string
 }
@@ -57,6 +61,7 @@ type fakeContainer struct {
 	log     []logLine
 	process *process
 	waiters []waiter
+	files   map[string]string
 }
 
 type waiter struct {

@@ -1,0 +1,202 @@
+package engine
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"path"
+	"strings"
+
+	"github.com/containerd/errdefs"
+	"github.com/moby/moby/api/types/container"
+	apievents "github.com/moby/moby/api/types/events"
+	"github.com/moby/moby/api/types/mount"
+
+	"github.com/fairlead/fairlead/engine/archive"
+	"github.com/fairlead/fairlead/engine/oci"
+)
+
+// PathStat tells what is at a path of the container.
+func (e *Engine) PathStat(ctx context.Context, ref, name string) (container.PathStat, error) {
+	c, err := e.registry.find(ref)
+	if err != nil {
+		return container.PathStat{}, err
+	}
+	root, err := e.readRoot(ctx, c.record())
+	if err != nil {
+		return container.PathStat{}, err
+	}
+	defer root.Close()
+	stat, err := root.Stat(name)
+	return stat, pathError(ref, name, err)
+}
+
+// CopyFrom packs the file or directory at a path of the container as a tar archive.
+// begin is told what is there, and says where the archive goes; nothing is written
+// when CopyFrom fails before.
+func (e *Engine) CopyFrom(ctx context.Context, ref, name string, begin func(container.PathStat) io.Writer) error {
+	c, err := e.registry.find(ref)
+	if err != nil {
+		return err
+	}
+	rec := c.record()
+	root, err := e.readRoot(ctx, rec)
+	if err != nil {
+		return err
+	}
+	defer root.Close()
+	stat, err := root.Stat(name)
+	if err != nil {
+		return pathError(ref, name, err)
+	}
+	e.emitContainer(rec, apievents.ActionArchivePath)
+	return pathError(ref, name, root.Pack(ctx, begin(stat), name))
+}
+
+// CopyOptions say how an archive is put into a container.
+type CopyOptions struct {
+	// KeepKinds refuses to put a file in a directory's place, and the other way.
+	KeepKinds bool
+	// ToUser gives everything to the container's user, if it has one.
+	ToUser bool
+}
+
+// CopyTo unpacks a tar archive, which may be compressed, into a directory of the
+// container. A container that does not run cannot be started or removed meanwhile.
+func (e *Engine) CopyTo(ctx context.Context, ref, dir string, in io.Reader, opts CopyOptions) error {
+	leave, err := e.enter()
+	if err != nil {
+		return err
+	}
+	defer leave()
+	c, err := e.registry.find(ref)
+	if err != nil {
+		return err
+	}
+	root, release, err := e.writeRoot(ctx, c)
+	if err != nil {
+		return err
+	}
+	defer release()
+	rec := c.record()
+	if err := refuseReadOnly(rec, root, dir); err != nil {
+		return pathError(ref, dir, err)
+	}
+	x := archive.ExtractOptions{KeepKinds: opts.KeepKinds}
+	if opts.ToUser && rec.Config.User != "" {
+		user, err := oci.User(root, rec.Config.User, nil)
+		if err != nil {
+			return err
+		}
+		x.Owner = &archive.Owner{UID: int(user.UID), GID: int(user.GID)}
+	}
+	if err := root.Extract(ctx, in, dir, x); err != nil {
+		return pathError(ref, dir, err)
+	}
+	e.emitContainer(rec, apievents.ActionExtractToDir)
+	return nil
+}
+
+// refuseReadOnly says in Docker's words that nothing can be put there.
+func refuseReadOnly(rec Record, root *archive.Root, dir string) error {
+	readOnly, err := root.ReadOnly(dir)
+	if err != nil || !readOnly {
+		return err
+	}
+	for _, m := range mountPoints(rec) {
+		if below(root.Resolve(dir), m.Destination) {
+			return fmt.Errorf("mounted volume is marked read-only: %w", errdefs.ErrPermissionDenied)
+		}
+	}
+	return fmt.Errorf("container rootfs is marked read-only: %w", errdefs.ErrPermissionDenied)
+}
+
+func below(name, dir string) bool {
+	return name == dir || strings.HasPrefix(name, strings.TrimSuffix(dir, "/")+"/")
+}
+
+// pathError gives what is not there Docker's words, which clients look for.
+func pathError(ref, name string, err error) error {
+	if errors.Is(err, fs.ErrNotExist) {
+		return fmt.Errorf("Could not find the file %s in container %s: %w", name, ref, errdefs.ErrNotFound) //nolint:staticcheck // Docker's words
+	}
+	return err
+}
+
+// readRoot opens the container's root to read from: of one that runs as its
+// processes see it, of another as they would, but for what is in memory alone.
+func (e *Engine) readRoot(ctx context.Context, rec Record) (*archive.Root, error) {
+	if root, err := processRoot(rec); root != nil || err != nil {
+		return root, err
+	}
+	layers, err := e.layers(ctx, rec.ID)
+	if err != nil {
+		return nil, err
+	}
+	layers.Binds = binds(rec)
+	return archive.Mount(layers)
+}
+
+// processRoot is that of a running container; nil where none runs, or no more.
+func processRoot(rec Record) (*archive.Root, error) {
+	if !rec.State.Running || rec.State.PID == 0 {
+		return nil, nil //nolint:nilnil // it does not run
+	}
+	root, err := archive.OfProcess(rec.State.PID, rec.ID)
+	if errdefs.IsNotFound(err) {
+		return nil, nil //nolint:nilnil // it has ended
+	}
+	return root, err
+}
+
+// writeRoot opens the container's root to write to. One that does not run is kept
+// from starting until release is called.
+func (e *Engine) writeRoot(ctx context.Context, c *instance) (root *archive.Root, release func(), err error) {
+	c.lifecycle.Lock()
+	rec := c.record()
+	if c.isGone() || rec.State.Removing {
+		c.lifecycle.Unlock()
+		return nil, nil, fmt.Errorf("No such container: %s: %w", c.id, errdefs.ErrNotFound) //nolint:staticcheck // Docker's words
+	}
+	root, err = processRoot(rec)
+	if root != nil || err != nil {
+		c.lifecycle.Unlock()
+		return root, func() { root.Close() }, err
+	}
+	layers, err := e.layers(ctx, c.id)
+	if err == nil {
+		layers.Binds, layers.Writable, layers.ReadOnly = binds(rec), true, rec.HostConfig.ReadonlyRootfs
+		root, err = archive.Mount(layers)
+	}
+	if err != nil {
+		c.lifecycle.Unlock()
+		return nil, nil, err
+	}
+	return root, func() {
+		root.Close()
+		c.lifecycle.Unlock()
+	}, nil
+}
+
+// layers are the directories of the container's root, with nothing mounted in it.
+func (e *Engine) layers(ctx context.Context, id string) (archive.Layers, error) {
+	root, err := e.rt.Rootfs(ctx, id)
+	if err != nil {
+		return archive.Layers{}, err
+	}
+	work, options := root.Overlay()
+	return archive.Layers{Dirs: root.Layers(), Work: work, Options: options, Staging: e.cfg.ExecRoot}, nil
+}
+
+// binds are what is mounted in the container, but for what is in memory alone.
+func binds(rec Record) []archive.Bind {
+	var out []archive.Bind
+	for _, m := range mountPoints(rec) {
+		if m.Type == mount.TypeBind || m.Type == mount.TypeVolume {
+			out = append(out, archive.Bind{Source: m.Source, Target: path.Clean(m.Destination), ReadOnly: !m.RW})
+		}
+	}
+	return out
+}
