@@ -1,11 +1,14 @@
 package api
 
 import (
+	"maps"
 	"net/netip"
+	"slices"
 
 	"github.com/moby/moby/api/types/container"
 	"github.com/moby/moby/api/types/image"
 	"github.com/moby/moby/api/types/network"
+	"github.com/moby/moby/api/types/storage"
 )
 
 // legacyNetworkSettings are a container's network settings as clients below 1.52
@@ -36,8 +39,14 @@ type legacyInspect struct {
 
 // inspectFor gives a container the fields of an API version.
 func inspectFor(version minor, got container.InspectResponse) any {
+	if version < 45 {
+		aliasesFor44(&got)
+	}
+	if got.GraphDriver != nil {
+		got.Storage = &storage.Storage{RootFS: &storage.RootFSStorage{Snapshot: &storage.RootFSStorageSnapshot{Name: got.GraphDriver.Name}}}
+	}
 	if version >= 52 || got.NetworkSettings == nil {
-		return got
+		return reshape(version, got, inspectFields)
 	}
 	settings := &legacyNetworkSettings{NetworkSettings: got.NetworkSettings}
 	if e := got.NetworkSettings.Networks[network.NetworkBridge]; e != nil {
@@ -50,11 +59,35 @@ func inspectFor(version minor, got container.InspectResponse) any {
 		settings.GlobalIPv6PrefixLen = e.GlobalIPv6PrefixLen
 		settings.MacAddress = e.MacAddress.String()
 	}
-	return legacyInspect{InspectResponse: got, NetworkSettings: settings}
+	return reshape(version, legacyInspect{InspectResponse: got, NetworkSettings: settings}, inspectFields)
+}
+
+// aliasesFor44 adds the container's short ID and host name to its aliases on networks
+// of the user's own: later they are among the DNS names alone.
+func aliasesFor44(got *container.InspectResponse) {
+	if got.NetworkSettings == nil || got.Config == nil || len(got.ID) < 12 {
+		return
+	}
+	networks := maps.Clone(got.NetworkSettings.Networks)
+	for name, e := range networks {
+		if e == nil || !container.NetworkMode(name).IsUserDefined() {
+			continue
+		}
+		e = e.Copy()
+		for _, alias := range []string{got.ID[:12], got.Config.Hostname} {
+			if alias != "" && !slices.Contains(e.Aliases, alias) {
+				e.Aliases = append(e.Aliases, alias)
+			}
+		}
+		networks[name] = e
+	}
+	settings := *got.NetworkSettings
+	settings.Networks = networks
+	got.NetworkSettings = &settings
 }
 
 // summariesFor gives a list of containers the fields of an API version.
-func summariesFor(version minor, list []container.Summary) []container.Summary {
+func summariesFor(version minor, list []container.Summary) any {
 	if list == nil {
 		return []container.Summary{}
 	}
@@ -69,7 +102,7 @@ func summariesFor(version minor, list []container.Summary) []container.Summary {
 			list[i].ImageManifestDescriptor = nil
 		}
 	}
-	return list
+	return reshape(version, list, listFields)
 }
 
 // addrText is an address, or "" where there is none.
@@ -93,22 +126,27 @@ type legacyImage struct {
 
 // imagesFor and imageFor give images the fields of an API version.
 func imagesFor(version minor, list []image.Summary) any {
+	if version < 51 {
+		for i := range list {
+			list[i].Containers = -1 // it was not counted
+		}
+	}
 	if version >= 44 {
 		if list == nil {
 			return []image.Summary{}
 		}
-		return list
+		return reshape(version, list, imagesFields)
 	}
 	out := make([]legacySummary, len(list))
 	for i, item := range list {
 		out[i] = legacySummary{item, item.Size}
 	}
-	return out
+	return reshape(version, out, imagesFields)
 }
 
 func imageFor(version minor, got image.InspectResponse) any {
 	if version >= 44 {
-		return got
+		return reshape(version, got, imageFields)
 	}
-	return legacyImage{got, got.Size}
+	return reshape(version, legacyImage{got, got.Size}, imageFields)
 }

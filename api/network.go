@@ -27,7 +27,7 @@ func (s *server) networkList(w http.ResponseWriter, r *http.Request) error {
 			list[i].Containers = map[string]network.EndpointResource{}
 		}
 	}
-	writeJSON(w, http.StatusOK, list)
+	writeJSON(w, http.StatusOK, reshape(versionOf(r), list, networksFields))
 	return nil
 }
 
@@ -77,10 +77,7 @@ func (s *server) networkInspect(w http.ResponseWriter, r *http.Request) error {
 	if got.Containers == nil {
 		got.Containers = map[string]network.EndpointResource{}
 	}
-	if versionOf(r) < 52 {
-		got.Status = nil
-	}
-	writeJSON(w, http.StatusOK, got)
+	writeJSON(w, http.StatusOK, reshape(versionOf(r), got, networkFields))
 	return nil
 }
 

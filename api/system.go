@@ -61,10 +61,7 @@ func (s *server) info(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
-	if versionOf(r) < 49 {
-		info.FirewallBackend = nil
-	}
-	writeJSON(w, http.StatusOK, info)
+	writeJSON(w, http.StatusOK, reshape(versionOf(r), info, infoFields))
 	return nil
 }
 
