@@ -13,6 +13,7 @@ import (
 	"github.com/moby/moby/api/types/container"
 
 	"github.com/fairlead/fairlead/engine/runtime"
+	"github.com/fairlead/fairlead/engine/timetable"
 )
 
 // instance is a container in memory.
@@ -26,12 +27,23 @@ type instance struct {
 	root runtime.Rootfs
 	// files serialises changes of the files mounted into it.
 	files sync.Mutex
+	// signalling is held while its process is signalled: the end that follows is
+	// told after the signal.
+	signalling sync.Mutex
+	// restart is the start that the restart policy asks for, nil where there is
+	// none, and backoff how long the last one waited; kept under lifecycle.
+	restart *timetable.Entry
+	backoff time.Duration
 
 	mu      sync.Mutex // no I/O under it
 	rec     Record
 	run     *run // of the present or last start; nil before the first
 	waiters []waiter
 	gone    bool
+	// kept is set while it is restarted by hand: its end does not remove it.
+	kept bool
+	// health is what watches the present run; nil where nothing does.
+	health *monitor
 }
 
 // run is one start of a container. ended is closed when the end is wholly dealt
@@ -107,7 +119,7 @@ func (e *Engine) Wait(ctx context.Context, ref string, condition container.WaitC
 	w := waiter{condition, make(chan container.WaitResponse, 1)}
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if condition == container.WaitConditionNotRunning && !c.rec.State.Running || c.gone {
+	if condition == container.WaitConditionNotRunning && !c.rec.State.Alive() || c.gone {
 		w.answer <- container.WaitResponse{StatusCode: int64(c.rec.State.ExitCode)}
 		return w.answer, nil
 	}

@@ -51,7 +51,6 @@ func (e *Engine) Create(ctx context.Context, req CreateRequest) (container.Creat
 	defer e.registry.work(rec.ID)()
 	c := &instance{id: rec.ID, rec: rec}
 	if err := e.make(ctx, c, img); err != nil {
-		err = errors.Join(err, e.releaseVolumes(c.rec, true)())
 		e.registry.release(rec.Name, rec.ID)
 		return container.CreateResponse{}, fmt.Errorf("create container %s: %w", rec.Name, err)
 	}
@@ -78,7 +77,7 @@ func (e *Engine) name(rec *Record, wanted string) error {
 // record is what makes it exist: without one the rest is swept up by Restore.
 func (e *Engine) make(ctx context.Context, c *instance, img image.Image) error {
 	var wg sync.WaitGroup
-	errs := make([]error, 3)
+	errs := make([]error, 2)
 	wg.Go(func() {
 		if c.root, errs[0] = e.rt.Prepare(ctx, c.id, img.Parent); errdefs.IsNotFound(errs[0]) {
 			// The image came by other hands than ours and is not unpacked.
@@ -88,12 +87,8 @@ func (e *Engine) make(ctx context.Context, c *instance, img image.Image) error {
 		}
 	})
 	wg.Go(func() { errs[1] = os.Mkdir(e.dir(c.id), 0o710) })
-	wg.Go(func() { errs[2] = e.claimVolumes(&c.rec) })
 	wg.Wait()
 	err := errors.Join(errs...)
-	if err == nil {
-		err = e.fillVolumes(ctx, c)
-	}
 	crashpoint.Here("engine-create-made")
 	if err == nil {
 		err = e.cfg.Store.Put(c.id, c.rec)
@@ -127,21 +122,18 @@ func (e *Engine) decide(ctx context.Context, req CreateRequest) (rec Record, war
 		ID: newID(), Created: time.Now().UTC(), Config: &config, HostConfig: &host,
 		ImageID: img.ID.String(), ImageName: img.Name,
 	}
+	if host.LogConfig.Type == "" {
+		host.LogConfig.Type = logJSON
+	}
 	warnings = inherit(&config, img)
 	if len(config.Entrypoint) == 0 && len(config.Cmd) == 0 {
 		return rec, nil, img, fmt.Errorf("no command specified: %w", errdefs.ErrInvalidArgument)
-	}
-	if err := e.decideLogging(rec); err != nil {
-		return rec, nil, img, err
 	}
 	if err := e.decideNetwork(&rec, req.NetworkingConfig); err != nil {
 		return rec, nil, img, err
 	}
 	warnings = append(warnings, e.unpublished(rec)...)
 	if err := e.decideHostname(&rec); err != nil {
-		return rec, nil, img, err
-	}
-	if err := e.decideMounts(&rec); err != nil {
 		return rec, nil, img, err
 	}
 	if e.wantsInit(&host) {
@@ -204,9 +196,8 @@ func inherit(c *container.Config, img image.Image) (warnings []string) {
 	}
 	c.ExposedPorts = exposed
 	if len(from.Volumes) > 0 {
-		volumes := maps.Clone(from.Volumes)
-		maps.Copy(volumes, c.Volumes)
-		c.Volumes = volumes
+		warnings = append(warnings, "the image declares volumes ("+strings.Join(slices.Sorted(maps.Keys(from.Volumes)), ", ")+
+			"): volumes are not supported, what is written there stays in the container's own layer")
 	}
 	c.Healthcheck = inheritHealth(c.Healthcheck, from.Healthcheck)
 	return warnings

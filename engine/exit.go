@@ -4,11 +4,13 @@ import (
 	"context"
 	"errors"
 	"os"
+	"strconv"
 	"sync"
 	"time"
 
 	"github.com/containerd/errdefs"
 	"github.com/moby/moby/api/types/container"
+	apievents "github.com/moby/moby/api/types/events"
 
 	"github.com/fairlead/fairlead/engine/runtime"
 	"github.com/fairlead/fairlead/internal/crashpoint"
@@ -43,7 +45,12 @@ func (e *Engine) awaitExit(c *instance, r *run) {
 func (e *Engine) exited(ctx context.Context, c *instance, r *run, exit runtime.Exit) {
 	rec := c.record()
 	crashpoint.Here("engine-exit")
-	remove := rec.HostConfig.AutoRemove
+	e.unwatchHealth(c)
+	if e.ranOutOfMemory(rec, exit) {
+		e.outOfMemory(c.id)
+	}
+	restart := e.restarts(c, rec, exit)
+	remove := rec.HostConfig.AutoRemove && !c.isKept()
 	taskGone := make(chan error, 1)
 	if remove {
 		// Nobody asks a container that removes itself for its exit code later,
@@ -52,9 +59,15 @@ func (e *Engine) exited(ctx context.Context, c *instance, r *run, exit runtime.E
 	}
 	err := e.release(ctx, rec)
 	rec = c.update(func(r *Record) {
-		r.State.Running, r.State.PID, r.State.Sandbox = false, 0, ""
-		r.State.ExitCode, r.State.FinishedAt = exit.Code, exit.At.UTC()
+		s := &r.State
+		s.Running, s.Paused, s.PID, s.Sandbox = false, false, 0, ""
+		s.ExitCode, s.FinishedAt, s.Health = exit.Code, exit.At.UTC(), lastHealth(s.Health)
+		if restart {
+			s.Restarting = true
+			s.RestartCount++
+		}
 	})
+	e.emitDie(c, rec)
 	e.log.Debug("container ended", "container", rec.Name, "code", exit.Code)
 	if remove {
 		defer e.registry.work(c.id)()
@@ -68,9 +81,20 @@ func (e *Engine) exited(ctx context.Context, c *instance, r *run, exit runtime.E
 		close(r.ended)
 		err = errors.Join(err, e.insist(func() error { return e.rt.DeleteTask(ctx, c.id) }))
 	}
+	if restart {
+		e.restartLater(c)
+	}
 	if err != nil {
 		e.log.Error("clean up after the container's end", "container", rec.Name, "error", err)
 	}
+}
+
+// emitDie tells of the end of a run, after the signal that it came by.
+func (e *Engine) emitDie(c *instance, rec Record) {
+	c.signalling.Lock()
+	defer c.signalling.Unlock()
+	ran := rec.State.FinishedAt.Sub(rec.State.StartedAt)
+	e.emitContainer(rec, apievents.ActionDie, "exitCode", strconv.Itoa(rec.State.ExitCode), "execDuration", strconv.Itoa(int(max(ran, 0).Seconds())))
 }
 
 // insist calls f, which takes something away, until containerd answers. One that
@@ -126,6 +150,7 @@ func (e *Engine) forget(ctx context.Context, c *instance) error {
 	c.gone = true
 	c.rec.State.Error = "" // of a start that failed, which who started was told
 	c.mu.Unlock()
+	e.emitContainer(rec, apievents.ActionDestroy)
 	c.answer(container.WaitConditionNextExit, container.WaitConditionNotRunning, container.WaitConditionRemoved)
 	e.execs.dropAll(c.id)
 	return errors.Join(err, e.abandonSandbox(ctx, rec), e.forgetLinksTo(ctx, c.id))

@@ -85,6 +85,7 @@ func (f *fixture) begin() {
 	if err := f.Restore(ctx); err != nil {
 		f.t.Fatal(err)
 	}
+	f.StartWanted(ctx)
 }
 
 // crash ends the engine as SIGKILL would: nothing is finished or written.

@@ -49,7 +49,7 @@ type State struct {
 	// Paused is true while the processes of a running container are frozen.
 	Paused bool `json:"paused,omitempty"`
 	// Restarting is true from the end of a run to the start that the restart policy
-	// asks for; a container that waits for that counts as running to its clients.
+	// asks for. Running is false then; see Alive.
 	Restarting bool `json:"restarting,omitempty"`
 	// RestartCount counts the starts by the restart policy since the last by hand.
 	RestartCount int `json:"restart_count,omitempty"`
@@ -61,6 +61,10 @@ type State struct {
 	// replaced, never changed.
 	Health *container.Health `json:"health,omitempty"`
 }
+
+// Alive says whether the container runs or is about to again: to its clients, both
+// are running.
+func (s State) Alive() bool { return s.Running || s.Restarting }
 
 // Status is Docker's word for the state.
 func (s State) Status() container.ContainerState {

@@ -6,6 +6,7 @@ import (
 	"fmt"
 
 	"github.com/containerd/errdefs"
+	apievents "github.com/moby/moby/api/types/events"
 
 	"github.com/fairlead/fairlead/internal/crashpoint"
 	"github.com/fairlead/fairlead/network/spec"
@@ -40,13 +41,18 @@ func (e *Engine) removeByRef(ctx context.Context, ref string, opts RemoveOptions
 		return err
 	}
 	rec := c.record()
-	if r := c.running(); r != nil {
+	if rec.State.Alive() {
 		if !opts.Force {
-			return fmt.Errorf("You cannot remove a running container %s. "+ //nolint:staticcheck // Docker's words
-				"Stop the container before attempting removal or force remove: %w", c.id, errdefs.ErrConflict)
+			return inUse(rec)
 		}
-		if err := e.killAndWait(ctx, c, r); err != nil {
+		r, err := e.halt(c, true)
+		if err != nil && !errdefs.IsNotModified(err) {
 			return err
+		}
+		if r != nil {
+			if err := e.killAndWait(ctx, c, r); err != nil {
+				return err
+			}
 		}
 	}
 	c.lifecycle.Lock()
@@ -54,10 +60,20 @@ func (e *Engine) removeByRef(ctx context.Context, ref string, opts RemoveOptions
 	switch {
 	case c.isGone():
 		return nil // removed by itself, or by another, meanwhile
-	case c.running() != nil:
+	case c.record().State.Alive():
 		return fmt.Errorf("container %s was started again: %w", rec.Name, errdefs.ErrConflict)
 	}
 	return e.remove(context.WithoutCancel(ctx), c)
+}
+
+// inUse says why a container cannot be removed, and the way out.
+func inUse(rec Record) error {
+	first := "Stop"
+	if rec.State.Paused {
+		first = "Unpause and then stop"
+	}
+	return fmt.Errorf("You cannot remove a %s container %s. %s the container before attempting removal or force remove: %w", //nolint:staticcheck // Docker's words
+		rec.State.Status(), rec.ID, first, errdefs.ErrConflict)
 }
 
 // remove takes away a container that does not run. The caller holds its
@@ -108,5 +124,6 @@ func (e *Engine) Rename(ctx context.Context, ref, name string) error {
 	rec = c.update(func(r *Record) { r.Name = name })
 	e.registry.release(old.Name, c.id)
 	e.tellLinkers(ctx, c.id)
+	e.emitContainer(rec, apievents.ActionRename, "oldName", "/"+old.Name)
 	return e.renameEndpoints(context.WithoutCancel(ctx), rec)
 }

@@ -6,10 +6,12 @@ import (
 	"fmt"
 
 	"github.com/containerd/errdefs"
+	apievents "github.com/moby/moby/api/types/events"
 )
 
 // Restart stops the container if it runs, and starts it. What can be known not to
-// start again is refused while it still runs.
+// start again is refused while it still runs. One that removes itself is not removed by
+// this end.
 func (e *Engine) Restart(ctx context.Context, ref string, opts StopOptions) error {
 	c, err := e.registry.find(ref)
 	if err != nil {
@@ -20,13 +22,30 @@ func (e *Engine) Restart(ctx context.Context, ref string, opts StopOptions) erro
 			return fmt.Errorf("cannot restart container %s, it is left running: %w", ref, err)
 		}
 	}
-	if err := e.stop(ctx, c, opts); err != nil && !errors.Is(err, errdefs.ErrNotModified) {
+	c.keep(true)
+	defer c.keep(false)
+	ctx = context.WithoutCancel(ctx)
+	if err := e.stop(ctx, c, opts, true); err != nil && !errors.Is(err, errdefs.ErrNotModified) {
 		return fmt.Errorf("cannot restart container %s: %w", ref, err)
 	}
 	if err := e.Start(ctx, c.id); err != nil && !errors.Is(err, errdefs.ErrNotModified) {
 		return fmt.Errorf("cannot restart container %s: %w", ref, err)
 	}
+	e.emitContainer(c.record(), apievents.ActionRestart)
 	return nil
+}
+
+// keep says that an end does not remove the container, whatever it was made with.
+func (c *instance) keep(on bool) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.kept = on
+}
+
+func (c *instance) isKept() bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.kept
 }
 
 // startable says why a running container would not start again: what it leans on is

@@ -48,6 +48,7 @@ func (e *Engine) Restore(ctx context.Context) error {
 		e.log.Error("some containers were not restored", "error", err)
 	}
 	e.restoreExecs(ctx)
+	e.sweepProbes(ctx)
 	if err := e.sweepStrays(ctx); err != nil {
 		e.log.Error("leftovers were not removed", "error", err)
 	}
@@ -97,7 +98,10 @@ func (e *Engine) settle(ctx context.Context, c *instance, task runtime.Task, has
 		err := e.undoLaunch(ctx, rec, e.sandboxOf(rec))
 		if rec.State.Running {
 			rec = c.update(func(r *Record) {
-				r.State = State{ExitCode: 128, FinishedAt: time.Now().UTC(), Error: "the daemon ended while the container was being started"}
+				r.State = State{
+					ExitCode: 128, FinishedAt: time.Now().UTC(), Error: "the daemon ended while the container was being started",
+					Restarting: again(r.HostConfig.RestartPolicy, 128, r.State.RestartCount), RestartCount: r.State.RestartCount,
+				}
 			})
 			err = errors.Join(err, e.cfg.Store.Put(c.id, rec))
 		}
@@ -133,10 +137,14 @@ func (e *Engine) resume(ctx context.Context, c *instance, task runtime.Task) err
 			r.State.Sandbox = sandbox
 			// The record was about to be written when the daemon died.
 			r.State.StartedAt, r.State.ExitCode, r.State.Error = time.Now().UTC(), 0, ""
+			r.State.StoppedByHand, r.State.OOMKilled, r.State.Health = false, false, firstHealth(r.Config)
 		}
-		r.State.Running, r.State.PID = true, task.PID
+		r.State.Running, r.State.Restarting, r.State.PID, r.State.Paused = true, false, task.PID, task.Paused
 	})
 	r := c.begin()
+	if !task.Paused {
+		e.watchHealth(c, r)
+	}
 	e.watch.Go(func() { e.awaitExit(c, r) })
 	var errs []error
 	if !was {

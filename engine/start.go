@@ -15,7 +15,6 @@ import (
 	"github.com/opencontainers/runtime-spec/specs-go"
 	"golang.org/x/sys/unix"
 
-	"github.com/fairlead/fairlead/engine/mounts"
 	"github.com/fairlead/fairlead/engine/oci"
 	"github.com/fairlead/fairlead/engine/rootfs"
 	"github.com/fairlead/fairlead/internal/crashpoint"
@@ -154,7 +153,11 @@ func (e *Engine) prepare(ctx context.Context, c *instance, rec Record, netns str
 	} else if rec.HostConfig.NetworkMode.IsHost() {
 		e.emitNetwork(rec.ID, network.NetworkHost, apievents.ActionConnect)
 	}
-	wg.Go(func() { errs[1] = e.openStreams(ctx, rec) })
+	wg.Go(func() {
+		if errs[1] = e.makeFIFOs(rec.ID, e.streamsSpec(rec)); errs[1] == nil {
+			errs[1] = e.cfg.Streams.Open(ctx, e.streamsSpec(rec))
+		}
+	})
 	wg.Go(func() {
 		var s *specs.Spec
 		if s, errs[2] = e.specification(ctx, c, rec, netns); errs[2] == nil {
@@ -177,11 +180,10 @@ func (e *Engine) specification(ctx context.Context, c *instance, rec Record, net
 	if err != nil {
 		return nil, err
 	}
-	out := e.ociContainer(rec, user, netns)
-	if out.Mounts, err = e.mountForRun(ctx, rec); err != nil {
+	if err := makeSources(rec.HostConfig); err != nil {
 		return nil, err
 	}
-	s, err := oci.Spec(out)
+	s, err := oci.Spec(e.ociContainer(rec, user, netns))
 	if err != nil {
 		return nil, err
 	}
@@ -193,8 +195,7 @@ func (e *Engine) ociContainer(rec Record, user specs.User, netns string) oci.Con
 		ID: rec.ID, Config: rec.Config, HostConfig: rec.HostConfig, Args: rec.args(),
 		Hostname: rec.Config.Hostname, Domainname: rec.Config.Domainname,
 		User: user, NetworkNamespace: netns, OwnNetwork: rec.ownNetwork(),
-		RootPropagation: mounts.RootPropagation(rec.mounts()),
-		Files:           e.mountedFiles(rec), Sysctls: otherSysctls(rec.HostConfig.Sysctls), UnifiedCgroups: e.unified,
+		Files: e.mountedFiles(rec), Sysctls: otherSysctls(rec.HostConfig.Sysctls), UnifiedCgroups: e.unified,
 	}
 	// What is linked to was seen to run before the start, and may have ended since.
 	targets, _ := e.targets(rec)
@@ -211,7 +212,7 @@ func (e *Engine) undoLaunch(ctx context.Context, rec Record, sandbox string) err
 	var errs []error
 	errs = append(errs, e.insist(func() error { return e.endTask(ctx, rec.ID) }))
 	errs = append(errs, e.cfg.Streams.Drop(ctx, rec.ID), e.removeFIFOs(rec.ID))
-	errs = append(errs, e.leaveSandbox(ctx, rec, sandbox), e.unmountRun(rec))
+	errs = append(errs, e.leaveSandbox(ctx, rec, sandbox))
 	return errors.Join(errs...)
 }
 

@@ -4,10 +4,13 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
+	"strconv"
 	"sync"
 	"time"
 
 	"github.com/containerd/errdefs"
+	apievents "github.com/moby/moby/api/types/events"
 	"golang.org/x/sys/unix"
 )
 
@@ -20,34 +23,33 @@ type StopOptions struct {
 	Timeout *int
 }
 
-// Stop ends the container and returns when it and its network are gone.
-// errdefs.ErrNotModified says that it does not run.
+// Stop ends the container and returns when it and its network are gone. A client
+// that goes away does not end the stop. errdefs.ErrNotModified says that it does not
+// run.
 func (e *Engine) Stop(ctx context.Context, ref string, opts StopOptions) error {
 	c, err := e.registry.find(ref)
 	if err != nil {
 		return err
 	}
-	return e.stop(ctx, c, opts)
+	return e.stop(context.WithoutCancel(ctx), c, opts, true)
 }
 
-func (e *Engine) stop(ctx context.Context, c *instance, opts StopOptions) error {
+// stop ends the container; byHand keeps its restart policy from starting it again.
+func (e *Engine) stop(ctx context.Context, c *instance, opts StopOptions, byHand bool) error {
 	rec := c.record()
-	signal := opts.Signal
-	if signal == "" {
-		signal = rec.Config.StopSignal
-	}
-	if signal == "" {
-		signal = "SIGTERM"
-	}
-	number, err := parseSignal(signal)
+	number, err := stopSignal(rec, opts)
 	if err != nil {
 		return err
 	}
-	r := c.running()
-	if r == nil {
-		return fmt.Errorf("container %s is not running: %w", rec.Name, errdefs.ErrNotModified)
+	r, err := e.halt(c, byHand)
+	switch {
+	case err != nil:
+		return err
+	case r == nil:
+		e.emitContainer(c.record(), apievents.ActionStop) // it waited for its restart
+		return nil
 	}
-	if err := e.rt.KillTask(ctx, c.id, "", number, false); err != nil && !gone(err) {
+	if err := e.signal(ctx, c, number, true); err != nil && !gone(err) {
 		return fmt.Errorf("stop container %s: %w", rec.Name, err)
 	}
 	seconds := defaultStop
@@ -63,18 +65,74 @@ func (e *Engine) stop(ctx context.Context, c *instance, opts StopOptions) error 
 	}
 	select {
 	case <-r.ended:
-		return nil
 	case <-ctx.Done():
 		return ctx.Err()
 	case <-expired:
+		if err := e.killAndWait(ctx, c, r); err != nil {
+			return err
+		}
 	}
-	return e.killAndWait(ctx, c, r)
+	e.emitContainer(c.record(), apievents.ActionStop)
+	return nil
+}
+
+// stopSignal is what asks the container to end.
+func stopSignal(rec Record, opts StopOptions) (int, error) {
+	for _, s := range []string{opts.Signal, rec.Config.StopSignal} {
+		if s != "" {
+			return parseSignal(s)
+		}
+	}
+	return int(unix.SIGTERM), nil
+}
+
+// halt keeps the restart policy from starting the container again, and returns the
+// run that is to be ended: nil where it waited for its restart, which is called off.
+// The record says so before anything is done where a policy would have it otherwise,
+// for the daemon that comes after a crash. byHand is false for the daemon's own end,
+// which the policy outlives. errdefs.ErrNotModified says that it does not run.
+func (e *Engine) halt(c *instance, byHand bool) (*run, error) {
+	c.lifecycle.Lock()
+	defer c.lifecycle.Unlock()
+	rec := c.record()
+	switch {
+	case rec.State.Restarting && byHand:
+		return nil, e.callOff(c)
+	case rec.State.Restarting:
+		return nil, nil //nolint:nilnil // it waits for the next daemon
+	case !rec.State.Running:
+		return nil, fmt.Errorf("container %s is not running: %w", rec.Name, errdefs.ErrNotModified)
+	}
+	if byHand && !rec.State.StoppedByHand {
+		rec = c.update(func(r *Record) { r.State.StoppedByHand = true })
+		if !rec.HostConfig.RestartPolicy.IsNone() {
+			if err := e.cfg.Store.Put(c.id, rec); err != nil {
+				return nil, fmt.Errorf("stop container %s: %w", rec.Name, err)
+			}
+		}
+	}
+	return c.running(), nil
+}
+
+// signal sends the container's first process a signal, and tells of it. One that is
+// to end it wakes a paused container.
+func (e *Engine) signal(ctx context.Context, c *instance, number int, toEnd bool) error {
+	c.signalling.Lock()
+	defer c.signalling.Unlock()
+	if err := e.rt.KillTask(ctx, c.id, "", number, false); err != nil {
+		return err
+	}
+	e.emitContainer(c.record(), apievents.ActionKill, "signal", strconv.Itoa(number))
+	if toEnd && c.record().State.Paused {
+		return e.thaw(ctx, c)
+	}
+	return nil
 }
 
 // killAndWait kills the run and returns when it has ended.
 func (e *Engine) killAndWait(ctx context.Context, c *instance, r *run) error {
 	name := c.record().Name
-	if err := e.rt.KillTask(ctx, c.id, "", int(unix.SIGKILL), false); err != nil && !gone(err) {
+	if err := e.signal(ctx, c, int(unix.SIGKILL), true); err != nil && !gone(err) {
 		return fmt.Errorf("kill container %s: %w", name, err)
 	}
 	select {
@@ -88,7 +146,8 @@ func (e *Engine) killAndWait(ctx context.Context, c *instance, r *run) error {
 }
 
 // Kill sends the signal, a name or number; "" is SIGKILL, whose effect it waits
-// for.
+// for. A signal that asks for the container's end keeps its restart policy from
+// starting it again.
 func (e *Engine) Kill(ctx context.Context, ref, signal string) error {
 	if signal == "" {
 		signal = "SIGKILL"
@@ -101,30 +160,78 @@ func (e *Engine) Kill(ctx context.Context, ref, signal string) error {
 	if err != nil {
 		return err
 	}
+	notRunning := fmt.Errorf("cannot kill container: %s: container %s is not running: %w", ref, c.id, errdefs.ErrConflict)
+	toEnd := asksToEnd(c.record(), number)
 	r := c.running()
+	if toEnd {
+		r, err = e.halt(c, true)
+		switch {
+		case errdefs.IsNotModified(err):
+			return notRunning
+		case err != nil || r == nil:
+			return err
+		}
+	}
 	if r == nil {
-		return fmt.Errorf("cannot kill container: %s: container %s is not running: %w", ref, c.id, errdefs.ErrConflict)
+		return notRunning
 	}
 	if number == int(unix.SIGKILL) {
 		return e.killAndWait(ctx, c, r)
 	}
-	if err := e.rt.KillTask(ctx, c.id, "", number, false); gone(err) {
-		return fmt.Errorf("cannot kill container: %s: container %s is not running: %w", ref, c.id, errdefs.ErrConflict)
+	if err := e.signal(ctx, c, number, toEnd); gone(err) {
+		return notRunning
 	} else if err != nil {
 		return fmt.Errorf("cannot kill container: %s: %w", ref, err)
 	}
 	return nil
 }
 
-// StopAll stops every running container at once, each in its own time.
+// asksToEnd says whether programs end by the signal: by their own stop signal, or by
+// one of those that people end programs with. HUP and the like are none of them.
+func asksToEnd(rec Record, number int) bool {
+	if own, err := stopSignal(rec, StopOptions{}); err == nil && own == number {
+		return true
+	}
+	return slices.Contains([]unix.Signal{unix.SIGKILL, unix.SIGTERM, unix.SIGINT, unix.SIGQUIT, unix.SIGABRT}, unix.Signal(number))
+}
+
+// StopAll stops every running container at once, each in its own time, when the
+// daemon ends: the next one starts again what its restart policy asks for. It waits
+// for as long as Settings.ShutdownTimeout says.
 func (e *Engine) StopAll(ctx context.Context) error {
+	e.stopping.Store(true)
+	if limit := e.shutdownTime(); limit >= 0 {
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithTimeout(ctx, limit)
+		defer cancel()
+	}
 	return e.each(func(c *instance) error {
-		err := e.stop(ctx, c, StopOptions{})
-		if errors.Is(err, errdefs.ErrNotModified) {
+		err := e.stop(ctx, c, StopOptions{}, false)
+		if errdefs.IsNotModified(err) {
 			return nil
 		}
 		return err
 	})
+}
+
+// shutdownTime is how long the containers get as a whole, negative for ever: as the
+// daemon is told, and more where one has a longer time to stop.
+func (e *Engine) shutdownTime() time.Duration {
+	const usual, grace = 15 * time.Second, 5 * time.Second
+	limit := e.settings().ShutdownTimeout
+	if limit == 0 {
+		limit = usual
+	}
+	for _, c := range e.registry.all() {
+		rec := c.record()
+		if own := rec.Config.StopTimeout; own != nil && rec.State.Running && limit >= 0 {
+			if *own < 0 {
+				return -1
+			}
+			limit = max(limit, time.Duration(*own)*time.Second+grace)
+		}
+	}
+	return limit
 }
 
 // each does f for every container at once, and joins the errors.

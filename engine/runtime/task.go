@@ -40,7 +40,9 @@ type Task struct {
 	// Running is true for a started process that has not ended, Ended for one
 	// that has; a task that was created and never started is neither.
 	Running, Ended bool
-	Exit           Exit
+	// Paused is true for a running one that is frozen.
+	Paused bool
+	Exit   Exit
 }
 
 // PutContainer records the container with its runtime specification, in place
@@ -243,6 +245,7 @@ func fromProcess(p *apitask.Process) Task {
 	case apitask.Status_CREATED:
 	default:
 		t.Running = true
+		t.Paused = p.Status == apitask.Status_PAUSED || p.Status == apitask.Status_PAUSING
 	}
 	return t
 }
