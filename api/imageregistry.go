@@ -6,8 +6,10 @@ import (
 	"net/http"
 	"strings"
 
+	"github.com/containerd/platforms"
 	"github.com/moby/moby/api/types/jsonstream"
 	"github.com/moby/moby/api/types/registry"
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
 	"github.com/fairlead/fairlead/engine"
 )
@@ -107,4 +109,66 @@ func (s *server) imagePull(w http.ResponseWriter, r *http.Request) error {
 	}
 	m := &messages{s: s, w: w, r: r}
 	return m.end(s.engine.ImagePull(r.Context(), engine.PullRequest{Ref: ref, Platform: q.Get("platform"), Auth: auth, Progress: m.send}))
+}
+
+func (s *server) imagePush(w http.ResponseWriter, r *http.Request) error {
+	auth, err := registryAuth(r)
+	if err != nil {
+		return err
+	}
+	q := r.URL.Query()
+	platform, err := platformJSON(q.Get("platform"))
+	if err != nil {
+		return err
+	}
+	m := &messages{s: s, w: w, r: r}
+	return m.end(s.engine.ImagePush(r.Context(), engine.PushRequest{
+		Ref: reference(r.PathValue("name"), q.Get("tag")), Platform: platform, Auth: auth, Progress: m.send,
+	}))
+}
+
+// platformJSON reads a platform as newer requests have it, a descriptor's in JSON,
+// and gives the short form; "" stays that.
+func platformJSON(text string) (string, error) {
+	if text == "" {
+		return "", nil
+	}
+	var p ocispec.Platform
+	if err := json.Unmarshal([]byte(text), &p); err != nil || p.OS == "" || p.Architecture == "" {
+		return "", invalid("invalid platform %q: want JSON with os and architecture", text)
+	}
+	return platforms.Format(p), nil
+}
+
+func (s *server) auth(w http.ResponseWriter, r *http.Request) error {
+	var auth registry.AuthConfig
+	empty, err := readJSON(w, r, &auth)
+	if err != nil {
+		return err
+	}
+	if empty {
+		return invalid("the credentials are missing")
+	}
+	if auth, err = whole(auth); err != nil {
+		return err
+	}
+	token, err := s.engine.Login(r.Context(), auth)
+	if err != nil {
+		return err
+	}
+	writeJSON(w, http.StatusOK, registry.AuthResponse{Status: "Login Succeeded", IdentityToken: token})
+	return nil
+}
+
+func (s *server) distributionInspect(w http.ResponseWriter, r *http.Request) error {
+	auth, err := registryAuth(r)
+	if err != nil {
+		return err
+	}
+	got, err := s.engine.DistributionInspect(r.Context(), r.PathValue("name"), auth)
+	if err != nil {
+		return err
+	}
+	writeJSON(w, http.StatusOK, got)
+	return nil
 }

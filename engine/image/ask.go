@@ -12,6 +12,8 @@ import (
 	"github.com/containerd/containerd/v2/core/remotes/docker"
 	remoteerrors "github.com/containerd/containerd/v2/core/remotes/errors"
 	"github.com/containerd/errdefs"
+	"github.com/distribution/reference"
+	"github.com/moby/moby/api/types/registry"
 )
 
 // get asks for what the resolver does not: a path below /v2, answered by JSON. next
@@ -79,4 +81,30 @@ func nextPage(resp *http.Response, prefix string) string {
 		return ""
 	}
 	return next
+}
+
+// Tags asks the repository's registry for all its tags.
+func (s *Store) Tags(ctx context.Context, repo reference.Named, auth registry.AuthConfig) ([]string, error) {
+	c, err := s.open(repo, auth, nil)
+	if err != nil {
+		return nil, err
+	}
+	defer c.close()
+	ctx = docker.ContextWithAppendPullRepositoryScope(ctx, reference.Path(repo))
+	var tags []string
+	for path := "/" + reference.Path(repo) + "/tags/list?n=1000"; path != ""; {
+		var page struct {
+			Tags []string `json:"tags"`
+		}
+		next, err := c.get(ctx, path, &page)
+		if err != nil {
+			return nil, refused("pull", repo, err)
+		}
+		tags = append(tags, page.Tags...)
+		if len(page.Tags) == 0 || !strings.HasPrefix(next, "/") {
+			break
+		}
+		path = next
+	}
+	return tags, nil
 }

@@ -8,6 +8,7 @@ import (
 	"github.com/containerd/containerd/v2/core/content"
 	"github.com/containerd/containerd/v2/pkg/labels"
 	"github.com/containerd/containerd/v2/pkg/rootfs"
+	"github.com/distribution/reference"
 	dockerspec "github.com/moby/docker-image-spec/specs-go/v1"
 	"github.com/moby/moby/api/types/jsonstream"
 	"github.com/opencontainers/image-spec/identity"
@@ -36,19 +37,29 @@ func (p *pull) extract(ctx context.Context, m ocispec.Manifest, config dockerspe
 		if err != nil {
 			return fmt.Errorf("unpack layer %s: %w", l.Digest, err)
 		}
-		if err := p.label(ctx, l, labels.LabelUncompressed, diffs[at].String()); err != nil {
+		if err := p.label(ctx, l, map[string]string{labels.LabelUncompressed: diffs[at].String(), p.sourceLabel(): reference.Path(p.ref)}); err != nil {
 			return err
 		}
-		p.tell(shortDigest(l), "Pull complete", &jsonstream.Progress{})
+		p.step(l, "Pull complete")
 	}
 	if len(diffs) == 0 {
 		return nil
 	}
-	return p.label(ctx, m.Config, "containerd.io/gc.ref.snapshot."+p.snapshotter, identity.ChainID(diffs).String())
+	return p.label(ctx, m.Config, map[string]string{"containerd.io/gc.ref.snapshot." + p.snapshotter: identity.ChainID(diffs).String()})
 }
 
-func (s *Store) label(ctx context.Context, desc ocispec.Descriptor, key, value string) error {
-	_, err := s.client.ContentStore().Update(ctx, content.Info{Digest: desc.Digest, Labels: map[string]string{key: value}}, "labels."+key)
+// sourceLabel is the label of blobs that the registry has, in the repository that is
+// its value: there another repository of the same registry can have them from.
+func (p *pull) sourceLabel() string {
+	return labels.LabelDistributionSource + "." + reference.Domain(p.ref)
+}
+
+func (s *Store) label(ctx context.Context, desc ocispec.Descriptor, add map[string]string) error {
+	var paths []string
+	for key := range add {
+		paths = append(paths, "labels."+key)
+	}
+	_, err := s.client.ContentStore().Update(ctx, content.Info{Digest: desc.Digest, Labels: add}, paths...)
 	return err
 }
 

@@ -51,6 +51,8 @@ type Details struct {
 	Parent string
 	// Size is that of the layers as they are stored, in bytes.
 	Size int64
+	// Manifest is that of the host's platform, or the one that is here.
+	Manifest ocispec.Descriptor
 	// ConfigDigest is the ID that Docker without its containerd store gives.
 	ConfigDigest digest.Digest
 }
@@ -213,18 +215,32 @@ func (s *Store) describe(ctx context.Context, target ocispec.Descriptor) (Detail
 	if ok {
 		return d, nil
 	}
+	d, err := s.detail(ctx, target, nil)
+	if err == nil {
+		s.mu.Lock()
+		s.details[target.Digest] = d
+		s.mu.Unlock()
+	}
+	return d, err
+}
+
+// detail reads what there is of the platform; nil is as manifestFor has it.
+func (s *Store) detail(ctx context.Context, target ocispec.Descriptor, platform *ocispec.Platform) (d Details, err error) {
 	store := s.client.ContentStore()
-	manifest, err := images.Manifest(ctx, store, target, s.platform)
+	if d.Manifest, err = s.manifestFor(ctx, target, platform); err != nil {
+		return d, err
+	}
+	manifest, err := images.Manifest(ctx, store, d.Manifest, platforms.All)
 	if err != nil {
-		return Details{}, err
+		return d, err
 	}
 	raw, err := content.ReadBlob(ctx, store, manifest.Config)
 	if err != nil {
-		return Details{}, err
+		return d, err
 	}
 	d.ConfigDigest = manifest.Config.Digest
 	if err := json.Unmarshal(raw, &d.Config); err != nil {
-		return Details{}, fmt.Errorf("decode its configuration: %w", err)
+		return d, fmt.Errorf("decode its configuration: %w", err)
 	}
 	if len(d.Config.RootFS.DiffIDs) > 0 {
 		d.Parent = identity.ChainID(d.Config.RootFS.DiffIDs).String()
@@ -232,20 +248,44 @@ func (s *Store) describe(ctx context.Context, target ocispec.Descriptor) (Detail
 	for _, l := range manifest.Layers {
 		d.Size += l.Size
 	}
-	s.mu.Lock()
-	s.details[target.Digest] = d
-	s.mu.Unlock()
 	return d, nil
+}
+
+// For is the image as it is for another platform than the host's. Where there is
+// nothing of it here the error is errdefs.ErrNotFound, in the words by which Docker's
+// clients know to pull it.
+func (s *Store) For(ctx context.Context, img Image, platform ocispec.Platform) (Image, error) {
+	if img.Config.Architecture == "" {
+		return img, nil // it does not say what it is for
+	}
+	d, err := s.detail(ctx, img.Target, &platform)
+	if errdefs.IsNotFound(err) {
+		return img, fmt.Errorf("image with reference %s was found but does not match the specified platform: wanted %s, actual: %s: %w",
+			familiar(img.Name), platforms.Format(platform), platforms.Format(img.Config.Platform), errdefs.ErrNotFound)
+	}
+	if err != nil {
+		return img, fmt.Errorf("read image %s: %w", familiar(img.Name), err)
+	}
+	img.Details = d
+	return img, nil
 }
 
 // Unpack makes the image's layers into snapshots, where they are not yet.
 func (s *Store) Unpack(ctx context.Context, img Image) error {
-	return s.unpack(ctx, images.Image{Name: img.Name, Target: img.Target})
+	return s.unpackManifest(ctx, img.Name, img.Manifest)
 }
 
 func (s *Store) unpack(ctx context.Context, in images.Image) error {
-	if err := client.NewImageWithPlatform(s.client, in, s.platform).Unpack(ctx, s.snapshotter); err != nil {
+	one, err := s.manifestFor(ctx, in.Target, nil)
+	if err != nil {
 		return fmt.Errorf("unpack image %s: %w", familiar(in.Name), err)
+	}
+	return s.unpackManifest(ctx, in.Name, one)
+}
+
+func (s *Store) unpackManifest(ctx context.Context, name string, one ocispec.Descriptor) error {
+	if err := client.NewImageWithPlatform(s.client, images.Image{Name: name, Target: one}, platforms.All).Unpack(ctx, s.snapshotter); err != nil {
+		return fmt.Errorf("unpack image %s: %w", familiar(name), err)
 	}
 	return nil
 }

@@ -5,8 +5,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"strings"
-	"sync"
 	"time"
 
 	"github.com/containerd/containerd/v2/core/content"
@@ -47,18 +45,9 @@ type pull struct {
 	fetcher  remotes.Fetcher
 	platform platforms.MatchComparer
 	asked    *ocispec.Platform
-	mu       sync.Mutex // of progress
-	progress func(jsonstream.Message)
+	teller
 	// brought is whether anything came that was not there.
 	brought bool
-}
-
-func (p *pull) tell(id, status string, detail *jsonstream.Progress) {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	if p.progress != nil {
-		p.progress(jsonstream.Message{ID: id, Status: status, Progress: detail})
-	}
 }
 
 // Pull gets the image that a registry has under the name, a tag or a digest, and
@@ -69,7 +58,7 @@ func (s *Store) Pull(ctx context.Context, ref reference.Named, o PullOptions) (I
 		return Image{}, err
 	}
 	defer c.close()
-	p := &pull{Store: s, ref: ref, session: c, platform: s.platform, asked: o.Platform, progress: o.Progress}
+	p := &pull{Store: s, ref: ref, session: c, platform: s.platform, asked: o.Platform, teller: teller{pass: o.Progress}}
 	if o.Platform != nil {
 		p.platform = platforms.Only(*o.Platform)
 	}
@@ -281,12 +270,12 @@ func (p *pull) layers(ctx context.Context, m ocispec.Manifest, config dockerspec
 	for i, l := range m.Layers {
 		there[i] = make(chan struct{})
 		if i < known {
-			p.tell(shortDigest(l), "Already exists", &jsonstream.Progress{})
+			p.step(l, "Already exists")
 			close(there[i])
 			continue
 		}
 		p.brought = true
-		p.tell(shortDigest(l), "Pulling fs layer", &jsonstream.Progress{})
+		p.step(l, "Pulling fs layer")
 	}
 	for i, l := range m.Layers[known:] {
 		g.Go(func() error {
@@ -299,10 +288,6 @@ func (p *pull) layers(ctx context.Context, m ocispec.Manifest, config dockerspec
 	}
 	g.Go(func() error { return p.extract(ctx, m, config, known, there) })
 	return g.Wait()
-}
-
-func shortDigest(d ocispec.Descriptor) string {
-	return d.Digest.Encoded()[:min(12, len(d.Digest.Encoded()))]
 }
 
 // has says whether the layer is stored and unpacked.
@@ -321,7 +306,7 @@ func (p *pull) download(ctx context.Context, l ocispec.Descriptor) error {
 		err := p.follow(ctx, l, t)
 		leave()
 		if err == nil {
-			p.tell(shortDigest(l), "Download complete", &jsonstream.Progress{})
+			p.step(l, "Download complete")
 			return nil
 		}
 		if mine || ctx.Err() != nil {
@@ -330,9 +315,6 @@ func (p *pull) download(ctx context.Context, l ocispec.Descriptor) error {
 		// It was another's, who may have less of a right to it, or went away.
 	}
 }
-
-// progressTime is how often what changed is told, as often as Docker does.
-const progressTime = 100 * time.Millisecond
 
 // follow tells how the transfer goes on until it is done.
 func (p *pull) follow(ctx context.Context, l ocispec.Descriptor, t *transfer) error {
@@ -351,44 +333,18 @@ func (p *pull) follow(ctx context.Context, l ocispec.Descriptor, t *transfer) er
 		}
 		if !t.running.Load() {
 			if !waiting {
-				p.tell(shortDigest(l), "Waiting", &jsonstream.Progress{})
+				p.step(l, "Waiting")
 			}
 			waiting = true
 			continue
 		}
 		if n := t.retries.Load(); n != retries {
 			retries = n
-			p.tell(shortDigest(l), "Retrying", &jsonstream.Progress{})
+			p.step(l, "Retrying")
 		}
 		if n := t.current.Load(); n != told && n > 0 {
 			told = n
 			p.tell(shortDigest(l), "Downloading", &jsonstream.Progress{Current: n, Total: t.total})
 		}
 	}
-}
-
-// Tags asks the repository's registry for all its tags.
-func (s *Store) Tags(ctx context.Context, repo reference.Named, auth registry.AuthConfig) ([]string, error) {
-	c, err := s.open(repo, auth, nil)
-	if err != nil {
-		return nil, err
-	}
-	defer c.close()
-	ctx = docker.ContextWithAppendPullRepositoryScope(ctx, reference.Path(repo))
-	var tags []string
-	for path := "/" + reference.Path(repo) + "/tags/list?n=1000"; path != ""; {
-		var page struct {
-			Tags []string `json:"tags"`
-		}
-		next, err := c.get(ctx, path, &page)
-		if err != nil {
-			return nil, refused("pull", repo, err)
-		}
-		tags = append(tags, page.Tags...)
-		if len(page.Tags) == 0 || !strings.HasPrefix(next, "/") {
-			break
-		}
-		path = next
-	}
-	return tags, nil
 }

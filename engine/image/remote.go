@@ -24,14 +24,19 @@ type session struct {
 	registries Registries
 	auth       registry.AuthConfig
 	// host is the registry's, as in images' names.
-	host       string
-	resolver   remotes.Resolver
-	transports []*http.Transport
+	host        string
+	authOptions []docker.AuthorizerOpt
+	resolver    remotes.Resolver
+	transports  []*http.Transport
 }
 
-// open begins a conversation about the repository; close ends it.
+// open begins a conversation about the repository; close ends it. tracker may be nil.
 func (s *Store) open(ref reference.Named, auth registry.AuthConfig, tracker docker.StatusTracker) (*session, error) {
-	c := &session{registries: s.registries(), auth: auth, host: reference.Domain(ref)}
+	return s.openHost(reference.Domain(ref), auth, tracker)
+}
+
+func (s *Store) openHost(host string, auth registry.AuthConfig, tracker docker.StatusTracker, more ...docker.AuthorizerOpt) (*session, error) {
+	c := &session{registries: s.registries(), auth: auth, host: host, authOptions: more}
 	if err := c.registries.Check(); err != nil {
 		return nil, err
 	}
@@ -90,7 +95,8 @@ func (c *session) registryHost(host string, auth registry.AuthConfig) (docker.Re
 	h := docker.RegistryHost{
 		Client: web, Host: host, Scheme: "https", Path: "/v2",
 		Capabilities: docker.HostCapabilityPull | docker.HostCapabilityResolve | docker.HostCapabilityPush,
-		Authorizer:   docker.NewDockerAuthorizer(docker.WithAuthClient(web), docker.WithAuthCreds(credentials(host, auth))),
+		Authorizer: docker.NewDockerAuthorizer(append(c.authOptions,
+			docker.WithAuthClient(web), docker.WithAuthCreds(credentials(host, auth)))...),
 	}
 	if auth.RegistryToken != "" {
 		h.Authorizer = bearer{host: host, token: auth.RegistryToken}

@@ -1,0 +1,88 @@
+package image
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+
+	"github.com/containerd/containerd/v2/core/images"
+	"github.com/containerd/containerd/v2/core/remotes"
+	"github.com/containerd/containerd/v2/core/remotes/docker"
+	"github.com/containerd/errdefs"
+	"github.com/distribution/reference"
+	"github.com/moby/moby/api/types/registry"
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+)
+
+// Lookup asks the registry what it has under the name, and for which platforms,
+// without bringing it here.
+func (s *Store) Lookup(ctx context.Context, ref reference.Named, auth registry.AuthConfig) (registry.DistributionInspect, error) {
+	out := registry.DistributionInspect{Platforms: []ocispec.Platform{}}
+	c, err := s.open(ref, auth, nil)
+	if err != nil {
+		return out, err
+	}
+	defer c.close()
+	_, desc, err := c.resolver.Resolve(ctx, ref.String())
+	if err != nil {
+		return out, refused("pull", ref, err)
+	}
+	out.Descriptor = desc
+	fetcher, err := c.resolver.Fetcher(ctx, ref.String())
+	if err != nil {
+		return out, refused("pull", ref, err)
+	}
+	switch {
+	case images.IsIndexType(desc.MediaType):
+		var index ocispec.Index
+		if err := readRemote(ctx, fetcher, desc, &index); err != nil {
+			return out, refusedInside(ref, err)
+		}
+		for _, m := range index.Manifests {
+			if m.Platform != nil {
+				out.Platforms = append(out.Platforms, *m.Platform)
+			}
+		}
+	case images.IsManifestType(desc.MediaType):
+		var m ocispec.Manifest
+		if err := readRemote(ctx, fetcher, desc, &m); err != nil {
+			return out, refusedInside(ref, err)
+		}
+		if !images.IsConfigType(m.Config.MediaType) {
+			break
+		}
+		var config ocispec.Image
+		if err := readRemote(ctx, fetcher, m.Config, &config); err != nil {
+			return out, refusedInside(ref, err)
+		}
+		if config.Architecture != "" {
+			out.Platforms = append(out.Platforms, config.Platform)
+		}
+	}
+	return out, nil
+}
+
+// readRemote decodes what the registry has, if it is what its digest says.
+func readRemote(ctx context.Context, fetcher remotes.Fetcher, desc ocispec.Descriptor, into any) error {
+	if desc.Size > docker.MaxManifestSize {
+		return refuse(errdefs.ErrInvalidArgument, "%s has %d bytes, which is too large", desc.MediaType, desc.Size)
+	}
+	desc.URLs = nil
+	body, err := fetcher.Fetch(ctx, desc)
+	if err != nil {
+		return err
+	}
+	defer body.Close()
+	raw, err := io.ReadAll(io.LimitReader(body, desc.Size+1))
+	if err != nil {
+		return err
+	}
+	if got := desc.Digest.Algorithm().FromBytes(raw); got != desc.Digest {
+		return refuse(errdefs.ErrFailedPrecondition, "the registry sent %s where %s was asked for", got, desc.Digest)
+	}
+	if err := json.Unmarshal(raw, into); err != nil {
+		return fmt.Errorf("decode %s: %w: %w", desc.MediaType, err, errdefs.ErrInvalidArgument)
+	}
+	return nil
+}
