@@ -13,6 +13,7 @@ import (
 	"github.com/moby/moby/api/types/registry"
 	"github.com/moby/moby/api/types/system"
 	"github.com/moby/moby/api/types/volume"
+	"github.com/moby/moby/api/types/volume"
 
 	"github.com/fairlead/fairlead/engine"
 )
@@ -28,6 +29,7 @@ type Engine interface {
 	ImageSources
 	ImageRegistries
 	Networks
+	Volumes
 	Volumes
 	Connections
 	Events
@@ -103,6 +105,17 @@ type ImageSources interface {
 	ImageLoad(ctx context.Context, archive io.Reader, progress func(string)) ([]string, error)
 	// ImageImport makes an image of a root file system.
 	ImageImport(ctx context.Context, archive io.Reader, ref string, changes []string, message string) (id string, err error)
+}
+
+// Volumes are made, looked at and removed.
+type Volumes interface {
+	VolumeCreate(ctx context.Context, request volume.CreateRequest) (volume.Volume, error)
+	VolumeList(ctx context.Context, filters map[string][]string) ([]volume.Volume, error)
+	VolumeInspect(ctx context.Context, name string) (volume.Volume, error)
+	VolumeRemove(ctx context.Context, name string, force bool) error
+	// VolumePrune removes the volumes that no container has: the anonymous ones, or
+	// with the filter all all of them.
+	VolumePrune(ctx context.Context, filters map[string][]string) (volume.PruneReport, error)
 }
 
 // Volumes are made, looked at and removed.

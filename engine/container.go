@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/containerd/errdefs"
@@ -34,6 +35,9 @@ type instance struct {
 	// none, and backoff how long the last one waited; kept under lifecycle.
 	restart *timetable.Entry
 	backoff time.Duration
+
+	// withVolumes is set when its anonymous volumes are to go with it.
+	withVolumes atomic.Bool
 
 	mu      sync.Mutex // no I/O under it
 	rec     Record

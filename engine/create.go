@@ -51,6 +51,7 @@ func (e *Engine) Create(ctx context.Context, req CreateRequest) (container.Creat
 	defer e.registry.work(rec.ID)()
 	c := &instance{id: rec.ID, rec: rec}
 	if err := e.make(ctx, c, img); err != nil {
+		err = errors.Join(err, e.releaseVolumes(c.rec, true)())
 		e.registry.release(rec.Name, rec.ID)
 		return container.CreateResponse{}, fmt.Errorf("create container %s: %w", rec.Name, err)
 	}
@@ -77,7 +78,7 @@ func (e *Engine) name(rec *Record, wanted string) error {
 // record is what makes it exist: without one the rest is swept up by Restore.
 func (e *Engine) make(ctx context.Context, c *instance, img image.Image) error {
 	var wg sync.WaitGroup
-	errs := make([]error, 2)
+	errs := make([]error, 3)
 	wg.Go(func() {
 		if c.root, errs[0] = e.rt.Prepare(ctx, c.id, img.Parent); errdefs.IsNotFound(errs[0]) {
 			// The image came by other hands than ours and is not unpacked.
@@ -87,8 +88,12 @@ func (e *Engine) make(ctx context.Context, c *instance, img image.Image) error {
 		}
 	})
 	wg.Go(func() { errs[1] = os.Mkdir(e.dir(c.id), 0o710) })
+	wg.Go(func() { errs[2] = e.claimVolumes(&c.rec) })
 	wg.Wait()
 	err := errors.Join(errs...)
+	if err == nil {
+		err = e.fillVolumes(ctx, c)
+	}
 	crashpoint.Here("engine-create-made")
 	if err == nil {
 		err = e.cfg.Store.Put(c.id, c.rec)
@@ -140,6 +145,9 @@ func (e *Engine) decide(ctx context.Context, req CreateRequest) (rec Record, war
 		if _, err := e.initPath(); err != nil {
 			return rec, nil, img, err
 		}
+	}
+	if err := e.decideMounts(&rec); err != nil {
+		return rec, nil, img, err
 	}
 	// What the specification would refuse at the start is refused now.
 	if _, err := oci.Spec(oci.Container{ID: rec.ID, Config: &config, HostConfig: &host, Args: rec.args()}); err != nil {
@@ -196,8 +204,9 @@ func inherit(c *container.Config, img image.Image) (warnings []string) {
 	}
 	c.ExposedPorts = exposed
 	if len(from.Volumes) > 0 {
-		warnings = append(warnings, "the image declares volumes ("+strings.Join(slices.Sorted(maps.Keys(from.Volumes)), ", ")+
-			"): volumes are not supported, what is written there stays in the container's own layer")
+		volumes := maps.Clone(from.Volumes)
+		maps.Copy(volumes, c.Volumes)
+		c.Volumes = volumes
 	}
 	c.Healthcheck = inheritHealth(c.Healthcheck, from.Healthcheck)
 	return warnings

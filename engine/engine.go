@@ -27,6 +27,7 @@ import (
 	"github.com/fairlead/fairlead/engine/logconfig"
 	"github.com/fairlead/fairlead/engine/runtime"
 	"github.com/fairlead/fairlead/engine/timetable"
+	"github.com/fairlead/fairlead/engine/volume"
 	"github.com/fairlead/fairlead/network/spec"
 	"github.com/fairlead/fairlead/streams"
 )
@@ -149,6 +150,7 @@ type Engine struct {
 	events   *events.Bus
 	registry registry
 	execs    execs
+	volumes  *volume.Store
 	// live are the settings of the moment.
 	live atomic.Pointer[Settings]
 	// occupants are who is in which sandbox.
@@ -215,6 +217,9 @@ func New(ctx context.Context, cfg Config) (*Engine, error) {
 	e.execs.init()
 	e.occupants.init()
 	e.times, e.probing = timetable.New(), make(chan struct{}, probesStarting)
+	if e.volumes, err = volume.Open(filepath.Join(cfg.DataRoot, "volumes")); err != nil {
+		return nil, fmt.Errorf("engine: %w", err)
+	}
 	e.life, e.end = context.WithCancel(context.WithoutCancel(ctx))
 	for _, dir := range []string{e.containersDir(), e.fifosDir()} {
 		if err := os.MkdirAll(dir, 0o711); err != nil {

@@ -122,8 +122,9 @@ func (e *Engine) release(ctx context.Context, rec Record) error {
 		errs[1] = e.leaveSandbox(ctx, rec, e.sandboxOf(rec))
 		e.log.Debug("network detached", "container", rec.Name, "took", time.Since(began))
 	})
+	err := e.unmountRun(rec)
 	wg.Wait()
-	return errors.Join(errs...)
+	return errors.Join(append(errs, err)...)
 }
 
 // closeStreams waits until all output has reached the log and the clients, but
@@ -144,6 +145,7 @@ func (e *Engine) forget(ctx context.Context, c *instance) error {
 	rec := c.update(func(r *Record) { r.State.Removing = true })
 	err := e.cfg.Store.Delete(c.id)
 	crashpoint.Here("engine-remove-forgotten")
+	removeVolumes := e.releaseVolumes(rec, rec.HostConfig.AutoRemove || c.withVolumes.Load())
 	e.registry.remove(c.id)
 	e.registry.release(rec.Name, c.id)
 	c.mu.Lock()
@@ -153,7 +155,7 @@ func (e *Engine) forget(ctx context.Context, c *instance) error {
 	e.emitContainer(rec, apievents.ActionDestroy)
 	c.answer(container.WaitConditionNextExit, container.WaitConditionNotRunning, container.WaitConditionRemoved)
 	e.execs.dropAll(c.id)
-	return errors.Join(err, e.abandonSandbox(ctx, rec), e.forgetLinksTo(ctx, c.id))
+	return errors.Join(err, e.abandonSandbox(ctx, rec), e.forgetLinksTo(ctx, c.id), removeVolumes())
 }
 
 // sweep removes what containerd and the data root have of a container that has

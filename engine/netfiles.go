@@ -9,8 +9,6 @@ import (
 	"path/filepath"
 	"strings"
 
-	"github.com/moby/moby/api/types/container"
-
 	"github.com/fairlead/fairlead/engine/files"
 	"github.com/fairlead/fairlead/network/spec"
 )
@@ -233,26 +231,3 @@ func readIfThere(path string) ([]byte, error) {
 	return raw, nil
 }
 
-// makeSources makes the directories that --volume names and the host lacks, as
-// Docker does, and those of a --mount that asks for it.
-func makeSources(h *container.HostConfig) error {
-	var sources []string
-	for _, b := range h.Binds {
-		src, _, _ := strings.Cut(b, ":")
-		sources = append(sources, src)
-	}
-	for _, m := range h.Mounts {
-		if m.BindOptions != nil && m.BindOptions.CreateMountpoint {
-			sources = append(sources, m.Source)
-		}
-	}
-	for _, src := range sources {
-		if err := os.MkdirAll(src, 0o755); err != nil && !errors.Is(err, fs.ErrExist) {
-			// A file or a socket there is just as good.
-			if _, statErr := os.Stat(src); statErr != nil {
-				return fmt.Errorf("make the directory to mount: %w", err)
-			}
-		}
-	}
-	return nil
-}

@@ -4,6 +4,7 @@ import (
 	"time"
 
 	"github.com/moby/moby/api/types/container"
+	"github.com/moby/moby/api/types/mount"
 	"github.com/moby/moby/api/types/network"
 )
 
@@ -26,6 +27,8 @@ type Record struct {
 	// Mounts are the volumes, binds and tmpfs of the container, in the order of their
 	// destinations, as inspect shows them. The slice is replaced, never changed.
 	Mounts []container.MountPoint `json:"mounts,omitempty"`
+	// MountSpecs are what was asked for of each of Mounts, in the form of --mount.
+	MountSpecs []mount.Mount `json:"mount_specs,omitempty"`
 	// ImageID is the digest of the image, ImageName its name at the time.
 	ImageID   string `json:"image_id"`
 	ImageName string `json:"image_name"`

@@ -2,21 +2,13 @@ package engine
 
 import (
 	"fmt"
-	"os"
 	"slices"
 
 	"github.com/containerd/errdefs"
 	"github.com/moby/moby/api/types/container"
-	"github.com/moby/moby/api/types/mount"
 
 	"github.com/fairlead/fairlead/engine/files"
 	"github.com/fairlead/fairlead/engine/oci"
-)
-
-// The log drivers there are: a file of lines in JSON, or no log.
-const (
-	logJSON = "json-file"
-	logNone = "none"
 )
 
 // refuse turns down what is asked for and not supported, by its name in the API:
@@ -27,15 +19,11 @@ func refuse(c *container.Config, h *container.HostConfig) error {
 		name  string
 		asked bool
 	}{
-		{"Config.Volumes", len(c.Volumes) > 0},
-		{"HostConfig.VolumesFrom", len(h.VolumesFrom) > 0},
-		{"HostConfig.VolumeDriver", h.VolumeDriver != ""},
 		{"HostConfig.StorageOpt", len(h.StorageOpt) > 0},
 		{"HostConfig.Umask", h.Umask != nil},
 		{"HostConfig.Cgroup", h.Cgroup != ""},
 		{"HostConfig.IpcMode", !slices.Contains([]container.IpcMode{"", container.IPCModePrivate, container.IPCModeShareable, container.IPCModeHost}, h.IpcMode)},
 		{"HostConfig.PidMode", h.PidMode != "" && h.PidMode != "private" && !h.PidMode.IsHost()},
-		{"HostConfig.LogConfig", !slices.Contains([]string{"", logJSON, logNone}, h.LogConfig.Type) || len(h.LogConfig.Config) > 0},
 		{"HostConfig.Devices", len(r.Devices) > 0},
 		{"HostConfig.DeviceCgroupRules", len(r.DeviceCgroupRules) > 0},
 		{"HostConfig.DeviceRequests", len(r.DeviceRequests) > 0},
@@ -86,14 +74,6 @@ func invalid(c *container.Config, h *container.HostConfig) error {
 	for _, kv := range c.Env {
 		if kv == "" || kv[0] == '=' {
 			return fmt.Errorf("invalid environment variable: %s: %w", kv, errdefs.ErrInvalidArgument)
-		}
-	}
-	for _, m := range h.Mounts {
-		if m.Type != mount.TypeBind || (m.BindOptions != nil && m.BindOptions.CreateMountpoint) {
-			continue
-		}
-		if _, err := os.Stat(m.Source); err != nil {
-			return fmt.Errorf("invalid mount config for type \"bind\": bind source path does not exist: %s: %w", m.Source, errdefs.ErrInvalidArgument)
 		}
 	}
 	if err := (files.Resolver{Servers: h.DNS, Search: h.DNSSearch, Options: h.DNSOptions}).Check(); err != nil {

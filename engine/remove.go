@@ -16,7 +16,8 @@ import (
 type RemoveOptions struct {
 	// Force kills a running container first.
 	Force bool
-	// Volumes is for anonymous volumes, of which there are none.
+	// Volumes takes the container's anonymous volumes away too, unless others have
+	// them.
 	Volumes bool
 	// Link removes a link, CONTAINER/ALIAS, and no container.
 	Link bool
@@ -62,6 +63,9 @@ func (e *Engine) removeByRef(ctx context.Context, ref string, opts RemoveOptions
 		return nil // removed by itself, or by another, meanwhile
 	case c.record().State.Alive():
 		return fmt.Errorf("container %s was started again: %w", rec.Name, errdefs.ErrConflict)
+	}
+	if opts.Volumes {
+		c.withVolumes.Store(true)
 	}
 	return e.remove(context.WithoutCancel(ctx), c)
 }

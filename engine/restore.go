@@ -47,6 +47,9 @@ func (e *Engine) Restore(ctx context.Context) error {
 		// their daemon.
 		e.log.Error("some containers were not restored", "error", err)
 	}
+	if err := e.restoreMounts(); err != nil {
+		e.log.Error("mounts of containers that have ended were not undone", "error", err)
+	}
 	e.restoreExecs(ctx)
 	e.sweepProbes(ctx)
 	if err := e.sweepStrays(ctx); err != nil {
@@ -68,6 +71,9 @@ func (e *Engine) load() error {
 		}
 		if err := e.registry.reserve(r.Name, r.ID); err != nil {
 			e.log.Error("two containers have one name", "id", short(id), "error", err)
+		}
+		if err := e.keepVolumes(&r); err != nil {
+			e.log.Error("a volume of a container is not there", "container", r.Name, "error", err)
 		}
 		e.registry.add(&instance{id: id, rec: r})
 		return nil

@@ -15,6 +15,7 @@ import (
 	"github.com/opencontainers/runtime-spec/specs-go"
 	"golang.org/x/sys/unix"
 
+	"github.com/fairlead/fairlead/engine/mounts"
 	"github.com/fairlead/fairlead/engine/oci"
 	"github.com/fairlead/fairlead/engine/rootfs"
 	"github.com/fairlead/fairlead/internal/crashpoint"
@@ -180,10 +181,11 @@ func (e *Engine) specification(ctx context.Context, c *instance, rec Record, net
 	if err != nil {
 		return nil, err
 	}
-	if err := makeSources(rec.HostConfig); err != nil {
+	out := e.ociContainer(rec, user, netns)
+	if out.Mounts, err = e.mountForRun(ctx, rec); err != nil {
 		return nil, err
 	}
-	s, err := oci.Spec(e.ociContainer(rec, user, netns))
+	s, err := oci.Spec(out)
 	if err != nil {
 		return nil, err
 	}
@@ -195,7 +197,8 @@ func (e *Engine) ociContainer(rec Record, user specs.User, netns string) oci.Con
 		ID: rec.ID, Config: rec.Config, HostConfig: rec.HostConfig, Args: rec.args(),
 		Hostname: rec.Config.Hostname, Domainname: rec.Config.Domainname,
 		User: user, NetworkNamespace: netns, OwnNetwork: rec.ownNetwork(),
-		Files: e.mountedFiles(rec), Sysctls: otherSysctls(rec.HostConfig.Sysctls), UnifiedCgroups: e.unified,
+		RootPropagation: mounts.RootPropagation(rec.mounts()),
+		Files:           e.mountedFiles(rec), Sysctls: otherSysctls(rec.HostConfig.Sysctls), UnifiedCgroups: e.unified,
 	}
 	// What is linked to was seen to run before the start, and may have ended since.
 	targets, _ := e.targets(rec)
@@ -212,7 +215,7 @@ func (e *Engine) undoLaunch(ctx context.Context, rec Record, sandbox string) err
 	var errs []error
 	errs = append(errs, e.insist(func() error { return e.endTask(ctx, rec.ID) }))
 	errs = append(errs, e.cfg.Streams.Drop(ctx, rec.ID), e.removeFIFOs(rec.ID))
-	errs = append(errs, e.leaveSandbox(ctx, rec, sandbox))
+	errs = append(errs, e.leaveSandbox(ctx, rec, sandbox), e.unmountRun(rec))
 	return errors.Join(errs...)
 }
 

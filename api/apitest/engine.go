@@ -21,6 +21,7 @@ import (
 	"github.com/moby/moby/api/types/network"
 	"github.com/moby/moby/api/types/system"
 	"github.com/moby/moby/api/types/volume"
+	"github.com/moby/moby/api/types/volume"
 
 	"github.com/fairlead/fairlead/engine"
 	"github.com/fairlead/fairlead/engine/events"
@@ -33,6 +34,7 @@ type Engine struct {
 	execs       map[string]*fakeExec
 	images      []*image.InspectResponse
 	networks    []*network.Inspect
+	volumes     []volume.Volume
 	volumes     []volume.Volume
 	differences []string
 	bus         *events.Bus

@@ -8,13 +8,11 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
-	"strings"
 	"testing"
 
 	"github.com/containerd/errdefs"
 	"github.com/google/go-cmp/cmp"
 	"github.com/moby/moby/api/types/container"
-	"github.com/moby/moby/api/types/mount"
 	"github.com/opencontainers/runtime-spec/specs-go"
 )
 
@@ -43,11 +41,17 @@ func TestSpec(t *testing.T) {
 		"everything": func(c *Container) {
 			c.Config.Tty, c.Config.WorkingDir = true, "/srv"
 			c.User = specs.User{UID: 1000, GID: 1001, AdditionalGids: []uint32{1001, 7}}
+			c.RootPropagation = "rslave"
+			c.Mounts = []specs.Mount{
+				{Type: "bind", Source: "/srv/data", Destination: "/data/deep", Options: []string{"rbind", "rslave", "ro"}},
+				{Type: "tmpfs", Source: "tmpfs", Destination: "/data", Options: []string{"noexec", "nosuid", "nodev", "size=1m", "rprivate"}},
+				{Type: "tmpfs", Source: "tmpfs", Destination: "/dev/shm", Options: []string{"noexec", "nosuid", "nodev", "rprivate"}},
+			}
 			c.Domainname, c.Sysctls = "example.org", map[string]string{"kernel.msgmax": "1"}
 			c.HostConfig = &container.HostConfig{
 				CapAdd: []string{"net_admin"}, CapDrop: []string{"CAP_MKNOD"}, ReadonlyRootfs: true, ShmSize: 1 << 20, OomScoreAdj: score,
 				SecurityOpt: []string{"no-new-privileges:true", "seccomp=unconfined"}, ConsoleSize: [2]uint{24, 80}, CgroupnsMode: "private",
-				Binds: []string{"/srv/data:/data/deep:ro,rslave"}, Tmpfs: map[string]string{"/data": "size=1m", "/dev/shm": ""}, MaskedPaths: []string{},
+				MaskedPaths: []string{},
 				Resources: container.Resources{
 					Memory: 64 << 20, NanoCPUs: 15e8, CPUShares: 512, CpusetCpus: "0", PidsLimit: &pids, CgroupParent: "group",
 					Ulimits: []*container.Ulimit{{Name: "nofile", Soft: 1, Hard: 2}, {Name: "core"}},
@@ -155,43 +159,6 @@ func TestBadLimits(t *testing.T) {
 	out, err := resources(&container.HostConfig{Resources: container.Resources{Memory: 8 << 20, MemorySwap: -1}})
 	if err != nil || *out.Memory.Swap != -1 {
 		t.Errorf("unlimited swap: %v %v", out, err)
-	}
-}
-
-func TestMounts(t *testing.T) {
-	t.Parallel()
-	bind := func(b ...string) container.HostConfig { return container.HostConfig{Binds: b} }
-	for name, tc := range map[string]struct {
-		h    container.HostConfig
-		want string // the mount's source, destination and options, or the error's kind
-	}{
-		"volume":            {bind("/a:/b"), "/a /b rbind,rw,rprivate"},
-		"volume read-only":  {bind("/a/../c:/b/:ro,Z"), "/c /b rbind,ro,rprivate"},
-		"named":             {bind("a:/b"), "not implemented"},
-		"one part":          {bind("/a"), "invalid"},
-		"four parts":        {bind("/a:/b:ro:x"), "invalid"},
-		"mode":              {bind("/a:/b:nonsense"), "invalid"},
-		"relative target":   {bind("/a:b"), "invalid"},
-		"root":              {bind("/a:/x/.."), "invalid"},
-		"twice":             {bind("/a:/b", "/c:/b"), "invalid"},
-		"mount":             {container.HostConfig{Mounts: []mount.Mount{{Type: "bind", Source: "/a", Target: "/b", ReadOnly: true}}}, "/a /b rbind,ro,rprivate"},
-		"mount shared":      {container.HostConfig{Mounts: []mount.Mount{{Type: "bind", Source: "/a", Target: "/b", BindOptions: &mount.BindOptions{Propagation: "rshared"}}}}, "/a /b rbind,rw,rshared"},
-		"mount flat":        {container.HostConfig{Mounts: []mount.Mount{{Type: "bind", Source: "/a", Target: "/b", BindOptions: &mount.BindOptions{NonRecursive: true}}}}, "/a /b bind,rw,rprivate"},
-		"mount nonsense":    {container.HostConfig{Mounts: []mount.Mount{{Type: "bind", Source: "/a", Target: "/b", BindOptions: &mount.BindOptions{Propagation: "x"}}}}, "invalid"},
-		"mount force":       {container.HostConfig{Mounts: []mount.Mount{{Type: "bind", Source: "/a", Target: "/b", BindOptions: &mount.BindOptions{ReadOnlyForceRecursive: true}}}}, "not implemented"},
-		"tmpfs options":     {container.HostConfig{Mounts: []mount.Mount{{Type: "tmpfs", Target: "/b", TmpfsOptions: &mount.TmpfsOptions{Options: [][]string{{"exec"}}}}}}, "not implemented"},
-		"mount relative":    {container.HostConfig{Mounts: []mount.Mount{{Type: "bind", Source: "a", Target: "/b"}}}, "invalid"},
-		"mount of a volume": {container.HostConfig{Mounts: []mount.Mount{{Type: "volume", Source: "a", Target: "/b"}}}, "not implemented"},
-		"mount of a tmpfs":  {container.HostConfig{Mounts: []mount.Mount{{Type: "tmpfs", Target: "/b", TmpfsOptions: &mount.TmpfsOptions{SizeBytes: 5, Mode: 0o700}}}}, "tmpfs /b noexec,nosuid,nodev,rprivate,size=5,mode=700"},
-		"tmpfs":             {container.HostConfig{Tmpfs: map[string]string{"/b": "size=1,,exec"}}, "tmpfs /b noexec,nosuid,nodev,rprivate,size=1,exec"},
-	} {
-		got, err := Mounts(&tc.h)
-		switch {
-		case tc.want == "invalid" && errdefs.IsInvalidArgument(err):
-		case tc.want == "not implemented" && errdefs.IsNotImplemented(err):
-		case err != nil || len(got) != 1 || got[0].Source+" "+got[0].Destination+" "+strings.Join(got[0].Options, ",") != tc.want:
-			t.Errorf("%s: %v %v, want %s", name, got, err, tc.want)
-		}
 	}
 }
 

@@ -45,6 +45,11 @@ type Container struct {
 	// Files are mounted over the image's: path in the container to path on
 	// the host.
 	Files map[string]string
+	// Mounts are the user's.
+	Mounts []specs.Mount
+	// RootPropagation is what the root has to be for mounts to pass between it and
+	// the host, as in the runtime specification; "" is the runtime's own.
+	RootPropagation string
 	// Sysctls are the kernel's own; those of the network are not set here.
 	Sysctls map[string]string
 	// UnifiedCgroups says that the host has cgroup v2 alone: the container
@@ -62,10 +67,6 @@ func Spec(c Container) (*specs.Spec, error) {
 	if err != nil {
 		return nil, err
 	}
-	mounts, err := Mounts(c.HostConfig)
-	if err != nil {
-		return nil, err
-	}
 	s := &specs.Spec{
 		Version:     "1.0.2", // what runc 1.1 knows
 		Root:        &specs.Root{Path: "rootfs", Readonly: c.HostConfig.ReadonlyRootfs},
@@ -76,10 +77,12 @@ func Spec(c Container) (*specs.Spec, error) {
 			Namespaces:  namespaces(c),
 			Resources:   limits,
 			Sysctl:      sysctls(c),
+
+			RootfsPropagation: c.RootPropagation,
 		},
 	}
 	s.Process = process(c, caps)
-	s.Mounts = place(append(systemMounts(c.HostConfig), fileMounts(c.Files)...), mounts)
+	s.Mounts = place(append(systemMounts(c.HostConfig), fileMounts(c.Files)...), c.Mounts)
 	security(s, c.HostConfig)
 	if c.HostConfig.Privileged {
 		if err := privilege(s); err != nil {
