@@ -13,7 +13,6 @@ import (
 	"github.com/moby/moby/api/types/registry"
 	"github.com/moby/moby/api/types/system"
 	"github.com/moby/moby/api/types/volume"
-	"github.com/moby/moby/api/types/volume"
 
 	"github.com/fairlead/fairlead/engine"
 )
@@ -29,7 +28,6 @@ type Engine interface {
 	ImageSources
 	ImageRegistries
 	Networks
-	Volumes
 	Volumes
 	Connections
 	Events
@@ -118,17 +116,6 @@ type Volumes interface {
 	VolumePrune(ctx context.Context, filters map[string][]string) (volume.PruneReport, error)
 }
 
-// Volumes are made, looked at and removed.
-type Volumes interface {
-	VolumeCreate(ctx context.Context, request volume.CreateRequest) (volume.Volume, error)
-	VolumeList(ctx context.Context, filters map[string][]string) ([]volume.Volume, error)
-	VolumeInspect(ctx context.Context, name string) (volume.Volume, error)
-	VolumeRemove(ctx context.Context, name string, force bool) error
-	// VolumePrune removes the volumes that no container has: the anonymous ones, or
-	// with the filter all all of them.
-	VolumePrune(ctx context.Context, filters map[string][]string) (volume.PruneReport, error)
-}
-
 // Networks are made, looked at and removed.
 type Networks interface {
 	NetworkCreate(ctx context.Context, request network.CreateRequest) (network.CreateResponse, error)
@@ -156,6 +143,8 @@ type Events interface {
 // System is the daemon and its host.
 type System interface {
 	Info(ctx context.Context) (system.Info, error)
+	// Components are the programs that the daemon runs containers with.
+	Components(ctx context.Context) []system.ComponentVersion
 	// Check returns every difference between the wanted state and the
 	// kernel's, one line each; none is a nil slice.
 	Check(ctx context.Context) ([]string, error)

@@ -91,12 +91,6 @@ func (s *server) routes() []route {
 		{method: post, path: "/auth", handle: s.auth},
 		{method: get, path: "/distribution/{name}/json", handle: s.distributionInspect, slashes: true},
 
-		{method: get, path: "/volumes", handle: s.volumeList},
-		{method: post, path: "/volumes/create", handle: s.volumeCreate},
-		{method: post, path: "/volumes/prune", handle: s.volumePrune},
-		{method: get, path: "/volumes/{name}", handle: s.volumeInspect},
-		{method: del, path: "/volumes/{name}", handle: s.volumeRemove},
-
 		{method: get, path: "/networks", handle: s.networkList},
 		{method: get, path: "/networks/", handle: s.networkList},
 		{method: post, path: "/networks/create", handle: s.networkCreate},

@@ -230,4 +230,3 @@ func readIfThere(path string) ([]byte, error) {
 	}
 	return raw, nil
 }
-

@@ -21,7 +21,6 @@ import (
 	"github.com/moby/moby/api/types/network"
 	"github.com/moby/moby/api/types/system"
 	"github.com/moby/moby/api/types/volume"
-	"github.com/moby/moby/api/types/volume"
 
 	"github.com/fairlead/fairlead/engine"
 	"github.com/fairlead/fairlead/engine/events"
@@ -34,7 +33,6 @@ type Engine struct {
 	execs       map[string]*fakeExec
 	images      []*image.InspectResponse
 	networks    []*network.Inspect
-	volumes     []volume.Volume
 	volumes     []volume.Volume
 	differences []string
 	bus         *events.Bus
@@ -261,6 +259,11 @@ func (e *Engine) Info(context.Context) (system.Info, error) {
 		Name: "lab", ServerVersion: "test", OSType: "linux", Containers: len(e.containers), Images: len(e.images),
 		FirewallBackend: &system.FirewallInfo{Driver: "nftables"}, KernelVersion: "6.18",
 	}, nil
+}
+
+// Components are containerd alone.
+func (e *Engine) Components(context.Context) []system.ComponentVersion {
+	return []system.ComponentVersion{{Name: "containerd", Version: "1.6.20"}}
 }
 
 // Differ sets what Check returns.
