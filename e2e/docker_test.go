@@ -43,8 +43,13 @@ func (s *site) docker(in []byte, args ...string) lab.Result {
 	s.t.Helper()
 	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 	defer cancel()
-	cmd := s.host.Command(ctx, cmp.Or(s.client, dockerClient), append([]string{"--config", s.lab.Dir("docker"), "-H", "unix://" + s.Socket}, args...)...)
-	return finish(cmd, in)
+	return finish(s.dockerCommand(ctx, args...), in)
+}
+
+// dockerCommand is Docker's command line, led to the daemon.
+func (s *site) dockerCommand(ctx context.Context, args ...string) *exec.Cmd {
+	args = append([]string{"--config", s.lab.Dir("docker"), "-H", "unix://" + s.Socket}, args...)
+	return s.host.Command(ctx, cmp.Or(s.client, dockerClient), args...)
 }
 
 // must fails the test unless Docker's command line succeeds.

@@ -27,6 +27,20 @@ type terminal struct {
 // onTerminal starts the command line on a terminal of 40 lines and 100 columns.
 func (s *site) onTerminal(args ...string) *terminal {
 	s.t.Helper()
+	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+	return s.terminal(s.Command(ctx, args...), cancel)
+}
+
+// dockerOnTerminal starts Docker's.
+func (s *site) dockerOnTerminal(args ...string) *terminal {
+	s.t.Helper()
+	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+	return s.terminal(s.dockerCommand(ctx, args...), cancel)
+}
+
+// terminal starts the command on a terminal.
+func (s *site) terminal(cmd *exec.Cmd, cancel context.CancelFunc) *terminal {
+	s.t.Helper()
 	pty, err := os.OpenFile("/dev/ptmx", os.O_RDWR|unix.O_NOCTTY, 0)
 	if err != nil {
 		s.t.Fatal(err)
@@ -51,8 +65,7 @@ func (s *site) onTerminal(args ...string) *terminal {
 	}); e != nil || err != nil {
 		s.t.Fatal(e, err)
 	}
-	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
-	term := &terminal{t: s.t, cmd: s.Command(ctx, args...), pty: pty}
+	term := &terminal{t: s.t, cmd: cmd, pty: pty}
 	term.cmd.Stdin, term.cmd.Stdout, term.cmd.Stderr = tty, tty, tty
 	term.cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true, Setctty: true}
 	if err := term.cmd.Start(); err != nil {

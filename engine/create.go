@@ -17,6 +17,7 @@ import (
 	"github.com/moby/moby/api/types/network"
 
 	"github.com/fairlead/fairlead/engine/image"
+	"github.com/fairlead/fairlead/engine/logconfig"
 	"github.com/fairlead/fairlead/engine/oci"
 	"github.com/fairlead/fairlead/internal/crashpoint"
 	"github.com/fairlead/fairlead/network/spec"
@@ -117,6 +118,10 @@ func (e *Engine) decide(ctx context.Context, req CreateRequest) (rec Record, war
 	if err := refuse(&config, &host); err != nil {
 		return rec, nil, img, err
 	}
+	host.LogConfig = logconfig.Merge(host.LogConfig, e.cfg.LogConfig)
+	if err := logconfig.Check(host.LogConfig); err != nil {
+		return rec, nil, img, err
+	}
 	if img, err = e.images.Get(ctx, config.Image); err != nil {
 		return rec, nil, img, err
 	}
@@ -126,9 +131,6 @@ func (e *Engine) decide(ctx context.Context, req CreateRequest) (rec Record, war
 	rec = Record{
 		ID: newID(), Created: time.Now().UTC(), Config: &config, HostConfig: &host,
 		ImageID: img.ID.String(), ImageName: img.Name,
-	}
-	if host.LogConfig.Type == "" {
-		host.LogConfig.Type = logJSON
 	}
 	warnings = inherit(&config, img)
 	if len(config.Entrypoint) == 0 && len(config.Cmd) == 0 {
@@ -141,13 +143,13 @@ func (e *Engine) decide(ctx context.Context, req CreateRequest) (rec Record, war
 	if err := e.decideHostname(&rec); err != nil {
 		return rec, nil, img, err
 	}
+	if err := e.decideMounts(&rec); err != nil {
+		return rec, nil, img, err
+	}
 	if e.wantsInit(&host) {
 		if _, err := e.initPath(); err != nil {
 			return rec, nil, img, err
 		}
-	}
-	if err := e.decideMounts(&rec); err != nil {
-		return rec, nil, img, err
 	}
 	// What the specification would refuse at the start is refused now.
 	if _, err := oci.Spec(oci.Container{ID: rec.ID, Config: &config, HostConfig: &host, Args: rec.args()}); err != nil {

@@ -73,13 +73,6 @@ func (e *Engine) logSubject(rec Record) logconfig.Container {
 	return out
 }
 
-// decideLogging settles how a new container's output is logged.
-func (e *Engine) decideLogging(rec Record) error {
-	rec.HostConfig.LogConfig = logconfig.Merge(rec.HostConfig.LogConfig, e.cfg.LogConfig)
-	_, err := logconfig.Logging(rec.HostConfig.LogConfig, e.logSubject(rec))
-	return err
-}
-
 // openStreams makes the FIFOs of a container that is to be started, and has the
 // streams process read them.
 func (e *Engine) openStreams(ctx context.Context, rec Record) error {
