@@ -154,11 +154,7 @@ func (e *Engine) prepare(ctx context.Context, c *instance, rec Record, netns str
 	} else if rec.HostConfig.NetworkMode.IsHost() {
 		e.emitNetwork(rec.ID, network.NetworkHost, apievents.ActionConnect)
 	}
-	wg.Go(func() {
-		if errs[1] = e.makeFIFOs(rec.ID, e.streamsSpec(rec)); errs[1] == nil {
-			errs[1] = e.cfg.Streams.Open(ctx, e.streamsSpec(rec))
-		}
-	})
+	wg.Go(func() { errs[1] = e.openStreams(ctx, rec) })
 	wg.Go(func() {
 		var s *specs.Spec
 		if s, errs[2] = e.specification(ctx, c, rec, netns); errs[2] == nil {
