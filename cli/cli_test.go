@@ -89,6 +89,7 @@ func socketDir(t interface {
 //
 //	differs TEXT                         the daemon's debug check finds TEXT
 //	answer METHOD PATH FILE [STATUS]     the daemon answers this request with the file
+//	files CONTAINER DIRECTORY            the container has these files, for cp
 //	sent METHOD PATH                     prints what the last such request was sent with
 func TestScripts(t *testing.T) {
 	t.Parallel()
@@ -121,6 +122,7 @@ func TestScripts(t *testing.T) {
 			},
 			"sent":   sent,
 			"answer": answer,
+			"files":  files,
 		},
 		UpdateScripts: os.Getenv("UPDATE") != "",
 	})

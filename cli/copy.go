@@ -245,7 +245,7 @@ func containerTarget(ctx context.Context, c *client.Client, target end) (archive
 
 func (a *app) copied(count *counter, target string, f copyFlags) {
 	if !f.quiet {
-		fmt.Fprintf(a.Err, "Successfully copied %s to %s\n", units.HumanSize(float64(count.n.Load())), target)
+		fmt.Fprintf(a.Err, "Successfully copied %s to %s\n", units.HumanSizeWithPrecision(float64(count.n.Load()), 3), target)
 	}
 }
 

@@ -25,6 +25,7 @@ type front struct {
 	mu       sync.Mutex
 	requests []request
 	answers  map[string]canned
+	files    map[string]string // directories by the name of the container they are of
 }
 
 // request is what was sent. The path is without the API's version.
@@ -57,7 +58,12 @@ func (f *front) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	f.mu.Lock()
 	f.requests = append(f.requests, got)
 	reply, set := f.answers[r.Method+" "+path]
+	files := f.files[strings.TrimSuffix(strings.TrimPrefix(path, "/containers/"), "/archive")]
 	f.mu.Unlock()
+	if files != "" && strings.HasSuffix(path, "/archive") {
+		serveArchive(w, r, files)
+		return
+	}
 	if !set {
 		f.behind.ServeHTTP(w, r)
 		return

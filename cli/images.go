@@ -28,7 +28,7 @@ var imageListing = format.Listing[imageRow]{
 
 // imageListCommand is `images` and `image ls`.
 func (a *app) imageListCommand(use string, aliases ...string) *cobra.Command {
-	var all, quiet, noTrunc bool
+	var all, quiet, noTrunc, digests, tree bool
 	var filterFlags []string
 	var spec string
 	cmd := &cobra.Command{
@@ -44,6 +44,9 @@ func (a *app) imageListCommand(use string, aliases ...string) *cobra.Command {
 			if err != nil {
 				return err
 			}
+			if tree {
+				return usagef("--tree is not supported: leave it out; --format '{{json .}}' has all there is")
+			}
 			if len(args) == 1 {
 				chosen.Add("reference", args[0])
 			}
@@ -56,11 +59,15 @@ func (a *app) imageListCommand(use string, aliases ...string) *cobra.Command {
 				for _, item := range got.Items {
 					rows = append(rows, imageRows(item, noTrunc, time.Now())...)
 				}
+				listing := imageListing
+				if digests {
+					listing.Default = strings.Replace(listing.Default, "{{.ID}}", `{{.Digest}}\t{{.ID}}`, 1)
+				}
 				if quiet && (spec == "" || spec == "table") {
 					spec = "{{.ID}}"
 					rows = distinctIDs(rows)
 				}
-				return imageListing.Write(a.Out, spec, rows)
+				return listing.Write(a.Out, spec, rows)
 			})
 		},
 	}
@@ -68,7 +75,10 @@ func (a *app) imageListCommand(use string, aliases ...string) *cobra.Command {
 	cmd.Flags().BoolVarP(&quiet, "quiet", "q", false, "IDs alone")
 	cmd.Flags().BoolVar(&noTrunc, "no-trunc", false, "do not shorten IDs")
 	cmd.Flags().StringArrayVarP(&filterFlags, "filter", "f", nil, "only those with KEY=VALUE: reference, label, dangling, …")
-	cmd.Flags().StringVar(&spec, "format", "", "table, json, or a Go template")
+	cmd.Flags().BoolVar(&digests, "digests", false, "with the digests that registries know them by")
+	cmd.Flags().BoolVar(&tree, "tree", false, "several platforms as a tree: not supported")
+	cmd.Flags().Lookup("tree").Hidden = true
+	tableFlag(cmd, &spec)
 	return cmd
 }
 
@@ -162,7 +172,8 @@ func (a *app) tagCommand() *cobra.Command {
 func (a *app) rmiCommand() *cobra.Command { return a.removeImages("rmi") }
 
 func (a *app) removeImages(use string, aliases ...string) *cobra.Command {
-	var force bool
+	var force, noPrune bool
+	var platform platformFlag
 	cmd := &cobra.Command{
 		Use:     use + " [OPTIONS] IMAGE [IMAGE...]",
 		Aliases: aliases,
@@ -170,9 +181,18 @@ func (a *app) removeImages(use string, aliases ...string) *cobra.Command {
 		Example: `  fairlead rmi demo:1    the image goes when its last name does`,
 		Args:    minArgs(1), ValidArgsFunction: a.complete(0, listImages),
 		RunE: func(cmd *cobra.Command, args []string) error {
+			var options client.ImageRemoveOptions
+			options.Force, options.PruneChildren = force, !noPrune
+			if platform.platform != "" {
+				wanted, err := platform.platforms()
+				if err != nil {
+					return usageError{err}
+				}
+				options.Platforms = wanted
+			}
 			return a.with(func(c *client.Client) error {
 				return a.quietly(args, func(name string) error {
-					got, err := c.ImageRemove(cmd.Context(), name, client.ImageRemoveOptions{Force: force, PruneChildren: true})
+					got, err := c.ImageRemove(cmd.Context(), name, options)
 					for _, item := range got.Items {
 						if item.Untagged != "" {
 							fmt.Fprintln(a.Out, "Untagged:", item.Untagged)
@@ -186,6 +206,8 @@ func (a *app) removeImages(use string, aliases ...string) *cobra.Command {
 			})
 		},
 	}
+	cmd.Flags().BoolVar(&noPrune, "no-prune", false, "keep parents without a name")
+	platform.register(cmd.Flags(), "platform to remove alone")
 	cmd.Flags().BoolVarP(&force, "force", "f", false, "also where a stopped container uses it, or it has several names")
 	return cmd
 }

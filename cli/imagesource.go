@@ -16,6 +16,7 @@ import (
 
 func (a *app) importCommand() *cobra.Command {
 	var options client.ImageImportOptions
+	var platform platformFlag
 	cmd := &cobra.Command{
 		Use:   "import [OPTIONS] FILE|- [REPOSITORY[:TAG]]",
 		Short: "Make an image of a root file system in a tar archive",
@@ -29,6 +30,13 @@ func (a *app) importCommand() *cobra.Command {
 			return nil, cobra.ShellCompDirectiveNoFileComp
 		},
 		RunE: func(cmd *cobra.Command, args []string) error {
+			wanted, err := platform.platforms()
+			if err != nil {
+				return usageError{err}
+			}
+			if len(wanted) > 0 {
+				options.Platform = wanted[0]
+			}
 			ref := ""
 			if len(args) == 2 {
 				ref = args[1]
@@ -49,6 +57,7 @@ func (a *app) importCommand() *cobra.Command {
 		},
 	}
 	cmd.Flags().StringArrayVarP(&options.Changes, "change", "c", nil, "Dockerfile instruction for the image: CMD, ENTRYPOINT, ENV, EXPOSE, LABEL, USER, WORKDIR, …")
+	platform.register(cmd.Flags(), "platform that it is for")
 	cmd.Flags().StringVarP(&options.Message, "message", "m", "", "comment kept with the image")
 	return cmd
 }
@@ -56,6 +65,7 @@ func (a *app) importCommand() *cobra.Command {
 func (a *app) loadCommand() *cobra.Command {
 	var input string
 	var quiet bool
+	var platform platformFlag
 	cmd := &cobra.Command{
 		Use:   "load [OPTIONS]",
 		Short: "Load images from an archive that docker save, or another OCI tool, wrote",
@@ -63,25 +73,36 @@ func (a *app) loadCommand() *cobra.Command {
   docker save demo | fairlead load`,
 		Args: exactArgs(0),
 		RunE: func(cmd *cobra.Command, _ []string) error {
+			options := []client.ImageLoadOption{client.ImageLoadWithQuiet(quiet)}
+			if platform.platform != "" {
+				wanted, err := platform.platforms()
+				if err != nil {
+					return usageError{err}
+				}
+				options = append(options, client.ImageLoadWithPlatforms(wanted...))
+			}
 			source, closeSource, err := a.archive(input)
 			if err != nil {
 				return err
 			}
 			defer closeSource()
 			return a.with(func(c *client.Client) error {
-				answer, err := c.ImageLoad(cmd.Context(), source, client.ImageLoadWithQuiet(quiet))
+				answer, err := c.ImageLoad(cmd.Context(), source, options...)
 				if err != nil {
 					return err
 				}
 				defer func() { _ = answer.Close() }()
-				progress := a.Err
-				if quiet {
-					progress = io.Discard
+				switch {
+				case quiet:
+					return a.printProgress(answer, io.Discard)
+				case isTerminal(a.Out):
+					return showProgress(answer, a.Out)
 				}
-				return a.printProgress(answer, progress)
+				return a.printProgress(answer, a.Err)
 			})
 		},
 	}
+	platform.register(cmd.Flags(), "platform to load alone")
 	cmd.Flags().StringVarP(&input, "input", "i", "-", "archive's file, - for standard input")
 	cmd.Flags().BoolVarP(&quiet, "quiet", "q", false, "print the images' names alone, not the progress")
 	return cmd

@@ -46,6 +46,7 @@ func (a *app) logsCommand() *cobra.Command {
 	cmd.Flags().BoolVarP(&options.Timestamps, "timestamps", "t", false, "put the time before each line")
 	cmd.Flags().StringVarP(&options.Tail, "tail", "n", "all", "the last N lines alone")
 	cmd.Flags().StringVar(&options.Since, "since", "", "lines from then on: a time, or how long ago, as 5m")
+	cmd.Flags().BoolVar(&options.Details, "details", false, "with what --log-opt labels, env and tag add to each line")
 	cmd.Flags().StringVar(&options.Until, "until", "", "lines up to then")
 	return cmd
 }

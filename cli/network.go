@@ -81,7 +81,7 @@ func (a *app) networkListCommand() *cobra.Command {
 	cmd.Flags().BoolVarP(&quiet, "quiet", "q", false, "IDs alone")
 	cmd.Flags().BoolVar(&noTrunc, "no-trunc", false, "do not shorten IDs")
 	cmd.Flags().StringArrayVarP(&filterFlags, "filter", "f", nil, "only those with KEY=VALUE: id, name, driver, label, scope, type, dangling")
-	cmd.Flags().StringVar(&spec, "format", "", "table, json, or a Go template")
+	tableFlag(cmd, &spec)
 	return cmd
 }
 

@@ -38,7 +38,7 @@ func (a *app) psCommand() *cobra.Command { return a.listCommand("ps") }
 
 // listCommand is ps, and `container ls`.
 func (a *app) listCommand(use string, aliases ...string) *cobra.Command {
-	var all, quiet, noTrunc, latest bool
+	var all, quiet, noTrunc, latest, size bool
 	var last int
 	var filterFlags []string
 	var spec string
@@ -59,7 +59,9 @@ func (a *app) listCommand(use string, aliases ...string) *cobra.Command {
 				return err
 			}
 			return a.with(func(c *client.Client) error {
-				got, err := c.ContainerList(cmd.Context(), client.ContainerListOptions{All: all, Limit: max(last, 0), Filters: chosen})
+				got, err := c.ContainerList(cmd.Context(), client.ContainerListOptions{
+					All: all, Limit: max(last, 0), Filters: chosen, Size: size || strings.Contains(spec, ".Size"),
+				})
 				if err != nil {
 					return err
 				}
@@ -67,10 +69,14 @@ func (a *app) listCommand(use string, aliases ...string) *cobra.Command {
 				for i, item := range got.Items {
 					rows[i] = newPsRow(item, noTrunc, time.Now())
 				}
+				listing := psListing
+				if size {
+					listing.Default += `\t{{.Size}}`
+				}
 				if quiet && (spec == "" || spec == "table") {
 					spec = "{{.ID}}"
 				}
-				return psListing.Write(a.Out, spec, rows)
+				return listing.Write(a.Out, spec, rows)
 			})
 		},
 	}
@@ -79,8 +85,9 @@ func (a *app) listCommand(use string, aliases ...string) *cobra.Command {
 	cmd.Flags().BoolVar(&noTrunc, "no-trunc", false, "do not shorten IDs and commands")
 	cmd.Flags().IntVarP(&last, "last", "n", -1, "the last N created, running or not")
 	cmd.Flags().BoolVarP(&latest, "latest", "l", false, "the last one created, running or not")
-	cmd.Flags().StringArrayVarP(&filterFlags, "filter", "f", nil, "only those with KEY=VALUE: id, name, label, status, network, publish, expose, exited, ancestor, before, since")
-	cmd.Flags().StringVar(&spec, "format", "", "table, json, or a Go template as '{{.ID}} {{.Names}}'")
+	cmd.Flags().StringArrayVarP(&filterFlags, "filter", "f", nil, "only those with KEY=VALUE: id, name, label, status, network, publish, expose, exited, ancestor, before, since, volume, health")
+	cmd.Flags().BoolVarP(&size, "size", "s", false, "with the size of the containers' files")
+	tableFlag(cmd, &spec)
 	return cmd
 }
 
@@ -92,8 +99,12 @@ func newPsRow(c container.Summary, noTrunc bool, now time.Time) psRow {
 		RunningFor: units.HumanDuration(now.Sub(created)) + " ago",
 		Ports:      format.Ports(c.Ports),
 		State:      string(c.State), Status: c.Status, Size: units.HumanSizeWithPrecision(float64(c.SizeRw), 3),
-		Names: names(c.Names), Labels: labelText(c.Labels), labels: c.Labels, LocalVolumes: "0",
+		Names: names(c.Names), Labels: labelText(c.Labels), labels: c.Labels,
 	}
+	if c.SizeRootFs > 0 {
+		row.Size += " (virtual " + units.HumanSizeWithPrecision(float64(c.SizeRootFs), 3) + ")"
+	}
+	row.Mounts, row.LocalVolumes = mountText(c.Mounts, noTrunc)
 	if !noTrunc {
 		row.ID = format.ShortID(c.ID)
 		row.Command = format.Ellipsis(c.Command, 20)
@@ -111,6 +122,26 @@ func newPsRow(c container.Summary, noTrunc bool, now time.Time) psRow {
 		row.Networks = strings.Join(networks, ",")
 	}
 	return row
+}
+
+// mountText names volumes and the paths of binds, and counts the volumes.
+func mountText(mounts []container.MountPoint, noTrunc bool) (list, volumes string) {
+	var named []string
+	count := 0
+	for _, m := range mounts {
+		name := m.Name
+		if name == "" {
+			name = m.Source
+		}
+		if !noTrunc {
+			name = format.Ellipsis(name, 15)
+		}
+		if m.Driver == "local" {
+			count++
+		}
+		named = append(named, name)
+	}
+	return strings.Join(named, ","), strconv.Itoa(count)
 }
 
 // names drops the slash that the API puts before each, and the names a linking

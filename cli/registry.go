@@ -142,6 +142,11 @@ func showProgress(answer io.Reader, out io.Writer) error {
 	return err
 }
 
+func isTerminal(out io.Writer) bool {
+	file, ok := out.(*os.File)
+	return ok && xterm.IsTerminal(int(file.Fd()))
+}
+
 // imageName reads the name of an image in a registry.
 func imageName(text string) (reference.Named, error) {
 	ref, err := reference.ParseNormalizedNamed(text)
