@@ -6,7 +6,9 @@ import (
 	"net/http"
 	"os"
 	"runtime"
+	"runtime/debug"
 	"strings"
+	"time"
 
 	"github.com/containerd/errdefs"
 	"github.com/moby/moby/api/types/system"
@@ -27,7 +29,7 @@ func (s *server) ping(w http.ResponseWriter, r *http.Request) error {
 	return nil
 }
 
-func (s *server) version(w http.ResponseWriter, _ *http.Request) error {
+func (s *server) version(w http.ResponseWriter, r *http.Request) error {
 	kernel := kernelVersion()
 	v := system.VersionResponse{
 		Platform:   system.PlatformInfo{Name: "Fairlead"},
@@ -36,16 +38,36 @@ func (s *server) version(w http.ResponseWriter, _ *http.Request) error {
 		Os: runtime.GOOS, Arch: runtime.GOARCH,
 		GitCommit: s.options.Commit, GoVersion: runtime.Version(), KernelVersion: kernel,
 	}
+	v.BuildTime = buildTime()
 	v.Components = []system.ComponentVersion{{
 		// Docker's clients look for the component of this name.
 		Name: "Engine", Version: v.Version,
 		Details: map[string]string{
 			"ApiVersion": v.APIVersion, "MinAPIVersion": v.MinAPIVersion, "Os": v.Os, "Arch": v.Arch,
-			"GitCommit": v.GitCommit, "GoVersion": v.GoVersion, "KernelVersion": kernel, "Experimental": "false",
+			"GitCommit": v.GitCommit, "GoVersion": v.GoVersion, "KernelVersion": kernel, "Experimental": "false", "BuildTime": v.BuildTime,
 		},
 	}}
+	v.Components = append(v.Components, s.engine.Components(r.Context())...)
 	writeJSON(w, http.StatusOK, v)
 	return nil
+}
+
+// buildTime is when what the program was built from was committed, in Docker's form;
+// "" where that is not known.
+func buildTime() string {
+	info, _ := debug.ReadBuildInfo()
+	if info == nil {
+		return ""
+	}
+	for _, setting := range info.Settings {
+		if setting.Key != "vcs.time" {
+			continue
+		}
+		if t, err := time.Parse(time.RFC3339, setting.Value); err == nil {
+			return t.UTC().Format("2006-01-02T15:04:05.000000000-07:00")
+		}
+	}
+	return ""
 }
 
 func kernelVersion() string {

@@ -24,9 +24,12 @@ func (e *Engine) Info(ctx context.Context) (system.Info, error) {
 	e.applySettings(&out)
 	for _, c := range e.registry.all() {
 		out.Containers++
-		if c.record().State.Status() == container.StateRunning {
+		switch c.record().State.Status() {
+		case container.StateRunning, container.StateRestarting:
 			out.ContainersRunning++
-		} else {
+		case container.StatePaused:
+			out.ContainersPaused++
+		default:
 			out.ContainersStopped++
 		}
 	}
@@ -56,11 +59,11 @@ func (e *Engine) describeRuntime(ctx context.Context, out *system.Info) {
 	out.Driver, out.LoggingDriver, out.CgroupDriver = runtime.Snapshotter, logconfig.Merge(container.LogConfig{}, e.cfg.LogConfig).Type, "cgroupfs"
 	out.DriverStatus = [][2]string{{"driver-type", "io.containerd.snapshotter.v1"}}
 	out.DockerRootDir = e.cfg.DataRoot
-	out.Plugins.Log, out.Plugins.Network, out.Plugins.Volume = slices.Clone(logconfig.Drivers), []string{"bridge", "host", "null"}, []string{}
+	out.Plugins.Log, out.Plugins.Network, out.Plugins.Volume = slices.Clone(logconfig.Drivers), []string{"bridge", "host", "null"}, []string{"local"}
 	out.DefaultRuntime = "runc"
 	out.Runtimes = map[string]system.RuntimeWithStatus{"runc": {Runtime: system.Runtime{Path: "runc"}}}
 	out.Containerd = &system.ContainerdInfo{
-		Address: e.rt.Address(), Namespaces: system.ContainerdNamespaces{Containers: e.rt.Namespace()},
+		Address: e.rt.Address(), Namespaces: system.ContainerdNamespaces{Containers: e.rt.Namespace(), Plugins: e.rt.Namespace()},
 	}
 	if version, err := e.rt.Version(ctx); err == nil {
 		out.ContainerdCommit.ID = version
@@ -68,10 +71,38 @@ func (e *Engine) describeRuntime(ctx context.Context, out *system.Info) {
 	if version, err := runtime.RuncVersion(ctx); err == nil {
 		out.RuncCommit.ID = version
 	}
+	out.InitBinary = e.initBinary()
+	_, out.InitCommit.ID = e.initVersion(ctx)
 	out.Swarm.LocalNodeState = swarm.LocalNodeStateInactive
-	out.SecurityOptions = []string{"name=seccomp,profile=builtin"}
+	out.SecurityOptions = e.securityOptions()
+	out.CDISpecDirs = []string{}
+	out.OomKillDisable = !e.unified // the cgroup of version 2 has no such switch
 	out.MemoryLimit, out.SwapLimit, out.CPUCfsPeriod, out.CPUCfsQuota = true, true, true, true
 	out.CPUShares, out.CPUSet, out.PidsLimit = true, true, true
+}
+
+// securityOptions are what keeps containers in, as Docker's clients read it.
+func (e *Engine) securityOptions() []string {
+	var out []string
+	if enabled, err := os.ReadFile("/sys/module/apparmor/parameters/enabled"); err == nil && strings.HasPrefix(string(enabled), "Y") {
+		out = append(out, "name=apparmor")
+	}
+	profile := "builtin"
+	switch e.cfg.SeccompProfile {
+	case "":
+	case "unconfined":
+		profile = e.cfg.SeccompProfile
+	default:
+		profile = "custom"
+	}
+	out = append(out, "name=seccomp,profile="+profile)
+	if e.unified {
+		out = append(out, "name=cgroupns")
+	}
+	if e.cfg.NoNewPrivileges {
+		out = append(out, "name=no-new-privileges")
+	}
+	return out
 }
 
 func describeHost(out *system.Info) error {
@@ -91,6 +122,10 @@ func describeHost(out *system.Info) error {
 	out.OperatingSystem, out.OSVersion = osRelease()
 	out.NCPU, out.MemTotal = goruntime.NumCPU(), int64(mem.Totalram)*int64(mem.Unit)
 	out.NGoroutines = goruntime.NumGoroutine()
+	if open, err := os.ReadDir("/proc/self/fd"); err == nil {
+		out.NFd = len(open)
+	}
+	out.IndexServerAddress = "https://index.docker.io/v1/"
 	out.SystemTime = time.Now().Format(time.RFC3339Nano)
 	forward, err := os.ReadFile("/proc/sys/net/ipv4/ip_forward")
 	out.IPv4Forwarding = err == nil && strings.TrimSpace(string(forward)) == "1"

@@ -157,6 +157,9 @@ func (e *Engine) showGateways(s *network.EndpointSettings, endpoint spec.Endpoin
 func (e *Engine) shownHostConfig(r Record) *container.HostConfig {
 	h := *r.HostConfig
 	h.Links = e.shownLinks(r)
+	if h.Runtime == "" {
+		h.Runtime = "runc" // a record of before it was kept
+	}
 	return &h
 }
 
