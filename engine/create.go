@@ -115,6 +115,7 @@ func (e *Engine) decide(ctx context.Context, req CreateRequest) (rec Record, war
 	if req.HostConfig != nil {
 		host = *req.HostConfig
 	}
+	e.cfg.Defaults.record(&host)
 	if err := refuse(&config, &host); err != nil {
 		return rec, nil, img, err
 	}
