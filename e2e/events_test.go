@@ -82,7 +82,7 @@ func TestEvents(t *testing.T) {
 	s.mustDocker("network", "create", "unused")
 	s.mustDocker("network", "prune", "-f")
 	l.hears("destroy back bridge", "create unused bridge", "destroy unused bridge", "prune ")
-	past := s.mustDocker("events", "--since", began, "--until", "0s", "--filter", "network=back", "--filter", "event=create", "--filter", "event=destroy")
+	past := s.mustDocker("events", "--since", began, "--until", time.Now().Format(time.RFC3339Nano), "--filter", "network=back", "--filter", "event=create", "--filter", "event=destroy")
 	if lines := strings.Split(past, "\n"); len(lines) != 2 || !strings.Contains(lines[0], " network create ") || !strings.Contains(lines[1], "name=back, type=bridge") {
 		t.Errorf("docker events of the past:\n%s", past)
 	}
