@@ -15,6 +15,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/docker/cli/cli/config"
 	"github.com/spf13/cobra"
 )
 
@@ -35,6 +36,7 @@ type app struct {
 	Streams
 	build Build
 	host  string // -H
+	tls   tlsFlags
 }
 
 // Main runs the command line and returns the exit code of the process: the
@@ -109,11 +111,18 @@ func (a *app) root() *cobra.Command {
 		},
 		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
+	// Before any command: where docker's configuration is.
+	root.PersistentPreRun = func(*cobra.Command, []string) {
+		if a.tls.configDir != "" {
+			config.SetDir(a.tls.configDir)
+		}
+	}
 	root.SuggestionsMinimumDistance = 2
 	root.Version = a.build.Version // makes --version and -v
 	root.SetVersionTemplate("fairlead version " + a.build.Version + ", build " + a.build.Commit + "\n")
 	root.PersistentFlags().StringVarP(&a.host, "host", "H", "",
-		"daemon to talk to, unix://PATH or tcp://HOST:PORT (default $FAIRLEAD_HOST, else "+defaultHost+")")
+		"daemon to talk to, unix://PATH or tcp://HOST:PORT (default $FAIRLEAD_HOST, else $DOCKER_HOST, else "+defaultHost+")")
+	a.tls.register(root.Flags())
 	// Without the shorthand -h, which is run's --hostname as in Docker.
 	root.PersistentFlags().Bool("help", false, "show help for a command")
 	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return usageError{err} })

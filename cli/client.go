@@ -2,6 +2,7 @@ package cli
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -24,26 +25,25 @@ const defaultHost = "unix:///run/fairlead/fairlead.sock"
 // hostVariable names another daemon, as -H does.
 const hostVariable = "FAIRLEAD_HOST"
 
-// daemonHost is the daemon's address: -H, else $FAIRLEAD_HOST, else the default.
+// daemonHost is the daemon's address: -H, else $FAIRLEAD_HOST, else $DOCKER_HOST, else
+// the default.
 func (a *app) daemonHost() string {
-	switch env := os.Getenv(hostVariable); {
-	case a.host != "":
-		return a.host
-	case env != "":
-		return env
-	}
-	return defaultHost
+	return cmp.Or(a.host, os.Getenv(hostVariable), os.Getenv(client.EnvOverrideHost), defaultHost)
 }
 
 // client makes a client of the daemon. Nothing is sent before the first call.
 func (a *app) client() (*client.Client, error) {
 	host := a.daemonHost()
-	c, err := client.New(
-		client.WithHost(host),
-		client.WithUserAgent("Fairlead-Client/"+a.build.Version+" (linux)"),
-	)
+	options, err := a.hostOptions(host)
 	if err != nil {
-		return nil, usagef("invalid daemon address %q: want unix://PATH or tcp://HOST:PORT", host)
+		return nil, err
+	}
+	c, err := client.New(append(options,
+		client.WithUserAgent("Fairlead-Client/"+a.build.Version+" (linux)"),
+		client.WithAPIVersionFromEnv(),
+	)...)
+	if err != nil {
+		return nil, usagef("invalid daemon address %q: %w", host, err)
 	}
 	return c, nil
 }
@@ -68,6 +68,10 @@ func (a *app) explain(err error) error {
 		return nil
 	case errors.As(err, &exit) && exit.err != nil:
 		return exitError{code: exit.code, err: a.explain(exit.err)}
+	case tlsRefusal(err) != nil:
+		return fmt.Errorf("the daemon at %s: %w", host, tlsRefusal(err))
+	case plainAnswer(err):
+		return fmt.Errorf("%w: one side talks TLS and the other does not; --tlsverify and its certificates are for daemons with TLS", err)
 	case !unreachable(err):
 		return err
 	case isPermission(err):
