@@ -22,6 +22,7 @@ import (
 type Engine interface {
 	Containers
 	Lifecycle
+	Changes
 	Streams
 	Execs
 	Images
@@ -53,6 +54,15 @@ type Lifecycle interface {
 	// Wait has registered the wait when it returns: no later exit is missed.
 	// The channel yields one answer, or none if ctx ends first.
 	Wait(ctx context.Context, ref string, condition container.WaitCondition) (<-chan container.WaitResponse, error)
+}
+
+// Changes are what may change of a container while it runs.
+type Changes interface {
+	Pause(ctx context.Context, ref string) error
+	Unpause(ctx context.Context, ref string) error
+	// Update gives it the limits that are not zero, and a restart policy that has a
+	// name.
+	Update(ctx context.Context, ref string, request container.UpdateConfig) (container.UpdateResponse, error)
 }
 
 // Streams are containers' input and output.

@@ -15,11 +15,10 @@ var unsupported = []struct {
 	methods, paths []string
 	hint           string
 }{
-	{[]string{http.MethodPost}, []string{"/containers/{name}/pause", "/containers/{name}/unpause"}, "`kill -s STOP` and `kill -s CONT` signal its first process"},
 	{[]string{http.MethodGet}, []string{"/containers/{name}/top"}, "`exec CONTAINER ps` lists its processes"},
 	{[]string{http.MethodGet}, []string{"/containers/{name}/stats", "/containers/{name}/changes", "/containers/{name}/attach/ws"}, ""},
 	{[]string{http.MethodGet}, []string{"/containers/{name}/export"}, "`exec CONTAINER tar -c …` packs its files"},
-	{[]string{http.MethodPost}, []string{"/containers/{name}/update", "/commit"}, ""},
+	{[]string{http.MethodPost}, []string{"/commit"}, ""},
 	{[]string{http.MethodPost}, []string{"/containers/prune"}, "`rm` removes those that are named"},
 	{[]string{http.MethodGet}, []string{"/system/df"}, ""},
 	{[]string{http.MethodPost}, []string{"/build", "/build/prune", "/build/cancel", "/session", "/grpc"}, "`load` takes what another tool has built"},

@@ -11,7 +11,6 @@ func TestUnsupported(t *testing.T) {
 	t.Parallel()
 	l := unixLab(t)
 	for _, tt := range []struct{ method, path string }{
-		{"POST", "/containers/web/pause"},
 		{"GET", "/containers/web/top"},
 		{"GET", "/containers/web/stats"},
 		{"POST", "/containers/prune"},

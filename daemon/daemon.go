@@ -26,6 +26,10 @@ import (
 	"github.com/fairlead/fairlead/streams"
 )
 
+// wantedTime is how long the API waits for the containers that are started with the
+// daemon.
+const wantedTime = 15 * time.Second
+
 // Build is what was built, as the API tells its clients.
 type Build struct{ Version, Commit string }
 
@@ -182,7 +186,18 @@ func (d *daemon) start(ctx context.Context, netCfg network.Config, teardown bool
 		return err
 	}
 	d.supervise(ctx)
+	if !teardown {
+		d.startWanted(ctx)
+	}
 	return nil
+}
+
+// startWanted starts the containers whose restart policies ask for it. A client that
+// comes with the daemon finds them up, unless they take too long.
+func (d *daemon) startWanted(ctx context.Context) {
+	ctx, cancel := context.WithTimeout(ctx, wantedTime)
+	defer cancel()
+	d.engine.StartWanted(ctx)
 }
 
 // restoreNetwork notes the settings when the network stands by them: a start that is

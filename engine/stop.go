@@ -124,7 +124,10 @@ func (e *Engine) signal(ctx context.Context, c *instance, number int, toEnd bool
 	}
 	e.emitContainer(c.record(), apievents.ActionKill, "signal", strconv.Itoa(number))
 	if toEnd && c.record().State.Paused {
-		return e.thaw(ctx, c)
+		// By SIGKILL runc has woken it already.
+		if err := e.thaw(ctx, c); err != nil {
+			e.log.Debug("a paused container was not woken", "container", c.record().Name, "error", err)
+		}
 	}
 	return nil
 }

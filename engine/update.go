@@ -7,14 +7,15 @@ import (
 	"github.com/containerd/errdefs"
 	"github.com/moby/moby/api/types/container"
 	apievents "github.com/moby/moby/api/types/events"
+	"github.com/opencontainers/runtime-spec/specs-go"
 
 	"github.com/fairlead/fairlead/engine/oci"
 	"github.com/fairlead/fairlead/internal/crashpoint"
 )
 
-// Update gives the container other limits, those that are not zero, or another
-// restart policy, the one that has a name. They hold at once where it runs, and for
-// every later start.
+// Update gives the container other limits, those that are not zero, or another restart
+// policy, the one that has a name. They hold at once where it runs, and for every later
+// start. A limit of processes that is not positive is none.
 func (e *Engine) Update(ctx context.Context, ref string, req container.UpdateConfig) (container.UpdateResponse, error) {
 	out := container.UpdateResponse{Warnings: []string{}}
 	if err := refuseUpdate(req.Resources); err != nil {
@@ -42,6 +43,9 @@ func (e *Engine) Update(ctx context.Context, ref string, req container.UpdateCon
 	defer cancel()
 	limits := *s.Linux.Resources
 	limits.Devices = nil // they are not changed
+	if p := host.PidsLimit; p != nil && *p <= 0 {
+		limits.Pids = &specs.LinuxPids{Limit: new(int64(-1))}
+	}
 	if rec.State.Running && limitsChange(req.Resources) {
 		if err := e.rt.UpdateTask(ctx, c.id, &limits); err != nil {
 			return out, fmt.Errorf("Cannot update container %s: %w", c.id, err) //nolint:staticcheck // Docker's words
