@@ -44,3 +44,7 @@ func (k *keptStreams) Drop(ctx context.Context, id string) error { return k.clie
 func (k *keptStreams) List(ctx context.Context) ([]streams.Status, error) {
 	return k.client().List(ctx)
 }
+
+func (k *keptStreams) Detached(ctx context.Context) ([]string, error) {
+	return k.client().Detached(ctx)
+}

@@ -92,6 +92,8 @@ type StreamsState interface {
 	List(ctx context.Context) ([]streams.Status, error)
 	// StdinClosed waits until the process has closed its end of stdin.
 	StdinClosed(ctx context.Context, id string) error
+	// Detached waits for clients that leave by their detach keys.
+	Detached(ctx context.Context) (ids []string, err error)
 }
 
 // Store keeps records across the daemon's life: *store.Bucket[Record] is one.
@@ -168,6 +170,8 @@ type Engine struct {
 	end   context.CancelFunc
 	watch sync.WaitGroup
 	work  sync.WaitGroup
+	// pruning is held by the one prune of containers that may run.
+	pruning sync.Mutex
 	// gate is held by those who make something or take it away; a teardown waits
 	// for them and shuts it.
 	gate sync.RWMutex

@@ -6,11 +6,13 @@ import (
 	"fmt"
 	"os"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
 	"github.com/containerd/errdefs"
 	"github.com/moby/moby/api/types/container"
+	apievents "github.com/moby/moby/api/types/events"
 	"github.com/opencontainers/runtime-spec/specs-go"
 
 	"github.com/fairlead/fairlead/engine/oci"
@@ -34,12 +36,40 @@ func (e *Engine) ExecCreate(_ context.Context, ref string, req container.ExecCre
 	if _, err := detachKeys(req.DetachKeys); err != nil {
 		return "", err
 	}
-	if c.running() == nil {
-		return "", fmt.Errorf("container %s is not running: %w", c.id, errdefs.ErrConflict)
+	if err := takesExecs(c); err != nil {
+		return "", err
 	}
 	x := &execution{id: newID(), container: c.id, req: req, ended: make(chan struct{})}
 	e.execs.add(x)
+	e.emitExec(x, apievents.ActionExecCreate)
 	return x.id, nil
+}
+
+// takesExecs refuses a container in which nothing can be run now, in Docker's
+// words.
+func takesExecs(c *instance) error {
+	switch state := c.record().State; {
+	case state.Restarting:
+		return fmt.Errorf("container %s is restarting, wait until the container is running: %w", c.id, errdefs.ErrConflict)
+	case state.Paused:
+		return fmt.Errorf("container %s is paused, unpause the container before exec: %w", c.id, errdefs.ErrConflict)
+	case !state.Running:
+		return fmt.Errorf("container %s is not running: %w", c.id, errdefs.ErrConflict)
+	}
+	return nil
+}
+
+// emitExec tells what happened to an exec, which is an event of its container. more
+// are further attributes, key and value by turns.
+func (e *Engine) emitExec(x *execution, action apievents.Action, more ...string) {
+	c, ok := e.registry.get(x.container)
+	if !ok {
+		return
+	}
+	if action == apievents.ActionExecCreate || action == apievents.ActionExecStart {
+		action += apievents.Action(": " + strings.Join(x.req.Cmd, " "))
+	}
+	e.emitContainer(c.record(), action, append(more, "execID", x.id)...)
 }
 
 // ExecStartOptions say how an exec is started.
@@ -66,6 +96,9 @@ func (e *Engine) ExecStart(ctx context.Context, id string, opts ExecStartOptions
 	if !ok {
 		return fmt.Errorf("No such container: %s: %w", x.container, errdefs.ErrNotFound) //nolint:staticcheck // Docker's words
 	}
+	if err := takesExecs(c); err != nil && x.isFresh() {
+		return err
+	}
 	if err := x.begin(); err != nil {
 		return err
 	}
@@ -82,6 +115,7 @@ func (e *Engine) ExecStart(ctx context.Context, id string, opts ExecStartOptions
 		err = errors.Join(err, e.rt.DeleteExec(undo, c.id, x.id), e.cfg.Streams.Drop(undo, x.id), e.removeFIFOs(x.id), x.unsave(e))
 		x.end(startCode(err))
 		x.tidied()
+		e.execs.retire(x)
 		return err
 	}
 	return nil
@@ -97,9 +131,6 @@ func startCode(err error) int {
 
 func (e *Engine) runExec(ctx context.Context, c *instance, x *execution, opts ExecStartOptions, conn *os.File) error {
 	rec := c.record()
-	if !rec.State.Running {
-		return fmt.Errorf("container %s is not running: %w", c.id, errdefs.ErrConflict)
-	}
 	process, err := e.execProcess(rec, x.req)
 	if err != nil {
 		return err
@@ -128,6 +159,7 @@ func (e *Engine) runExec(ctx context.Context, c *instance, x *execution, opts Ex
 		return execError(x, err)
 	}
 	x.setPID(pid)
+	e.emitExec(x, apievents.ActionExecStart)
 	e.followExec(x)
 	e.passStdinEnd(s, c.id, x.id)
 	return nil
@@ -183,12 +215,14 @@ func (e *Engine) followExec(x *execution) {
 		e.work.Add(1)
 		defer e.work.Done()
 		x.end(exit.Code)
+		e.emitExec(x, apievents.ActionExecDie, "exitCode", strconv.Itoa(exit.Code))
 		ctx := context.WithoutCancel(e.life)
 		err = errors.Join(e.closeStreams(ctx, x.id), e.rt.DeleteExec(ctx, x.container, x.id), x.unsave(e))
 		if err != nil {
 			e.log.Error("clean up after an exec", "exec", short(x.id), "error", err)
 		}
 		x.tidied()
+		e.execs.retire(x)
 		if _, ok := e.registry.get(x.container); !ok {
 			e.execs.drop(x.id)
 		}

@@ -11,13 +11,21 @@ import (
 	"path/filepath"
 	"slices"
 	"sync"
+	"time"
 
 	"github.com/containerd/errdefs"
 	"github.com/moby/moby/api/types/container"
 )
 
-// execution is a further command in a container. It is remembered until its
-// container goes.
+// What is remembered of execs that have ended: as long as in Docker, for those who
+// ask for the exit code, and no more of them than memory has room for.
+const (
+	execsKeptTime = 5 * time.Minute
+	execsKept     = 4096
+)
+
+// execution is a further command in a container. It is remembered for a time, or
+// until its container goes.
 type execution struct {
 	id, container string
 	req           container.ExecCreateRequest
@@ -45,6 +53,13 @@ func (x *execution) tidied() {
 	x.tidying = false
 }
 
+// isFresh says that it was never started.
+func (x *execution) isFresh() bool {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	return !x.started
+}
+
 // begin claims the one start that an exec has.
 func (x *execution) begin() error {
 	x.mu.Lock()
@@ -67,6 +82,7 @@ func (x *execution) end(code int) {
 	defer x.mu.Unlock()
 	if !x.over {
 		x.over, x.code, x.tidying = true, code, true
+		x.req.Env = nil // it may be long, and nobody asks for it any more
 		close(x.ended)
 	}
 }
@@ -167,6 +183,13 @@ func (e *Engine) restoreExecs(ctx context.Context) {
 type execs struct {
 	mu   sync.Mutex
 	byID map[string]*execution
+	// over are those that have ended, the oldest first.
+	over []retired
+}
+
+type retired struct {
+	id string
+	at time.Time
 }
 
 func (s *execs) init() { s.byID = make(map[string]*execution) }
@@ -175,6 +198,18 @@ func (s *execs) add(x *execution) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.byID[x.id] = x
+	for len(s.over) > 0 && (len(s.over) > execsKept || time.Since(s.over[0].at) > execsKeptTime) {
+		delete(s.byID, s.over[0].id)
+		s.over[0] = retired{}
+		s.over = s.over[1:]
+	}
+}
+
+// retire notes that it has ended: it is forgotten some time after.
+func (s *execs) retire(x *execution) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.over = append(s.over, retired{x.id, time.Now()})
 }
 
 // note puts every ID into the set.

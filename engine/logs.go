@@ -6,9 +6,11 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"strconv"
 	"time"
 
 	"github.com/containerd/errdefs"
+	apievents "github.com/moby/moby/api/types/events"
 
 	"github.com/fairlead/fairlead/engine/logconfig"
 	"github.com/fairlead/fairlead/streams"
@@ -102,6 +104,7 @@ func (e *Engine) Attach(ctx context.Context, ref string, opts AttachOptions, con
 			return fmt.Errorf("send the log of container %s: %w", rec.Name, err)
 		}
 	}
+	e.emitContainer(rec, apievents.ActionAttach)
 	if !opts.Stream {
 		return nil
 	}
@@ -141,7 +144,27 @@ func (e *Engine) Resize(ctx context.Context, ref string, height, width uint) err
 	if c.running() == nil {
 		return fmt.Errorf("container %s is not running: %w", c.id, errdefs.ErrConflict)
 	}
-	return e.rt.Resize(ctx, c.id, "", width, height)
+	if err := e.rt.Resize(ctx, c.id, "", width, height); err != nil {
+		return err
+	}
+	e.emitContainer(c.record(), apievents.ActionResize, "height", strconv.FormatUint(uint64(height), 10), "width", strconv.FormatUint(uint64(width), 10))
+	return nil
+}
+
+// CanAttach refuses a container that nobody can be attached to now, in Docker's
+// words; before its start one can.
+func (e *Engine) CanAttach(ref string) error {
+	c, err := e.registry.find(ref)
+	if err != nil {
+		return err
+	}
+	switch state := c.record().State; {
+	case state.Restarting:
+		return fmt.Errorf("container %s is restarting, wait until the container is running: %w", ref, errdefs.ErrConflict)
+	case state.Paused:
+		return fmt.Errorf("container %s is paused, unpause the container before attach: %w", ref, errdefs.ErrConflict)
+	}
+	return nil
 }
 
 var errKeys = errors.New("want single characters, or ctrl- with one of a-z @ [ \\ ] ^ _, separated by commas")

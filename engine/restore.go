@@ -51,6 +51,7 @@ func (e *Engine) Restore(ctx context.Context) error {
 		e.log.Error("mounts of containers that have ended were not undone", "error", err)
 	}
 	e.restoreExecs(ctx)
+	e.watch.Go(e.followDetached)
 	e.sweepProbes(ctx)
 	if err := e.sweepStrays(ctx); err != nil {
 		e.log.Error("leftovers were not removed", "error", err)

@@ -247,6 +247,7 @@ func (a *attachment) readLoop() {
 		a.pending = a.pending[:0]
 		if detached {
 			a.finish()
+			a.stream.departed(a.stream.id)
 		}
 	}
 	a.endInput()

@@ -66,6 +66,18 @@ type listResult struct {
 	Streams []Status `json:"streams"`
 }
 
+type detachedResult struct {
+	IDs []string `json:"ids"`
+}
+
+// Detached waits until clients have left by their detach keys, and returns the IDs
+// of the streams that they have left; each departure is told of once, to one caller.
+func (c *Client) Detached(ctx context.Context) ([]string, error) {
+	var out detachedResult
+	_, err := c.rpc.Call(ctx, "detached", nil, nil, &out)
+	return out.IDs, err
+}
+
 // Open starts reading the FIFOs. They are opened so that neither side waits for
 // the other: call it before the task is created. Opening what is open with the
 // same paths is no error, with other paths errdefs.ErrConflict; what is drained

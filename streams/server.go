@@ -49,6 +49,8 @@ type server struct {
 	// leaving are streams that are closed and still have clients to be sent
 	// what is left.
 	leaving map[*stream]struct{}
+
+	departures departures
 }
 
 // Serve runs the process until ctx ends, a client stops it, or a successor has
@@ -59,10 +61,10 @@ func Serve(ctx context.Context, o ServeOptions) error {
 		return err
 	}
 	service := &spawn.Service{Name: Name, ExecRoot: o.ExecRoot, Protocol: protocol, Build: o.Build, Logger: logger}
-	return service.Run(ctx, &server{
-		settings: settings{logger, cmp.Or(o.Stall, stallTimeout), cmp.Or(o.Journal, journal.Socket())},
-		streams:  make(map[string]*stream), leaving: make(map[*stream]struct{}),
-	})
+	s := &server{streams: make(map[string]*stream), leaving: make(map[*stream]struct{})}
+	s.departures.init()
+	s.settings = settings{logger, cmp.Or(o.Stall, stallTimeout), cmp.Or(o.Journal, journal.Socket()), s.departures.note}
+	return service.Run(ctx, s)
 }
 
 // Handle answers the methods of Client.
@@ -78,6 +80,9 @@ func (s *server) Handle(ctx context.Context, r *fdpass.Request) (fdpass.Response
 		return fdpass.Response{}, s.change(func() error { return s.attach(r) })
 	case "list":
 		return fdpass.Response{Result: listResult{s.list()}}, nil
+	case "detached":
+		ids, err := s.departures.wait(ctx)
+		return fdpass.Response{Result: detachedResult{ids}}, err
 	}
 	var p idParams
 	if err := r.Decode(&p); err != nil {

@@ -50,6 +50,8 @@ type settings struct {
 	stall time.Duration
 	// journal is the socket of systemd's.
 	journal string
+	// departed hears of the stream that a client has left by its detach keys.
+	departed func(id string)
 }
 
 func newStream(id string, o settings) *stream {
