@@ -30,16 +30,13 @@ var infoFields = []field{
 	{path: "BridgeNfIptables", to: 49, missing: jsonFalse},
 	{path: "CDISpecDirs", from: 44},
 	{path: "Containerd", from: 46},
-	{path: "ContainerdCommit.Expected", to: 48, missing: jsonText},
 	{path: "DiscoveredDevices", from: 50},
 	{path: "FirewallBackend", from: 49},
-	{path: "InitCommit.Expected", to: 48, missing: jsonText},
 	{path: "KernelMemory", to: 41, missing: jsonFalse},
 	{path: "KernelMemoryTCP", to: 51, missing: jsonFalse},
 	{path: "NRI", from: 53},
 	{path: "RegistryConfig.AllowNondistributableArtifactsCIDRs", to: 48, missing: jsonList},
 	{path: "RegistryConfig.AllowNondistributableArtifactsHostnames", to: 48, missing: jsonList},
-	{path: "RuncCommit.Expected", to: 48, missing: jsonText},
 	{path: "Runtimes.*.status", from: 44},
 }
 

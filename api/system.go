@@ -1,6 +1,7 @@
 package api
 
 import (
+	"encoding/json"
 	"fmt"
 	"io"
 	"net/http"
@@ -83,8 +84,21 @@ func (s *server) info(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
-	writeJSON(w, http.StatusOK, reshape(versionOf(r), info, infoFields))
+	writeJSON(w, http.StatusOK, reshape(versionOf(r), info, append(expected(info), infoFields...)))
 	return nil
+}
+
+// expected are the versions that a daemon wants its programs to have, for clients below
+// 1.49: those that they have, as otherwise old clients show the difference.
+func expected(info system.Info) []field {
+	var out []field
+	for name, commit := range map[string]system.Commit{
+		"ContainerdCommit": info.ContainerdCommit, "RuncCommit": info.RuncCommit, "InitCommit": info.InitCommit,
+	} {
+		id, _ := json.Marshal(commit.ID) // a text
+		out = append(out, field{path: name + ".Expected", to: 48, missing: id})
+	}
+	return out
 }
 
 // check answers GET /fairlead/v1/debug/check.

@@ -26,7 +26,7 @@ func (e *Engine) Inspect(ctx context.Context, ref string, size bool) (container.
 		ID: r.ID, Created: r.Created.Format(time.RFC3339Nano), RestartCount: r.State.RestartCount, Name: "/" + r.Name,
 		Args: []string{}, State: inspectState(r.State), Image: r.ImageID, Platform: "linux", Driver: ctr.Snapshotter,
 		ResolvConfPath: files["/etc/resolv.conf"], HostnamePath: files["/etc/hostname"], HostsPath: files["/etc/hosts"],
-		LogPath: e.logFile(r), ExecIDs: e.execs.of(r.ID), HostConfig: e.shownHostConfig(r), Config: r.Config,
+		LogPath: e.logFile(r), ExecIDs: e.execs.of(r.ID), HostConfig: e.shownHostConfig(r), Config: shownConfig(r.Config),
 		GraphDriver: &storage.DriverData{Name: ctr.Snapshotter}, Mounts: mountPoints(r), NetworkSettings: e.networkSettings(r),
 	}
 	if args := r.args(); len(args) > 0 {
@@ -151,16 +151,6 @@ func (e *Engine) showGateways(s *network.EndpointSettings, endpoint spec.Endpoin
 			s.IPv6Gateway = sub.Gateway
 		}
 	}
-}
-
-// shownHostConfig is the container's with its links, which are kept apart.
-func (e *Engine) shownHostConfig(r Record) *container.HostConfig {
-	h := *r.HostConfig
-	h.Links = e.shownLinks(r)
-	if h.Runtime == "" {
-		h.Runtime = "runc" // a record of before it was kept
-	}
-	return &h
 }
 
 // mountPoints are the user's mounts.

@@ -160,6 +160,9 @@ func (e *Engine) describe(n spec.Network) network.Inspect {
 	if out.Labels == nil {
 		out.Labels = map[string]string{}
 	}
+	if !n.Default {
+		out.IPAM.Options = map[string]string{}
+	}
 	for _, s := range n.Subnets {
 		out.IPAM.Config = append(out.IPAM.Config, network.IPAMConfig{Subnet: s.Prefix, IPRange: s.Range, Gateway: s.Gateway, AuxAddress: s.Aux})
 	}

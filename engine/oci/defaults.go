@@ -1,6 +1,7 @@
 package oci
 
 import (
+	"slices"
 	"strconv"
 
 	"github.com/moby/moby/api/types/container"
@@ -51,4 +52,10 @@ func systemMounts(h *container.HostConfig) []specs.Mount {
 			Destination: "/dev/shm", Type: "tmpfs", Source: "shm",
 			Options: []string{"nosuid", "noexec", "nodev", "mode=1777", "size=" + strconv.FormatInt(shm, 10)},
 		})
+}
+
+// HiddenPaths are what a container without privileges sees nothing of, and what it
+// cannot write to, unless it is told otherwise.
+func HiddenPaths() (masked, readonly []string) {
+	return slices.Clone(maskedPaths), slices.Clone(readonlyPaths)
 }
