@@ -46,7 +46,7 @@ is accepted with a warning where that is harmless, and else refused by name.`
 func command(build Build, f front) *cobra.Command {
 	cfg := f.defaults()
 	var file string
-	var teardown, validate bool
+	var teardown, halt, validate bool
 	cmd := &cobra.Command{
 		Args:          cobra.NoArgs,
 		SilenceUsage:  true,
@@ -55,7 +55,7 @@ func command(build Build, f front) *cobra.Command {
 			flags := cmd.Flags()
 			given := cfg // by flags alone
 			load := func() (Config, error) { return configured(given, file, flags) }
-			if saved := savedSettings(given.ExecRoot); teardown && !flags.Changed("config-file") && saved != "" {
+			if saved := savedSettings(given.ExecRoot); (teardown || halt) && !flags.Changed("config-file") && saved != "" {
 				// What is to be taken away was made by these, unless it is said otherwise.
 				load = func() (Config, error) { return remembered(given, saved, flags) }
 			}
@@ -70,13 +70,22 @@ func command(build Build, f front) *cobra.Command {
 				}
 				return err
 			}
-			return run(cmd.Context(), cfg, build, load, teardown)
+			end := serves
+			switch {
+			case teardown:
+				end = tearsDown
+			case halt:
+				end = halts
+			}
+			return run(cmd.Context(), cfg, build, load, end)
 		},
 	}
 	cfg.register(cmd.Flags())
 	cmd.Flags().StringVar(&file, "config-file", f.configFile(), "JSON file with the same settings")
 	cmd.Flags().BoolVar(&validate, "validate", false, "check the flags and the configuration file, and exit")
 	cmd.Flags().BoolVar(&teardown, "teardown", false, "take everything of this daemon away and exit: containers, networks, rules, helpers")
+	cmd.Flags().BoolVar(&halt, "halt", false, "stop all containers, take networks and rules away as before a reboot, and exit; all are there at the next start")
+	cmd.MarkFlagsMutuallyExclusive("teardown", "halt", "validate")
 	return cmd
 }
 

@@ -56,12 +56,23 @@ type daemon struct {
 	tearing sync.Mutex
 }
 
+// purpose is what a daemon is started for.
+type purpose int
+
+const (
+	serves purpose = iota
+	// halts: to leave nothing in the kernel, and everything in the data root.
+	halts
+	// tearsDown: to forget containers and networks too.
+	tearsDown
+)
+
 // fileLimit of open files: the sockets of a range of ports are all here until the
 // relay has them.
 const fileLimit = 1 << 20
 
 // run is the daemon's life; load reads its configuration anew.
-func run(ctx context.Context, cfg Config, build Build, load func() (Config, error), teardown bool) error {
+func run(ctx context.Context, cfg Config, build Build, load func() (Config, error), end purpose) error {
 	if err := checkPrivileges(); err != nil {
 		return err
 	}
@@ -77,7 +88,7 @@ func run(ctx context.Context, cfg Config, build Build, load func() (Config, erro
 	log := newLogger(cfg, level)
 	slog.SetDefault(log)
 	d := &daemon{cfg: cfg, build: build, load: load, level: level, log: log}
-	if err := d.settle(teardown); err != nil {
+	if err := d.settle(end); err != nil {
 		return err
 	}
 	// Registered before anything is made: by itself the signal ends a process.
@@ -96,26 +107,26 @@ func run(ctx context.Context, cfg Config, build Build, load func() (Config, erro
 	if err := spawn.RaiseFileLimit(fileLimit); err != nil {
 		return err
 	}
-	if err := d.start(ctx, netCfg, teardown); err != nil {
+	if err := d.start(ctx, netCfg, end != serves); err != nil {
 		return errors.Join(err, d.abandon(context.WithoutCancel(ctx)), d.close())
 	}
-	if teardown {
-		return errors.Join(d.teardown(ctx), d.close())
+	if end != serves {
+		return errors.Join(d.teardown(ctx, end == tearsDown), d.close())
 	}
 	return errors.Join(d.serve(ctx, secure, hangup), d.close())
 }
 
 // settle does what the settings ask of this process before anything is made.
-func (d *daemon) settle(teardown bool) error {
+func (d *daemon) settle(end purpose) error {
 	level, err := logLevel(d.cfg.LogLevel)
 	if err != nil {
 		return err
 	}
 	d.level.Set(level)
-	if ignored := d.cfg.ignored(); len(ignored) > 0 && !teardown {
+	if ignored := d.cfg.ignored(); len(ignored) > 0 && end == serves {
 		d.log.Warn("accepted for dockerd's sake, and without meaning here", "settings", strings.Join(ignored, ", "))
 	}
-	if err := errors.Join(d.cfg.proxy(), d.cfg.adjustOOM()); err != nil || teardown {
+	if err := errors.Join(d.cfg.proxy(), d.cfg.adjustOOM()); err != nil || end != serves {
 		return err
 	}
 	return errors.Join(d.cfg.free(), d.cfg.checkGroup(), checkPIDFile(d.cfg.PIDFile))
@@ -327,7 +338,7 @@ func (d *daemon) teardownByAPI(ctx context.Context) error {
 	if d.tornDown {
 		return nil // by another client
 	}
-	if err := d.teardown(context.WithoutCancel(ctx)); err != nil {
+	if err := d.teardown(context.WithoutCancel(ctx), true); err != nil {
 		return err
 	}
 	time.AfterFunc(100*time.Millisecond, d.stop)
@@ -336,10 +347,14 @@ func (d *daemon) teardownByAPI(ctx context.Context) error {
 
 // teardown takes away everything of ours on this machine except the data root:
 // containers, networks, rules and sysctls, then the helpers and our containerd.
-func (d *daemon) teardown(ctx context.Context) error {
-	d.log.Info("tearing down")
-	errs := []error{d.engine.Teardown(ctx), d.network.Teardown(ctx), unpinHost(d.cfg.ExecRoot)}
-	if err := errors.Join(errs...); err != nil {
+// Unless it is to forget them, the data root keeps the containers and networks.
+func (d *daemon) teardown(ctx context.Context, forget bool) error {
+	d.log.Info("tearing down", "forget", forget)
+	containers, networks := d.engine.Halt, d.network.Withdraw
+	if forget {
+		containers, networks = d.engine.Teardown, d.network.Teardown
+	}
+	if err := errors.Join(containers(ctx), networks(ctx), unpinHost(d.cfg.ExecRoot)); err != nil {
 		return err
 	}
 	d.tornDown = true

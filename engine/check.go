@@ -97,3 +97,15 @@ func (e *Engine) Teardown(ctx context.Context) error {
 	e.work.Wait()
 	return errors.Join(err, e.rt.ReapShims(ctx), e.sweepStrays(ctx), e.rt.RemoveCgroups())
 }
+
+// Halt stops all containers and leaves nothing of them running: they are there, as
+// stopped ones, when there is an engine again. Afterwards this one is only good for
+// Close.
+func (e *Engine) Halt(ctx context.Context) error {
+	e.gate.Lock()
+	e.shut = true
+	e.gate.Unlock()
+	err := e.StopAll(ctx)
+	e.work.Wait()
+	return errors.Join(err, e.rt.ReapShims(ctx), e.rt.RemoveCgroups())
+}

@@ -10,7 +10,13 @@ import (
 // bridges, rules, also those added to foreign chains, and puts sysctls back. The
 // stored networks are forgotten. It goes on past errors and joins them.
 // Afterwards the Controller is only good for Close.
-func (c *Controller) Teardown(ctx context.Context) error {
+func (c *Controller) Teardown(ctx context.Context) error { return c.teardown(ctx, true) }
+
+// Withdraw is Teardown that does not forget: the next Restore makes the networks
+// again, as it does after a reboot.
+func (c *Controller) Withdraw(ctx context.Context) error { return c.teardown(ctx, false) }
+
+func (c *Controller) teardown(ctx context.Context, forget bool) error {
 	c.foreign.stopHealing()
 	c.stopHolding()
 	var errs []error
@@ -21,9 +27,11 @@ func (c *Controller) Teardown(ctx context.Context) error {
 	defer c.netOps.Unlock()
 	errs = append(errs, c.unzoneFirewalld(ctx, c.Networks(), true))
 	for _, n := range c.Networks() {
-		if err := c.networks.Delete(n.ID); err != nil {
-			errs = append(errs, err)
-			continue
+		if forget {
+			if err := c.networks.Delete(n.ID); err != nil {
+				errs = append(errs, err)
+				continue
+			}
 		}
 		errs = append(errs, c.finishRemoval(ctx, n))
 	}
