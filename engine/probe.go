@@ -52,7 +52,7 @@ func (e *Engine) probe(rec Record, r *run) *container.HealthcheckResult {
 	case ctx.Err() != nil || errdefs.IsUnavailable(err) || p.lost(r, err):
 		return nil
 	case errors.Is(err, errTooLong):
-		result.Output = err.Error()
+		result.ExitCode, result.Output = -1, err.Error()
 		if output != "" {
 			result.Output += ": " + output
 		}
