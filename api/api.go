@@ -14,6 +14,7 @@ import (
 	"log/slog"
 	"net/http"
 	"os"
+	"slices"
 )
 
 // The API versions served. Clients below the oldest are refused by Docker too;
@@ -58,6 +59,6 @@ func New(engine Engine, options Options) http.Handler {
 		s.options.Version = "dev"
 	}
 	s.hostname, _ = os.Hostname() // "" is no client's Host
-	s.table = append(s.routes(), unsupportedRoutes()...)
+	s.table = slices.Concat(s.routes(), foreignRoutes(), unsupportedRoutes())
 	return s.logged(s.recovered(s.guarded(http.HandlerFunc(s.serve))))
 }
