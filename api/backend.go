@@ -26,6 +26,7 @@ type Engine interface {
 	Streams
 	Execs
 	Images
+	ImageRemovals
 	ImageSources
 	ImageRegistries
 	Networks
@@ -34,6 +35,7 @@ type Engine interface {
 	Events
 	System
 	Archives
+	Monitors
 }
 
 // Containers are made, looked at and removed.
@@ -70,6 +72,8 @@ type Streams interface {
 	// Terminal says whether the container has one: its output is then one raw
 	// stream.
 	Terminal(ref string) (bool, error)
+	// CanAttach refuses a container that nobody can be attached to now.
+	CanAttach(ref string) error
 	// Attach passes the client's connection on to whoever serves it; ours may
 	// be closed when it returns.
 	Attach(ctx context.Context, ref string, options engine.AttachOptions, conn *os.File) error
@@ -91,10 +95,18 @@ type Execs interface {
 
 // Images are listed, looked at, named and removed.
 type Images interface {
-	ImageList(ctx context.Context, all bool, filters map[string][]string) ([]image.Summary, error)
-	ImageInspect(ctx context.Context, ref string) (image.InspectResponse, error)
+	ImageList(ctx context.Context, options engine.ImageListOptions) ([]image.Summary, error)
+	ImageInspect(ctx context.Context, ref string, options engine.ImageInspectOptions) (image.InspectResponse, error)
+	// ImageHistory tells how an image came about, the latest first.
+	ImageHistory(ctx context.Context, ref, platform string) ([]image.HistoryResponseItem, error)
 	ImageTag(ctx context.Context, ref, target string) error
+}
+
+// ImageRemovals take images away.
+type ImageRemovals interface {
 	ImageRemove(ctx context.Context, ref string, force bool) ([]image.DeleteResponse, error)
+	// ImagePrune removes those that nobody uses.
+	ImagePrune(ctx context.Context, filters map[string][]string) (image.PruneReport, error)
 }
 
 // ImageRegistries are where images are pulled from and pushed to.
@@ -107,12 +119,13 @@ type ImageRegistries interface {
 	DistributionInspect(ctx context.Context, ref string, auth registry.AuthConfig) (registry.DistributionInspect, error)
 }
 
-// ImageSources are where images come from.
+// ImageSources are archives that images come from and go to.
 type ImageSources interface {
-	// ImageLoad reads an archive and returns the names it had.
-	ImageLoad(ctx context.Context, archive io.Reader, progress func(string)) ([]string, error)
+	ImageLoad(ctx context.Context, request engine.LoadRequest) error
+	// ImageSave writes nothing where an image is not there.
+	ImageSave(ctx context.Context, refs []string, platform string, to io.Writer) error
 	// ImageImport makes an image of a root file system.
-	ImageImport(ctx context.Context, archive io.Reader, ref string, changes []string, message string) (id string, err error)
+	ImageImport(ctx context.Context, archive io.Reader, ref string, changes []string, message, platform string) (id string, err error)
 }
 
 // Volumes are made, looked at and removed.
@@ -167,4 +180,14 @@ type Archives interface {
 	// before that.
 	CopyFrom(ctx context.Context, ref, path string, begin func(container.PathStat) io.Writer) error
 	CopyTo(ctx context.Context, ref, path string, archive io.Reader, options engine.CopyOptions) error
+}
+
+// Monitors look at running containers, and tidy up those that have ended.
+type Monitors interface {
+	// Top lists processes by the host's ps with the arguments.
+	Top(ctx context.Context, ref, psArgs string) (container.TopResponse, error)
+	// Stats calls emit with each sample; an error of its ends the stream.
+	Stats(ctx context.Context, ref string, options engine.StatsOptions, emit func(container.StatsResponse) error) error
+	// ContainerPrune removes the containers that do not run.
+	ContainerPrune(ctx context.Context, filters map[string][]string) (container.PruneReport, error)
 }

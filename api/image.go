@@ -1,7 +1,6 @@
 package api
 
 import (
-	"encoding/json"
 	"fmt"
 	"net/http"
 	"strings"
@@ -9,6 +8,8 @@ import (
 	"github.com/containerd/errdefs"
 	"github.com/moby/moby/api/types/image"
 	"github.com/moby/moby/api/types/jsonstream"
+
+	"github.com/fairlead/fairlead/engine"
 )
 
 func (s *server) imageList(w http.ResponseWriter, r *http.Request) error {
@@ -17,7 +18,9 @@ func (s *server) imageList(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
-	list, err := s.engine.ImageList(r.Context(), boolean(q, "all"), chosen)
+	list, err := s.engine.ImageList(r.Context(), engine.ImageListOptions{
+		Filters: chosen, SharedSize: boolean(q, "shared-size"), Manifests: boolean(q, "manifests"),
+	})
 	if err != nil {
 		return err
 	}
@@ -26,7 +29,15 @@ func (s *server) imageList(w http.ResponseWriter, r *http.Request) error {
 }
 
 func (s *server) imageInspect(w http.ResponseWriter, r *http.Request) error {
-	got, err := s.engine.ImageInspect(r.Context(), r.PathValue("name"))
+	q := r.URL.Query()
+	platform, err := platformJSON(q.Get("platform"))
+	if err != nil {
+		return err
+	}
+	if platform != "" && boolean(q, "manifests") {
+		return invalid("conflicting options: manifests and platform options cannot both be set")
+	}
+	got, err := s.engine.ImageInspect(r.Context(), r.PathValue("name"), engine.ImageInspectOptions{Platform: platform, Manifests: boolean(q, "manifests")})
 	if err != nil {
 		return err
 	}
@@ -84,44 +95,10 @@ func (s *server) imageCreate(w http.ResponseWriter, r *http.Request) error {
 	default:
 		return fmt.Errorf("cannot import from %s: download it, and pass it to `fairlead import -`: %w", source, errdefs.ErrNotImplemented)
 	}
-	id, err := s.engine.ImageImport(r.Context(), r.Body, reference(q.Get("repo"), q.Get("tag")), q["changes"], q.Get("message"))
+	id, err := s.engine.ImageImport(r.Context(), r.Body, reference(q.Get("repo"), q.Get("tag")), q["changes"], q.Get("message"), q.Get("platform"))
 	if err != nil {
 		return err
 	}
 	writeJSON(w, http.StatusOK, jsonstream.Message{Status: id})
-	return nil
-}
-
-// imageLoad answers with a message for each step as it is taken, unless told to
-// be quiet, and one for each image there then is.
-func (s *server) imageLoad(w http.ResponseWriter, r *http.Request) error {
-	quiet := boolean(r.URL.Query(), "quiet")
-	began := false
-	send := func(m jsonstream.Message) {
-		if !began {
-			began = true
-			w.Header().Set("Content-Type", "application/json")
-		}
-		// A client that is gone ends the load by r.Context().
-		_ = json.NewEncoder(w).Encode(m)
-		_ = http.NewResponseController(w).Flush()
-	}
-	names, err := s.engine.ImageLoad(r.Context(), r.Body, func(step string) {
-		if !quiet {
-			send(jsonstream.Message{Status: step})
-		}
-	})
-	switch {
-	case err != nil && !began:
-		return err
-	case err != nil:
-		status, text := classify(err)
-		s.log.DebugContext(r.Context(), "loading an image failed", "error", err)
-		send(jsonstream.Message{Error: &jsonstream.Error{Code: status, Message: text}})
-		return nil
-	}
-	for _, name := range names {
-		send(jsonstream.Message{Stream: "Loaded image: " + name + "\n"})
-	}
 	return nil
 }

@@ -6,10 +6,8 @@ import (
 	"net/http"
 	"strings"
 
-	"github.com/containerd/platforms"
 	"github.com/moby/moby/api/types/jsonstream"
 	"github.com/moby/moby/api/types/registry"
-	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
 	"github.com/fairlead/fairlead/engine"
 )
@@ -125,19 +123,6 @@ func (s *server) imagePush(w http.ResponseWriter, r *http.Request) error {
 	return m.end(s.engine.ImagePush(r.Context(), engine.PushRequest{
 		Ref: reference(r.PathValue("name"), q.Get("tag")), Platform: platform, Auth: auth, Progress: m.send,
 	}))
-}
-
-// platformJSON reads a platform as newer requests have it, a descriptor's in JSON,
-// and gives the short form; "" stays that.
-func platformJSON(text string) (string, error) {
-	if text == "" {
-		return "", nil
-	}
-	var p ocispec.Platform
-	if err := json.Unmarshal([]byte(text), &p); err != nil || p.OS == "" || p.Architecture == "" {
-		return "", invalid("invalid platform %q: want JSON with os and architecture", text)
-	}
-	return platforms.Format(p), nil
 }
 
 func (s *server) auth(w http.ResponseWriter, r *http.Request) error {

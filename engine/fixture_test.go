@@ -56,7 +56,7 @@ func newFixtureOn(t testing.TB, address string) *fixture {
 	}
 	f.begin()
 	t.Cleanup(f.finish)
-	f.must(f.ImageImport(t.Context(), bytes.NewReader(host.image), "demo", []string{`CMD ["sh"]`}, ""))
+	f.must(f.ImageImport(t.Context(), bytes.NewReader(host.image), "demo", []string{`CMD ["sh"]`}, "", ""))
 	return f
 }
 

@@ -67,6 +67,14 @@ func (s *steps) of(id string) (out []string) {
 	return out
 }
 
+// streams are the texts to be shown as they are.
+func (s *steps) streams() (out string) {
+	for _, m := range s.all {
+		out += m.Stream
+	}
+	return out
+}
+
 func (f *fixture) pull(ref string, auth ...apiregistry.AuthConfig) *steps {
 	f.t.Helper()
 	s := &steps{}
@@ -141,11 +149,11 @@ func TestPull(t *testing.T) {
 	f.ok(r.Write("team/app:2", app(t, lab.FileLayer("app", []byte("second\n")))))
 	byDigest := strings.TrimSuffix(ref, ":1") + "@" + d.String()
 	f.pull(byDigest)
-	if got := must(f.ImageInspect(t.Context(), byDigest)); got.ID != d.String() || !slices.Equal(got.RepoDigests, []string{byDigest}) || len(got.RepoTags) != 0 {
+	if got := must(f.ImageInspect(t.Context(), byDigest, ImageInspectOptions{})); got.ID != d.String() || !slices.Equal(got.RepoDigests, []string{byDigest}) || len(got.RepoTags) != 0 {
 		t.Errorf("%+v", got)
 	}
 	f.pull(strings.TrimSuffix(ref, ":1"))
-	if got := must(f.ImageInspect(t.Context(), r.Image("team/app:2"))); !slices.Equal(got.RepoTags, []string{r.Image("team/app:2")}) {
+	if got := must(f.ImageInspect(t.Context(), r.Image("team/app:2"), ImageInspectOptions{})); !slices.Equal(got.RepoTags, []string{r.Image("team/app:2")}) {
 		t.Errorf("%+v", got)
 	}
 }
@@ -162,7 +170,7 @@ func TestPullPlatforms(t *testing.T) {
 	ref := r.Image("multi:1")
 	f.pull(ref)
 	d, _ := index.Digest()
-	got := must(f.ImageInspect(t.Context(), ref))
+	got := must(f.ImageInspect(t.Context(), ref, ImageInspectOptions{}))
 	if got.ID != d.String() || got.Architecture != goruntime.GOARCH {
 		t.Errorf("%+v", got)
 	}

@@ -21,36 +21,36 @@ func TestImages(t *testing.T) {
 	t.Parallel()
 	f := newFixture(t)
 	ctx := t.Context()
-	first := f.must(f.ImageImport(ctx, bytes.NewReader(host.image), "example.org/app:1", []string{"ENV A=1", "LABEL k=v", "EXPOSE 80"}, "made by hand"))
+	first := f.must(f.ImageImport(ctx, bytes.NewReader(host.image), "example.org/app:1", []string{"ENV A=1", "LABEL k=v", "EXPOSE 80"}, "made by hand", ""))
 	f.ok(f.ImageTag(ctx, "example.org/app:1", "app"))
-	r, err := f.ImageInspect(ctx, "app")
+	r, err := f.ImageInspect(ctx, "app", ImageInspectOptions{})
 	f.ok(err)
 	if r.ID != first || !slices.Equal(r.RepoTags, []string{"app:latest", "example.org/app:1"}) || r.Comment != "made by hand" ||
 		r.Os != "linux" || r.Config.Env[0] != "A=1" || len(r.RootFS.Layers) != 1 || r.Size < 1<<20 {
 		t.Errorf("%+v", r)
 	}
 	for _, ref := range []string{first, first[7:], first[7:15], "example.org/app:1", "app:latest"} {
-		if r, err := f.ImageInspect(ctx, ref); err != nil || r.ID != first {
+		if r, err := f.ImageInspect(ctx, ref, ImageInspectOptions{}); err != nil || r.ID != first {
 			t.Errorf("%s: %s %v", ref, r.ID, err)
 		}
 	}
 	for ref, want := range map[string]string{"nonesuch": "No such image: nonesuch:latest", "a/b:c": "No such image: a/b:c"} {
-		if _, err := f.ImageInspect(ctx, ref); !errdefs.IsNotFound(err) || !strings.HasPrefix(err.Error(), want) {
+		if _, err := f.ImageInspect(ctx, ref, ImageInspectOptions{}); !errdefs.IsNotFound(err) || !strings.HasPrefix(err.Error(), want) {
 			t.Errorf("%s: %v", ref, err)
 		}
 	}
 	for _, ref := range []string{"UPPER", "a b", "", "a:b:c"} {
-		if _, err := f.ImageInspect(ctx, ref); !errdefs.IsInvalidArgument(err) {
+		if _, err := f.ImageInspect(ctx, ref, ImageInspectOptions{}); !errdefs.IsInvalidArgument(err) {
 			t.Errorf("%q: %v", ref, err)
 		}
 	}
 	// A name that goes to another image leaves the first without it.
-	second := f.must(f.ImageImport(ctx, bytes.NewReader(host.image), "app", []string{"ENV A=2"}, ""))
+	second := f.must(f.ImageImport(ctx, bytes.NewReader(host.image), "app", []string{"ENV A=2"}, "", ""))
 	f.ok(f.ImageTag(ctx, first, "temporary"))
 	if got := tags(t, f, nil)[first]; !slices.Equal(got, []string{"example.org/app:1", "temporary:latest"}) {
 		t.Errorf("first is %v", got)
 	}
-	third := f.must(f.ImageImport(ctx, bytes.NewReader(host.image), "app", []string{"ENV A=3"}, ""))
+	third := f.must(f.ImageImport(ctx, bytes.NewReader(host.image), "app", []string{"ENV A=3"}, "", ""))
 	if got := tags(t, f, map[string][]string{"dangling": {"true"}}); len(got) != 1 || len(got[second]) != 0 {
 		t.Errorf("dangling: %v", got)
 	}
@@ -60,14 +60,14 @@ func TestImages(t *testing.T) {
 			t.Errorf("%s: %v", filter, got)
 		}
 	}
-	if _, err := f.ImageList(ctx, false, map[string][]string{"nonsense": nil}); !errdefs.IsInvalidArgument(err) {
+	if _, err := f.ImageList(ctx, ImageListOptions{Filters: map[string][]string{"nonsense": nil}}); !errdefs.IsInvalidArgument(err) {
 		t.Errorf("unknown filter: %v", err)
 	}
 }
 
 func tags(t *testing.T, f *fixture, filters map[string][]string) map[string][]string {
 	t.Helper()
-	list, err := f.ImageList(t.Context(), false, filters)
+	list, err := f.ImageList(t.Context(), ImageListOptions{Filters: filters})
 	f.ok(err)
 	out := make(map[string][]string)
 	for _, s := range list {
@@ -80,7 +80,7 @@ func TestImageRemove(t *testing.T) {
 	t.Parallel()
 	f := newFixture(t)
 	ctx := t.Context()
-	id := f.must(f.ImageImport(ctx, bytes.NewReader(host.image), "a", nil, ""))
+	id := f.must(f.ImageImport(ctx, bytes.NewReader(host.image), "a", nil, "", ""))
 	f.ok(f.ImageTag(ctx, "a", "b"))
 	if _, err := f.ImageRemove(ctx, id, false); !errdefs.IsConflict(err) || !strings.Contains(err.Error(), "must be forced") {
 		t.Errorf("by ID with two names: %v", err)
@@ -119,14 +119,14 @@ func TestImageLoad(t *testing.T) {
 	ctx := t.Context()
 	var saved bytes.Buffer
 	f.ok(f.runtime.Client().Export(ctx, &saved, archive.WithImage(f.runtime.Client().ImageService(), "docker.io/library/demo:latest")))
-	want := must(f.ImageInspect(ctx, "demo")).ID
+	want := must(f.ImageInspect(ctx, "demo", ImageInspectOptions{})).ID
 	must(f.ImageRemove(ctx, "demo", true))
-	var told []string
-	names, err := f.ImageLoad(ctx, &saved, func(s string) { told = append(told, s) })
-	if err != nil || !slices.Equal(names, []string{"demo:latest"}) || !slices.Equal(told, []string{"Loaded image: demo:latest"}) {
-		t.Fatal(names, told, err)
+	told := &steps{}
+	err := f.ImageLoad(ctx, LoadRequest{Archive: &saved, Progress: told.take})
+	if err != nil || told.streams() != "Loaded image: demo:latest\n" {
+		t.Fatal(told.all, err)
 	}
-	if got := must(f.ImageInspect(ctx, "demo")).ID; got != want {
+	if got := must(f.ImageInspect(ctx, "demo", ImageInspectOptions{})).ID; got != want {
 		t.Errorf("loaded %s, saved %s", got, want)
 	}
 	if out, code := f.run(nil, "echo", "loaded"); out != "loaded\n" || code != 0 {
@@ -142,24 +142,24 @@ func TestBadArchives(t *testing.T) {
 		"empty": strings.NewReader(""), "no archive": strings.NewReader(strings.Repeat("no archive ", 200)),
 		"torn": bytes.NewReader(host.image[:len(host.image)/2]),
 	} {
-		if id, err := f.ImageImport(ctx, r, "bad", nil, ""); !errdefs.IsInvalidArgument(err) {
+		if id, err := f.ImageImport(ctx, r, "bad", nil, "", ""); !errdefs.IsInvalidArgument(err) {
 			t.Errorf("import of %s: %s %v", name, id, err)
 		} else if name == "no archive" && !strings.Contains(err.Error(), "not a tar archive") {
 			t.Errorf("import of %s does not say so: %v", name, err)
 		}
-		if names, err := f.ImageLoad(ctx, strings.NewReader("no archive"), nil); !errdefs.IsInvalidArgument(err) {
-			t.Errorf("load of %s: %v %v", name, names, err)
+		if err := f.ImageLoad(ctx, LoadRequest{Archive: strings.NewReader("no archive")}); !errdefs.IsInvalidArgument(err) {
+			t.Errorf("load of %s: %v", name, err)
 		}
 	}
 	for _, change := range []string{"NONSENSE x", "ENV", "EXPOSE 70000", `ENV A="b`} {
-		if _, err := f.ImageImport(ctx, bytes.NewReader(host.image), "bad", []string{change}, ""); !errdefs.IsInvalidArgument(err) {
+		if _, err := f.ImageImport(ctx, bytes.NewReader(host.image), "bad", []string{change}, "", ""); !errdefs.IsInvalidArgument(err) {
 			t.Errorf("change %s: %v", change, err)
 		}
 	}
-	if _, err := f.ImageImport(ctx, bytes.NewReader(host.image), "BAD", nil, ""); !errdefs.IsInvalidArgument(err) {
+	if _, err := f.ImageImport(ctx, bytes.NewReader(host.image), "BAD", nil, "", ""); !errdefs.IsInvalidArgument(err) {
 		t.Errorf("bad name: %v", err)
 	}
-	if _, err := f.ImageInspect(ctx, "bad"); !errdefs.IsNotFound(err) {
+	if _, err := f.ImageInspect(ctx, "bad", ImageInspectOptions{}); !errdefs.IsNotFound(err) {
 		t.Errorf("a bad archive has left an image: %v", err)
 	}
 }

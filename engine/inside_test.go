@@ -50,7 +50,7 @@ func TestConfigInside(t *testing.T) {
 	f := newFixture(t)
 	f.must(f.ImageImport(t.Context(), strings.NewReader(string(host.image)), "base", []string{
 		`ENTRYPOINT ["echo","entry"]`, `CMD ["image"]`, "ENV A=1 B=2", "USER sailor", "WORKDIR /made/here", "LABEL x=y", "EXPOSE 80 53/udp",
-	}, ""))
+	}, "", ""))
 	of := func(more func(r *CreateRequest)) func(*CreateRequest) {
 		return func(r *CreateRequest) {
 			r.Config.Image = "base"

@@ -28,7 +28,7 @@ func (f *fixture) names(opts ListOptions) []string {
 func TestListByState(t *testing.T) {
 	t.Parallel()
 	f := newFixture(t)
-	f.must(f.ImageImport(t.Context(), bytes.NewReader(host.image), "other", []string{`CMD ["sh"]`, "LABEL a=b"}, ""))
+	f.must(f.ImageImport(t.Context(), bytes.NewReader(host.image), "other", []string{`CMD ["sh"]`, "LABEL a=b"}, "", ""))
 	named := func(name string, change func(r *Record)) {
 		c, err := f.registry.find(f.create(func(r *CreateRequest) { r.Name = name }, "sleep", "1000"))
 		f.ok(err)

@@ -36,7 +36,7 @@ func (f *fixture) volumeNames(filters map[string][]string) string {
 // volumeImage is an image with files where it declares a volume.
 func (f *fixture) volumeImage() {
 	f.t.Helper()
-	f.must(f.ImageImport(f.t.Context(), bytes.NewReader(host.image), "vol", []string{`CMD ["sh"]`, "VOLUME /home", "VOLUME /new/deep"}, ""))
+	f.must(f.ImageImport(f.t.Context(), bytes.NewReader(host.image), "vol", []string{`CMD ["sh"]`, "VOLUME /home", "VOLUME /new/deep"}, "", ""))
 }
 
 func withImage(name string, more func(*CreateRequest)) func(*CreateRequest) {

@@ -47,6 +47,8 @@ type Engine struct {
 	Connected []network.ConnectRequest
 	// Pulled are the requests ImagePull was called with, in order.
 	Pulled []engine.PullRequest
+	// Pruned are the filters that ImagePrune was called with, in order.
+	Pruned []map[string][]string
 	// Pushed are the requests ImagePush was called with, in order.
 	Pushed []engine.PushRequest
 	// Imported are the changes and message of the last import.

@@ -13,7 +13,10 @@ import (
 	"github.com/containerd/errdefs"
 	dockerspec "github.com/moby/docker-image-spec/specs-go/v1"
 	"github.com/moby/moby/api/types/image"
+	"github.com/moby/moby/api/types/jsonstream"
 	"github.com/moby/moby/api/types/network"
+
+	"github.com/fairlead/fairlead/engine"
 )
 
 // tagged is a reference in its short form, with a tag.
@@ -36,7 +39,7 @@ func (e *Engine) findImage(ref string) (*image.InspectResponse, error) {
 }
 
 // ImageImport makes an image whose command is what a CMD change says.
-func (e *Engine) ImageImport(_ context.Context, archive io.Reader, ref string, changes []string, message string) (string, error) {
+func (e *Engine) ImageImport(_ context.Context, archive io.Reader, ref string, changes []string, message, _ string) (string, error) {
 	body, err := io.ReadAll(archive)
 	if err != nil {
 		return "", err
@@ -64,29 +67,74 @@ func (e *Engine) ImageImport(_ context.Context, archive io.Reader, ref string, c
 }
 
 // ImageLoad takes an archive whose first line names the image.
-func (e *Engine) ImageLoad(ctx context.Context, archive io.Reader, progress func(string)) ([]string, error) {
-	body, err := io.ReadAll(archive)
+func (e *Engine) ImageLoad(ctx context.Context, request engine.LoadRequest) error {
+	body, err := io.ReadAll(request.Archive)
+	if err != nil {
+		return err
+	}
+	request.Progress(jsonstream.Message{Status: fmt.Sprintf("read %d bytes", len(body))})
+	name, _, found := strings.Cut(string(body), "\n")
+	if !found {
+		return errors.New("the archive has no manifest")
+	}
+	if _, err := e.ImageImport(ctx, strings.NewReader(string(body)), name, nil, "", ""); err != nil {
+		return err
+	}
+	request.Progress(jsonstream.Message{Stream: "Loaded image: " + tagged(name) + "\n"})
+	return nil
+}
+
+// ImageSave writes the names of the images, a line each.
+func (e *Engine) ImageSave(_ context.Context, refs []string, _ string, to io.Writer) error {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	for _, ref := range refs {
+		if _, err := e.findImage(ref); err != nil {
+			return err
+		}
+	}
+	_, err := io.WriteString(to, strings.Join(refs, "\n")+"\n")
+	return err
+}
+
+// ImageHistory has two steps for every image.
+func (e *Engine) ImageHistory(_ context.Context, ref, _ string) ([]image.HistoryResponseItem, error) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	img, err := e.findImage(ref)
 	if err != nil {
 		return nil, err
 	}
-	progress(fmt.Sprintf("read %d bytes", len(body)))
-	name, _, found := strings.Cut(string(body), "\n")
-	if !found {
-		return nil, errors.New("the archive has no manifest")
-	}
-	if _, err := e.ImageImport(ctx, strings.NewReader(string(body)), name, nil, ""); err != nil {
-		return nil, err
-	}
-	return []string{tagged(name)}, nil
+	return []image.HistoryResponseItem{
+		{ID: img.ID, Tags: img.RepoTags, CreatedBy: "CMD sh", Comment: img.Comment, Created: time.Now().Unix()},
+		{ID: "<missing>", CreatedBy: "ADD rootfs", Size: img.Size, Created: time.Now().Unix()},
+	}, nil
+}
+
+// ImagePrune removes the images without a name.
+func (e *Engine) ImagePrune(_ context.Context, filters map[string][]string) (image.PruneReport, error) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	e.Pruned = append(e.Pruned, filters)
+	var report image.PruneReport
+	e.images = slices.DeleteFunc(e.images, func(img *image.InspectResponse) bool {
+		if len(img.RepoTags) > 0 {
+			return false
+		}
+		report.ImagesDeleted = append(report.ImagesDeleted, image.DeleteResponse{Deleted: img.ID})
+		report.SpaceReclaimed += uint64(img.Size)
+		return true
+	})
+	return report, nil
 }
 
 // ImageList lists all images, or those of a reference.
-func (e *Engine) ImageList(_ context.Context, _ bool, filters map[string][]string) ([]image.Summary, error) {
+func (e *Engine) ImageList(_ context.Context, options engine.ImageListOptions) ([]image.Summary, error) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	var out []image.Summary
 	for _, img := range e.images {
-		if refs := filters["reference"]; refs != nil && !slices.ContainsFunc(refs, func(ref string) bool { return slices.Contains(img.RepoTags, tagged(ref)) }) {
+		if refs := options.Filters["reference"]; refs != nil && !slices.ContainsFunc(refs, func(ref string) bool { return slices.Contains(img.RepoTags, tagged(ref)) }) {
 			continue
 		}
 		out = append(out, image.Summary{ID: img.ID, RepoTags: slices.Clone(img.RepoTags), Size: img.Size, Created: time.Now().Unix(), Containers: -1})
@@ -95,7 +143,7 @@ func (e *Engine) ImageList(_ context.Context, _ bool, filters map[string][]strin
 }
 
 // ImageInspect returns one image.
-func (e *Engine) ImageInspect(_ context.Context, ref string) (image.InspectResponse, error) {
+func (e *Engine) ImageInspect(_ context.Context, ref string, _ engine.ImageInspectOptions) (image.InspectResponse, error) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	img, err := e.findImage(ref)

@@ -36,7 +36,7 @@ func (e *Engine) ImagePull(ctx context.Context, request engine.PullRequest) erro
 	}
 	tell(jsonstream.Message{ID: "0123456789ab", Status: "Pull complete", Progress: &jsonstream.Progress{}})
 	tell(jsonstream.Message{Status: "Status: Downloaded newer image for " + name})
-	_, err := e.ImageImport(ctx, strings.NewReader("layer"), name, []string{"CMD sh"}, "")
+	_, err := e.ImageImport(ctx, strings.NewReader("layer"), name, []string{"CMD sh"}, "", "")
 	return err
 }
 

@@ -27,10 +27,6 @@ import (
 	"golang.org/x/sync/semaphore"
 )
 
-// nameless is the name in containerd of an image that has none for the user,
-// before its digest.
-const nameless = "fairlead.local/nameless@"
-
 // Image is one name of an image with what a container needs to know of it.
 type Image struct {
 	// Name is the whole reference in containerd, docker.io/library/demo:latest.
@@ -40,7 +36,11 @@ type Image struct {
 	Target ocispec.Descriptor
 	// Tagged is when the name was given to this image.
 	Tagged time.Time
+	// Registry is whether the name's registry has the image under it.
+	Registry bool
 	Details
+	// Size is that of the layers in bytes, as unpacked.
+	Size int64
 }
 
 // Details are what the image's own content says; they never change.
@@ -49,26 +49,12 @@ type Details struct {
 	// Parent names the snapshot that containers stand on; "" for an image
 	// without layers.
 	Parent string
-	// Size is that of the layers as they are stored, in bytes.
-	Size int64
+	// stored are the sizes of the layers as they are stored, in bytes.
+	stored []int64
 	// Manifest is that of the host's platform, or the one that is here.
 	Manifest ocispec.Descriptor
 	// ConfigDigest is the ID that Docker without its containerd store gives.
 	ConfigDigest digest.Digest
-}
-
-// Tag is the name for people, demo:latest; "" for an image without one.
-func (i Image) Tag() string { return familiar(i.Name) }
-
-func familiar(name string) string {
-	if strings.HasPrefix(name, nameless) {
-		return ""
-	}
-	ref, err := reference.ParseNormalizedNamed(name)
-	if err != nil {
-		return name
-	}
-	return reference.FamiliarString(ref)
 }
 
 // Store is containerd's image store, in the client's namespace.
@@ -85,6 +71,7 @@ type Store struct {
 
 	mu        sync.Mutex
 	details   map[digest.Digest]Details
+	sizes     map[string]int64 // of snapshots, by chain ID
 	transfers map[digest.Digest]*transfer
 	// downloads has a slot for each of the slots layers that may be on their way.
 	downloads *semaphore.Weighted
@@ -99,7 +86,7 @@ func NewStore(c *client.Client, snapshotter string, registries func() Registries
 	}
 	return &Store{
 		client: c, snapshotter: snapshotter, platform: platforms.Default(), registries: registries,
-		details: make(map[digest.Digest]Details), transfers: make(map[digest.Digest]*transfer),
+		details: make(map[digest.Digest]Details), sizes: make(map[string]int64), transfers: make(map[digest.Digest]*transfer),
 	}
 }
 
@@ -121,7 +108,7 @@ func (s *Store) List(ctx context.Context) ([]Image, error) {
 		img, err := s.fill(ctx, in)
 		if err != nil {
 			// One image with its content missing does not hide the others.
-			img = Image{Name: in.Name, ID: in.Target.Digest, Target: in.Target, Tagged: in.UpdatedAt}
+			img = bare(in)
 		}
 		out = append(out, img)
 	}
@@ -205,7 +192,12 @@ func (s *Store) fill(ctx context.Context, in images.Image) (Image, error) {
 	if err != nil {
 		return Image{}, fmt.Errorf("read image %s: %w", familiar(in.Name), err)
 	}
-	return Image{Name: in.Name, ID: in.Target.Digest, Target: in.Target, Tagged: in.UpdatedAt, Details: d}, nil
+	img := bare(in)
+	img.Details = d
+	for _, l := range s.layersOf(ctx, d) {
+		img.Size += l.Size
+	}
+	return img, nil
 }
 
 func (s *Store) describe(ctx context.Context, target ocispec.Descriptor) (Details, error) {
@@ -246,7 +238,7 @@ func (s *Store) detail(ctx context.Context, target ocispec.Descriptor, platform 
 		d.Parent = identity.ChainID(d.Config.RootFS.DiffIDs).String()
 	}
 	for _, l := range manifest.Layers {
-		d.Size += l.Size
+		d.stored = append(d.stored, l.Size)
 	}
 	return d, nil
 }
@@ -266,7 +258,10 @@ func (s *Store) For(ctx context.Context, img Image, platform ocispec.Platform) (
 	if err != nil {
 		return img, fmt.Errorf("read image %s: %w", familiar(img.Name), err)
 	}
-	img.Details = d
+	img.Details, img.Size = d, 0
+	for _, l := range s.layersOf(ctx, d) {
+		img.Size += l.Size
+	}
 	return img, nil
 }
 
@@ -286,101 +281,6 @@ func (s *Store) unpack(ctx context.Context, in images.Image) error {
 func (s *Store) unpackManifest(ctx context.Context, name string, one ocispec.Descriptor) error {
 	if err := client.NewImageWithPlatform(s.client, images.Image{Name: name, Target: one}, platforms.All).Unpack(ctx, s.snapshotter); err != nil {
 		return fmt.Errorf("unpack image %s: %w", familiar(name), err)
-	}
-	return nil
-}
-
-// Tag gives the image another name, taking it from the image that had it.
-func (s *Store) Tag(ctx context.Context, img Image, target string) error {
-	named, err := reference.ParseNormalizedNamed(target)
-	if err != nil {
-		return fmt.Errorf("invalid reference format %q: %w: %w", target, err, errdefs.ErrInvalidArgument)
-	}
-	if _, ok := named.(reference.Digested); ok {
-		return fmt.Errorf("refusing to create a tag with a digest reference %q: %w", target, errdefs.ErrInvalidArgument)
-	}
-	return s.name(ctx, reference.TagNameOnly(named).String(), img.Target)
-}
-
-// labelRegistry is on the names under which a registry has the same image: it was
-// pulled or pushed by that name.
-const labelRegistry = "io.fairlead/registry"
-
-// name points the name to the target, and gives it labels, key and value by turns. An
-// image that loses its last name by this is kept without one.
-func (s *Store) name(ctx context.Context, name string, target ocispec.Descriptor, labels ...string) error {
-	unlock, err := s.naming.lock(ctx, name)
-	if err != nil {
-		return err
-	}
-	defer unlock()
-	store := s.client.ImageService()
-	in := images.Image{Name: name, Target: target, Labels: make(map[string]string)}
-	for i := 0; i+1 < len(labels); i += 2 {
-		in.Labels[labels[i]] = labels[i+1]
-	}
-	old, err := store.Get(ctx, name)
-	switch {
-	case errdefs.IsNotFound(err):
-		_, err = store.Create(ctx, in)
-	case err == nil && old.Target.Digest != target.Digest:
-		if err = s.keep(ctx, old.Target, name); err == nil {
-			_, err = store.Update(ctx, in, "target", "labels")
-		}
-	case err == nil && len(labels) > 0:
-		_, err = store.Update(ctx, in, "labels")
-	}
-	if err != nil {
-		return fmt.Errorf("name image %s: %w", familiar(name), err)
-	}
-	// What has a name needs no other.
-	if !strings.HasPrefix(name, nameless) {
-		if err := store.Delete(ctx, nameless+target.Digest.String()); err != nil && !errdefs.IsNotFound(err) {
-			return fmt.Errorf("name image %s: %w", familiar(name), err)
-		}
-	}
-	return nil
-}
-
-// keep gives the target a name of ours unless it has another than except.
-func (s *Store) keep(ctx context.Context, target ocispec.Descriptor, except string) error {
-	names, err := s.Names(ctx, target.Digest)
-	if err != nil {
-		return err
-	}
-	for _, n := range names {
-		if n != except {
-			return nil
-		}
-	}
-	_, err = s.client.ImageService().Create(ctx, images.Image{Name: nameless + target.Digest.String(), Target: target})
-	if errdefs.IsAlreadyExists(err) {
-		return nil
-	}
-	return err
-}
-
-// Names returns all names of the image, as containerd has them.
-func (s *Store) Names(ctx context.Context, id digest.Digest) ([]string, error) {
-	list, err := s.client.ImageService().List(ctx)
-	if err != nil {
-		return nil, fmt.Errorf("list images: %w", err)
-	}
-	var out []string
-	for _, in := range list {
-		if in.Target.Digest == id {
-			out = append(out, in.Name)
-		}
-	}
-	return out, nil
-}
-
-// Remove takes a name away. When it was the last one the image's content goes
-// with it, before Remove returns, as far as nothing else uses it.
-func (s *Store) Remove(ctx context.Context, name string) error {
-	err := s.client.ImageService().Delete(ctx, name, images.SynchronousDelete())
-	if err != nil && !errdefs.IsNotFound(err) {
-		return fmt.Errorf("remove image %s: %w", familiar(name), err)
 	}
 	return nil
 }

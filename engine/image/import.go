@@ -9,13 +9,10 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"strings"
 	"time"
 
-	client "github.com/containerd/containerd/v2/client"
 	"github.com/containerd/containerd/v2/core/content"
 	"github.com/containerd/containerd/v2/core/images"
-	"github.com/containerd/containerd/v2/pkg/archive/compression"
 	"github.com/containerd/errdefs"
 	"github.com/containerd/platforms"
 	"github.com/distribution/reference"
@@ -25,11 +22,20 @@ import (
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 )
 
+// ImportOptions are what an imported image says of itself.
+type ImportOptions struct {
+	// Changes are instructions as in a Dockerfile (CMD, ENV, …).
+	Changes []string
+	Message string
+	// Platform is what it is for; nil is the host's.
+	Platform *ocispec.Platform
+}
+
 // Import makes an image of one layer out of a tar archive, which may be
-// compressed, and names it ref; "" leaves it without a name. changes are
-// instructions as in a Dockerfile (CMD, ENV, …). It returns the image's ID.
-func (s *Store) Import(ctx context.Context, r io.Reader, ref string, changes []string, message string) (string, error) {
-	config, err := Change(dockerspec.DockerOCIImageConfig{}, changes)
+// compressed, and names it ref; "" leaves it without a name. It returns the image's
+// ID.
+func (s *Store) Import(ctx context.Context, r io.Reader, ref string, o ImportOptions) (string, error) {
+	config, err := Change(dockerspec.DockerOCIImageConfig{}, o.Changes)
 	if err != nil {
 		return "", err
 	}
@@ -51,7 +57,7 @@ func (s *Store) Import(ctx context.Context, r io.Reader, ref string, changes []s
 	if err != nil {
 		return "", fmt.Errorf("import an image: %w", err)
 	}
-	target, err := s.writeManifest(ctx, layer, config, message)
+	target, err := s.writeManifest(ctx, layer, config, o)
 	if err != nil {
 		return "", fmt.Errorf("import an image: %w", err)
 	}
@@ -70,9 +76,9 @@ func (s *Store) Import(ctx context.Context, r io.Reader, ref string, changes []s
 // writeLayer stores the archive as it unpacks to: its digest is the layer's
 // both as content and as difference.
 func (s *Store) writeLayer(ctx context.Context, r io.Reader) (ocispec.Descriptor, error) {
-	plain, err := compression.DecompressStream(r)
+	plain, err := decompress(r)
 	if err != nil {
-		return ocispec.Descriptor{}, fmt.Errorf("read the archive: %w: %w", err, errdefs.ErrInvalidArgument)
+		return ocispec.Descriptor{}, err
 	}
 	defer plain.Close()
 	archive := bufio.NewReader(plain)
@@ -121,15 +127,18 @@ func checkTar(r *bufio.Reader) error {
 	return nil
 }
 
-func (s *Store) writeManifest(ctx context.Context, layer ocispec.Descriptor, config dockerspec.DockerOCIImageConfig, message string) (ocispec.Descriptor, error) {
+func (s *Store) writeManifest(ctx context.Context, layer ocispec.Descriptor, config dockerspec.DockerOCIImageConfig, o ImportOptions) (ocispec.Descriptor, error) {
 	now := time.Now().UTC()
 	p := platforms.DefaultSpec()
+	if o.Platform != nil {
+		p = *o.Platform
+	}
 	img := dockerspec.DockerOCIImage{
 		Image: ocispec.Image{
 			Created:  &now,
 			Platform: ocispec.Platform{Architecture: p.Architecture, OS: p.OS, Variant: p.Variant},
 			RootFS:   ocispec.RootFS{Type: "layers", DiffIDs: []digest.Digest{layer.Digest}},
-			History:  []ocispec.History{{Created: &now, Comment: message}},
+			History:  []ocispec.History{{Created: &now, Comment: o.Message}},
 		},
 		Config: config,
 	}
@@ -156,65 +165,4 @@ func (s *Store) writeJSON(ctx context.Context, mediaType string, v any, labels m
 	d := ocispec.Descriptor{MediaType: mediaType, Digest: digest.FromBytes(raw), Size: int64(len(raw))}
 	err = content.WriteBlob(ctx, s.client.ContentStore(), "import-"+d.Digest.Encoded(), bytes.NewReader(raw), d, content.WithLabels(labels))
 	return d, err
-}
-
-// Load reads the images of an archive made by `docker save` or laid out by the
-// OCI image layout, and returns their names. progress is told each one.
-func (s *Store) Load(ctx context.Context, r io.Reader, progress func(string)) ([]string, error) {
-	plain, err := compression.DecompressStream(r)
-	if err != nil {
-		return nil, fmt.Errorf("load images: %w: %w", err, errdefs.ErrInvalidArgument)
-	}
-	defer plain.Close()
-	ctx, done, err := s.client.WithLease(ctx)
-	if err != nil {
-		return nil, fmt.Errorf("load images: %w", err)
-	}
-	defer func() { _ = done(context.WithoutCancel(ctx)) }()
-	before, err := s.client.ImageService().List(ctx)
-	if err != nil {
-		return nil, fmt.Errorf("load images: %w", err)
-	}
-	loaded, err := s.client.Import(ctx, plain,
-		client.WithImageRefTranslator(loadedName),
-		client.WithDigestRef(func(d digest.Digest) string { return nameless + d.String() }),
-		client.WithSkipDigestRef(func(name string) bool { return name != "" }))
-	if err != nil {
-		return nil, fmt.Errorf("load images: %w: %w", err, errdefs.ErrInvalidArgument)
-	}
-	var names []string
-	for _, in := range loaded {
-		if err := s.unpack(ctx, in); err != nil {
-			return names, err
-		}
-		for _, old := range before {
-			if old.Name == in.Name && old.Target.Digest != in.Target.Digest {
-				if err := s.keep(ctx, old.Target, in.Name); err != nil {
-					return names, fmt.Errorf("keep the image that was %s: %w", familiar(in.Name), err)
-				}
-			}
-		}
-		line := "Loaded image: " + familiar(in.Name)
-		if familiar(in.Name) == "" {
-			line = "Loaded image ID: " + in.Target.Digest.String()
-		}
-		names = append(names, strings.SplitN(line, ": ", 2)[1])
-		if progress != nil {
-			progress(line)
-		}
-	}
-	return names, nil
-}
-
-// loadedName is the name for the reference in an OCI layout, which may be a tag
-// alone: then there is no telling of what.
-func loadedName(ref string) string {
-	if !strings.ContainsAny(ref, ":/") {
-		return ""
-	}
-	name, err := parse(ref)
-	if err != nil {
-		return ""
-	}
-	return name
 }

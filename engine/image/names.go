@@ -1,0 +1,182 @@
+package image
+
+import (
+	"context"
+	"fmt"
+	"strings"
+
+	"github.com/containerd/containerd/v2/core/images"
+	"github.com/containerd/errdefs"
+	"github.com/distribution/reference"
+	"github.com/opencontainers/go-digest"
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+)
+
+// nameless is the name in containerd of an image that has none for the user,
+// before its digest.
+const nameless = "fairlead.local/nameless@"
+
+// labelRegistry is on the names under which a registry has the same image: it was
+// pulled or pushed by that name.
+const labelRegistry = "io.fairlead/registry"
+
+// Tag is the name for people, demo:latest; "" for an image without one, and for one
+// that is known by its digest.
+func (i Image) Tag() string {
+	if i.canonical() {
+		return ""
+	}
+	return familiar(i.Name)
+}
+
+// canonical says whether the name is one with a digest, as a pull by digest gives.
+func (i Image) canonical() bool { return strings.Contains(i.Name, "@") }
+
+// RepoDigest is by what name the registry has this very image, demo@sha256:…; ""
+// where it is not known to have it.
+func (i Image) RepoDigest() string {
+	ref, err := reference.ParseNormalizedNamed(i.Name)
+	if err != nil || !i.Registry || strings.HasPrefix(i.Name, nameless) {
+		return ""
+	}
+	return reference.FamiliarName(ref) + "@" + i.ID.String()
+}
+
+// Repository is the name without tag or digest; "" for an image without one.
+func (i Image) Repository() string {
+	ref, err := reference.ParseNormalizedNamed(i.Name)
+	if err != nil || strings.HasPrefix(i.Name, nameless) {
+		return ""
+	}
+	return ref.Name()
+}
+
+// Familiar is a valid reference in its short form, with a tag: demo:latest.
+func Familiar(ref string) string {
+	named, err := reference.ParseNormalizedNamed(ref)
+	if err != nil {
+		return ref
+	}
+	return reference.FamiliarString(reference.TagNameOnly(named))
+}
+
+func familiar(name string) string {
+	if strings.HasPrefix(name, nameless) {
+		return ""
+	}
+	ref, err := reference.ParseNormalizedNamed(name)
+	if err != nil {
+		return name
+	}
+	return reference.FamiliarString(ref)
+}
+
+// Tag gives the image another name, taking it from the image that had it.
+func (s *Store) Tag(ctx context.Context, img Image, target string) error {
+	named, err := reference.ParseNormalizedNamed(target)
+	if err != nil {
+		return fmt.Errorf("invalid reference format %q: %w: %w", target, err, errdefs.ErrInvalidArgument)
+	}
+	if _, ok := named.(reference.Digested); ok {
+		return fmt.Errorf("refusing to create a tag with a digest reference %q: %w", target, errdefs.ErrInvalidArgument)
+	}
+	named = reference.TagNameOnly(named)
+	aliases, err := s.Aliases(ctx, img.ID)
+	if err != nil {
+		return err
+	}
+	for _, a := range aliases {
+		// What a registry has in a repository it has whatever the tag.
+		if a.Registry && a.Repository() == named.Name() {
+			return s.name(ctx, named.String(), img.Target, labelRegistry, "true")
+		}
+	}
+	return s.name(ctx, named.String(), img.Target)
+}
+
+// name points the name to the target, and gives it labels, key and value by turns. An
+// image that loses its last name by this is kept without one.
+func (s *Store) name(ctx context.Context, name string, target ocispec.Descriptor, labels ...string) error {
+	unlock, err := s.naming.lock(ctx, name)
+	if err != nil {
+		return err
+	}
+	defer unlock()
+	store := s.client.ImageService()
+	in := images.Image{Name: name, Target: target, Labels: make(map[string]string)}
+	for i := 0; i+1 < len(labels); i += 2 {
+		in.Labels[labels[i]] = labels[i+1]
+	}
+	old, err := store.Get(ctx, name)
+	switch {
+	case errdefs.IsNotFound(err):
+		_, err = store.Create(ctx, in)
+	case err == nil && old.Target.Digest != target.Digest:
+		if err = s.keep(ctx, old.Target, name); err == nil {
+			_, err = store.Update(ctx, in, "target", "labels")
+		}
+	case err == nil && len(labels) > 0:
+		_, err = store.Update(ctx, in, "labels")
+	}
+	if err != nil {
+		return fmt.Errorf("name image %s: %w", familiar(name), err)
+	}
+	// What has a name needs no other.
+	if !strings.HasPrefix(name, nameless) {
+		if err := store.Delete(ctx, nameless+target.Digest.String()); err != nil && !errdefs.IsNotFound(err) {
+			return fmt.Errorf("name image %s: %w", familiar(name), err)
+		}
+	}
+	return nil
+}
+
+// keep gives the target a name of ours unless it has another than except.
+func (s *Store) keep(ctx context.Context, target ocispec.Descriptor, except string) error {
+	aliases, err := s.Aliases(ctx, target.Digest)
+	if err != nil {
+		return err
+	}
+	for _, a := range aliases {
+		if a.Name != except {
+			return nil
+		}
+	}
+	_, err = s.client.ImageService().Create(ctx, images.Image{Name: nameless + target.Digest.String(), Target: target})
+	if errdefs.IsAlreadyExists(err) {
+		return nil
+	}
+	return err
+}
+
+// Aliases are all names of the image, without its details.
+func (s *Store) Aliases(ctx context.Context, id digest.Digest) ([]Image, error) {
+	list, err := s.client.ImageService().List(ctx)
+	if err != nil {
+		return nil, fmt.Errorf("list images: %w", err)
+	}
+	var out []Image
+	for _, in := range list {
+		if in.Target.Digest == id {
+			out = append(out, bare(in))
+		}
+	}
+	return out, nil
+}
+
+// bare is an image of which nothing was read.
+func bare(in images.Image) Image {
+	return Image{
+		Name: in.Name, ID: in.Target.Digest, Target: in.Target, Tagged: in.UpdatedAt,
+		Registry: in.Labels[labelRegistry] != "",
+	}
+}
+
+// Remove takes a name away. When it was the last one the image's content goes
+// with it, before Remove returns, as far as nothing else uses it.
+func (s *Store) Remove(ctx context.Context, name string) error {
+	err := s.client.ImageService().Delete(ctx, name, images.SynchronousDelete())
+	if err != nil && !errdefs.IsNotFound(err) {
+		return fmt.Errorf("remove image %s: %w", familiar(name), err)
+	}
+	return nil
+}

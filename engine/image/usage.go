@@ -1,0 +1,50 @@
+package image
+
+import (
+	"context"
+
+	"github.com/opencontainers/image-spec/identity"
+)
+
+// Layer is one of an image's layers, with what it takes on the disk.
+type Layer struct {
+	// Chain names the snapshot that it is with those below it: layers of several
+	// images with the same chain are one.
+	Chain string
+	// Size is in bytes: unpacked, or where it is not unpacked as it is stored.
+	Size int64
+}
+
+// Layers are the image's, the lowest first.
+func (s *Store) Layers(ctx context.Context, img Image) []Layer { return s.layersOf(ctx, img.Details) }
+
+func (s *Store) layersOf(ctx context.Context, d Details) []Layer {
+	out := make([]Layer, len(d.Config.RootFS.DiffIDs))
+	for i := range out {
+		out[i].Chain = identity.ChainID(d.Config.RootFS.DiffIDs[:i+1]).String()
+		size, known := s.usage(ctx, out[i].Chain)
+		if !known && i < len(d.stored) {
+			size = d.stored[i]
+		}
+		out[i].Size = size
+	}
+	return out
+}
+
+// usage is what a snapshot takes, which does not change while it is there.
+func (s *Store) usage(ctx context.Context, chain string) (size int64, known bool) {
+	s.mu.Lock()
+	size, known = s.sizes[chain]
+	s.mu.Unlock()
+	if known {
+		return size, true
+	}
+	u, err := s.client.SnapshotService(s.snapshotter).Usage(ctx, chain)
+	if err != nil {
+		return 0, false // it is not unpacked
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.sizes[chain] = u.Size
+	return u.Size, true
+}
