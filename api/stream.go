@@ -110,6 +110,9 @@ func (s *server) containerAttach(w http.ResponseWriter, r *http.Request) error {
 	}
 	name := r.PathValue("name")
 	terminal, err := s.engine.Terminal(name)
+	if err == nil {
+		err = s.engine.CanAttach(name)
+	}
 	if err != nil {
 		return err
 	}

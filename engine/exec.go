@@ -281,6 +281,9 @@ func execError(x *execution, err error) error {
 	var start *StartError
 	if errors.As(err, &start) {
 		start.text = strings.TrimPrefix(start.text, taskFailed)
+		if start.Code == 128 && strings.Contains(start.text, "no such file or directory") {
+			start.Code = 127 // its working directory, say: as Docker
+		}
 	}
 	return err
 }

@@ -179,6 +179,14 @@ func (e *Engine) Terminal(ref string) (bool, error) {
 	return c.Config.Tty, nil
 }
 
+// CanAttach refuses what is not there.
+func (e *Engine) CanAttach(ref string) error {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	_, err := e.find(ref)
+	return err
+}
+
 // Attach keeps the connection for the container's streams.
 func (e *Engine) Attach(_ context.Context, ref string, options engine.AttachOptions, conn *os.File) error {
 	time.Sleep(e.AttachDelay)
