@@ -38,6 +38,15 @@ func (r *Root) Pack(ctx context.Context, w io.Writer, name string) error {
 	return Write(ctx, w, func(p *Packer) error { return p.add(int(f.Fd()), base) })
 }
 
+// Export writes everything in the root as a tar archive, by names without a slash
+// before them.
+func (r *Root) Export(ctx context.Context, w io.Writer) error {
+	return Write(ctx, w, func(p *Packer) error { return p.Root(r) })
+}
+
+// Root adds everything in the root.
+func (p *Packer) Root(r *Root) error { return p.children(int(r.dir.Fd()), "") }
+
 // Write makes an archive of what fill adds to it.
 func Write(ctx context.Context, w io.Writer, fill func(*Packer) error) error {
 	out := bufio.NewWriterSize(w, bufferSize)
@@ -72,6 +81,18 @@ func (p *Packer) add(fd int, name string) error {
 	if err := p.ctx.Err(); err != nil {
 		return err
 	}
+	var st unix.Stat_t
+	if err := unix.Fstat(fd, &st); err != nil {
+		return &fs.PathError{Op: "stat", Path: name, Err: err}
+	}
+	if err := p.one(fd, name); err != nil || st.Mode&unix.S_IFMT != unix.S_IFDIR || ofKernel(fd) {
+		return err
+	}
+	return p.children(fd, name+"/")
+}
+
+// one adds what fd is, of a directory the directory alone.
+func (p *Packer) one(fd int, name string) error {
 	h, err := p.header(fd, name)
 	if err != nil || h == nil {
 		return err
@@ -82,10 +103,15 @@ func (p *Packer) add(fd int, name string) error {
 	if err := p.tar.WriteHeader(h); err != nil {
 		return fmt.Errorf("archive %s: %w", name, err)
 	}
-	if h.Typeflag != tar.TypeDir || ofKernel(fd) {
-		return nil
+	return nil
+}
+
+// whiteout adds an empty file that stands for a removal.
+func (p *Packer) whiteout(name string) error {
+	if err := p.tar.WriteHeader(&tar.Header{Typeflag: tar.TypeReg, Name: name, Format: tar.FormatPAX}); err != nil {
+		return fmt.Errorf("archive %s: %w", name, err)
 	}
-	return p.children(fd, name+"/")
+	return nil
 }
 
 // children adds what is in a directory, by name after the prefix. Descriptors hold
