@@ -180,7 +180,7 @@ func TestImageLoad(t *testing.T) {
 		t.Error(got)
 	}
 	// Once the answer has begun, an error is a message of it.
-	if got := l.want(200, "POST", "/images/load", "x", nil); !strings.Contains(got, `{"errorDetail":{"code":500,"message":"the archive has no manifest"}}`) {
+	if got := l.want(200, "POST", "/images/load", "x", nil); !strings.Contains(got, `{"errorDetail":{"code":500,"message":"the archive has no manifest"},"error":"the archive has no manifest"}`) {
 		t.Error(got)
 	}
 	l.want(500, "POST", "/images/load?quiet=1", "x", nil)

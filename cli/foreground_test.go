@@ -51,7 +51,7 @@ func await(t *testing.T, what string, is func() bool) {
 func newServer(t *testing.T) *server {
 	t.Helper()
 	e := apitest.New()
-	if _, err := e.ImageImport(context.Background(), strings.NewReader("x"), "demo", nil, ""); err != nil {
+	if _, err := e.ImageImport(context.Background(), strings.NewReader("x"), "demo", nil, "", ""); err != nil {
 		t.Fatal(err)
 	}
 	s, err := serve(e, filepath.Join(socketDir(t), "s"))
