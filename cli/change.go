@@ -89,6 +89,7 @@ func (a *app) updateCommand() *cobra.Command {
 	}
 	f.register(cmd.Flags())
 	cmd.Flags().StringVar(&restart, "restart", "", "when to start it again after it ended: no, on-failure[:TIMES], unless-stopped or always")
+	completeFlags(cmd, map[string]cobra.CompletionFunc{"restart": fixed("no", "on-failure", "unless-stopped", "always")})
 	return cmd
 }
 

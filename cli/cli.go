@@ -152,6 +152,7 @@ func (a *app) root() *cobra.Command {
 	add("volumes", a.volumeCommand())
 	add("networks", a.networkCommand())
 	add("system", a.eventsCommand(), a.infoCommand(), a.versionCommand(), a.systemCommand(), a.debugCommand(), daemonHelp())
+	setUsage(root)
 	finish(root)
 	return root
 }
@@ -163,7 +164,9 @@ var destructive = []string{"kill", "rm", "rmi", "stop", "system"}
 func unknownCommand(root *cobra.Command, word string) error {
 	text := fmt.Sprintf("%q is not a fairlead command", word)
 	near := slices.DeleteFunc(root.SuggestionsFor(word), func(name string) bool { return slices.Contains(destructive, name) })
-	switch {
+	switch way, known := otherWords[word]; {
+	case known:
+		text += ": " + way
 	case len(near) > 0:
 		text += "; did you mean " + strings.Join(near, " or ") + "?"
 	}

@@ -90,7 +90,7 @@ func completing(cmd *cobra.Command, complete cobra.CompletionFunc) *cobra.Comman
 }
 
 // fileFlags take paths of this host: the shell completes them.
-var fileFlags = []string{"env-file", "label-file", "output", "tlscacert", "tlscert", "tlskey", "cidfile", "input", "volume", "mount", "data-root", "exec-root", "config-file", "pidfile", "containerd", "resolv-conf"}
+var fileFlags = []string{"env-file", "label-file", "output", "tlscacert", "tlscert", "tlskey", "cidfile", "input", "mount", "device", "config", "data-root", "exec-root", "config-file", "pidfile", "containerd", "resolv-conf"}
 
 // Finish makes the help and completion of a command of another package as clean as
 // those of this one.

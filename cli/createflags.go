@@ -12,6 +12,7 @@ import (
 	"github.com/moby/moby/client"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
 
 	"github.com/fairlead/fairlead/cli/portspec"
 )
@@ -47,8 +48,8 @@ type createFlags struct {
 	entrypointGiven, stopTimeGiven bool
 }
 
-// register adds the flags; networks completes --network, containers --link.
-func (f *createFlags) register(cmd *cobra.Command, networks, containers cobra.CompletionFunc) {
+// register adds the flags.
+func (f *createFlags) register(cmd *cobra.Command, a *app) {
 	// What follows the image is the container's command, flags and all.
 	cmd.Flags().SetInterspersed(false)
 	fl := cmd.Flags()
@@ -68,7 +69,28 @@ func (f *createFlags) register(cmd *cobra.Command, networks, containers cobra.Co
 	fl.BoolVar(&f.autoRemove, "rm", false, "remove the container when it exits")
 	fl.StringArrayVarP(&f.attach, "attach", "a", nil, "attach to stdin, stdout or stderr alone")
 	fl.StringVar(&f.cidfile, "cidfile", "", "write the container's ID to this file")
+	fl.StringVar(&f.stopSignal, "stop-signal", "", "signal that stops the container (default SIGTERM)")
+	fl.IntVar(&f.stopTimeout, "stop-timeout", 0, "seconds from the stop signal to SIGKILL (default 10)")
+	under(fl, titleNetwork, func() { f.registerNetwork(fl) })
+	under(fl, titleFiles, func() { f.volumeFlags.register(fl) })
+	under(fl, titleHealth, func() { f.healthFlags.register(fl) })
+	under(fl, titleLimits, func() { f.limitFlags.register(fl) })
+	under(fl, titleDevices, func() { f.deviceFlags.register(fl) })
+	under(fl, titleRights, func() {
+		f.registerRights(fl)
+		f.isolationFlags.register(fl)
+	})
+	under(fl, titleImage, func() { f.pullFlags.register(cmd) })
+	trustFlag(cmd)
+	refuseCreate(fl)
+	f.complete(cmd, a.complete(0, listContainers(true)), a.complete(0, listVolumes))
+	completeFlags(cmd, map[string]cobra.CompletionFunc{
+		"network": anywhere(a.complete(0, listNetworks)), "link": anywhere(a.complete(0, listContainers(true))),
+	})
+}
 
+// registerNetwork adds those for networks, names and ports.
+func (f *createFlags) registerNetwork(fl *pflag.FlagSet) {
 	fl.StringArrayVar(&f.networks, "network", nil,
 		"network: bridge, host, none, container:NAME|ID, or a network's name;\nname=NAME[,alias=…][,ip=…][,ip6=…][,mac-address=…][,link-local-ip=…]\n[,driver-opt=KEY=VALUE][,gw-priority=N] for more (repeatable)")
 	fl.StringArrayVar(&f.aliases, "network-alias", nil, "further name of the container on its network")
@@ -87,26 +109,15 @@ func (f *createFlags) register(cmd *cobra.Command, networks, containers cobra.Co
 	fl.StringArrayVar(&f.dnsOpts, "dns-opt", nil, "the same as --dns-option")
 	fl.Lookup("dns-opt").Hidden = true // docker's older name
 	fl.StringArrayVar(&f.addHosts, "add-host", nil, "line for /etc/hosts, NAME:ADDRESS; host-gateway is the host's address")
+}
+
+// registerRights adds those for what the command may do.
+func (f *createFlags) registerRights(fl *pflag.FlagSet) {
 	fl.StringArrayVar(&f.sysctls, "sysctl", nil, "kernel parameter of the container's network, KEY=VALUE")
 	fl.StringArrayVar(&f.capAdd, "cap-add", nil, "add a capability, as NET_ADMIN")
 	fl.StringArrayVar(&f.capDrop, "cap-drop", nil, "drop a capability")
 	fl.BoolVar(&f.privileged, "privileged", false, "every capability and device of the host")
 	fl.BoolVar(&f.readOnly, "read-only", false, "make the root file system read-only")
-	fl.StringVar(&f.stopSignal, "stop-signal", "", "signal that stops the container (default SIGTERM)")
-	fl.IntVar(&f.stopTimeout, "stop-timeout", 0, "seconds from the stop signal to SIGKILL (default 10)")
-	f.limitFlags.register(fl)
-	f.deviceFlags.register(fl)
-	f.isolationFlags.register(fl)
-	f.healthFlags.register(fl)
-	f.pullFlags.register(cmd)
-	trustFlag(cmd)
-	// It fails for a flag that is not there alone.
-	_ = cmd.RegisterFlagCompletionFunc("network", func(cmd *cobra.Command, _ []string, typed string) ([]string, cobra.ShellCompDirective) {
-		return networks(cmd, nil, typed)
-	})
-	_ = cmd.RegisterFlagCompletionFunc("link", func(cmd *cobra.Command, _ []string, typed string) ([]string, cobra.ShellCompDirective) {
-		return containers(cmd, nil, typed)
-	})
 }
 
 // request turns the flags and the arguments IMAGE [COMMAND [ARG…]] into what the

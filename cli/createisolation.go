@@ -33,7 +33,7 @@ func (f *isolationFlags) register(fl *pflag.FlagSet) {
 	fl.StringVar(&f.cgroupns, "cgroupns", "", "cgroups seen: host or private (default: the daemon's)")
 	fl.StringVar(&f.cgroupParent, "cgroup-parent", "", "cgroup that the container's is made in")
 	fl.StringVar(&f.runtime, "runtime", "", "OCI runtime (default: the daemon's)")
-	fl.StringVar(&f.isolation, "isolation", "", "default is the one there is on Linux")
+	fl.StringVar(&f.isolation, "isolation", "", "isolation technology: default, which is all there is on Linux")
 	fl.StringVar(&f.umask, "umask", "", "file mode mask of the command, octal, as 0027")
 	fl.StringArrayVar(&f.securityOpts, "security-opt", nil,
 		"seccomp=FILE|unconfined|builtin, apparmor=PROFILE, label=…, no-new-privileges,\nsystempaths=unconfined")

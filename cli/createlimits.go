@@ -78,7 +78,6 @@ type limitFlags struct {
 
 func (f *limitFlags) register(fl *pflag.FlagSet) {
 	f.resourceFlags.register(fl)
-	f.volumeFlags.register(fl)
 	fl.StringVar(&f.shm, "shm-size", "", "size of /dev/shm, in bytes or as 64m (default 64m)")
 	fl.Int64Var(&f.swappiness, "memory-swappiness", -1, "how soon its memory is swapped out, 0 to 100 (cgroup v1; -1: the host's)")
 	fl.StringArrayVar(&f.ulimits, "ulimit", nil, "limit of each process, NAME=SOFT[:HARD], as nofile=1024:4096")

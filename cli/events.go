@@ -60,6 +60,8 @@ func (a *app) eventsCommand() *cobra.Command {
 	cmd.Flags().StringVar(&options.Since, "since", "", "from then on: a time, or how long ago, as 5m")
 	cmd.Flags().StringVar(&options.Until, "until", "", "up to then")
 	cmd.Flags().StringVar(&spec, "format", "", "json, or a Go template as '{{.Action}} {{.Actor.ID}}'")
+	filterKeys(cmd, "container", "daemon", "event", "image", "label", "network", "scope", "type", "volume")
+	completeFlags(cmd, map[string]cobra.CompletionFunc{"format": fixed("json")})
 	return cmd
 }
 

@@ -1,7 +1,6 @@
 package cli
 
 import (
-	"github.com/moby/moby/client"
 	"github.com/spf13/cobra"
 )
 
@@ -19,17 +18,9 @@ func (a *app) containerCommand() *cobra.Command {
 	}
 	remove := a.rmCommand()
 	remove.Aliases = []string{"remove"}
-	var spec string
-	inspect := completing(&cobra.Command{
-		Use: "inspect [OPTIONS] CONTAINER [CONTAINER...]", Short: "Print all that is known of containers, as JSON",
-		Args: minArgs(1),
-		RunE: func(cmd *cobra.Command, args []string) error {
-			return a.with(func(c *client.Client) error {
-				return a.inspect(cmd.Context(), c, inspectContainer, spec, args)
-			})
-		},
-	}, a.complete(0, listContainers(true)))
-	formatFlag(inspect, &spec)
+	var sized bool
+	inspect := a.inspectOne("container", "CONTAINER", func() (getter, error) { return getterOf("container", sized) }, listContainers(true))
+	inspect.Flags().BoolVarP(&sized, "size", "s", false, "with the size of their files")
 	cmd.AddCommand(
 		a.listCommand("ls", "list", "ps"), a.runCommand(), a.createCommand(), a.startCommand(), a.stopCommand(),
 		a.restartCommand(), a.killCommand(), a.waitCommand(), remove, a.logsCommand(), a.attachCommand(),

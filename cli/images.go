@@ -1,6 +1,8 @@
 package cli
 
 import (
+	"bytes"
+	"context"
 	"fmt"
 	"strings"
 	"time"
@@ -79,6 +81,7 @@ func (a *app) imageListCommand(use string, aliases ...string) *cobra.Command {
 	cmd.Flags().BoolVar(&tree, "tree", false, "several platforms as a tree: not supported")
 	cmd.Flags().Lookup("tree").Hidden = true
 	tableFlag(cmd, &spec)
+	filterKeys(cmd, "before", "dangling", "label", "reference", "since", "until")
 	return cmd
 }
 
@@ -148,10 +151,29 @@ func (a *app) imageCommand() *cobra.Command {
 		Args: groupArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
-	cmd.AddCommand(a.imageListCommand("ls", "list"), a.removeImages("rm", "remove"),
-		a.inspectOne("image", "IMAGE", inspectImage, listImages), a.tagCommand(), a.importCommand(), a.loadCommand(),
+	var platform platformFlag
+	inspect := a.inspectOne("image", "IMAGE", func() (getter, error) { return inspectImageOf(platform) }, listImages)
+	platform.register(inspect.Flags(), "platform, where the image has several")
+	cmd.AddCommand(a.imageListCommand("ls", "list"), a.removeImages("rm", "remove"), inspect, a.tagCommand(), a.importCommand(), a.loadCommand(),
 		a.pullCommand(), a.pushCommand(), a.saveCommand(), a.historyCommand(), a.imagePruneCommand(), buildCommand())
 	return cmd
+}
+
+// inspectImageOf inspects the image of one platform. The variable for pulls is not
+// looked at: what is there is to be seen.
+func inspectImageOf(f platformFlag) (getter, error) {
+	if f.platform == "" {
+		return inspectImage, nil
+	}
+	wanted, err := f.platforms()
+	if err != nil {
+		return nil, usageError{err}
+	}
+	return func(ctx context.Context, c *client.Client, name string) (object, error) {
+		var raw bytes.Buffer
+		got, err := c.ImageInspect(ctx, name, client.ImageInspectWithRawResponse(&raw), client.ImageInspectWithPlatform(&wanted[0]))
+		return object{raw.Bytes(), got.InspectResponse}, err
+	}, nil
 }
 
 func (a *app) tagCommand() *cobra.Command {

@@ -83,8 +83,7 @@ func (a *app) inspectCommand() *cobra.Command {
 	}
 	cmd.Flags().StringVar(&kind, "type", "", "container, image, network or volume (default: the first there is of that name)")
 	cmd.Flags().BoolVarP(&sized, "size", "s", false, "with the size of a container's files")
-	_ = cmd.RegisterFlagCompletionFunc("type", cobra.FixedCompletions(
-		[]string{"container", "image", "network", "volume"}, cobra.ShellCompDirectiveNoFileComp)) // it fails for no such flag alone
+	completeFlags(cmd, map[string]cobra.CompletionFunc{"type": fixed("container", "image", "network", "volume")})
 	formatFlag(cmd, &spec)
 	return cmd
 }
@@ -106,6 +105,31 @@ func getterOf(kind string, sized bool) (getter, error) {
 		}
 	}
 	return nil, usagef("invalid --type %q: want container, image, network or volume", kind)
+}
+
+// inspectOne is `KIND inspect`; get is asked when the flags have been read.
+func (a *app) inspectOne(kind, argument string, get func() (getter, error), names lister) *cobra.Command {
+	var spec string
+	cmd := &cobra.Command{
+		Use:     fmt.Sprintf("inspect [OPTIONS] %s [%[1]s...]", argument),
+		Short:   fmt.Sprintf("Print all that is known of %ss, as JSON", kind),
+		Example: fmt.Sprintf("  fairlead %s inspect NAME\n  fairlead %[1]s inspect -f '{{json .}}' NAME", kind),
+		Args:    minArgs(1), ValidArgsFunction: a.complete(0, names),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			chosen, err := get()
+			if err != nil {
+				return err
+			}
+			return a.with(func(c *client.Client) error { return a.inspect(cmd.Context(), c, chosen, spec, args) })
+		},
+	}
+	formatFlag(cmd, &spec)
+	return cmd
+}
+
+// always is a getter that no flag changes.
+func always(get getter) func() (getter, error) {
+	return func() (getter, error) { return get, nil }
 }
 
 // formatFlag registers inspect's -f.

@@ -43,6 +43,9 @@ func (a *app) startCommand() *cobra.Command {
 			}))
 		},
 	}
+	refuse(cmd.Flags(), map[string]string{
+		"checkpoint": otherWords["checkpoint"], "checkpoint-dir": otherWords["checkpoint"],
+	})
 	cmd.Flags().BoolVarP(&attach, "attach", "a", false, "print the container's output and pass signals on")
 	cmd.Flags().BoolVarP(&interactive, "interactive", "i", false, "attach, and pass our input to the container")
 	detachFlag(cmd, &detachKeys)
@@ -116,13 +119,14 @@ type stopFlags struct {
 
 func (f *stopFlags) register(cmd *cobra.Command) {
 	cmd.Flags().StringVarP(&f.signal, "signal", "s", "", "signal to send (default: the container's own, SIGTERM)")
-	cmd.Flags().IntVarP(&f.seconds, "time", "t", 0, "seconds to SIGKILL; -1 waits for ever (default: the container's own, 10)")
-	cmd.Flags().SetNormalizeFunc(alias("timeout", "time"))
+	cmd.Flags().IntVarP(&f.seconds, "timeout", "t", 0, "seconds to SIGKILL; -1 waits for ever (default: the container's own, 10)")
+	cmd.Flags().SetNormalizeFunc(alias("time", "timeout"))
+	completeFlags(cmd, map[string]cobra.CompletionFunc{"signal": fixed(signalNames...)})
 }
 
 // timeout is nil where the container's own holds.
 func (f *stopFlags) timeout(cmd *cobra.Command) *int {
-	if cmd.Flags().Changed("time") {
+	if cmd.Flags().Changed("timeout") {
 		return &f.seconds
 	}
 	return nil
@@ -187,6 +191,7 @@ func (a *app) killCommand() *cobra.Command {
 		},
 	}
 	cmd.Flags().StringVarP(&signal, "signal", "s", "KILL", "signal's name or number")
+	completeFlags(cmd, map[string]cobra.CompletionFunc{"signal": fixed(signalNames...)})
 	return cmd
 }
 

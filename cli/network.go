@@ -82,6 +82,7 @@ func (a *app) networkListCommand() *cobra.Command {
 	cmd.Flags().BoolVar(&noTrunc, "no-trunc", false, "do not shorten IDs")
 	cmd.Flags().StringArrayVarP(&filterFlags, "filter", "f", nil, "only those with KEY=VALUE: id, name, driver, label, scope, type, dangling")
 	tableFlag(cmd, &spec)
+	filterKeys(cmd, "dangling", "driver", "id", "label", "name", "scope", "type")
 	return cmd
 }
 
@@ -147,7 +148,10 @@ type networkFlags struct {
 	driver                         string
 	subnets, gateways, ranges, aux []string
 	options, labels                []string
+	ipamDriver, scope, configFrom  string
+	ipamOptions                    []string
 	internal, attachable           bool
+	ingress, configOnly            bool
 	ipv4, ipv6, ipv4Set, ipv6Set   bool
 }
 
@@ -187,6 +191,16 @@ func (a *app) networkCreateCommand() *cobra.Command {
 	fl.StringArrayVar(&f.aux, "aux-address", nil, "address never handed out, NAME=ADDRESS")
 	fl.StringArrayVarP(&f.options, "opt", "o", nil, "driver option, KEY=VALUE, as com.docker.network.bridge.name=br-mine")
 	fl.StringArrayVar(&f.labels, "label", nil, "label, KEY=VALUE")
+	// The daemon says why not.
+	fl.StringVar(&f.ipamDriver, "ipam-driver", "default", "who hands out addresses: default is all there is")
+	fl.StringArrayVar(&f.ipamOptions, "ipam-opt", nil, "option of the IPAM driver, KEY=VALUE: default has none")
+	fl.StringVar(&f.scope, "scope", "", "local is all there is")
+	fl.StringVar(&f.configFrom, "config-from", "", "not supported")
+	fl.BoolVar(&f.configOnly, "config-only", false, "not supported")
+	fl.BoolVar(&f.ingress, "ingress", false, "not supported")
+	for _, name := range []string{"ipam-driver", "ipam-opt", "scope", "config-from", "config-only", "ingress"} {
+		fl.Lookup(name).Hidden = true
+	}
 	fl.BoolVar(&f.internal, "internal", false, "no traffic to or from anywhere else, nor published ports")
 	fl.BoolVar(&f.attachable, "attachable", false, "shown by inspect, and no more: any container may join a network of this host")
 	fl.BoolVar(&f.ipv4, "ipv4", true, "give containers an IPv4 address")
@@ -204,13 +218,18 @@ func (f *networkFlags) request() (client.NetworkCreateOptions, error) {
 	if err != nil {
 		return options, err
 	}
+	ipamOptions, err := someKeyValues("--ipam-opt", f.ipamOptions)
+	if err != nil {
+		return options, err
+	}
 	pools, err := f.pools()
 	if err != nil {
 		return options, err
 	}
 	options = client.NetworkCreateOptions{
 		Driver: f.driver, Internal: f.internal, Attachable: f.attachable, Options: driverOptions, Labels: labels,
-		IPAM: &network.IPAM{Driver: "default", Config: pools},
+		IPAM:  &network.IPAM{Driver: f.ipamDriver, Config: pools, Options: ipamOptions},
+		Scope: f.scope, ConfigFrom: f.configFrom, ConfigOnly: f.configOnly, Ingress: f.ingress,
 	}
 	if f.ipv4Set {
 		options.EnableIPv4 = &f.ipv4

@@ -43,6 +43,7 @@ type pruneFlags struct {
 func (f *pruneFlags) register(cmd *cobra.Command, keys string) {
 	cmd.Flags().BoolVarP(&f.force, "force", "f", false, "do not ask first")
 	cmd.Flags().StringArrayVar(&f.filters, "filter", nil, "only those with KEY=VALUE: "+keys)
+	filterKeys(cmd, strings.Split(keys, ", ")...)
 }
 
 // pruned is what one prune removed.

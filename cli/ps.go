@@ -88,6 +88,7 @@ func (a *app) listCommand(use string, aliases ...string) *cobra.Command {
 	cmd.Flags().StringArrayVarP(&filterFlags, "filter", "f", nil, "only those with KEY=VALUE: id, name, label, status, network, publish, expose, exited, ancestor, before, since, volume, health")
 	cmd.Flags().BoolVarP(&size, "size", "s", false, "with the size of the containers' files")
 	tableFlag(cmd, &spec)
+	filterKeys(cmd, "ancestor", "before", "exited", "expose", "health", "id", "label", "name", "network", "publish", "since", "status", "volume")
 	return cmd
 }
 

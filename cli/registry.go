@@ -92,8 +92,6 @@ func (f *pullFlags) register(cmd *cobra.Command) {
 	f.platformFlag.register(cmd.Flags(), "platform of the image")
 	cmd.Flags().StringVar(&f.pull, "pull", "missing", "when to pull the image: always, missing or never")
 	cmd.Flags().BoolVarP(&f.quietPull, "quiet", "q", false, "do not show the pull's progress")
-	// It fails for a flag that is not there alone.
-	_ = cmd.RegisterFlagCompletionFunc("pull", cobra.FixedCompletions([]string{"always", "missing", "never"}, cobra.ShellCompDirectiveNoFileComp))
 }
 
 func (f *pullFlags) check() error {

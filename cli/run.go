@@ -56,7 +56,7 @@ container does not notice.`,
 			return nil
 		},
 	}
-	f.register(cmd, a.complete(0, listNetworks), a.complete(0, listContainers(true)))
+	f.register(cmd, a)
 	cmd.Flags().BoolVarP(&f.detach, "detach", "d", false, "run in the background and print the container's ID")
 	cmd.Flags().BoolVar(&f.sigProxy, "sig-proxy", true, "pass signals on to the container (never with -t)")
 	detachFlag(cmd, &f.detachKeys)
@@ -280,6 +280,6 @@ func (a *app) createCommand() *cobra.Command {
 			})
 		},
 	}
-	f.register(cmd, a.complete(0, listNetworks), a.complete(0, listContainers(true)))
+	f.register(cmd, a)
 	return cmd
 }

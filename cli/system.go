@@ -21,8 +21,11 @@ func (a *app) systemCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "system",
 		Short: "The daemon and its host: disk space, events, cleaning up, and taking all of it off this host",
-		Args:  groupArgs,
-		RunE:  func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
+		Example: `  fairlead system df
+  fairlead system prune
+  fairlead system teardown`,
+		Args: groupArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
 	cmd.AddCommand(a.diskUsageCommand(), a.eventsCommand(), a.infoCommand(), a.systemPruneCommand(), a.teardownCommand())
 	return cmd
@@ -148,10 +151,11 @@ func (a *app) teardownAlone(f teardownFlags) error {
 
 func (a *app) debugCommand() *cobra.Command {
 	cmd := &cobra.Command{
-		Use:   "debug",
-		Short: "Compare what is wanted with what the kernel has",
-		Args:  groupArgs,
-		RunE:  func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
+		Use:     "debug",
+		Short:   "Compare what is wanted with what the kernel has",
+		Example: `  fairlead debug check`,
+		Args:    groupArgs,
+		RunE:    func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
 	cmd.AddCommand(&cobra.Command{
 		Use:     "check",

@@ -72,7 +72,7 @@ func (a *app) volumeCommand() *cobra.Command {
 		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
 	cmd.AddCommand(a.volumeCreateCommand(), a.volumeListCommand(),
-		a.inspectOne("volume", "VOLUME", inspectVolume, listVolumes), a.volumeRemoveCommand(), a.volumePruneCommand())
+		a.inspectOne("volume", "VOLUME", always(inspectVolume), listVolumes), a.volumeRemoveCommand(), a.volumePruneCommand())
 	return cmd
 }
 
@@ -109,6 +109,11 @@ func (a *app) volumeCreateCommand() *cobra.Command {
 			})
 		},
 	}
+	refuse(cmd.Flags(), map[string]string{
+		"availability": clusterOnly, "group": clusterOnly, "limit-bytes": clusterOnly, "required-bytes": clusterOnly,
+		"scope": clusterOnly, "secret": clusterOnly, "sharing": clusterOnly, "topology-preferred": clusterOnly,
+		"topology-required": clusterOnly, "type": clusterOnly,
+	})
 	cmd.Flags().StringVarP(&options.Driver, "driver", "d", "local", "driver")
 	cmd.Flags().StringArrayVarP(&driverOptions, "opt", "o", nil, "driver option, KEY=VALUE: type, device and o, as of mount(8)")
 	cmd.Flags().StringArrayVar(&labels, "label", nil, "label, KEY=VALUE")
@@ -151,9 +156,11 @@ func (a *app) volumeListCommand() *cobra.Command {
 			})
 		},
 	}
+	refuse(cmd.Flags(), map[string]string{"cluster": clusterOnly}, "cluster")
 	cmd.Flags().BoolVarP(&quiet, "quiet", "q", false, "names alone")
 	cmd.Flags().StringArrayVarP(&filterFlags, "filter", "f", nil, "only those with KEY=VALUE: name, label, driver, dangling")
 	tableFlag(cmd, &spec)
+	filterKeys(cmd, "dangling", "driver", "label", "name")
 	return cmd
 }
 
@@ -180,22 +187,8 @@ func (a *app) volumeRemoveCommand() *cobra.Command {
 	return cmd
 }
 
-// inspectOne is `KIND inspect`.
-func (a *app) inspectOne(kind, argument string, get getter, names lister) *cobra.Command {
-	var spec string
-	cmd := &cobra.Command{
-		Use:   fmt.Sprintf("inspect [OPTIONS] %s [%[1]s...]", argument),
-		Short: fmt.Sprintf("Print all that is known of %ss, as JSON", kind),
-		Args:  minArgs(1), ValidArgsFunction: a.complete(0, names),
-		RunE: func(cmd *cobra.Command, args []string) error {
-			return a.with(func(c *client.Client) error { return a.inspect(cmd.Context(), c, get, spec, args) })
-		},
-	}
-	formatFlag(cmd, &spec)
-	return cmd
-}
-
 // tableFlag registers --format of a command that lists.
 func tableFlag(cmd *cobra.Command, spec *string) {
 	cmd.Flags().StringVar(spec, "format", "", "table, table TEMPLATE, json, or a Go template as '{{.ID}}'")
+	completeFlags(cmd, map[string]cobra.CompletionFunc{"format": fixed("table", "json")})
 }
