@@ -234,7 +234,7 @@ func containerTarget(ctx context.Context, c *client.Client, target end) (archive
 		if unreachable(err) {
 			return to, err
 		}
-		return to, nil //nolint:nilerr // the copy itself says what is wrong
+		return to, nil // the copy itself says what is wrong
 	}
 	if kind := got.Stat.Mode.Type(); kind&(os.ModeDevice|os.ModeSocket|os.ModeNamedPipe|os.ModeIrregular) != 0 {
 		return to, fmt.Errorf("destination \"%s:%s\" must be a directory or a regular file", target.container, target.path)

@@ -123,7 +123,7 @@ func (f *createFlags) registerRights(fl *pflag.FlagSet) {
 // request turns the flags and the arguments IMAGE [COMMAND [ARG…]] into what the
 // API takes. detach is run's -d.
 func (f *createFlags) request(cmd *cobra.Command, args []string, detach bool) (client.ContainerCreateOptions, error) {
-	f.healthFlags.given(cmd)
+	f.given(cmd)
 	f.entrypointGiven = cmd.Flags().Changed("entrypoint")
 	f.stopTimeGiven = cmd.Flags().Changed("stop-timeout")
 	config, err := f.config(args, detach)
@@ -142,7 +142,7 @@ func (f *createFlags) request(cmd *cobra.Command, args []string, detach bool) (c
 	if err != nil {
 		return client.ContainerCreateOptions{}, usageError{err}
 	}
-	if err := f.pullFlags.check(); err != nil {
+	if err := f.checkPull(); err != nil {
 		return client.ContainerCreateOptions{}, usageError{err}
 	}
 	host, err := f.hostConfig()

@@ -94,7 +94,7 @@ func (f *pullFlags) register(cmd *cobra.Command) {
 	cmd.Flags().BoolVarP(&f.quietPull, "quiet", "q", false, "do not show the pull's progress")
 }
 
-func (f *pullFlags) check() error {
+func (f *pullFlags) checkPull() error {
 	switch f.pull {
 	case "always", "missing", "never", "":
 		return nil

@@ -200,7 +200,7 @@ func (a *app) stats(ctx context.Context, c *client.Client, f statsFlags, names [
 		case err := <-gone:
 			return eventsEnd(err)
 		case <-ctx.Done():
-			return nil //nolint:nilerr // interrupted: that is how it ends
+			return nil // interrupted: that is how it ends
 		}
 	}
 }
