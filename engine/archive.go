@@ -47,12 +47,10 @@ func (e *Engine) CopyFrom(ctx context.Context, ref, name string, begin func(cont
 		return err
 	}
 	defer root.Close()
-	stat, err := root.Stat(name)
-	if err != nil {
-		return pathError(ref, name, err)
-	}
-	e.emitContainer(rec, apievents.ActionArchivePath)
-	return pathError(ref, name, root.Pack(ctx, begin(stat), name))
+	return pathError(ref, name, root.Pack(ctx, name, func(stat container.PathStat) io.Writer {
+		e.emitContainer(rec, apievents.ActionArchivePath)
+		return begin(stat)
+	}))
 }
 
 // CopyOptions say how an archive is put into a container.

@@ -90,7 +90,7 @@ func TestLinksStayInside(t *testing.T) {
 				t.Errorf("%s is found", path)
 			}
 			var b bytes.Buffer
-			if err := r.Pack(t.Context(), &b, path); err == nil || b.Len() > 0 {
+			if err := r.Pack(t.Context(), path, to(&b)); err == nil || b.Len() > 0 {
 				t.Errorf("%s is packed: %d bytes", path, b.Len())
 			}
 		}
@@ -126,7 +126,7 @@ func TestRaces(t *testing.T) {
 				_ = r.Extract(t.Context(), bytes.NewReader(through), "/", ExtractOptions{})
 				for _, path := range []string{"/d", "/d/.", "/d/secret", "/d/sub/secret", "/deep/a/b/c/d/../../../../../secret"} {
 					var b bytes.Buffer
-					_ = r.Pack(t.Context(), &b, path)
+					_ = r.Pack(t.Context(), path, to(&b))
 					if strings.Contains(b.String(), "the host's") {
 						t.Fatalf("%s was packed from outside", path)
 					}
@@ -169,7 +169,7 @@ func TestHostileFiles(t *testing.T) {
 	defer close(done)
 	for range 50 {
 		var b bytes.Buffer
-		if err := r.Pack(ctx, &b, "/d"); err != nil {
+		if err := r.Pack(ctx, "/d", to(&b)); err != nil {
 			t.Fatal(err)
 		}
 		if got := names(unpacked(t, b.Bytes())); got != "d/ d/pipe d/shrinks" {
@@ -195,7 +195,7 @@ func TestHostileFiles(t *testing.T) {
 		deep = below
 	}
 	var b bytes.Buffer
-	if err := r.Pack(ctx, &b, "/"); err == nil || !strings.Contains(err.Error(), "too long") {
+	if err := r.Pack(ctx, "/", to(&b)); err == nil || !strings.Contains(err.Error(), "too long") {
 		t.Errorf("a path of 60,000 bytes: %v", err)
 	}
 }

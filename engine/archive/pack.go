@@ -9,33 +9,35 @@ import (
 	"io"
 	"io/fs"
 	"os"
-	"path"
 	"slices"
-	"strings"
 	"time"
 
+	"github.com/moby/moby/api/types/container"
 	"golang.org/x/sys/unix"
 )
 
 // Pack writes the file or directory at the path as a tar archive, under the last
 // part of its path: /etc as etc/, etc/passwd and so on, /etc/. as ./ and ./passwd,
-// and / as / and /etc/, by which clients know it. Sockets are left out, and of the kernel's own file systems
-// everything but the directory. fs.ErrNotExist says that nothing is at the path.
-func (r *Root) Pack(ctx context.Context, w io.Writer, name string) error {
+// and / as / and /etc/, by which clients know it. Sockets are left out, and of the
+// kernel's own file systems everything but the directory. begin is told what there
+// is, once, and says where to write to. fs.ErrNotExist says that nothing is at the
+// path.
+func (r *Root) Pack(ctx context.Context, name string, begin func(container.PathStat) io.Writer) error {
 	name = clean(name)
 	f, err := r.find(name, unix.O_NOFOLLOW)
 	if err != nil {
 		return err
 	}
 	defer f.Close()
-	base := path.Base(name)
-	switch {
-	case name == "/":
-		base = ""
-	case strings.HasSuffix(name, "/."):
-		base = "."
+	stat, err := r.stat(f, name)
+	if err != nil {
+		return err
 	}
-	return Write(ctx, w, func(p *Packer) error { return p.add(int(f.Fd()), base) })
+	base := stat.Name
+	if name == "/" {
+		base = ""
+	}
+	return Write(ctx, begin(stat), func(p *Packer) error { return p.add(int(f.Fd()), base) })
 }
 
 // Export writes everything in the root as a tar archive, by names without a slash

@@ -22,6 +22,11 @@ func (r *Root) Stat(name string) (container.PathStat, error) {
 		return container.PathStat{}, err
 	}
 	defer f.Close()
+	return r.stat(f, name)
+}
+
+// stat tells what was opened at the path.
+func (r *Root) stat(f *os.File, name string) (container.PathStat, error) {
 	var st unix.Stat_t
 	if err := unix.Fstat(int(f.Fd()), &st); err != nil {
 		return container.PathStat{}, &fs.PathError{Op: "stat", Path: name, Err: err}

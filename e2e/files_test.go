@@ -1,0 +1,163 @@
+package e2e
+
+import (
+	"archive/tar"
+	"errors"
+	"io"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+)
+
+// readFile is a file of the host's; "" where there is none.
+func readFile(t *testing.T, name string) string {
+	t.Helper()
+	raw, err := os.ReadFile(name)
+	if err != nil && !errors.Is(err, os.ErrNotExist) {
+		t.Fatal(err)
+	}
+	return string(raw)
+}
+
+// TestDockerCopy: docker cp puts files into containers and takes them out, whether
+// they run or not, with directories, links and volumes as Docker does.
+func TestDockerCopy(t *testing.T) {
+	t.Parallel()
+	s := newSite(t)
+	dir := s.lab.Dir("copies")
+	path := func(n string) string { return filepath.Join(dir, n) }
+	for name, content := range map[string]string{"file": "from the host\n", "tree/one": "1\n", "tree/sub/two": "2\n"} {
+		if err := errors.Join(os.MkdirAll(filepath.Dir(path(name)), 0o755), os.WriteFile(path(name), []byte(content), 0o644)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	shared := path("shared")
+	if err := os.Mkdir(shared, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	s.mustDocker("create", "--name", "c", "-v", shared+":/data", "--tmpfs", "/scratch", "--user", "ann", "demo", "sh", "-c",
+		"cat /root/renamed; ls -ln /root/tree/sub/two; while [ ! -e /data/end ]; do sleep 0.1; done")
+	for _, when := range []string{"created", "running", "ended"} {
+		switch when {
+		case "running":
+			s.mustDocker("start", "c")
+		case "ended":
+			s.mustDocker("cp", path("file"), "c:/scratch/seen")
+			s.mustDocker("exec", "-u", "0", "c", "grep", "host", "/scratch/seen")
+			s.mustDocker("cp", path("file"), "c:/data/end")
+			s.mustDocker("wait", "c")
+		}
+		s.mustDocker("cp", path("file"), "c:/root/renamed")
+		s.mustDocker("cp", path("tree"), "c:/root")
+		s.mustDocker("cp", path("file"), "c:/data/"+when)
+		if got := readFile(t, filepath.Join(shared, when)); got != "from the host\n" {
+			t.Errorf("%s: in the volume %q", when, got)
+		}
+		out := path("out-" + when)
+		s.mustDocker("cp", "c:/root/renamed", out)
+		if got := readFile(t, out); got != "from the host\n" {
+			t.Errorf("%s: out again %q", when, got)
+		}
+		s.mustDocker("cp", "c:/root/tree/.", path("tree-"+when))
+		if got := readFile(t, path("tree-"+when+"/sub/two")); got != "2\n" {
+			t.Errorf("%s: a directory's content %q", when, got)
+		}
+		// A link that leads up leads to what is in the container.
+		s.mustDocker("cp", "-L", "c:/bin/sh", path("sh-"+when))
+		if info, err := os.Lstat(path("sh-" + when)); err != nil || !info.Mode().IsRegular() || info.Size() < 100000 {
+			t.Errorf("%s: cp -L of a link: %v %v", when, info, err)
+		}
+		for args, want := range map[string]string{
+			"cp c:/none " + path("x"):                 "Could not find the file /none in container c",
+			"cp " + path("tree") + " c:/root/renamed": "cannot copy directory",
+			"cp " + path("file") + " c:/none/x/":      "no such directory",
+		} {
+			if r := s.docker(nil, words(args)...); r.Code == 0 || !strings.Contains(r.Stderr, want) {
+				t.Errorf("%s: docker %s: exit code %d, %s", when, args, r.Code, r.Stderr)
+			}
+		}
+	}
+	if got := s.mustDocker("logs", "c"); !strings.Contains(got, "from the host") {
+		t.Errorf("the container read %q", got)
+	}
+	// From standard input and to standard output.
+	r := s.docker(nil, "cp", "c:/root/tree", "-")
+	if got := archiveNames(t, r.Stdout); got != "tree/ tree/one tree/sub/ tree/sub/two" {
+		t.Errorf("to standard output: %s", got)
+	}
+	if r := s.docker([]byte(r.Stdout), "cp", "-", "c:/home"); r.Code != 0 {
+		t.Errorf("from standard input: %s", r.Stderr)
+	}
+	// With -a everything is the container's user's.
+	s.mustDocker("cp", "-a", path("file"), "c:/home/hers")
+	s.mustDocker("cp", "c:/home", path("home"))
+	s.mustDocker("run", "--rm", "-v", shared+":/data", "demo", "true")
+	if got := readFile(t, path("home/tree/one")) + readFile(t, path("home/hers")); got != "1\nfrom the host\n" {
+		t.Errorf("from standard input, and with -a: %q", got)
+	}
+	s.mustDocker("create", "--name", "ro", "--read-only", "-v", shared+":/data:ro", "demo", "true")
+	for target, want := range map[string]string{"/root/": "container rootfs is marked read-only", "/data/": "mounted volume is marked read-only"} {
+		if r := s.docker(nil, "cp", path("file"), "ro:"+target); r.Code == 0 || !strings.Contains(r.Stderr, want) {
+			t.Errorf("to a read-only %s: exit code %d, %s", target, r.Code, r.Stderr)
+		}
+	}
+	// A whole root leaves the kernel's own file systems out.
+	s.mustDocker("run", "-d", "--name", "live", "demo", "sleep", "3600")
+	names := archiveNames(t, s.docker(nil, "cp", "live:/", "-").Stdout)
+	if !strings.Contains(names, "/bin/busybox") || strings.Contains(names, "/proc/self") || strings.Contains(names, "/sys/kernel") {
+		t.Errorf("a running container's root has %.300s", names)
+	}
+	s.mustDocker("rm", "-f", "c", "ro", "live")
+	s.consistent()
+}
+
+func archiveNames(t *testing.T, raw string) string {
+	t.Helper()
+	var names []string
+	for r := tar.NewReader(strings.NewReader(raw)); ; {
+		h, err := r.Next()
+		if errors.Is(err, io.EOF) {
+			return strings.Join(names, " ")
+		}
+		if err != nil {
+			t.Fatalf("not an archive: %v\n%.200s", err, raw)
+		}
+		names = append(names, h.Name)
+	}
+}
+
+// TestDockerCopyStaysInside: a container that exchanges directories for links to the
+// host's while docker cp is at it gets nothing of the host's, and changes nothing.
+func TestDockerCopyStaysInside(t *testing.T) {
+	t.Parallel()
+	s := newSite(t)
+	dir := s.lab.Dir("hostile")
+	secret, loot := filepath.Join(dir, "secret"), filepath.Join(dir, "loot")
+	if err := errors.Join(os.Mkdir(secret, 0o755), os.WriteFile(filepath.Join(secret, "file"), []byte("the host's"), 0o644), os.WriteFile(loot, []byte("planted"), 0o644)); err != nil {
+		t.Fatal(err)
+	}
+	s.mustDocker("run", "-d", "--name", "evil", "demo", "sh", "-c", "mkdir -p /d/real; cd /d; echo mine > real/file; "+
+		"while :; do mv real x; ln -s "+secret+" real; rm real; ln -s ../../../../../../../.."+secret+" real; rm real; mv x real; usleep 5000; done")
+	eventually(t, "it attacks", func() bool { return s.docker(nil, "exec", "evil", "test", "-h", "/d/real").Code == 0 })
+	written := 0
+	for end := time.Now().Add(2500 * time.Millisecond); time.Now().Before(end); {
+		if s.docker(nil, "cp", loot, "evil:/d/real/").Code == 0 {
+			written++
+		}
+		for _, path := range []string{"/d/real/file", "/d/real/.", "/d"} {
+			if r := s.docker(nil, "cp", "-L", "evil:"+path, "-"); strings.Contains(r.Stdout, "the host's") {
+				t.Fatalf("%s was read from the host", path)
+			}
+		}
+	}
+	if left, err := os.ReadDir(secret); err != nil || len(left) != 1 || readFile(t, filepath.Join(secret, "file")) != "the host's" {
+		t.Errorf("on the host there is %v %v", left, err)
+	}
+	if written == 0 {
+		t.Error("nothing was ever written to the attacked directory: this has shown nothing")
+	}
+	s.mustDocker("rm", "-f", "evil")
+	s.consistent()
+}
