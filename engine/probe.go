@@ -24,6 +24,8 @@ const (
 	// probesStarting is how many checks are started at once: it is the machine that
 	// starts them, and the containers have the rest of it.
 	probesStarting = 4
+	// probeEnd is how long one of a former daemon's may take to be ended.
+	probeEnd = 3 * time.Second
 	// probeDrain is how long the output of a check that has ended may take.
 	probeDrain = time.Second
 )
@@ -205,29 +207,60 @@ func (p *probe) close() string {
 	return p.output.String()
 }
 
-// sweepProbes ends the checks that a former daemon did not see to their end.
-func (e *Engine) sweepProbes(ctx context.Context) {
-	left, err := names(e.probesDir())
-	if err != nil {
-		return // none was ever run
+// leftProbes are the checks that a former daemon did not see to their end, with their
+// FIFOs open: a shim that was just starting one waits for a reader, and answers
+// nobody else meanwhile.
+type leftProbes struct {
+	names []string // CONTAINER.EXEC
+	fifos []*os.File
+}
+
+func (e *Engine) leftProbes() (left leftProbes) {
+	left.names, _ = names(e.probesDir()) // there is none where none was ever run
+	for _, name := range left.names {
+		for _, fifo := range []string{"stdout", "stderr"} {
+			if f, err := os.OpenFile(filepath.Join(e.probesDir(), name, fifo), os.O_RDWR|unix.O_NONBLOCK, 0); err == nil {
+				left.fifos = append(left.fifos, f)
+			}
+		}
 	}
+	return left
+}
+
+// sweepProbes ends them.
+func (e *Engine) sweepProbes(ctx context.Context, left leftProbes) {
 	var all sync.WaitGroup
-	for _, name := range left {
+	for _, name := range left.names {
 		all.Go(func() {
 			id, exec, _ := strings.Cut(name, ".")
-			ctx, cancel := context.WithTimeout(ctx, killTime)
-			defer cancel()
-			if _, err := e.rt.ExecPID(ctx, id, exec); err == nil {
-				_ = e.rt.KillTask(ctx, id, exec, int(unix.SIGKILL), false) // it may be over
-				_, _ = e.rt.WaitTask(ctx, id, exec)
-				if err := e.rt.DeleteExec(ctx, id, exec); err != nil {
-					e.log.Warn("an earlier daemon's health check was not ended", "container", short(id), "error", err)
-				}
+			if err := e.endProbe(ctx, id, exec); err != nil {
+				e.log.Warn("an earlier daemon's health check was not ended", "container", short(id), "error", err)
 			}
 			_ = os.RemoveAll(filepath.Join(e.probesDir(), name))
 		})
 	}
 	all.Wait()
+	for _, f := range left.fifos {
+		_ = f.Close()
+	}
+}
+
+func (e *Engine) endProbe(ctx context.Context, id, exec string) error {
+	ctx, cancel := context.WithTimeout(ctx, probeEnd)
+	defer cancel()
+	pid, err := e.rt.ExecPID(ctx, id, exec)
+	if err != nil {
+		return nil //nolint:nilerr // containerd has none, or the container has ended with it
+	}
+	if pid != 0 { // else it was never started
+		if err := e.rt.KillTask(ctx, id, exec, int(unix.SIGKILL), false); err != nil && !gone(err) {
+			return err
+		}
+		if _, err := e.rt.WaitTask(ctx, id, exec); err != nil && !gone(err) {
+			return err
+		}
+	}
+	return e.rt.DeleteExec(ctx, id, exec)
 }
 
 // output keeps the beginning of what is written to it.

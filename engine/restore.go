@@ -21,6 +21,7 @@ func (e *Engine) Restore(ctx context.Context) error {
 	if err := e.load(); err != nil {
 		return err
 	}
+	probes := e.leftProbes()
 	if err := e.rt.ReapShims(ctx); err != nil {
 		e.log.Error("shims that containerd has lost were not ended", "error", err)
 	}
@@ -52,7 +53,7 @@ func (e *Engine) Restore(ctx context.Context) error {
 	}
 	e.restoreExecs(ctx)
 	e.watch.Go(e.followDetached)
-	e.sweepProbes(ctx)
+	e.sweepProbes(ctx, probes)
 	if err := e.sweepStrays(ctx); err != nil {
 		e.log.Error("leftovers were not removed", "error", err)
 	}
