@@ -27,7 +27,8 @@ import (
 type CreateRequest struct {
 	// Name is chosen when empty; a leading slash is Docker's and ignored.
 	Name string
-	// Platform that the image must be of, as linux/arm64; "" takes any.
+	// Platform that the image must be of, as linux/arm64; "" takes the host's, or
+	// what there is. Where there is none of it the error is errdefs.ErrNotFound.
 	Platform         string
 	Config           *container.Config
 	HostConfig       *container.HostConfig
@@ -123,10 +124,7 @@ func (e *Engine) decide(ctx context.Context, req CreateRequest) (rec Record, war
 	if err := logconfig.Check(host.LogConfig); err != nil {
 		return rec, nil, img, err
 	}
-	if img, err = e.images.Get(ctx, config.Image); err != nil {
-		return rec, nil, img, err
-	}
-	if err := checkPlatform(req.Platform, config.Image, img); err != nil {
+	if img, err = e.imageFor(ctx, config.Image, req.Platform); err != nil {
 		return rec, nil, img, err
 	}
 	rec = Record{

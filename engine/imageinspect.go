@@ -20,19 +20,6 @@ type ImageInspectOptions struct {
 	Manifests bool
 }
 
-// imageFor finds an image as it is for the platform; "" is the host's.
-func (e *Engine) imageFor(ctx context.Context, ref, platform string) (image.Image, error) {
-	p, err := parsePlatform(platform)
-	if err != nil {
-		return image.Image{}, err
-	}
-	img, err := e.images.Get(ctx, ref)
-	if err != nil || p == nil {
-		return img, err
-	}
-	return e.images.For(ctx, img, *p)
-}
-
 // ImageInspect tells everything of an image.
 func (e *Engine) ImageInspect(ctx context.Context, ref string, o ImageInspectOptions) (apiimage.InspectResponse, error) {
 	img, err := e.imageFor(ctx, ref, o.Platform)

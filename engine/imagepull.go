@@ -7,12 +7,10 @@ import (
 	"slices"
 
 	"github.com/containerd/errdefs"
-	"github.com/containerd/platforms"
 	"github.com/distribution/reference"
 	apievents "github.com/moby/moby/api/types/events"
 	"github.com/moby/moby/api/types/jsonstream"
 	apiregistry "github.com/moby/moby/api/types/registry"
-	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
 	"github.com/fairlead/fairlead/engine/image"
 )
@@ -96,18 +94,6 @@ func tagged(repo reference.Named, tags []string) ([]reference.Named, error) {
 		out = append(out, ref)
 	}
 	return out, nil
-}
-
-// parsePlatform reads OS/ARCHITECTURE[/VARIANT]; "" is nil.
-func parsePlatform(text string) (*ocispec.Platform, error) {
-	if text == "" {
-		return nil, nil
-	}
-	p, err := platforms.Parse(text)
-	if err != nil {
-		return nil, fmt.Errorf("invalid platform %q: want OS/ARCHITECTURE, as linux/arm64: %w", text, errdefs.ErrInvalidArgument)
-	}
-	return &p, nil
 }
 
 // emitImage tells what happened to an image: id is what was named by it, name its

@@ -1,30 +1,37 @@
 package engine
 
 import (
+	"context"
 	"fmt"
 
 	"github.com/containerd/errdefs"
 	"github.com/containerd/platforms"
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
 	"github.com/fairlead/fairlead/engine/image"
 )
 
-// checkPlatform refuses an image of another platform than was asked for: no other is
-// looked for elsewhere. An image that says nothing of its own is the host's.
-func checkPlatform(asked, name string, img image.Image) error {
-	if asked == "" {
-		return nil
+// parsePlatform reads OS/ARCHITECTURE[/VARIANT]; "" is nil.
+func parsePlatform(text string) (*ocispec.Platform, error) {
+	if text == "" {
+		return nil, nil
 	}
-	want, err := platforms.Parse(asked)
+	p, err := platforms.Parse(text)
 	if err != nil {
-		return fmt.Errorf("invalid platform %q: want OS/ARCHITECTURE, as linux/arm64: %w", asked, errdefs.ErrInvalidArgument)
+		return nil, fmt.Errorf("invalid platform %q: want OS/ARCHITECTURE, as linux/arm64: %w", text, errdefs.ErrInvalidArgument)
 	}
-	have := img.Config.Platform
-	if have.Architecture == "" {
-		have = platforms.DefaultSpec()
+	return &p, nil
+}
+
+// imageFor finds an image as it is for the platform; "" is the host's.
+func (e *Engine) imageFor(ctx context.Context, ref, platform string) (image.Image, error) {
+	p, err := parsePlatform(platform)
+	if err != nil {
+		return image.Image{}, err
 	}
-	if !platforms.OnlyStrict(want).Match(platforms.Normalize(have)) {
-		return fmt.Errorf("image %s is of %s, not of the platform asked for (%s): %w", name, platforms.Format(have), platforms.Format(want), errdefs.ErrInvalidArgument)
+	img, err := e.images.Get(ctx, ref)
+	if err != nil || p == nil {
+		return img, err
 	}
-	return nil
+	return e.images.For(ctx, img, *p)
 }
