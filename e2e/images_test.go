@@ -54,7 +54,7 @@ func TestImport(t *testing.T) {
 		t.Errorf("by its second name it says %q", got)
 	}
 	s.Must("rmi", "third")
-	if _, stderr, code := s.CLI("run", "--rm", "third"); code != 125 || !strings.Contains(stderr, "No such image: third") {
+	if _, stderr, code := s.CLI("run", "--rm", "--pull", "never", "third"); code != 125 || !strings.Contains(stderr, "No such image: third") {
 		t.Errorf("run of what was removed: exit code %d, %s", code, stderr)
 	}
 	for what, in := range map[string][]byte{

@@ -94,8 +94,8 @@ func TestRefused(t *testing.T) {
 	s.host.Start("busybox", "nc", "-ll", "-p", "9090", "-e", "true")
 	lab.Reachable(t, s.host, "tcp", "127.0.0.1:9090")
 	s.refuses([]refusal{
-		{"unknown image", "run nosuch true", 125, `No such image: nosuch`},
-		{"unknown image, detached", "run -d nosuch true", 125, `No such image: nosuch`},
+		{"unknown image", "run --pull never nosuch true", 125, `No such image: nosuch`},
+		{"unknown image, detached", "run -d --pull never nosuch true", 125, `No such image: nosuch`},
 		{"no command", "run --entrypoint '' demo", 125, `no command specified`},
 		{"name in use", "run --name taken demo true", 125, `name "/taken" is already in use by container "` + taken.id},
 		{"port of another container", "run -p 8080:80 demo true", 125, `0\.0\.0\.0:8080 failed: port is already allocated by container taken`},
