@@ -9,6 +9,9 @@ GOLANGCI_LINT_VERSION := v2.15.0
 GOFUMPT_VERSION       := v0.9.2
 GOLANGCI_LINT         := $(TOOLS)/golangci-lint-$(GOLANGCI_LINT_VERSION)
 GOFUMPT               := $(TOOLS)/gofumpt-$(GOFUMPT_VERSION)
+# The last one whose modules for rpm are where the module proxy keeps them.
+NFPM_VERSION          := v2.43.0
+NFPM                  := $(TOOLS)/nfpm-$(NFPM_VERSION)
 
 VERSION := $(shell git describe --tags --always --dirty 2>/dev/null || echo unknown)
 COMMIT  := $(shell git rev-parse --short=12 HEAD 2>/dev/null || echo unknown)
@@ -36,10 +39,13 @@ RACE = ./network ./network/apply/... ./network/ports/... ./store/... ./engine/..
 	./relay/... ./proxy/... ./streams/... ./internal/fdpass/...
 # Further flags of `go test`: make test TESTFLAGS=-v
 TESTFLAGS ?=
-SHELL_SCRIPTS := hack/*.sh .ci/run
+SHELL_SCRIPTS := hack/*.sh .ci/run packaging/build.sh packaging/scripts/*
+# What is packaged, and where the packages go.
+PACKAGED ?= bin/fairlead
+DIST     ?= dist
 
 .DEFAULT_GOAL := help
-.PHONY: help build deps run stop test check lint fmt bench clean
+.PHONY: help build deps run stop test check lint fmt bench package clean
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-7s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -83,6 +89,10 @@ bench: build ## compare with CNI, netavark and Docker; writes bench/RESULTS.md (
 	@hack/debian-install.sh $(BENCH_DEPS)
 	go run ./bench $(BENCHFLAGS)
 
+package: $(NFPM) ## make dist/: packages for Debian and Fedora, a tar archive, and their checksums
+	@[ "$(PACKAGED)" != bin/fairlead ] || $(MAKE) --no-print-directory build
+	@packaging/build.sh $(PACKAGED) $(NFPM) $(DIST)
+
 clean: ## remove what was built
 	rm -rf bin dist
 
@@ -94,3 +104,7 @@ $(GOLANGCI_LINT):
 $(GOFUMPT):
 	GOBIN=$(TOOLS) go install mvdan.cc/gofumpt@$(GOFUMPT_VERSION)
 	mv $(TOOLS)/gofumpt $@
+
+$(NFPM):
+	GOBIN=$(TOOLS) go install github.com/goreleaser/nfpm/v2/cmd/nfpm@$(NFPM_VERSION)
+	mv $(TOOLS)/nfpm $@
