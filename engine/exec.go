@@ -198,7 +198,7 @@ func (e *Engine) execStreams(x *execution) streams.Spec {
 	io := e.fifos(x.id, x.req.AttachStdin, !x.req.Tty)
 	return streams.Spec{
 		ID: x.id, Stdin: io.Stdin, Stdout: io.Stdout, Stderr: io.Stderr, Terminal: x.req.Tty,
-		OpenStdin: x.req.AttachStdin, StdinOnce: x.req.AttachStdin,
+		OpenStdin: x.req.AttachStdin, StdinOnce: x.req.AttachStdin, Spool: e.dir(x.container),
 	}
 }
 

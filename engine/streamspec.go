@@ -42,6 +42,7 @@ func (e *Engine) streamsSpec(rec Record) streams.Spec {
 	out := streams.Spec{
 		ID: rec.ID, Stdin: io.Stdin, Stdout: io.Stdout, Stderr: io.Stderr,
 		Terminal: io.Terminal, OpenStdin: rec.Config.OpenStdin, StdinOnce: rec.Config.StdinOnce,
+		Spool: e.dir(rec.ID),
 	}
 	var err error
 	if out.Logging, err = logconfig.Logging(rec.HostConfig.LogConfig, e.logSubject(rec)); err != nil {

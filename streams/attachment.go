@@ -1,7 +1,6 @@
 package streams
 
 import (
-	"encoding/binary"
 	"errors"
 	"fmt"
 	"io"
@@ -16,10 +15,10 @@ import (
 )
 
 const (
-	// queueLimit is how far a client may be behind before the container waits
-	// for it.
+	// queueLimit is how far a client may be behind, in bytes, before its output
+	// waits on disk, and the container for it when that is full too.
 	queueLimit = 1 << 20
-	// stallTimeout is how long it waits: a client that takes nothing for so
+	// stallTimeout is how long it waits: a client that has taken nothing for so
 	// long, with a full queue, is dropped.
 	stallTimeout = 30 * time.Second
 	// linger is how long a client has to close once it has had everything.
@@ -48,11 +47,15 @@ type attachment struct {
 	// lingering says that all has been written.
 	lingering atomic.Bool
 
-	mu         sync.Mutex
-	cond       *sync.Cond
-	queue      []byte
-	finishing  bool // there will be no more: close when the queue is empty
-	lifted     bool // the queue has no limit
+	mu    sync.Mutex
+	cond  *sync.Cond
+	queue []byte
+	// spool has what follows the queue; nil before the client was ever behind.
+	spool      *spool
+	noSpool    bool      // there is none to be had
+	progress   time.Time // when the client last took something, or had nothing to take
+	finishing  bool      // there will be no more: close when the queue is empty
+	lifted     bool      // the queue has no limit
 	dead       bool
 	frozen     bool
 	inputEnded bool // the client sends no more
@@ -78,7 +81,7 @@ func newAttachment(s *stream, spec AttachSpec, f *os.File) (*attachment, error) 
 	// What came along was typed by the client too.
 	a.pending, a.finishing = a.keys.filter(spec.Preread)
 	a.spec.Preread = nil
-	a.cond = sync.NewCond(&a.mu)
+	a.cond, a.progress = sync.NewCond(&a.mu), time.Now()
 	return a, nil
 }
 
@@ -94,41 +97,27 @@ func (a *attachment) wants(o *output) bool {
 	return (o.code == 1 && a.spec.Stdout) || (o.code == 2 && a.spec.Stderr)
 }
 
-// send queues output; with a full queue it waits until the writer has made room
-// or given the client up.
-func (a *attachment) send(code byte, b []byte) {
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	for len(a.queue) >= queueLimit && !a.lifted && !a.dead && !a.finishing && !a.frozen {
-		a.cond.Wait()
-	}
-	if a.dead || a.finishing {
-		return
-	}
-	if !a.spec.Terminal {
-		a.queue = append(a.queue, code, 0, 0, 0)
-		a.queue = binary.BigEndian.AppendUint32(a.queue, uint32(len(b)))
-	}
-	a.queue = append(a.queue, b...)
-	a.cond.Broadcast()
-}
-
 // writeLoop writes the queue to the client until it is finished, dead or frozen.
 func (a *attachment) writeLoop() {
 	const piece = 32 << 10
-	progress := time.Now()
 	a.mu.Lock()
 	defer a.mu.Unlock()
+	a.progress = time.Now()
 	for {
+		if len(a.queue) < queueLimit/2 {
+			a.unspool(queueLimit / 2)
+		}
 		for len(a.queue) == 0 && !a.finishing && !a.dead && !a.frozen {
 			a.cond.Wait()
-			progress = time.Now()
+			a.progress = time.Now()
 		}
 		if a.dead || a.frozen {
 			return
 		}
 		if len(a.queue) == 0 {
 			a.lingering.Store(true)
+			a.spool.close()
+			a.spool, a.noSpool = nil, true
 			a.mu.Unlock()
 			a.shutdown()
 			a.mu.Lock()
@@ -143,17 +132,17 @@ func (a *attachment) writeLoop() {
 		if a.dead {
 			return // killed meanwhile, and the queue with it
 		}
-		full := len(a.queue) >= queueLimit
+		full := a.full(chunk)
 		if a.queue = a.queue[n:]; len(a.queue) == 0 {
 			a.queue = nil
 		}
 		a.cond.Broadcast()
 		switch {
 		case n > 0:
-			progress = time.Now()
-		case errors.Is(err, os.ErrDeadlineExceeded) && !a.frozen && (full || a.finishing) && time.Since(progress) >= a.stream.stall:
-			a.stream.logger.Warn("an attached client takes no output, dropping it", "id", a.stream.id, "queued", len(a.queue))
-			a.kill()
+			a.progress = time.Now()
+		case errors.Is(err, os.ErrDeadlineExceeded) && !a.frozen && full && !a.finishing && time.Since(a.progress) >= a.stream.stall:
+			// Nobody waits for one that is finishing: it may take its time.
+			a.giveUp()
 			return
 		}
 		if err != nil && !errors.Is(err, os.ErrDeadlineExceeded) {
@@ -180,6 +169,8 @@ func (a *attachment) kill() {
 	}
 	a.dead = true
 	a.queue = nil
+	a.spool.close()
+	a.spool, a.noSpool = nil, true
 	_ = a.conn.Close()
 	a.cond.Broadcast()
 	a.stream.detach(a)

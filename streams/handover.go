@@ -18,7 +18,7 @@ import (
 // Clients of streams that are closed already stay, to be sent what is left.
 //
 // The descriptors, in order, for every stream: its outputs, stdin if it is open,
-// its clients.
+// its clients, each with its spool if it has one.
 
 // state is what goes to a successor.
 type state struct {
@@ -46,6 +46,10 @@ type clientState struct {
 	HeldKeys   int    `json:"held_keys,omitempty"`
 	InputEnded bool   `json:"input_ended,omitempty"`
 	Finishing  bool   `json:"finishing,omitempty"`
+	// Spool says that there is one, and SpoolHead and SpoolTail where in it.
+	Spool     bool  `json:"spool,omitempty"`
+	SpoolHead int64 `json:"spool_head,omitempty"`
+	SpoolTail int64 `json:"spool_tail,omitempty"`
 }
 
 // Pause stops every stream and returns copies of everything.
@@ -225,8 +229,12 @@ func (s *stream) save() (st streamState, files, copies []*os.File, err error) {
 		if err != nil {
 			return st, files, copies, fmt.Errorf("copy a client of %s: %w", s.id, err)
 		}
-		st.Clients = append(st.Clients, a.save())
+		client, spool := a.save()
+		st.Clients = append(st.Clients, client)
 		files, copies = append(files, f), append(copies, f)
+		if client.Spool {
+			files = append(files, spool)
+		}
 	}
 	return st, files, copies, nil
 }
@@ -293,6 +301,13 @@ func (s *stream) restoreClients(clients []clientState, take func() (*os.File, er
 		}
 		a.pending, a.queue, a.keys.held = c.Input, c.Queue, c.HeldKeys
 		a.inputEnded, a.finishing = c.InputEnded, c.Finishing
+		if c.Spool {
+			f, err := take()
+			if err != nil {
+				return err
+			}
+			a.spool = &spool{file: f, limit: spoolLimit, head: c.SpoolHead, tail: c.SpoolTail}
+		}
 		s.add(a)
 	}
 	return nil
@@ -343,11 +358,16 @@ func (a *attachment) isDead() bool {
 	return a.dead || a.lingering.Load()
 }
 
-func (a *attachment) save() clientState {
+func (a *attachment) save() (st clientState, spool *os.File) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	return clientState{
+	st = clientState{
 		Spec: a.spec, Input: a.pending, Queue: a.queue, HeldKeys: a.keys.held,
 		InputEnded: a.inputEnded, Finishing: a.finishing,
 	}
+	if a.spool.size() > 0 {
+		st.Spool, st.SpoolHead, st.SpoolTail = true, a.spool.head, a.spool.tail
+		spool = a.spool.file
+	}
+	return st, spool
 }

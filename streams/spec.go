@@ -39,6 +39,9 @@ type Spec struct {
 	Log string `json:"log,omitempty"`
 	// Logging says more of how the log is kept. Streams that are open keep theirs.
 	Logging Logging `json:"logging,omitzero"`
+	// Spool is a directory on disk for output that attached clients are slow to
+	// take; "" has the container wait for them sooner.
+	Spool string `json:"spool,omitempty"`
 }
 
 // AttachSpec describes one client of a container's streams.

@@ -332,6 +332,13 @@ func (s *stream) setOver() {
 	}
 }
 
+// spoolDir is where slow clients' output may wait, once the stream is open.
+func (s *stream) spoolDir() (dir string, open bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.spec.Spool, s.isOpen
+}
+
 func (s *stream) status() Status {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -352,7 +359,7 @@ func (s *stream) status() Status {
 func (s *stream) reopen(spec Spec) error {
 	// What is logged how was settled when it was opened; a name, which may be part
 	// of it, may have changed since.
-	spec.Logging = s.spec.Logging
+	spec.Logging, spec.Spool = s.spec.Logging, s.spec.Spool
 	if !reflect.DeepEqual(s.spec, spec) {
 		return fmt.Errorf("streams of %s are open with other paths, close them first: %w", s.id, errdefs.ErrConflict)
 	}
