@@ -124,6 +124,12 @@ func (e *Engine) decide(ctx context.Context, req CreateRequest) (rec Record, war
 	if err := logconfig.Check(host.LogConfig); err != nil {
 		return rec, nil, img, err
 	}
+	if warnings, err = e.fitLimits(&host); err != nil {
+		return rec, nil, img, err
+	}
+	if err := errors.Join(checkAppArmor(&host), e.decideNamespaces(&host)); err != nil {
+		return rec, nil, img, err
+	}
 	if img, err = e.imageFor(ctx, config.Image, req.Platform); err != nil {
 		return rec, nil, img, err
 	}
@@ -131,7 +137,7 @@ func (e *Engine) decide(ctx context.Context, req CreateRequest) (rec Record, war
 		ID: newID(), Created: time.Now().UTC(), Config: &config, HostConfig: &host,
 		ImageID: img.ID.String(), ImageName: img.Name,
 	}
-	warnings = inherit(&config, img)
+	warnings = append(warnings, inherit(&config, img)...)
 	if len(config.Entrypoint) == 0 && len(config.Cmd) == 0 {
 		return rec, nil, img, fmt.Errorf("no command specified: %w", errdefs.ErrInvalidArgument)
 	}

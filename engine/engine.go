@@ -153,6 +153,9 @@ type Engine struct {
 	registry registry
 	execs    execs
 	volumes  *volume.Store
+	// appArmorProfile is loaded at the first start.
+	appArmor        sync.Once
+	appArmorProfile string
 	// live are the settings of the moment.
 	live atomic.Pointer[Settings]
 	// occupants are who is in which sandbox.

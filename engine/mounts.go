@@ -211,6 +211,11 @@ func (e *Engine) mountForRun(ctx context.Context, rec Record) ([]specs.Mount, er
 				"read/write", fmt.Sprint(m.RW), "propagation", string(m.Propagation))
 		}
 	}
+	if sharesIPC(rec) {
+		if err := e.mountShm(rec); err != nil {
+			return nil, err
+		}
+	}
 	if err := checkPropagation(list); err != nil {
 		return nil, err
 	}
@@ -270,6 +275,3 @@ func (e *Engine) keepVolumes(rec *Record) error {
 	}
 	return errors.Join(errs...)
 }
-
-// sharesIPC says whether others may share the container's inter-process communication.
-func sharesIPC(Record) bool { return false }

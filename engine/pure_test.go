@@ -113,13 +113,14 @@ func TestRefusals(t *testing.T) {
 		c container.Config
 		h container.HostConfig
 	}{
-		"HostConfig.IpcMode":         {h: container.HostConfig{IpcMode: "container:a"}},
-		"HostConfig.PidMode":         {h: container.HostConfig{PidMode: "container:a"}},
-		"HostConfig.Devices":         {h: container.HostConfig{Resources: container.Resources{Devices: []container.DeviceMapping{{}}}}},
-		"HostConfig.DeviceRequests":  {h: container.HostConfig{Resources: container.Resources{DeviceRequests: []container.DeviceRequest{{}}}}},
-		"HostConfig.Blkio*":          {h: container.HostConfig{Resources: container.Resources{BlkioWeight: 5}}},
-		"HostConfig.StorageOpt":      {h: container.HostConfig{StorageOpt: map[string]string{"size": "1"}}},
-		"HostConfig.MemorySwappines": {h: container.HostConfig{Resources: container.Resources{MemorySwappiness: new(int64)}}},
+		"--gpus": {h: container.HostConfig{Resources: container.Resources{DeviceRequests: []container.DeviceRequest{{}}}}},
+		"--storage-opt (HostConfig.StorageOpt) is not supported: ": {h: container.HostConfig{StorageOpt: map[string]string{"size": "1"}}},
+		"--cpu-count":            {h: container.HostConfig{Resources: container.Resources{CPUCount: 1}}},
+		"--cpu-percent":          {h: container.HostConfig{Resources: container.Resources{CPUPercent: 1}}},
+		"--io-maxiops":           {h: container.HostConfig{Resources: container.Resources{IOMaximumIOps: 1}}},
+		"--io-maxbandwidth":      {h: container.HostConfig{Resources: container.Resources{IOMaximumBandwidth: 1}}},
+		"HostConfig.Cgroup":      {h: container.HostConfig{Cgroup: "container:a"}},
+		"Config.NetworkDisabled": {c: container.Config{NetworkDisabled: true}},
 	} {
 		err := refuse(&tc.c, &tc.h)
 		if !errdefs.IsNotImplemented(err) || !strings.HasPrefix(err.Error(), name) {
@@ -131,6 +132,14 @@ func TestRefusals(t *testing.T) {
 		h container.HostConfig
 	}{
 		"runtime":     {h: container.HostConfig{Runtime: "kata"}},
+		"ipc":         {h: container.HostConfig{IpcMode: "public"}},
+		"ipc of none": {h: container.HostConfig{IpcMode: "container:"}},
+		"pid":         {h: container.HostConfig{PidMode: "mine"}},
+		"pid of none": {h: container.HostConfig{PidMode: "container:"}},
+		"uts":         {h: container.HostConfig{UTSMode: "mine"}},
+		"userns":      {h: container.HostConfig{UsernsMode: "mine"}},
+		"cgroupns":    {h: container.HostConfig{CgroupnsMode: "mine"}},
+		"umask":       {h: container.HostConfig{Umask: ptr(uint32(0o1000))}},
 		"security":    {h: container.HostConfig{SecurityOpt: []string{"nonsense"}}},
 		"directory":   {c: container.Config{WorkingDir: "a"}},
 		"signal":      {c: container.Config{StopSignal: "a"}},

@@ -11,33 +11,50 @@ import (
 	"github.com/fairlead/fairlead/engine/oci"
 )
 
-// refuse turns down what is asked for and not supported, by its name in the API:
-// nothing is ignored in silence.
+// refuse turns down what is asked for and not supported, by the flag that people type
+// and by its name in the API, with what to do instead: nothing is ignored in silence.
 func refuse(c *container.Config, h *container.HostConfig) error {
 	r := h.Resources
 	for _, x := range []struct {
-		name  string
-		asked bool
+		asked         bool
+		flag, instead string
 	}{
-		{"HostConfig.StorageOpt", len(h.StorageOpt) > 0},
-		{"HostConfig.Umask", h.Umask != nil},
-		{"HostConfig.Cgroup", h.Cgroup != ""},
-		{"HostConfig.IpcMode", !slices.Contains([]container.IpcMode{"", container.IPCModePrivate, container.IPCModeShareable, container.IPCModeHost}, h.IpcMode)},
-		{"HostConfig.PidMode", h.PidMode != "" && h.PidMode != "private" && !h.PidMode.IsHost()},
-		{"HostConfig.Devices", len(r.Devices) > 0},
-		{"HostConfig.DeviceCgroupRules", len(r.DeviceCgroupRules) > 0},
-		{"HostConfig.DeviceRequests", len(r.DeviceRequests) > 0},
-		{"HostConfig.Blkio*", r.BlkioWeight != 0 || len(r.BlkioWeightDevice)+len(r.BlkioDeviceReadBps)+len(r.BlkioDeviceWriteBps)+
-			len(r.BlkioDeviceReadIOps)+len(r.BlkioDeviceWriteIOps) > 0},
-		{"HostConfig.CpuRealtime*", r.CPURealtimePeriod != 0 || r.CPURealtimeRuntime != 0},
-		{"HostConfig.CpuCount, CpuPercent or IOMaximum*", r.CPUCount != 0 || r.CPUPercent != 0 || r.IOMaximumIOps != 0 || r.IOMaximumBandwidth != 0},
-		{"HostConfig.MemorySwappiness", r.MemorySwappiness != nil && *r.MemorySwappiness != -1},
+		{len(h.StorageOpt) > 0, "--storage-opt (HostConfig.StorageOpt)", "a container has the room of the file system that DATA_ROOT is on; a volume of type tmpfs or on a file system of its own is bounded"},
+		{h.Cgroup != "", "HostConfig.Cgroup", "--cgroup-parent puts containers into one control group"},
+		{len(r.DeviceRequests) > 0, "--gpus, and --device with a CDI name (HostConfig.DeviceRequests)", "--device=/dev/NAME gives a device, and -v the driver's libraries"},
+		{r.CPUCount != 0, "--cpu-count (HostConfig.CpuCount)", "it is Windows'; use --cpus"},
+		{r.CPUPercent != 0, "--cpu-percent (HostConfig.CpuPercent)", "it is Windows'; use --cpus"},
+		{r.IOMaximumIOps != 0, "--io-maxiops (HostConfig.IOMaximumIOps)", "it is Windows'; use --device-read-iops and --device-write-iops"},
+		{r.IOMaximumBandwidth != 0, "--io-maxbandwidth (HostConfig.IOMaximumBandwidth)", "it is Windows'; use --device-read-bps and --device-write-bps"},
+		{c.NetworkDisabled, "Config.NetworkDisabled", "--network none is a container without a network"},
 	} {
 		if x.asked {
-			return fmt.Errorf("%s is not supported: %w", x.name, errdefs.ErrNotImplemented)
+			return fmt.Errorf("%s is not supported: %s: %w", x.flag, x.instead, errdefs.ErrNotImplemented)
 		}
 	}
 	return invalid(c, h)
+}
+
+// namespaceModes turns down what is no mode.
+func namespaceModes(h *container.HostConfig) error {
+	for _, m := range []struct {
+		flag, value string
+		valid       bool
+	}{
+		{"--ipc", string(h.IpcMode), h.IpcMode == "" || h.IpcMode.Valid() && h.IpcMode != "container:"},
+		{"--pid", string(h.PidMode), h.PidMode == "private" || h.PidMode.Valid() && h.PidMode != "container:"},
+		{"--uts", string(h.UTSMode), h.UTSMode.Valid()},
+		{"--userns", string(h.UsernsMode), h.UsernsMode.Valid()},
+		{"--cgroupns", string(h.CgroupnsMode), h.CgroupnsMode.Valid()},
+	} {
+		if !m.valid {
+			return fmt.Errorf("invalid namespace mode: %s %q: %w", m.flag, m.value, errdefs.ErrInvalidArgument)
+		}
+	}
+	if h.Umask != nil && *h.Umask > 0o777 {
+		return fmt.Errorf("invalid umask %o: want at most 777: %w", *h.Umask, errdefs.ErrInvalidArgument)
+	}
+	return nil
 }
 
 // invalid turns down what cannot be, whatever is supported.
@@ -54,8 +71,8 @@ func invalid(c *container.Config, h *container.HostConfig) error {
 	if !slices.Contains([]string{"", "runc", "io.containerd.runc.v2"}, h.Runtime) {
 		return fmt.Errorf("unknown or invalid runtime name: %s: %w", h.Runtime, errdefs.ErrInvalidArgument)
 	}
-	if !h.UTSMode.Valid() || !h.UsernsMode.Valid() || !h.CgroupnsMode.Valid() {
-		return fmt.Errorf("invalid UTS, user or cgroup namespace mode: %w", errdefs.ErrInvalidArgument)
+	if err := namespaceModes(h); err != nil {
+		return err
 	}
 	if h.ShmSize < 0 {
 		return fmt.Errorf("SHM size can not be less than 0: %w", errdefs.ErrInvalidArgument)

@@ -6,6 +6,8 @@ import (
 	"fmt"
 
 	"github.com/containerd/errdefs"
+
+	"github.com/fairlead/fairlead/engine/oci"
 	apievents "github.com/moby/moby/api/types/events"
 )
 
@@ -55,6 +57,9 @@ func (e *Engine) startable(rec Record) error {
 		return err
 	}
 	if _, err := e.targets(rec); err != nil {
+		return err
+	}
+	if err := e.joinNamespaces(rec, &oci.Container{}); err != nil {
 		return err
 	}
 	if !rec.ownNetwork() || e.occupants.others(rec.ID, rec.ID) {

@@ -181,6 +181,12 @@ func (e *Engine) specification(ctx context.Context, c *instance, rec Record, net
 	if out.Mounts, err = e.mountForRun(ctx, rec); err != nil {
 		return nil, err
 	}
+	if err := e.joinNamespaces(rec, &out); err != nil {
+		return nil, err
+	}
+	if out.Devices, err = oci.FindDevices(rec.HostConfig); err != nil {
+		return nil, err
+	}
 	s, err := oci.Spec(out)
 	if err != nil {
 		return nil, err
@@ -193,6 +199,7 @@ func (e *Engine) ociContainer(rec Record, user specs.User, netns string) oci.Con
 		ID: rec.ID, Config: rec.Config, HostConfig: e.cfg.Defaults.atRun(rec.HostConfig), Args: rec.args(),
 		Hostname: rec.Config.Hostname, Domainname: rec.Config.Domainname,
 		User: user, NetworkNamespace: netns, OwnNetwork: rec.ownNetwork(),
+		AppArmor:        e.loadAppArmor(),
 		RootPropagation: mounts.RootPropagation(rec.mounts()),
 		Files:           e.mountedFiles(rec), Sysctls: otherSysctls(rec.HostConfig.Sysctls), UnifiedCgroups: e.unified,
 	}

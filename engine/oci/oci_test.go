@@ -12,11 +12,14 @@ import (
 
 	"github.com/containerd/errdefs"
 	"github.com/google/go-cmp/cmp"
+	"github.com/moby/moby/api/types/blkiodev"
 	"github.com/moby/moby/api/types/container"
 	"github.com/opencontainers/runtime-spec/specs-go"
 )
 
 var update = flag.Bool("update", false, "write the golden files anew")
+
+func ptr[T any](v T) *T { return &v }
 
 func example() Container {
 	return Container{
@@ -65,7 +68,7 @@ func TestSpec(t *testing.T) {
 		if err != nil {
 			t.Fatal(name, err)
 		}
-		if unconfined(c.HostConfig) != (s.Linux.Seccomp == nil) {
+		if (option(c.HostConfig, "seccomp") == unconfined) != (s.Linux.Seccomp == nil) {
 			t.Errorf("%s: seccomp %v", name, s.Linux.Seccomp)
 		}
 		s.Linux.Seccomp = nil
@@ -94,6 +97,10 @@ func TestPrivileged(t *testing.T) {
 	t.Parallel()
 	c := example()
 	c.HostConfig.Privileged = true
+	var err error
+	if c.Devices, err = FindDevices(c.HostConfig); err != nil {
+		t.Fatal(err)
+	}
 	s, err := Spec(c)
 	if err != nil {
 		t.Fatal(err)
@@ -142,15 +149,39 @@ func TestCapabilities(t *testing.T) {
 
 func TestBadLimits(t *testing.T) {
 	t.Parallel()
+	ulimit := func(name string, soft, hard int64) container.Resources {
+		return container.Resources{Ulimits: []*container.Ulimit{{Name: name, Soft: soft, Hard: hard}}}
+	}
 	for name, r := range map[string]container.Resources{
 		"negative memory":      {Memory: -1},
 		"too little memory":    {Memory: 1 << 20},
 		"reservation":          {Memory: 8 << 20, MemoryReservation: 16 << 20},
 		"swap below memory":    {Memory: 16 << 20, MemorySwap: 8 << 20},
 		"swap without memory":  {MemorySwap: 8 << 20},
+		"swappiness":           {MemorySwappiness: ptr(int64(101))},
+		"negative swappiness":  {MemorySwappiness: ptr(int64(-2))},
 		"negative CPUs":        {NanoCPUs: -1},
 		"too little of a CPU":  {NanoCPUs: 1},
+		"too many CPUs":        {NanoCPUs: 1e9 * 4096},
 		"two kinds of a limit": {NanoCPUs: 1e9, CPUQuota: 5000},
+		"quota":                {CPUQuota: 999},
+		"short period":         {CPUPeriod: 999},
+		"long period":          {CPUPeriod: 1000001},
+		"real time":            {CPURealtimePeriod: 1000, CPURealtimeRuntime: 2000},
+		"negative real time":   {CPURealtimeRuntime: -1},
+		"CPU set":              {CpusetCpus: "0-"},
+		"CPU set, backwards":   {CpusetCpus: "2-1"},
+		"memory nodes":         {CpusetMems: "a"},
+		"small weight":         {BlkioWeight: 9},
+		"device's weight":      {BlkioWeightDevice: []*blkiodev.WeightDevice{{Path: "/dev/null", Weight: 1001}}},
+		"ulimit's name":        ulimit("nofiles", 1, 1),
+		"ulimit upside down":   ulimit("nofile", 2, 1),
+		"ulimit without end":   ulimit("nofile", -1, 1),
+		"device's mode":        {Devices: []container.DeviceMapping{{PathOnHost: "/dev/null", CgroupPermissions: "rwx"}}},
+		"device's mode, twice": {Devices: []container.DeviceMapping{{PathOnHost: "/dev/null", CgroupPermissions: "rr"}}},
+		"relative device":      {Devices: []container.DeviceMapping{{PathOnHost: "dev/null"}}},
+		"relative inside":      {Devices: []container.DeviceMapping{{PathOnHost: "/dev/null", PathInContainer: "null"}}},
+		"device rule":          {DeviceCgroupRules: []string{"c 1:3 x"}},
 	} {
 		if _, err := resources(&container.HostConfig{Resources: r}); !errdefs.IsInvalidArgument(err) {
 			t.Errorf("%s: %v", name, err)
@@ -160,22 +191,17 @@ func TestBadLimits(t *testing.T) {
 	if err != nil || *out.Memory.Swap != -1 {
 		t.Errorf("unlimited swap: %v %v", out, err)
 	}
-}
-
-func TestSecurityOptions(t *testing.T) {
-	t.Parallel()
-	for opt, is := range map[string]func(error) bool{
-		"no-new-privileges": isNil, "no-new-privileges=false": isNil, "seccomp=unconfined": isNil, "apparmor:unconfined": isNil, "label=disable": isNil,
-		"seccomp={}": errdefs.IsNotImplemented, "apparmor=mine": errdefs.IsNotImplemented, "label=type:x": errdefs.IsNotImplemented,
-		"nonsense": errdefs.IsInvalidArgument, "no-new-privileges=maybe": errdefs.IsInvalidArgument,
-	} {
-		if err := SecurityOptions(&container.HostConfig{SecurityOpt: []string{opt}}); !is(err) {
-			t.Errorf("%s: %v", opt, err)
-		}
+	out, err = resources(&container.HostConfig{Resources: container.Resources{
+		MemorySwappiness: new(int64), CPURealtimePeriod: 2000, CPURealtimeRuntime: 1000, CpusetCpus: "0-1,3",
+		Ulimits: []*container.Ulimit{{Name: "nofile", Soft: 1, Hard: -1}, {Name: "memlock", Soft: -1, Hard: -1}},
+	}})
+	if err != nil || *out.Memory.Swappiness != 0 || *out.CPU.RealtimePeriod != 2000 || *out.CPU.RealtimeRuntime != 1000 || out.CPU.Cpus != "0-1,3" {
+		t.Errorf("%+v %v", out, err)
+	}
+	if out, err = resources(&container.HostConfig{Resources: container.Resources{MemorySwappiness: ptr(int64(-1))}}); err != nil || out.Memory != nil {
+		t.Errorf("swappiness that is not asked for: %+v %v", out, err)
 	}
 }
-
-func isNil(err error) bool { return err == nil }
 
 type memoryFS map[string]string
 

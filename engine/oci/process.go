@@ -23,6 +23,7 @@ func process(c Container, caps []string) *specs.Process {
 	if p.Cwd == "" {
 		p.Cwd = "/"
 	}
+	p.User.Umask = c.HostConfig.Umask
 	if score := c.HostConfig.OomScoreAdj; score != 0 {
 		p.OOMScoreAdj = &score
 	}
@@ -91,6 +92,7 @@ func rlimits(h *container.HostConfig) []specs.POSIXRlimit {
 func Exec(s *specs.Spec, h *container.HostConfig, req container.ExecCreateRequest, u specs.User) (*specs.Process, error) {
 	p := *s.Process
 	p.Terminal, p.Args, p.User = req.Tty, req.Cmd, u
+	p.User.Umask = h.Umask
 	p.Env = slices.Clone(p.Env)
 	if req.Tty {
 		p.Env = MergeEnv([]string{"TERM=xterm"}, p.Env)

@@ -1,7 +1,12 @@
 package oci
 
 import (
+	"errors"
 	"fmt"
+	"runtime"
+	"slices"
+	"strconv"
+	"strings"
 
 	"github.com/containerd/errdefs"
 	"github.com/moby/moby/api/types/container"
@@ -24,6 +29,9 @@ func resources(h *container.HostConfig) (*specs.LinuxResources, error) {
 	}
 	cpu, err := cpuLimit(r)
 	if err != nil {
+		return nil, err
+	}
+	if err := errors.Join(blockIO(r), ulimits(r.Ulimits), checkDevices(h)); err != nil {
 		return nil, err
 	}
 	out := &specs.LinuxResources{
@@ -64,18 +72,32 @@ func memoryLimit(r container.Resources) (*specs.LinuxMemory, error) {
 	if r.OomKillDisable != nil && *r.OomKillDisable {
 		out.DisableOOMKiller = r.OomKillDisable
 	}
+	var err error
+	if out.Swappiness, err = swappiness(r); err != nil {
+		return nil, err
+	}
 	if out == (specs.LinuxMemory{}) {
 		return nil, nil //nolint:nilnil // no limit
 	}
 	return &out, nil
 }
 
-func cpuLimit(r container.Resources) (*specs.LinuxCPU, error) {
-	if r.NanoCPUs < 0 || r.CPUShares < 0 || r.CPUPeriod < 0 {
-		return nil, fmt.Errorf("a CPU limit cannot be negative: %w", errdefs.ErrInvalidArgument)
+// swappiness is that of the memory control group, in percent; -1 is none asked for.
+func swappiness(r container.Resources) (*uint64, error) {
+	if r.MemorySwappiness == nil || *r.MemorySwappiness == -1 {
+		return nil, nil //nolint:nilnil // none asked for
 	}
-	if r.NanoCPUs > 0 && (r.CPUPeriod > 0 || r.CPUQuota > 0) {
-		return nil, fmt.Errorf("Conflicting options: Nano CPUs and CPU Period or Quota cannot both be set: %w", errdefs.ErrInvalidArgument) //nolint:staticcheck // Docker's words
+	n := *r.MemorySwappiness
+	if n < 0 || n > 100 {
+		return nil, fmt.Errorf("Invalid value: %d, valid memory swappiness range is 0-100: %w", n, errdefs.ErrInvalidArgument) //nolint:staticcheck // Docker's words
+	}
+	out := uint64(n)
+	return &out, nil
+}
+
+func cpuLimit(r container.Resources) (*specs.LinuxCPU, error) {
+	if err := checkCPU(r); err != nil {
+		return nil, err
 	}
 	out := specs.LinuxCPU{Cpus: r.CpusetCpus, Mems: r.CpusetMems}
 	if r.CPUShares > 0 {
@@ -84,9 +106,6 @@ func cpuLimit(r container.Resources) (*specs.LinuxCPU, error) {
 	}
 	if r.NanoCPUs > 0 {
 		p, quota := uint64(period), r.NanoCPUs*period/1e9
-		if quota < 1000 { // the kernel's least, 1 ms
-			return nil, fmt.Errorf("range of CPUs is from 0.01 to the machine's: %w", errdefs.ErrInvalidArgument)
-		}
 		out.Period, out.Quota = &p, &quota
 	}
 	if r.CPUPeriod > 0 {
@@ -96,8 +115,106 @@ func cpuLimit(r container.Resources) (*specs.LinuxCPU, error) {
 	if r.CPUQuota > 0 {
 		out.Quota = &r.CPUQuota
 	}
-	if out.Cpus == "" && out.Mems == "" && out.Shares == nil && out.Period == nil && out.Quota == nil {
+	if r.CPURealtimePeriod > 0 {
+		p := uint64(r.CPURealtimePeriod)
+		out.RealtimePeriod = &p
+	}
+	if r.CPURealtimeRuntime > 0 {
+		out.RealtimeRuntime = &r.CPURealtimeRuntime
+	}
+	if out == (specs.LinuxCPU{}) {
 		return nil, nil //nolint:nilnil // no limit
 	}
 	return &out, nil
+}
+
+// Bounds of the kernel's for a period and a quota, in microseconds.
+const (
+	minQuota             = 1000
+	minPeriod, maxPeriod = 1000, 1000000
+)
+
+func checkCPU(r container.Resources) error {
+	bad := func(format string, args ...any) error {
+		return fmt.Errorf(format+": %w", append(args, errdefs.ErrInvalidArgument)...)
+	}
+	cpus := runtime.NumCPU()
+	switch {
+	case r.NanoCPUs < 0 || r.NanoCPUs > int64(cpus)*1e9 || r.NanoCPUs > 0 && r.NanoCPUs*period/1e9 < minQuota:
+		return bad("range of CPUs is from 0.01 to %d.00, as there are only %d CPUs available", cpus, cpus)
+	case r.CPUShares < 0:
+		return bad("CPU shares cannot be negative")
+	case r.NanoCPUs > 0 && (r.CPUPeriod > 0 || r.CPUQuota > 0):
+		return bad("Conflicting options: Nano CPUs and CPU Period or Quota cannot both be set")
+	case r.CPUPeriod != 0 && (r.CPUPeriod < minPeriod || r.CPUPeriod > maxPeriod):
+		return bad("CPU cfs period can not be less than 1ms (i.e. 1000) or larger than 1s (i.e. 1000000)")
+	case r.CPUQuota > 0 && r.CPUQuota < minQuota:
+		return bad("CPU cfs quota can not be less than 1ms (i.e. 1000)")
+	case r.CPURealtimePeriod < 0 || r.CPURealtimeRuntime < 0:
+		return bad("a real-time limit of the CPU cannot be negative")
+	case r.CPURealtimePeriod != 0 && r.CPURealtimeRuntime > r.CPURealtimePeriod:
+		return bad("cpu real-time runtime cannot be higher than cpu real-time period")
+	}
+	if _, err := ParseSet(r.CpusetCpus); err != nil {
+		return bad("Invalid value %s for cpuset cpus", r.CpusetCpus)
+	}
+	if _, err := ParseSet(r.CpusetMems); err != nil {
+		return bad("Invalid value %s for cpuset mems", r.CpusetMems)
+	}
+	return nil
+}
+
+// ParseSet reads numbers and ranges, as 0-2,4, see cpuset(7); "" is none.
+func ParseSet(text string) (map[uint64]bool, error) {
+	out := make(map[uint64]bool)
+	if text == "" {
+		return out, nil
+	}
+	for part := range strings.SplitSeq(text, ",") {
+		first, last, ranged := strings.Cut(part, "-")
+		if !ranged {
+			last = first
+		}
+		from, err1 := strconv.ParseUint(first, 10, 16)
+		to, err2 := strconv.ParseUint(last, 10, 16)
+		if err1 != nil || err2 != nil || to < from {
+			return nil, fmt.Errorf("invalid set %q: want numbers and ranges, as 0-2,4: %w", text, errdefs.ErrInvalidArgument)
+		}
+		for n := from; n <= to; n++ {
+			out[n] = true
+		}
+	}
+	return out, nil
+}
+
+// blockIO checks what is said of input and output, without looking for the devices.
+func blockIO(r container.Resources) error {
+	weights := []uint16{r.BlkioWeight}
+	for _, d := range r.BlkioWeightDevice {
+		weights = append(weights, d.Weight)
+	}
+	for _, w := range weights {
+		if w != 0 && (w < 10 || w > 1000) {
+			return fmt.Errorf("Range of blkio weight is from 10 to 1000: %w", errdefs.ErrInvalidArgument) //nolint:staticcheck // Docker's words
+		}
+	}
+	return nil
+}
+
+// limitNames are what --ulimit knows, see getrlimit(2).
+var limitNames = []string{
+	"as", "core", "cpu", "data", "fsize", "locks", "memlock", "msgqueue", "nice", "nofile", "nproc", "rss", "rtprio", "rttime", "sigpending", "stack",
+}
+
+// ulimits checks the limits of processes; -1 is without limit.
+func ulimits(list []*container.Ulimit) error {
+	for _, u := range list {
+		switch {
+		case u == nil || !slices.Contains(limitNames, u.Name):
+			return fmt.Errorf("invalid ulimit type: %v: want one of %s: %w", u, strings.Join(limitNames, ", "), errdefs.ErrInvalidArgument)
+		case u.Hard != -1 && (u.Soft == -1 || u.Soft > u.Hard):
+			return fmt.Errorf("ulimit %s: soft limit must be less than or equal to hard limit: %d > %d: %w", u.Name, u.Soft, u.Hard, errdefs.ErrInvalidArgument)
+		}
+	}
+	return nil
 }

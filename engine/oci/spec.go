@@ -8,14 +8,11 @@
 package oci
 
 import (
-	"fmt"
 	"maps"
 	"path"
 	"slices"
 	"strings"
 
-	"github.com/containerd/containerd/v2/contrib/seccomp"
-	"github.com/containerd/errdefs"
 	"github.com/moby/moby/api/types/container"
 	"github.com/opencontainers/runtime-spec/specs-go"
 )
@@ -52,6 +49,13 @@ type Container struct {
 	RootPropagation string
 	// Sysctls are the kernel's own; those of the network are not set here.
 	Sysctls map[string]string
+	// Devices are what FindDevices found; what is not there is not given.
+	Devices Devices
+	// PIDNamespace and IPCNamespace are paths of another container's to join, and
+	// Shm is the directory of the host that is to be /dev/shm; "" is none.
+	PIDNamespace, IPCNamespace, Shm string
+	// AppArmor is the profile for a container that names none; "" on a host without.
+	AppArmor string
 	// UnifiedCgroups says that the host has cgroup v2 alone: the container
 	// then has a cgroup namespace of its own unless told otherwise.
 	UnifiedCgroups bool
@@ -67,27 +71,26 @@ func Spec(c Container) (*specs.Spec, error) {
 	if err != nil {
 		return nil, err
 	}
+	limits.Devices, limits.BlockIO = append(limits.Devices, c.Devices.Rules...), c.Devices.BlockIO
 	s := &specs.Spec{
 		Version:     "1.0.2", // what runc 1.1 knows
 		Root:        &specs.Root{Path: "rootfs", Readonly: c.HostConfig.ReadonlyRootfs},
 		Hostname:    c.Hostname,
 		Annotations: c.HostConfig.Annotations,
 		Linux: &specs.Linux{
-			CgroupsPath: cgroupsPath(c),
+			CgroupsPath: CgroupsPath(c.HostConfig, c.ID),
 			Namespaces:  namespaces(c),
 			Resources:   limits,
+			Devices:     c.Devices.Nodes,
 			Sysctl:      sysctls(c),
 
 			RootfsPropagation: c.RootPropagation,
 		},
 	}
 	s.Process = process(c, caps)
-	s.Mounts = place(append(systemMounts(c.HostConfig), fileMounts(c.Files)...), c.Mounts)
-	security(s, c.HostConfig)
-	if c.HostConfig.Privileged {
-		if err := privilege(s); err != nil {
-			return nil, err
-		}
+	s.Mounts = place(append(systemMounts(c), fileMounts(c)...), c.Mounts)
+	if err := security(s, c); err != nil {
+		return nil, err
 	}
 	if c.Domainname != "" && c.Hostname != "" {
 		if s.Linux.Sysctl == nil {
@@ -99,12 +102,13 @@ func Spec(c Container) (*specs.Spec, error) {
 	return s, nil
 }
 
-func cgroupsPath(c Container) string {
+// CgroupsPath is the container's control group below the mount of each controller.
+func CgroupsPath(h *container.HostConfig, id string) string {
 	parent := cgroupParent
-	if p := c.HostConfig.CgroupParent; p != "" {
+	if p := h.CgroupParent; p != "" {
 		parent = path.Join("/", p)
 	}
-	return path.Join(parent, c.ID)
+	return path.Join(parent, id)
 }
 
 func namespaces(c Container) []specs.LinuxNamespace {
@@ -114,10 +118,10 @@ func namespaces(c Container) []specs.LinuxNamespace {
 	}
 	h := c.HostConfig
 	if !h.PidMode.IsHost() {
-		out = append(out, specs.LinuxNamespace{Type: specs.PIDNamespace})
+		out = append(out, specs.LinuxNamespace{Type: specs.PIDNamespace, Path: c.PIDNamespace})
 	}
 	if !h.IpcMode.IsHost() {
-		out = append(out, specs.LinuxNamespace{Type: specs.IPCNamespace})
+		out = append(out, specs.LinuxNamespace{Type: specs.IPCNamespace, Path: c.IPCNamespace})
 	}
 	if !h.UTSMode.IsHost() {
 		out = append(out, specs.LinuxNamespace{Type: specs.UTSNamespace})
@@ -153,13 +157,15 @@ func sysctls(c Container) map[string]string {
 	return out
 }
 
-func fileMounts(files map[string]string) []specs.Mount {
+// fileMounts are as writable as the root that they are mounted over.
+func fileMounts(c Container) []specs.Mount {
 	var out []specs.Mount
-	for _, dst := range slices.Sorted(maps.Keys(files)) {
-		out = append(out, specs.Mount{
-			Destination: dst, Source: files[dst], Type: "bind",
-			Options: []string{"rbind", "rprivate"},
-		})
+	for _, dst := range slices.Sorted(maps.Keys(c.Files)) {
+		m := specs.Mount{Destination: dst, Source: c.Files[dst], Type: "bind", Options: []string{"rbind", "rprivate"}}
+		if c.HostConfig.ReadonlyRootfs {
+			m.Options = append(m.Options, "ro")
+		}
+		out = append(out, m)
 	}
 	return out
 }
@@ -171,80 +177,12 @@ func place(system, user []specs.Mount) []specs.Mount {
 	for _, m := range user {
 		taken[m.Destination] = true
 	}
-	out := slices.DeleteFunc(system, func(m specs.Mount) bool { return taken[m.Destination] })
+	out := slices.DeleteFunc(system, func(m specs.Mount) bool {
+		// A /dev of the user's brings its own of everything.
+		return taken[m.Destination] || taken["/dev"] && strings.HasPrefix(m.Destination, "/dev/")
+	})
 	slices.SortStableFunc(user, func(a, b specs.Mount) int {
 		return strings.Count(a.Destination, "/") - strings.Count(b.Destination, "/")
 	})
 	return append(out, user...)
-}
-
-// security adds what keeps the container from the machine: hidden paths and the
-// system call filter.
-func security(s *specs.Spec, h *container.HostConfig) {
-	if h.Privileged {
-		return
-	}
-	s.Linux.MaskedPaths, s.Linux.ReadonlyPaths = slices.Clone(maskedPaths), slices.Clone(readonlyPaths)
-	if h.MaskedPaths != nil {
-		s.Linux.MaskedPaths = h.MaskedPaths
-	}
-	if h.ReadonlyPaths != nil {
-		s.Linux.ReadonlyPaths = h.ReadonlyPaths
-	}
-	if !unconfined(h) {
-		s.Linux.Seccomp = filter(s)
-	}
-}
-
-// filter is containerd's system call filter for the capabilities in the
-// specification, without x32: no Debian kernel runs programs of it unless told
-// to at boot, and compiling the filter for it takes runc a third of 15 ms.
-func filter(s *specs.Spec) *specs.LinuxSeccomp {
-	out := seccomp.DefaultProfile(s)
-	out.Architectures = slices.DeleteFunc(out.Architectures, func(a specs.Arch) bool { return a == specs.ArchX32 })
-	return out
-}
-
-// SecurityOptions checks the words of --security-opt that are understood:
-// no-new-privileges, seccomp=unconfined, and what turns off a security module
-// that is not used here anyway.
-func SecurityOptions(h *container.HostConfig) error {
-	for _, opt := range h.SecurityOpt {
-		key, value := cutOption(opt)
-		switch {
-		case key == "no-new-privileges" && (value == "" || value == "true" || value == "false"):
-		case (key == "seccomp" || key == "apparmor") && value == "unconfined":
-		case key == "label" && value == "disable":
-		case key == "seccomp" || key == "apparmor" || key == "label" || key == "systempaths":
-			return fmt.Errorf("security option %q is not supported: %w", opt, errdefs.ErrNotImplemented)
-		default:
-			return fmt.Errorf("invalid --security-opt %q: %w", opt, errdefs.ErrInvalidArgument)
-		}
-	}
-	return nil
-}
-
-func cutOption(opt string) (key, value string) {
-	if i := strings.IndexAny(opt, "=:"); i >= 0 {
-		return opt[:i], opt[i+1:]
-	}
-	return opt, ""
-}
-
-func unconfined(h *container.HostConfig) bool {
-	for _, opt := range h.SecurityOpt {
-		if key, value := cutOption(opt); key == "seccomp" && value == "unconfined" {
-			return true
-		}
-	}
-	return false
-}
-
-func noNewPrivileges(h *container.HostConfig) bool {
-	for _, opt := range h.SecurityOpt {
-		if key, value := cutOption(opt); key == "no-new-privileges" && value != "false" {
-			return true
-		}
-	}
-	return false
 }
