@@ -8,9 +8,12 @@ import (
 	"mime"
 	"net/http"
 	"net/url"
+	"os"
+	"reflect"
 	"slices"
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/containerd/errdefs"
 )
@@ -18,6 +21,9 @@ import (
 // maxBody bounds a JSON body, in bytes. The largest a client has reason to send
 // is a create request with a few thousand ports and labels.
 const maxBody = 8 << 20
+
+// bodyTime is how long a client may take to send a JSON body.
+const bodyTime = 30 * time.Second
 
 func writeJSON(w http.ResponseWriter, status int, v any) {
 	w.Header().Set("Content-Type", "application/json")
@@ -34,27 +40,103 @@ func invalid(format string, args ...any) error {
 // readJSON decodes a request's body, which must be one JSON value and say that
 // it is. An absent body leaves v as it is, and empty is true.
 func readJSON(w http.ResponseWriter, r *http.Request, v any) (empty bool, err error) {
+	return readJSONWithin(w, r, v, bodyTime)
+}
+
+// readJSONWithin is readJSON for a client that has so long to send the body.
+func readJSONWithin(w http.ResponseWriter, r *http.Request, v any, limit time.Duration) (empty bool, err error) {
 	if r.ContentLength == 0 || r.Body == nil || r.Body == http.NoBody {
 		return true, nil
 	}
 	if err := checkJSONType(r.Header.Get("Content-Type")); err != nil {
 		return false, err
 	}
+	// A client that never sends the rest must not be waited for.
+	deadline := http.NewResponseController(w)
+	if err := deadline.SetReadDeadline(time.Now().Add(limit)); err == nil {
+		defer func() { _ = deadline.SetReadDeadline(time.Time{}) }()
+	}
 	dec := json.NewDecoder(http.MaxBytesReader(w, r.Body, maxBody))
 	if err := dec.Decode(v); err != nil {
-		var tooLarge *http.MaxBytesError
-		switch {
-		case errors.As(err, &tooLarge):
-			return false, err
-		case errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF):
-			return false, invalid("invalid JSON: got EOF while reading request body")
-		}
-		return false, invalid("invalid JSON: %v", err)
+		return false, badJSON(err, v)
 	}
 	if dec.More() {
 		return false, invalid("unexpected content after JSON")
 	}
 	return false, nil
+}
+
+// badJSON says what is wrong with a body that was to be decoded into v, in the words of JSON and not of Go.
+func badJSON(err error, v any) error {
+	var tooLarge *http.MaxBytesError
+	var syntax *json.SyntaxError
+	var kind *json.UnmarshalTypeError
+	switch {
+	case errors.As(err, &tooLarge):
+		return err
+	case errors.Is(err, os.ErrDeadlineExceeded):
+		return invalid("the request's body did not come in time")
+	case errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF):
+		return invalid("invalid JSON: got EOF while reading request body")
+	case errors.As(err, &syntax):
+		return invalid("invalid JSON: at byte %d: %v", syntax.Offset, syntax)
+	case errors.As(err, &kind):
+		where := jsonPath(reflect.TypeOf(v), kind.Field)
+		if where == "" {
+			where = "the request's body"
+		}
+		return invalid("invalid JSON: %s: want %s, got %s", where, jsonKind(kind.Type), kind.Value)
+	}
+	return invalid("invalid JSON: %v", err)
+}
+
+// jsonPath is the path of a field without the names of Go's embedded types, which are
+// not in the JSON.
+func jsonPath(t reflect.Type, path string) string {
+	var out []string
+	for _, name := range strings.Split(path, ".") {
+		for t != nil && t.Kind() != reflect.Struct {
+			switch t.Kind() {
+			case reflect.Pointer, reflect.Slice, reflect.Array, reflect.Map:
+				t = t.Elem()
+			default:
+				t = nil
+			}
+		}
+		if t == nil {
+			out = append(out, name)
+			continue
+		}
+		f, found := t.FieldByNameFunc(func(s string) bool { return strings.EqualFold(s, name) })
+		if !found || !f.Anonymous {
+			out = append(out, name)
+		}
+		t = f.Type // nil where it was not found
+	}
+	return strings.Join(out, ".")
+}
+
+// jsonKind is what JSON calls the values of a type.
+func jsonKind(t reflect.Type) string {
+	switch t.Kind() {
+	case reflect.Bool:
+		return "true or false"
+	case reflect.String:
+		return "a string"
+	case reflect.Slice, reflect.Array:
+		return "a list"
+	case reflect.Map, reflect.Struct:
+		return "an object"
+	case reflect.Pointer:
+		return jsonKind(t.Elem())
+	case reflect.Int, reflect.Int8, reflect.Int16, reflect.Int32, reflect.Int64:
+		return fmt.Sprintf("a whole number of %d bits", t.Bits())
+	case reflect.Uint, reflect.Uint8, reflect.Uint16, reflect.Uint32, reflect.Uint64:
+		return fmt.Sprintf("a whole number of %d bits that is not negative", t.Bits())
+	case reflect.Float32, reflect.Float64:
+		return "a number"
+	}
+	return "another kind of value"
 }
 
 func checkJSONType(header string) error {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"net/http"
+	"net/url"
 	"strconv"
 	"strings"
 
@@ -69,6 +70,10 @@ func (s *server) routes() []route {
 		{method: post, path: "/containers/{name}/attach", handle: s.containerAttach},
 		{method: get, path: "/containers/{name}/logs", handle: s.containerLogs},
 		{method: post, path: "/containers/{name}/resize", handle: s.containerResize},
+		{method: get, path: "/system/df", handle: s.diskUsage},
+		{method: post, path: "/commit", handle: s.containerCommit},
+		{method: get, path: "/containers/{name}/changes", handle: s.containerChanges},
+		{method: get, path: "/containers/{name}/export", handle: s.containerExport},
 		{method: post, path: "/containers/prune", handle: s.containerPrune},
 		{method: get, path: "/containers/{name}/top", handle: s.containerTop},
 		{method: get, path: "/containers/{name}/stats", handle: s.containerStats},
@@ -182,6 +187,10 @@ func (s *server) serve(w http.ResponseWriter, r *http.Request) {
 		}
 		if bad != "" {
 			s.writeError(w, r, checkVersion(version, bad))
+			return
+		}
+		if _, err := url.ParseQuery(r.URL.RawQuery); err != nil {
+			s.writeError(w, r, invalid("invalid query: %v", err))
 			return
 		}
 		r = r.WithContext(context.WithValue(r.Context(), versionKey{}, version))
