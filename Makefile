@@ -39,6 +39,8 @@ RACE = ./network ./network/apply/... ./network/ports/... ./store/... ./engine/..
 	./relay/... ./proxy/... ./streams/... ./internal/fdpass/...
 # Further flags of `go test`: make test TESTFLAGS=-v
 TESTFLAGS ?=
+# How long `make fuzz` looks at each decoder.
+FUZZTIME ?= 1m
 SHELL_SCRIPTS := hack/*.sh .ci/run packaging/build.sh packaging/scripts/*
 # What is packaged, and where the packages go.
 PACKAGED ?= bin/fairlead
@@ -76,6 +78,13 @@ test: build ## run every test, installing what they need (root)
 check: lint ## before a commit: lint, build, and the tests that need no root
 	@$(MAKE) --no-print-directory build
 	go test $(TESTFLAGS) $(PLAIN)
+
+fuzz: ## feed each decoder with whatever comes to mind; FUZZTIME=1m is how long each
+	@for package in $$(grep -rl --include='*_test.go' '^func Fuzz' . | xargs -n 1 dirname | sort -u); do \
+	  for target in $$(go test $$package -list '^Fuzz' | grep '^Fuzz'); do \
+	    echo "$$package $$target"; go test $$package -run '^$$' -fuzz "^$$target$$" -fuzztime $(FUZZTIME) || exit 1; \
+	  done; \
+	done
 
 lint: $(GOLANGCI_LINT) ## run golangci-lint and shellcheck as pinned and set here
 	@hack/debian-install.sh $(LINT_DEPS)
