@@ -36,6 +36,7 @@ type Engine interface {
 	System
 	Archives
 	Monitors
+	Differences
 }
 
 // Containers are made, looked at and removed.
@@ -190,4 +191,17 @@ type Monitors interface {
 	Stats(ctx context.Context, ref string, options engine.StatsOptions, emit func(container.StatsResponse) error) error
 	// ContainerPrune removes the containers that do not run.
 	ContainerPrune(ctx context.Context, filters map[string][]string) (container.PruneReport, error)
+}
+
+// Differences are what containers have changed of their images, and what is on the
+// disk.
+type Differences interface {
+	Changes(ctx context.Context, ref string) ([]container.FilesystemChange, error)
+	// Export calls begin once, before it writes the archive, unless it fails before
+	// that.
+	Export(ctx context.Context, ref string, begin func() io.Writer) error
+	// Commit makes an image of a container and returns its ID.
+	Commit(ctx context.Context, ref string, options engine.CommitOptions) (id string, err error)
+	// DiskUsage measures what was asked for; the rest is nil.
+	DiskUsage(ctx context.Context, options engine.DiskUsageOptions) (system.DiskUsage, error)
 }

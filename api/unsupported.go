@@ -15,10 +15,7 @@ var unsupported = []struct {
 	methods, paths []string
 	hint           string
 }{
-	{[]string{http.MethodGet}, []string{"/containers/{name}/changes", "/containers/{name}/attach/ws"}, ""},
-	{[]string{http.MethodGet}, []string{"/containers/{name}/export"}, "`exec CONTAINER tar -c …` packs its files"},
-	{[]string{http.MethodPost}, []string{"/commit"}, ""},
-	{[]string{http.MethodGet}, []string{"/system/df"}, ""},
+	{[]string{http.MethodGet}, []string{"/containers/{name}/attach/ws"}, ""},
 	{[]string{http.MethodGet}, []string{"/images/{name}/attestations"}, ""},
 }
 

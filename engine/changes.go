@@ -1,0 +1,64 @@
+package engine
+
+import (
+	"context"
+	"io"
+
+	"github.com/moby/moby/api/types/container"
+	apievents "github.com/moby/moby/api/types/events"
+
+	"github.com/fairlead/fairlead/engine/archive"
+)
+
+// mountedOn are the files and directories that the runtime makes in the container's
+// layer to mount the engine's own on, as Docker does it below that layer.
+var mountedOn = []string{
+	"/dev", "/dev/console", "/dev/mqueue", "/dev/pts", "/dev/shm", "/etc", "/etc/hostname", "/etc/hosts", "/etc/resolv.conf",
+	"/proc", "/sbin", initInside, "/sys", "/sys/fs", "/sys/fs/cgroup",
+}
+
+// difference is what the container has changed of its image.
+func (e *Engine) difference(ctx context.Context, id string) (archive.Difference, error) {
+	l, err := e.layers(ctx, id)
+	return archive.Difference{Layers: l.Dirs, Hidden: mountedOn}, err
+}
+
+// Changes lists what the container has changed of its image: files added, modified
+// and deleted, and the directories on the way to them.
+func (e *Engine) Changes(ctx context.Context, ref string) ([]container.FilesystemChange, error) {
+	c, err := e.registry.find(ref)
+	if err != nil {
+		return nil, err
+	}
+	d, err := e.difference(ctx, c.id)
+	if err != nil {
+		return nil, err
+	}
+	return d.Changes(ctx)
+}
+
+// Export packs the container's root file system as a tar archive, without what is
+// mounted in it. begin is called once, before anything is written, and says where
+// to.
+func (e *Engine) Export(ctx context.Context, ref string, begin func() io.Writer) error {
+	c, err := e.registry.find(ref)
+	if err != nil {
+		return err
+	}
+	root, err := e.bareRoot(ctx, c.id)
+	if err != nil {
+		return err
+	}
+	defer root.Close()
+	e.emitContainer(c.record(), apievents.ActionExport)
+	return root.Export(ctx, begin())
+}
+
+// bareRoot opens the container's root to read from, with nothing mounted in it.
+func (e *Engine) bareRoot(ctx context.Context, id string) (*archive.Root, error) {
+	l, err := e.layers(ctx, id)
+	if err != nil {
+		return nil, err
+	}
+	return archive.Mount(l)
+}
