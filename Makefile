@@ -47,7 +47,7 @@ PACKAGED ?= bin/fairlead
 DIST     ?= dist
 
 .DEFAULT_GOAL := help
-.PHONY: help build deps run stop test check lint fmt bench package clean
+.PHONY: help build deps run stop test check fuzz lint fmt bench package clean
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-7s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
