@@ -45,6 +45,9 @@ type app struct {
 func Main(ctx context.Context, args []string, streams Streams, build Build) int {
 	a := &app{Streams: streams, build: build}
 	root := a.root()
+	if len(args) > 0 && (args[0] == cobra.ShellCompRequestCmd || args[0] == cobra.ShellCompNoDescRequestCmd) {
+		each(root, finishFlags)
+	}
 	root.SetArgs(args)
 	root.SetIn(streams.In)
 	root.SetOut(streams.Out)

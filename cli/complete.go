@@ -99,16 +99,32 @@ func Finish(cmd *cobra.Command) {
 		cmd.Flags().BoolP("help", "h", false, "show this help")
 	}
 	finish(cmd)
+	each(cmd, finishFlags)
+}
+
+// each does something to a command and all below it.
+func each(cmd *cobra.Command, do func(*cobra.Command)) {
+	do(cmd)
+	for _, sub := range cmd.Commands() {
+		each(sub, do)
+	}
 }
 
 // finish sets, for a command and all below it, what is the same for all: no files
-// are offered where none are meant, usage lines say what they say once, and a flag
-// that may be repeated is shown as a list.
+// are offered where none are meant, and usage lines say what they say once.
 func finish(cmd *cobra.Command) {
-	if cmd.ValidArgsFunction == nil {
-		cmd.ValidArgsFunction = cobra.NoFileCompletions
-	}
-	cmd.DisableFlagsInUseLine = true
+	each(cmd, func(cmd *cobra.Command) {
+		if cmd.ValidArgsFunction == nil {
+			cmd.ValidArgsFunction = cobra.NoFileCompletions
+		}
+		cmd.DisableFlagsInUseLine = true
+	})
+}
+
+// finishFlags has a flag that may be repeated shown as a list, and offers no files
+// where none are meant. It is for help and completion alone: done for every command at
+// every start, it would take longer than all else.
+func finishFlags(cmd *cobra.Command) {
 	cmd.LocalFlags().VisitAll(func(f *pflag.Flag) {
 		if f.Value.Type() == "stringArray" {
 			f.Value, f.DefValue = list{f.Value}, ""
@@ -119,9 +135,6 @@ func finish(cmd *cobra.Command) {
 		// An error says that there is one already.
 		_ = cmd.RegisterFlagCompletionFunc(f.Name, cobra.NoFileCompletions)
 	})
-	for _, sub := range cmd.Commands() {
-		finish(sub)
-	}
 }
 
 // list is a flag's value that Docker's help calls so.

@@ -53,6 +53,7 @@ func (f *createFlags) register(cmd *cobra.Command, a *app) {
 	// What follows the image is the container's command, flags and all.
 	cmd.Flags().SetInterspersed(false)
 	fl := cmd.Flags()
+	fl.SortFlags = false // help sorts them, and nobody else needs it
 	fl.SetNormalizeFunc(alias("net", "network"))
 	fl.StringVar(&f.name, "name", "", "name of the container (default: one is made up)")
 	fl.StringVar(&f.entrypoint, "entrypoint", "", "program to run in place of the image's ENTRYPOINT; empty resets it")

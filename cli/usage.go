@@ -60,6 +60,11 @@ func flagGroups(fl *pflag.FlagSet) string {
 // setUsage has help show flags under their titles.
 func setUsage(root *cobra.Command) {
 	cobra.AddTemplateFunc("flagGroups", flagGroups)
+	help := root.HelpFunc()
+	root.SetHelpFunc(func(cmd *cobra.Command, args []string) {
+		finishFlags(cmd)
+		help(cmd, args)
+	})
 	root.SetUsageTemplate(strings.Replace(root.UsageTemplate(),
 		"\n\nFlags:\n{{.LocalFlags.FlagUsages | trimTrailingWhitespaces}}", "\n{{flagGroups .LocalFlags}}", 1))
 }
