@@ -36,6 +36,8 @@ func (a *app) eventsCommand() *cobra.Command {
 			if options.Filters, err = filters(filterFlags); err != nil {
 				return err
 			}
+			now := time.Now()
+			options.Since, options.Until = moment(options.Since, now), moment(options.Until, now)
 			show, err := eventPrinter(a.Out, spec)
 			if err != nil {
 				return usageError{err}
@@ -63,6 +65,17 @@ func (a *app) eventsCommand() *cobra.Command {
 	filterKeys(cmd, "container", "daemon", "event", "image", "label", "network", "scope", "type", "volume")
 	completeFlags(cmd, map[string]cobra.CompletionFunc{"format": fixed("json")})
 	return cmd
+}
+
+// moment turns how long ago into when, to the nanosecond: the API's client would drop
+// the fraction of the second, and with it what has just happened.
+func moment(text string, now time.Time) string {
+	ago, err := time.ParseDuration(text)
+	if err != nil {
+		return text // a time, which the API's client reads
+	}
+	at := now.Add(-ago)
+	return fmt.Sprintf("%d.%09d", at.Unix(), at.Nanosecond())
 }
 
 // eventsEnd is what the end of the stream means: --until, or that the daemon went.

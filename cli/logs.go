@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"time"
 
 	"github.com/moby/moby/api/pkg/stdcopy"
 	"github.com/moby/moby/client"
@@ -25,6 +26,8 @@ func (a *app) logsCommand() *cobra.Command {
 				if err != nil {
 					return err
 				}
+				now := time.Now()
+				options.Since, options.Until = moment(options.Since, now), moment(options.Until, now)
 				logs, err := c.ContainerLogs(cmd.Context(), info.Container.ID, options)
 				if err != nil {
 					return err
