@@ -9,7 +9,9 @@ package jsonlog
 import (
 	"bytes"
 	"encoding/json"
+	"strconv"
 	"time"
+	"unicode/utf16"
 	"unicode/utf8"
 )
 
@@ -25,13 +27,74 @@ type entry struct {
 	Stream string            `json:"stream"`
 	Attrs  map[string]string `json:"attrs"`
 	Time   time.Time         `json:"time"`
+	// text is Log's bytes.
+	text []byte
 }
 
-func parse(line []byte) (entry, error) {
+// parse reads a line; the text may be in buf, which is used again.
+func parse(line []byte, buf *[]byte) (entry, error) {
+	if e, ok := parseOwn(line, buf); ok {
+		return e, nil
+	}
 	var e entry
 	err := json.Unmarshal(line, &e)
+	e.text = []byte(e.Log)
 	return e, err
 }
+
+// parseOwn reads a line as appendEntry writes it, many times as fast as
+// encoding/json does. What is written otherwise it leaves to that.
+func parseOwn(line []byte, buf *[]byte) (e entry, ok bool) {
+	rest, ok := bytes.CutPrefix(line, []byte(`{"log":"`))
+	if !ok {
+		return e, false
+	}
+	out := (*buf)[:0]
+	for {
+		i := bytes.IndexAny(rest, `"\\`)
+		if i < 0 {
+			return e, false
+		}
+		out = append(out, rest[:i]...)
+		if rest[i] == '"' {
+			rest = rest[i:]
+			break
+		}
+		if rest = rest[i+1:]; len(rest) == 0 {
+			return e, false
+		}
+		if c, known := unescaped[rest[0]]; known {
+			out, rest = append(out, c), rest[1:]
+			continue
+		}
+		if rest[0] != 'u' || len(rest) < 5 {
+			return e, false
+		}
+		r, err := strconv.ParseUint(string(rest[1:5]), 16, 16)
+		if err != nil || utf16.IsSurrogate(rune(r)) {
+			return e, false
+		}
+		out, rest = utf8.AppendRune(out, rune(r)), rest[5:]
+	}
+	*buf, e.text = out, out
+	if rest, ok = bytes.CutPrefix(rest, []byte(`","stream":"stdout","time":"`)); ok {
+		e.Stream = Stdout
+	} else if rest, ok = bytes.CutPrefix(rest, []byte(`","stream":"stderr","time":"`)); ok {
+		e.Stream = Stderr
+	} else {
+		return e, false
+	}
+	if rest, ok = bytes.CutSuffix(rest, []byte(`"}`)); !ok {
+		return e, false
+	}
+	t, err := time.Parse(time.RFC3339Nano, string(rest))
+	e.Time = t
+	return e, err == nil
+}
+
+// unescaped are the characters that appendEscaped gives a backslash, but for those
+// it writes by their numbers.
+var unescaped = map[byte]byte{'n': '\n', 'r': '\r', 't': '\t', '"': '"', '\\': '\\'}
 
 // timeOf finds an entry's time without reading the whole of it.
 func timeOf(line []byte) (time.Time, bool) {

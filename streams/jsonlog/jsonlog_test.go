@@ -265,3 +265,47 @@ func BenchmarkWrite(b *testing.B) {
 		}
 	}
 }
+
+// The fast way of reading an entry agrees with the slow one, and takes the slow way
+// for what it does not know.
+func TestParseOwn(t *testing.T) {
+	t.Parallel()
+	var buf []byte
+	check := func(b []byte) bool {
+		line := appendEntry(nil, Stderr, at(1), nil, b)
+		line = line[:len(line)-1]
+		var want entry
+		if err := json.Unmarshal(line, &want); err != nil {
+			return false
+		}
+		got, err := parse(line, &buf)
+		return err == nil && string(got.text) == want.Log && got.Stream == want.Stream && got.Time.Equal(want.Time)
+	}
+	if err := quick.Check(check, &quick.Config{MaxCount: 5000}); err != nil {
+		t.Error(err)
+	}
+	if err := quick.Check(func(s string) bool { return check([]byte(s)) }, nil); err != nil {
+		t.Error(err)
+	}
+	for _, line := range []string{
+		`{"log":"aA\n" ,"stream":"stdout","time":"2026-01-02T03:04:05Z"}`,
+		`{"stream":"stdout","log":"aA\n","time":"2026-01-02T03:04:05Z"}`,
+		`{"log":"aA\n","stream":"stdout","attrs":{"x":"y"},"time":"2026-01-02T03:04:05Z"}`,
+		`{"log":"aA\n","stream":"stdout","time":"2026-01-02T03:04:05Z","more":1}`,
+	} {
+		if _, ok := parseOwn([]byte(line), &buf); ok {
+			t.Errorf("%s was read the fast way", line)
+		}
+		if e, err := parse([]byte(line), &buf); err != nil || string(e.text) != "aA\n" || e.Stream != Stdout {
+			t.Errorf("%s: %+v, %v", line, e, err)
+		}
+	}
+	if e, err := parse([]byte(`{"log":"\ud83d\ude00\u001b","stream":"stdout","time":"2026-01-02T03:04:05Z"}`), &buf); err != nil || string(e.text) != "\U0001f600\x1b" {
+		t.Errorf("%+v, %v", e, err)
+	}
+	for _, line := range []string{`{"log":"`, `{"log":"\`, `{"log":"x","stream":"stdout","time":"x"}`, ``, `{"log":"x","stream":"stdout","time":"2026-01-02T03:04:05Z"`} {
+		if e, err := parse([]byte(line), &buf); err == nil {
+			t.Errorf("%s: %+v", line, e)
+		}
+	}
+}

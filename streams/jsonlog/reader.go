@@ -11,7 +11,6 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
-	"strings"
 	"time"
 )
 
@@ -36,7 +35,8 @@ type Options struct {
 }
 
 // Emit takes one entry: its line, with the newline unless the line goes on in
-// the next entry of the stream or never ended.
+// the next entry of the stream or never ended. The line is only good until it
+// returns.
 type Emit func(stream string, t time.Time, line []byte) error
 
 // timestamp is Docker's form in `docker logs -t`.
@@ -145,6 +145,7 @@ type reader struct {
 	partial []byte // the beginning of a line
 	broken  bool   // that line is too long to be an entry
 	buf     [64 << 10]byte
+	text    []byte // of the last entry
 	// within says that the stream's last entry did not end its line.
 	within map[string]bool
 }
@@ -313,7 +314,7 @@ func (r *reader) line(b []byte) error {
 			return nil
 		}
 	}
-	e, err := parse(b)
+	e, err := parse(b, &r.text)
 	if err != nil {
 		return nil //nolint:nilerr // see above
 	}
@@ -323,15 +324,15 @@ func (r *reader) line(b []byte) error {
 	if (e.Stream == Stdout && !o.Stdout) || (e.Stream == Stderr && !o.Stderr) || e.Time.Before(o.Since) {
 		return nil
 	}
-	log := []byte(e.Log)
+	text := e.text
 	if o.Timestamps || o.Details {
 		if r.within == nil {
 			r.within = make(map[string]bool)
 		}
 		if !r.within[e.Stream] {
-			log = append(o.Prefix(e.Time, e.Attrs), log...)
+			text = append(o.Prefix(e.Time, e.Attrs), text...)
 		}
-		r.within[e.Stream] = !strings.HasSuffix(e.Log, "\n")
+		r.within[e.Stream] = !bytes.HasSuffix(e.text, []byte("\n"))
 	}
-	return r.emit(e.Stream, e.Time, log)
+	return r.emit(e.Stream, e.Time, text)
 }
