@@ -281,8 +281,11 @@ func (r *reader) lines(ctx context.Context, b []byte) error {
 	for {
 		i := bytes.IndexByte(b, '\n')
 		if i < 0 {
-			if r.partial = append(r.partial, b...); len(r.partial) > maxEntry {
-				r.partial, r.broken = r.partial[:0], true
+			if len(r.partial)+len(b) > maxEntry {
+				r.broken = true
+			}
+			if !r.broken {
+				r.partial = append(r.partial, b...)
 			}
 			return nil
 		}

@@ -260,7 +260,7 @@ func TestEndlessLine(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "log")
 	f, err := os.Create(path)
 	must(t, err)
-	must(t, f.Truncate(1<<30)) // zeros, as some file systems leave after a crash
+	must(t, f.Truncate(200<<20)) // zeros, as some file systems leave after a crash
 	_, err = f.Seek(0, io.SeekEnd)
 	must(t, err)
 	_, err = f.WriteString("\n" + `{"log":"after\n","stream":"stdout","time":"2026-01-02T03:04:05Z"}` + "\n")
