@@ -6,7 +6,6 @@ import (
 	"io/fs"
 	"log/slog"
 	"os"
-	"os/signal"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -14,7 +13,6 @@ import (
 	"time"
 
 	"github.com/moby/moby/api/types/system"
-	"golang.org/x/sys/unix"
 
 	"github.com/fairlead/fairlead/engine"
 	"github.com/fairlead/fairlead/engine/runtime"
@@ -91,10 +89,8 @@ func run(ctx context.Context, cfg Config, build Build, load func() (Config, erro
 	if err := d.settle(end); err != nil {
 		return err
 	}
-	// Registered before anything is made: by itself the signal ends a process.
-	hangup := make(chan os.Signal, 1)
-	signal.Notify(hangup, unix.SIGHUP)
-	ctx, stop := signal.NotifyContext(ctx, unix.SIGTERM, unix.SIGINT)
+	// Before anything is made: by themselves the signals end a process.
+	ctx, stop, hangup := signals(ctx, cfg.ExecRoot, log)
 	defer stop()
 	if netCfg.Pools == nil {
 		netCfg.Pools = ipam.DefaultPools()

@@ -38,6 +38,9 @@ var flagOf = map[string]string{
 	"storage-opts":                "storage-opt",
 }
 
+// shown is a value for people, without a proxy's password.
+func shown(v reflect.Value) string { return masked(fmt.Sprint(v.Interface())) }
+
 // settable collects the fields that the file may set, by key, those of embedded
 // structures too.
 func settable(v reflect.Value, into map[string]reflect.Value) {
@@ -117,7 +120,7 @@ func (c *Config) merge(path string, named bool, flags *pflag.FlagSet) (clash []s
 			flag = f
 		}
 		if flags.Changed(flag) && !reflect.DeepEqual(field.Interface(), fresh.Elem().Interface()) {
-			clash = append(clash, fmt.Sprintf("%s: (from flag: %v, from file: %v)", key, field.Interface(), fresh.Elem().Interface()))
+			clash = append(clash, fmt.Sprintf("%s: (from flag: %s, from file: %s)", key, shown(field), shown(fresh.Elem())))
 			continue
 		}
 		field.Set(fresh.Elem())

@@ -199,6 +199,17 @@ func TestForeignSettingsAreRefusedByName(t *testing.T) {
 	}
 }
 
+func TestPasswordsAreNotShown(t *testing.T) {
+	t.Parallel()
+	_, err := parseAs(t, asDockerd, `{"proxies": {"https-proxy": "http://me:secret@b"}}`, "--https-proxy", "http://me:secret@a")
+	if err == nil || strings.Contains(err.Error(), "secret") || !strings.Contains(err.Error(), "https-proxy: (from flag: http://xxxxx:xxxxx@a, from file: http://xxxxx:xxxxx@b)") {
+		t.Error(err)
+	}
+	if got := masked("no proxy: %zz"); got != "no proxy: %zz" {
+		t.Error(got)
+	}
+}
+
 func TestSeccompProfile(t *testing.T) {
 	t.Parallel()
 	path := filepath.Join(t.TempDir(), "profile.json")

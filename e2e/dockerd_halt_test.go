@@ -13,7 +13,7 @@ func TestHalt(t *testing.T) {
 	t.Parallel()
 	s := newSite(t)
 	s.mustDocker("network", "create", "--subnet", "10.77.0.0/24", "mine")
-	s.mustDocker("run", "-d", "--name", "web", "--network", "mine", "--ip", "10.77.0.7", "--restart", "always", "-p", "8080:80", "demo", "httpd", "-f", "-h", "/www")
+	s.mustDocker("run", "-d", "--stop-timeout", "1", "--name", "web", "--network", "mine", "--ip", "10.77.0.7", "--restart", "always", "-p", "8080:80", "demo", "httpd", "-f", "-h", "/www")
 	s.mustDocker("exec", "web", "touch", "/kept")
 	s.Stop()
 	if r := s.host.Try("ip", "link", "show", "fairlead0"); r.Code != 0 {

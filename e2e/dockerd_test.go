@@ -9,6 +9,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -28,13 +29,17 @@ func newDockerd(t *testing.T, args ...string) *site {
 // it, the daemon is to Docker's client what dockerd is.
 func TestDockerd(t *testing.T) {
 	t.Parallel()
+	second := filepath.Join(t.TempDir(), "docker.sock")
 	s := newDockerd(t, "--containerd-plugins-namespace", "plugins.x", "--storage-driver", "overlay2", "--userland-proxy-path", "/usr/bin/docker-proxy",
 		"--debug", "--label", "rack=7", "--shutdown-timeout", "3", "--registry-mirror", "https://mirror.invalid", "--insecure-registry", "10.1.0.0/16",
 		"--default-network-opt", "bridge=com.docker.network.driver.mtu=1400", "--ipv6", "--fixed-cidr-v6", "fd00:7::/64", "--ip6tables",
 		"--log-driver", "json-file", "--log-opt", "max-size=1m", "--selinux-enabled=false", "--signature-verification=false",
-		"--default-ulimit", "nofile=512:1024", "--default-shm-size", "32m", "--init=false", "--host", "unix://"+s2path(t))
+		"--default-ulimit", "nofile=512:1024", "--default-shm-size", "32m", "--init=false", "--host", "unix://"+second)
 	if got := s.mustDocker("info", "-f", "{{.Labels}} {{.LiveRestoreEnabled}} {{.Debug}} {{.LoggingDriver}} {{.RegistryConfig.Mirrors}} {{.Swarm.LocalNodeState}}"); got != "[rack=7] false true json-file [https://mirror.invalid] inactive" {
 		t.Errorf("docker info: %s", got)
+	}
+	if out, err := exec.CommandContext(t.Context(), dockerClient, "-H", "unix://"+second, "version").CombinedOutput(); err != nil {
+		t.Errorf("by the second socket: %s", out)
 	}
 	contains(t, "the log", s.LogTail(1000), `settings="containerd-plugins-namespace, userland-proxy-path, signature-verification"`)
 	if got := s.mustDocker("network", "inspect", "-f", `{{index .Options "com.docker.network.bridge.name"}}`, "bridge"); got != "docker0" {
@@ -65,9 +70,6 @@ func TestDockerd(t *testing.T) {
 	s.consistent()
 }
 
-// s2path is a second socket's path.
-func s2path(t *testing.T) string { t.Helper(); return filepath.Join(t.TempDir(), "two.sock") }
-
 // TestReload: SIGHUP has the daemon read its configuration again, and clients that
 // listen are told.
 func TestReload(t *testing.T) {
@@ -81,7 +83,7 @@ func TestReload(t *testing.T) {
 		}
 	}
 	write(`{"labels": ["a=1"], "debug": false}`)
-	s.Daemon = s.lab.Daemon(s.host, lab.DaemonOptions{Args: []string{"--config-file", file}, Dockerd: true})
+	s.Daemon = s.lab.Daemon(s.host, lab.DaemonOptions{Args: []string{"--config-file", file, "-H", "tcp://127.0.0.1:2375", "--tls=false"}, Dockerd: true})
 	const told = "{{.Labels}} {{.Debug}} {{.LiveRestoreEnabled}} {{.RegistryConfig.Mirrors}}"
 	if got := s.mustDocker("info", "-f", told); got != "[a=1] false false []" {
 		t.Errorf("at first: %s", got)
@@ -108,6 +110,12 @@ func TestReload(t *testing.T) {
 	s.Reload()
 	l.hears(`daemon reload [] [] true`)
 	s.importImage("demo")
+	// Plainly by TCP, where that was said: a stream is one too.
+	plain := finish(s.host.Command(t.Context(), dockerClient, "-H", "tcp://127.0.0.1:2375", "run", "--rm", "-i", "demo", "cat"), []byte("to and fro\n"))
+	if plain.Stdout != "to and fro\n" {
+		t.Errorf("docker run -i by tcp://: %+v", plain)
+	}
+	s.signalled(t)
 	s.mustDocker("run", "-d", "--name", "stays", "demo", "sleep", "3600")
 	s.Stop()
 	s.Start()
@@ -115,6 +123,23 @@ func TestReload(t *testing.T) {
 		t.Errorf("with live-restore from a reload it is %s", got)
 	}
 	s.consistent()
+}
+
+// signalled has the daemon write the stacks of its goroutines, and go on.
+func (s *site) signalled(t *testing.T) {
+	t.Helper()
+	if err := syscall.Kill(s.PID(), syscall.SIGUSR1); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, "the stacks are written", func() bool {
+		files, _ := filepath.Glob(filepath.Join(s.ExecRoot, "goroutine-stacks-*.log"))
+		if len(files) != 1 {
+			return false
+		}
+		raw, _ := os.ReadFile(files[0])
+		return strings.Contains(string(raw), "daemon.(*daemon).serve")
+	})
+	s.mustDocker("version")
 }
 
 // TestDockerdOverTLS: Docker's client reaches the daemon with a certificate of the CA,
