@@ -143,9 +143,11 @@ func (e *Engine) closeStreams(ctx context.Context, id string) error {
 // by sweep, or after a crash by Restore.
 func (e *Engine) forget(ctx context.Context, c *instance) error {
 	rec := c.update(func(r *Record) { r.State.Removing = true })
-	err := e.cfg.Store.Delete(c.id)
+	withVolumes := rec.HostConfig.AutoRemove || c.withVolumes.Load()
+	err := e.spareVolumes(rec, withVolumes)
+	err = errors.Join(err, e.cfg.Store.Delete(c.id))
 	crashpoint.Here("engine-remove-forgotten")
-	removeVolumes := e.releaseVolumes(rec, rec.HostConfig.AutoRemove || c.withVolumes.Load())
+	removeVolumes := e.releaseVolumes(rec, withVolumes)
 	e.registry.remove(c.id)
 	e.registry.release(rec.Name, c.id)
 	c.mu.Lock()

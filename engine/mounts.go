@@ -125,6 +125,18 @@ func (e *Engine) claimVolumes(rec *Record) error {
 	return nil
 }
 
+// spareVolumes has the anonymous volumes of a container that is removed without them
+// stay, whatever happens to the daemon.
+func (e *Engine) spareVolumes(rec Record, goToo bool) error {
+	var errs []error
+	for _, m := range rec.volumes() {
+		if m.Anonymous() && !goToo {
+			errs = append(errs, e.volumes.Spare(m.Name))
+		}
+	}
+	return errors.Join(errs...)
+}
+
 // releaseVolumes lets go of the container's volumes. Those that nobody named go with
 // it where anonymous is set, unless others have them; finish removes their files.
 func (e *Engine) releaseVolumes(rec Record, anonymous bool) (finish func() error) {

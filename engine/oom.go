@@ -8,6 +8,7 @@ import (
 	apievents "github.com/moby/moby/api/types/events"
 	"golang.org/x/sys/unix"
 
+	"github.com/fairlead/fairlead/engine/oci"
 	"github.com/fairlead/fairlead/engine/runtime"
 )
 
@@ -30,11 +31,8 @@ func (e *Engine) outOfMemory(id string) {
 }
 
 // cgroupOf is the container's control group below each hierarchy, see package oci.
-func cgroupOf(rec Record) string {
-	if parent := rec.HostConfig.CgroupParent; parent != "" {
-		return filepath.Join(parent, rec.ID)
-	}
-	return filepath.Join("fairlead", rec.ID)
+func (e *Engine) cgroupOf(rec Record) string {
+	return oci.CgroupsPath(e.cfg.Defaults.atRun(rec.HostConfig), rec.ID)
 }
 
 // ranOutOfMemory asks the kernel whether a run that was killed ended for want of
@@ -44,8 +42,8 @@ func (e *Engine) ranOutOfMemory(rec Record, exit runtime.Exit) bool {
 		return false
 	}
 	for _, path := range []string{
-		filepath.Join("/sys/fs/cgroup/memory", cgroupOf(rec), "memory.oom_control"),
-		filepath.Join("/sys/fs/cgroup", cgroupOf(rec), "memory.events"),
+		filepath.Join("/sys/fs/cgroup/memory", e.cgroupOf(rec), "memory.oom_control"),
+		filepath.Join("/sys/fs/cgroup", e.cgroupOf(rec), "memory.events"),
 	} {
 		text, err := os.ReadFile(path)
 		if err != nil {

@@ -63,12 +63,14 @@ func (e *Engine) Restore(ctx context.Context) error {
 // load reads the records. One that cannot be read is reported and left where it
 // is.
 func (e *Engine) load() error {
-	return e.cfg.Store.ForEach(func(id string, r Record, err error) error {
+	complete := true
+	err := e.cfg.Store.ForEach(func(id string, r Record, err error) error {
 		if err == nil && (r.ID != id || r.Config == nil || r.HostConfig == nil) {
 			err = errors.New("it is incomplete")
 		}
 		if err != nil {
 			e.log.Error("a container's record cannot be read; the container is left alone", "id", short(id), "error", err)
+			complete = false
 			return nil
 		}
 		if err := e.registry.reserve(r.Name, r.ID); err != nil {
@@ -80,6 +82,12 @@ func (e *Engine) load() error {
 		e.registry.add(&instance{id: id, rec: r})
 		return nil
 	})
+	if err == nil && complete { // else it is not known whose they are
+		if err := e.volumes.Sweep(); err != nil {
+			e.log.Error("volumes of containers that are gone were not removed", "error", err)
+		}
+	}
+	return err
 }
 
 // settle brings one container's state in line with its task.

@@ -179,6 +179,45 @@ func TestAnonymousVolumes(t *testing.T) {
 	}
 }
 
+// TestVolumesAfterCrashes: anonymous volumes of a container that a crash kept from being
+// are gone, and so are those that were going with one; those that were to stay do.
+func TestVolumesAfterCrashes(t *testing.T) {
+	f := newFixture(t)
+	f.volumeImage()
+	made := f.create(withImage("vol", withVolumes([]string{"named:/named"})), "true")
+	going := f.create(withImage("vol", nil), "true")
+	f.ok(f.Remove(t.Context(), f.create(withImage("vol", nil), "true"), RemoveOptions{}))
+	// The record was not written yet, or is deleted already.
+	f.ok(f.store.Delete(going))
+	f.crash()
+	f.begin()
+	if got := f.volumeNames(map[string][]string{"dangling": {"true"}}); got != "anonymous anonymous" {
+		t.Errorf("%s", got)
+	}
+	if got := f.volumeNames(map[string][]string{"dangling": {"false"}}); strings.Count(got, "anonymous") != 2 || !strings.Contains(got, "named") {
+		t.Errorf("of a container: %s", got)
+	}
+	// Whose they are is not known while a record cannot be read.
+	f.ok(f.Remove(t.Context(), made, RemoveOptions{Volumes: true}))
+	lost := f.create(withImage("vol", nil), "true")
+	f.store.spoil(lost)
+	f.crash()
+	f.begin()
+	if got := f.volumeNames(nil); strings.Count(got, "anonymous") != 4 {
+		t.Errorf("of a record that cannot be read: %s", got)
+	}
+	f.ok(f.store.Delete(lost))
+	f.crash()
+	f.begin()
+}
+
+// spoil makes a record unreadable.
+func (s *memoryStore) spoil(id string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.raw[id] = []byte("{")
+}
+
 // TestVolumesFrom: later ones go over earlier ones, and their own over both.
 func TestVolumesFrom(t *testing.T) {
 	f := newFixture(t)

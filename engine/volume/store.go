@@ -101,7 +101,7 @@ func (s *Store) entry(name string) *entry {
 func (s *Store) Create(r Request) (v Volume, made bool, err error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	e, made, err := s.create(r)
+	e, made, err := s.create(r, true)
 	if err != nil {
 		return Volume{}, false, err
 	}
@@ -113,7 +113,7 @@ func (s *Store) Create(r Request) (v Volume, made bool, err error) {
 func (s *Store) Claim(r Request, container string) (v Volume, made bool, err error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	e, made, err := s.create(r)
+	e, made, err := s.create(r, false)
 	if err != nil {
 		return Volume{}, false, err
 	}
@@ -122,7 +122,7 @@ func (s *Store) Claim(r Request, container string) (v Volume, made bool, err err
 }
 
 // create is called with the lock held.
-func (s *Store) create(r Request) (*entry, bool, error) {
+func (s *Store) create(r Request, spared bool) (*entry, bool, error) {
 	if err := r.Check(); err != nil {
 		return nil, false, fmt.Errorf("create %s: %w", r.Name, err)
 	}
@@ -142,6 +142,7 @@ func (s *Store) create(r Request) (*entry, bool, error) {
 		labels[LabelAnonymous] = ""
 	}
 	e := s.entry(r.Name)
+	e.Spared = spared
 	e.CreatedAt, e.Labels, e.Options = time.Now().UTC(), labels, maps.Clone(r.Options)
 	if err := s.write(e.Volume, !r.Quick); err != nil {
 		return nil, false, fmt.Errorf("create %s: %w", r.Name, err)
@@ -182,6 +183,50 @@ func (s *Store) write(v Volume, durable bool) error {
 		return errors.Join(err, os.RemoveAll(aside))
 	}
 	return nil
+}
+
+// Spare keeps an anonymous volume though its container goes: Sweep leaves it. Others
+// stay anyway.
+func (s *Store) Spare(name string) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	e := s.volumes[name]
+	if e == nil || !e.Anonymous() || e.Spared {
+		return nil
+	}
+	v := e.Volume
+	v.Spared = true
+	raw, err := json.Marshal(v)
+	if err != nil {
+		return err
+	}
+	path := filepath.Join(s.root, name, metaFile)
+	err = os.WriteFile(path+".new", raw, 0o600)
+	if err == nil {
+		err = syncPath(path + ".new")
+	}
+	if err == nil {
+		err = os.Rename(path+".new", path)
+	}
+	if err != nil {
+		return fmt.Errorf("keep volume %s: %w", name, err)
+	}
+	e.Spared = true
+	return nil
+}
+
+// Sweep removes the anonymous volumes that no container has and nobody spared: a crash
+// cut short the container's creation, or its removal with them.
+func (s *Store) Sweep() error {
+	var errs []error
+	for _, use := range s.List() {
+		if use.Anonymous() && !use.Spared && len(use.Containers) == 0 {
+			if err := s.Remove(use.Name); err != nil && !errdefs.IsNotFound(err) {
+				errs = append(errs, err)
+			}
+		}
+	}
+	return errors.Join(errs...)
 }
 
 func syncPath(path string) error {

@@ -33,6 +33,8 @@ type Volume struct {
 	// Options are those of the local driver; with any, a file system is mounted at
 	// Path while a container that uses the volume runs.
 	Options map[string]string `json:"options,omitempty"`
+	// Spared is set of an anonymous volume that is to stay though no container has it.
+	Spared bool `json:"spared,omitempty"`
 	// Path is the directory on the host that holds its files.
 	Path string `json:"-"`
 }
