@@ -69,30 +69,16 @@ func (a *app) diskUsageCommand() *cobra.Command {
 	return cmd
 }
 
-// imageUsageRow is one image's part of the disk space.
-type imageUsageRow struct {
-	imageRow
-	SharedSize, UniqueSize string
-}
-
 // printUsage lists every object.
 func (a *app) printUsage(got client.DiskUsageResult) error {
 	now := time.Now()
 	fmt.Fprint(a.Out, "Images space usage:\n\n")
-	var images []imageUsageRow
+	var images []imageRow
 	for _, item := range got.Images.Items {
-		for _, row := range imageRows(item, false, now) {
-			shared := max(item.SharedSize, 0)
-			images = append(images, imageUsageRow{
-				row, units.HumanSize(float64(shared)), units.HumanSize(float64(item.Size - shared)),
-			})
-		}
+		images = append(images, imageRows(item, false, now)...)
 	}
-	header := imageListing.Header
-	err := format.Listing[imageUsageRow]{
-		Default: "{{.Repository}}\t{{.Tag}}\t{{.ID}}\t{{.CreatedSince}}\t{{.Size}}\t{{.SharedSize}}\t{{.UniqueSize}}\t{{.Containers}}",
-		Header:  imageUsageRow{header, "SHARED SIZE", "UNIQUE SIZE"},
-	}.Write(a.Out, "", images)
+	err := imageListing.Write(a.Out,
+		`table {{.Repository}}\t{{.Tag}}\t{{.ID}}\t{{.CreatedSince}}\t{{.Size}}\t{{.SharedSize}}\t{{.UniqueSize}}\t{{.Containers}}`, images)
 	if err != nil {
 		return err
 	}

@@ -17,14 +17,14 @@ import (
 
 // imageRow is one name of an image as images shows it.
 type imageRow struct {
-	Containers, CreatedAt, CreatedSince, Digest, ID, Repository, Size, Tag string
+	Containers, CreatedAt, CreatedSince, Digest, ID, Repository, SharedSize, Size, Tag, UniqueSize string
 }
 
 var imageListing = format.Listing[imageRow]{
 	Default: "{{.Repository}}\t{{.Tag}}\t{{.ID}}\t{{.CreatedSince}}\t{{.Size}}",
 	Header: imageRow{
 		Containers: "CONTAINERS", CreatedAt: "CREATED AT", CreatedSince: "CREATED", Digest: "DIGEST",
-		ID: "IMAGE ID", Repository: "REPOSITORY", Size: "SIZE", Tag: "TAG",
+		ID: "IMAGE ID", Repository: "REPOSITORY", SharedSize: "SHARED SIZE", Size: "SIZE", Tag: "TAG", UniqueSize: "UNIQUE SIZE",
 	},
 }
 
@@ -95,7 +95,11 @@ func imageRows(item image.Summary, noTrunc bool, now time.Time) []imageRow {
 		Containers: "N/A", CreatedAt: created.Format("2006-01-02 15:04:05 -0700 MST"),
 		CreatedSince: units.HumanDuration(now.Sub(created)) + " ago",
 		Digest:       "<none>", ID: item.ID, Repository: "<none>", Tag: "<none>",
-		Size: units.HumanSizeWithPrecision(float64(item.Size), 3),
+		Size: units.HumanSizeWithPrecision(float64(item.Size), 3), SharedSize: "N/A", UniqueSize: "N/A",
+	}
+	if item.SharedSize >= 0 {
+		base.SharedSize = units.HumanSize(float64(item.SharedSize))
+		base.UniqueSize = units.HumanSize(float64(item.Size - item.SharedSize))
 	}
 	if item.Created <= 0 {
 		base.CreatedSince = "N/A"

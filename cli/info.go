@@ -3,12 +3,9 @@ package cli
 import (
 	"encoding/json"
 	"fmt"
-	"io"
 	"runtime"
 	"strings"
 
-	"github.com/docker/go-units"
-	"github.com/moby/moby/api/types/system"
 	"github.com/moby/moby/client"
 	"github.com/spf13/cobra"
 )
@@ -29,6 +26,7 @@ func (a *app) infoCommand() *cobra.Command {
 				if spec != "" {
 					return a.printTemplate(got.Info, spec)
 				}
+				fmt.Fprintf(a.Out, "Client:\n Version: %s\n\n", a.build.Version)
 				printInfo(a.Out, got.Info)
 				for _, warning := range got.Info.Warnings {
 					fmt.Fprintln(a.Err, "WARNING:", strings.TrimPrefix(warning, "WARNING: "))
@@ -48,46 +46,6 @@ func (a *app) printTemplate(value any, spec string) error {
 		return err
 	}
 	return a.printObjects([]object{{raw, value}}, spec)
-}
-
-func printInfo(w io.Writer, info system.Info) {
-	line := func(name, format string, args ...any) {
-		if value := fmt.Sprintf(format, args...); value != "" {
-			fmt.Fprintf(w, "%s: %s\n", name, value)
-		}
-	}
-	line("Name", "%s", info.Name)
-	line("Version", "%s", info.ServerVersion)
-	line("Containers", "%d (%d running, %d stopped)", info.Containers, info.ContainersRunning, info.ContainersStopped)
-	line("Images", "%d", info.Images)
-	line("Storage driver", "%s", info.Driver)
-	line("Logging driver", "%s", info.LoggingDriver)
-	line("Cgroups", "%s, version %s", info.CgroupDriver, info.CgroupVersion)
-	if info.FirewallBackend != nil {
-		line("Firewall", "%s", info.FirewallBackend.Driver)
-		for _, pair := range info.FirewallBackend.Info {
-			line("  "+pair[0], "%s", pair[1])
-		}
-	}
-	line("IPv4 forwarding", "%s", onOff(info.IPv4Forwarding))
-	for _, pool := range info.DefaultAddressPools {
-		line("Address pool", "%s in parts of /%d", pool.Base, pool.Size)
-	}
-	line("Live restore", "%s", onOff(info.LiveRestoreEnabled))
-	if info.Containerd != nil {
-		line("containerd", "%s, namespace %s", info.Containerd.Address, info.Containerd.Namespaces.Containers)
-	}
-	line("Kernel", "%s", info.KernelVersion)
-	line("Operating system", "%s", info.OperatingSystem)
-	line("Machine", "%s, %d CPUs, %s", info.Architecture, info.NCPU, units.BytesSize(float64(info.MemTotal)))
-	line("Data root", "%s", info.DockerRootDir)
-}
-
-func onOff(b bool) string {
-	if b {
-		return "on"
-	}
-	return "off"
 }
 
 // clientVersion is this program's part of `fairlead version`.

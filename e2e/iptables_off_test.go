@@ -53,7 +53,7 @@ func TestD1(t *testing.T) {
 		s.consistent()
 	}
 	answers()
-	contains(t, "info", s.Must("info"), "none")
+	contains(t, "info", s.Must("info"), "Firewall Backend: none")
 	contains(t, "the log", s.LogTail(50), "the firewall is off", "masquerade", "network=inner")
 	s.Restart()
 	answers()

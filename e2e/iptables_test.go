@@ -52,7 +52,7 @@ func TestA5(t *testing.T) {
 	filter := s.listed("filter")
 	order(t, "chain FORWARD", section(filter, "Chain FORWARD"), "DOCKER-USER", "DOCKER-FORWARD")
 	order(t, "chain DOCKER-FORWARD", section(filter, "Chain DOCKER-FORWARD"), "DOCKER-CT", "DOCKER-INTERNAL", "DOCKER-BRIDGE", "ACCEPT")
-	contains(t, "info", s.Must("info"), "iptables")
+	contains(t, "info", s.Must("info"), "Firewall Backend: iptables")
 	s.consistent()
 }
 

@@ -75,8 +75,8 @@ func executeAll[T any](w io.Writer, tmpl *template.Template, rows []T) error {
 }
 
 // Template parses the text of a --format flag, in which \t and \n stand for a
-// tab and a line's end, with Docker's functions: json, join, split, lower,
-// upper, println, truncate.
+// tab and a line's end, with Docker's functions: json, join, split, title, lower,
+// upper, pad, println, truncate.
 func Template(text string) (*template.Template, error) {
 	text = strings.NewReplacer(`\t`, "\t", `\n`, "\n").Replace(text)
 	tmpl, err := template.New("format").Funcs(functions).Parse(text)
@@ -113,6 +113,18 @@ var functions = template.FuncMap{
 	},
 	"split": strings.Split,
 	"lower": strings.ToLower,
+	"title": func(s string) string {
+		if s == "" {
+			return s
+		}
+		return strings.ToUpper(s[:1]) + s[1:]
+	},
+	"pad": func(s string, before, after int) string {
+		if s == "" {
+			return s
+		}
+		return strings.Repeat(" ", max(before, 0)) + s + strings.Repeat(" ", max(after, 0))
+	},
 	"upper": strings.ToUpper,
 	"truncate": func(s string, n int) string {
 		if n < 0 || utf8.RuneCountInString(s) <= n {

@@ -34,6 +34,7 @@ func TestListing(t *testing.T) {
 		{"template", "{{.Name}}={{.ID}}", "a=1\nb=22222222222222\n", rows},
 		{"method", `{{.Label "x"}}`, "<x>\n<x>\n", rows},
 		{"function", `{{upper .Name}}{{json .ID}}`, "A\"1\"\nB\"22222222222222\"\n", rows},
+		{"title and pad", `{{title .Name}}<{{pad .Name 1 2}}>`, "A< a  >\nB< b  >\n", rows},
 		{"json", "json", `{"ID":"1","Name":"a"}` + "\n" + `{"ID":"22222222222222","Name":"b"}` + "\n", rows},
 	}
 	for _, tt := range tests {
