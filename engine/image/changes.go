@@ -11,8 +11,8 @@ import (
 )
 
 // Change applies instructions as in a Dockerfile to an image's configuration:
-// CMD, ENTRYPOINT, ENV, EXPOSE, LABEL, ONBUILD, STOPSIGNAL, USER, VOLUME and
-// WORKDIR.
+// CMD, ENTRYPOINT, ENV, EXPOSE, HEALTHCHECK, LABEL, ONBUILD, STOPSIGNAL, USER, VOLUME
+// and WORKDIR.
 func Change(c dockerspec.DockerOCIImageConfig, changes []string) (dockerspec.DockerOCIImageConfig, error) {
 	for _, line := range changes {
 		word, rest, _ := strings.Cut(strings.TrimSpace(line), " ")
@@ -27,7 +27,7 @@ func Change(c dockerspec.DockerOCIImageConfig, changes []string) (dockerspec.Doc
 	return c, nil
 }
 
-func change(c *dockerspec.DockerOCIImageConfig, word, rest string) error {
+func change(c *dockerspec.DockerOCIImageConfig, word, rest string) (err error) {
 	switch word {
 	case "CMD":
 		c.Cmd = command(rest)
@@ -55,12 +55,14 @@ func change(c *dockerspec.DockerOCIImageConfig, word, rest string) error {
 		c.WorkingDir = rest
 	case "STOPSIGNAL":
 		c.StopSignal = rest
+	case "HEALTHCHECK":
+		c.Healthcheck, err = healthcheck(rest)
 	case "ONBUILD":
 		c.OnBuild = append(c.OnBuild, rest)
 	default:
 		return fmt.Errorf("%s is not a valid change command", word)
 	}
-	return nil
+	return err
 }
 
 func set[V any](m *map[string]V, k string, v V) {

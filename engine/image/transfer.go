@@ -6,10 +6,12 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net/http"
 	"sync/atomic"
 	"time"
 
 	"github.com/containerd/containerd/v2/core/remotes"
+	remoteerrors "github.com/containerd/containerd/v2/core/remotes/errors"
 	"github.com/containerd/errdefs"
 	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
@@ -106,11 +108,12 @@ func (s *Store) fetch(ctx context.Context, t *transfer, desc ocispec.Descriptor,
 		}
 		if errdefs.IsFailedPrecondition(err) {
 			// What is there is not what was promised: it must not be built upon.
-			abort := s.client.ContentStore().Abort(context.WithoutCancel(ctx), remotes.MakeRefKey(ctx, desc))
-			if errdefs.IsNotFound(abort) {
-				abort = nil
+			return errors.Join(fmt.Errorf("filesystem layer verification failed for digest %s: %w", desc.Digest, err), s.startAnew(ctx, desc))
+		}
+		if noRange(err) {
+			if err := s.startAnew(ctx, desc); err != nil {
+				return err
 			}
-			return errors.Join(fmt.Errorf("filesystem layer verification failed for digest %s: %w", desc.Digest, err), abort)
 		}
 		if try == attempts || !transient(err) {
 			return err
@@ -121,6 +124,26 @@ func (s *Store) fetch(ctx context.Context, t *transfer, desc ocispec.Descriptor,
 		case <-ctx.Done():
 		}
 	}
+}
+
+// startAnew forgets what is there of the blob. The attempt that wrote it may still be
+// on its way out in containerd, which then cannot remove it at once.
+func (s *Store) startAnew(ctx context.Context, desc ocispec.Descriptor) (err error) {
+	ctx = context.WithoutCancel(ctx)
+	for range 20 {
+		err = s.client.ContentStore().Abort(ctx, remotes.MakeRefKey(ctx, desc))
+		if err == nil || errdefs.IsNotFound(err) {
+			return nil
+		}
+		time.Sleep(50 * time.Millisecond)
+	}
+	return fmt.Errorf("forget what came of %s: %w", desc.Digest, err)
+}
+
+// noRange says whether the registry would begin, but not where an attempt ended.
+func noRange(err error) bool {
+	var status remoteerrors.ErrUnexpectedStatus
+	return errors.As(err, &status) && status.StatusCode == http.StatusRequestedRangeNotSatisfiable
 }
 
 // fetchOnce ends an attempt that brings nothing for too long.

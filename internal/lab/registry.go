@@ -15,8 +15,10 @@ import (
 	"math/big"
 	"net"
 	"net/http"
+	"net/http/httptest"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"sync"
 	"time"
@@ -36,6 +38,8 @@ type RegistryOptions struct {
 	// Tokens has it send clients to get a token for these, instead of taking them
 	// itself.
 	Tokens bool
+	// NoRanges has it refuse to begin anywhere but at the start of a blob.
+	NoRanges bool
 	// Wrap stands before it, to see or to spoil what passes; it may be nil.
 	Wrap func(http.Handler) http.Handler
 }
@@ -101,6 +105,9 @@ func NewRegistry(listener net.Listener, dir string, o RegistryOptions) (*Registr
 	silent := log.New(io.Discard, "", 0)
 	r.open = registryserver.New(registryserver.Logger(silent))
 	handler := r.open
+	if !o.NoRanges {
+		handler = ranges(handler)
+	}
 	if o.User != "" {
 		handler = r.guard(handler)
 	}
@@ -130,6 +137,24 @@ func (r *Registry) note(next http.Handler) http.Handler {
 		r.mu.Lock()
 		r.asked = append(r.asked, req.Method+" "+req.URL.Path)
 		r.mu.Unlock()
+		next.ServeHTTP(w, req)
+	})
+}
+
+// ranges has the registry understand a range without an end, of which it wants to
+// know the end.
+func ranges(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, req *http.Request) {
+		begin, open := strings.CutSuffix(req.Header.Get("Range"), "-")
+		if open {
+			head := req.Clone(req.Context())
+			head.Method = http.MethodHead
+			size := httptest.NewRecorder()
+			next.ServeHTTP(size, head)
+			if n, err := strconv.Atoi(size.Header().Get("Content-Length")); err == nil {
+				req.Header.Set("Range", fmt.Sprintf("%s-%d", begin, n-1))
+			}
+		}
 		next.ServeHTTP(w, req)
 	})
 }
