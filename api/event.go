@@ -68,7 +68,7 @@ func (s *server) events(w http.ResponseWriter, r *http.Request) error {
 		return http.NewResponseController(w).Flush()
 	})
 	if err != nil && begun {
-		return nil //nolint:nilerr // the client is gone: there is nobody to tell
+		return nil // the client is gone: there is nobody to tell
 	}
 	return err
 }

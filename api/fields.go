@@ -26,8 +26,9 @@ var listFields = []field{
 }
 
 var infoFields = []field{
-	{path: "BridgeNfIp6tables", to: 49, missing: jsonFalse},
-	{path: "BridgeNfIptables", to: 49, missing: jsonFalse},
+	// Old clients warn where frames pass bridges unfiltered: none do.
+	{path: "BridgeNfIp6tables", to: 49, missing: jsonTrue},
+	{path: "BridgeNfIptables", to: 49, missing: jsonTrue},
 	{path: "CDISpecDirs", from: 44},
 	{path: "Containerd", from: 46},
 	{path: "DiscoveredDevices", from: 50},

@@ -95,6 +95,7 @@ func (f field) apply(version minor, tree any, path []string) {
 // JSON of what is not there.
 var (
 	jsonNull   = json.RawMessage("null")
+	jsonTrue   = json.RawMessage("true")
 	jsonFalse  = json.RawMessage("false")
 	jsonZero   = json.RawMessage("0")
 	jsonText   = json.RawMessage(`""`)

@@ -2,6 +2,7 @@ package engine
 
 import (
 	"bufio"
+	"cmp"
 	"context"
 	"os"
 	goruntime "runtime"
@@ -72,7 +73,8 @@ func (e *Engine) describeRuntime(ctx context.Context, out *system.Info) {
 		out.RuncCommit.ID = version
 	}
 	out.InitBinary = e.initBinary()
-	_, out.InitCommit.ID = e.initVersion(ctx)
+	version, commit := e.initVersion(ctx)
+	out.InitCommit.ID = cmp.Or(commit, version)
 	out.Swarm.LocalNodeState = swarm.LocalNodeStateInactive
 	out.SecurityOptions = e.securityOptions()
 	out.CDISpecDirs = []string{}

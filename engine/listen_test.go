@@ -74,7 +74,10 @@ func TestEventsOfThePast(t *testing.T) {
 		}
 	}
 	for _, bad := range []EventsOptions{
-		{Since: "yesterday"}, {Until: "1.2.3"}, {Since: "1700000002", Until: "1700000001"}, {Since: "1.0000000001"},
+		{Since: "yesterday"},
+		{Until: "1.2.3"},
+		{Since: "1700000002", Until: "1700000001"},
+		{Since: "1.0000000001"},
 		{Filters: map[string][]string{"colour": {"red"}}},
 	} {
 		err := e.Events(t.Context(), bad, func([]apievents.Message) error { t.Error("it began"); return nil })

@@ -30,15 +30,14 @@ func (e *Engine) Events(ctx context.Context, options engine.EventsOptions, tell 
 	for messages := past; ; {
 		var wanted []apievents.Message
 		for _, m := range messages {
-			if kinds := options.Filters["type"]; kinds == nil || kinds[0] == string(m.Type) {
+			if kinds := options.Filters["type"]; len(kinds) == 0 || kinds[0] == string(m.Type) {
 				wanted = append(wanted, m)
 			}
 		}
 		if err := tell(wanted); err != nil || options.Until != "" {
 			return err
 		}
-		var err error
-		if messages, _, err = l.Next(ctx); err != nil {
+		if messages, _, _ = l.Next(ctx); ctx.Err() != nil {
 			return nil
 		}
 	}
