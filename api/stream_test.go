@@ -91,7 +91,7 @@ func TestAttachRefused(t *testing.T) {
 	t.Parallel()
 	l := unixLab(t)
 	l.image()
-	l.create(`{"Image":"demo","Cmd":["cat"]}`)
+	l.create(`{"Image":"demo","Cmd":["sleep"]}`)
 	for path, status := range map[string]int{
 		"/containers/nope" + attachAll:                                404,
 		"/containers/c/attach?detachKeys=nope HTTP/1.1\nHost: docker": 400,
@@ -100,6 +100,14 @@ func TestAttachRefused(t *testing.T) {
 			t.Errorf("%s: %s, want %d", path, resp.Status, status)
 		}
 	}
+	// What is paused is refused with a status, not by a stream.
+	l.want(204, "POST", "/containers/c/start", "", nil)
+	l.want(204, "POST", "/containers/c/pause", "", nil)
+	if _, _, resp := l.upgrade("POST /containers/c"+attachAll+upgradeHeaders, ""); resp.StatusCode != 409 {
+		t.Errorf("paused: %s", resp.Status)
+	}
+	l.want(204, "POST", "/containers/c/unpause", "", nil)
+	l.want(204, "DELETE", "/containers/c?force=1", "", nil)
 }
 
 func TestExec(t *testing.T) {

@@ -70,7 +70,7 @@ func TestLogOptions(t *testing.T) {
 		"--log-opt max-szie=1m":                      "unknown log opt 'max-szie' for json-file log driver",
 		"--log-opt max-size=1m --log-opt max-file=0": "max-file cannot be less than 1",
 		"--log-opt compress=true":                    "compress cannot be true",
-		"--log-opt tag={{.Nmae}}":                    "Nmae",
+		"--log-opt tag={{.Nothing}}":                 "Nothing",
 		"--log-driver journald --log-opt max-size=1": "unknown log opt 'max-size' for journald log driver",
 	} {
 		r := s.docker(nil, append(append([]string{"create"}, words(args)...), "demo")...)

@@ -179,11 +179,14 @@ func (e *Engine) Terminal(ref string) (bool, error) {
 	return c.Config.Tty, nil
 }
 
-// CanAttach refuses what is not there.
+// CanAttach refuses what is paused.
 func (e *Engine) CanAttach(ref string) error {
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	_, err := e.find(ref)
+	c, err := e.find(ref)
+	if err == nil && c.State.Paused {
+		err = fmt.Errorf("container %s is paused, unpause the container before attach: %w", ref, errdefs.ErrConflict)
+	}
 	return err
 }
 

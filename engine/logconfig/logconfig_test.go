@@ -85,7 +85,7 @@ func TestCheck(t *testing.T) {
 		"json-file max-buffer-size=1m":                  "only supported with 'mode=non-blocking'",
 		"json-file mode=non-blocking max-buffer-size=x": "max-buffer-size",
 		"json-file mode=non-blocking max-buffer-size=0": "max-buffer-size",
-		"json-file tag={{.Nmae}}":                       "tag",
+		"json-file tag={{.Nothing}}":                    "tag",
 		"json-file tag={{":                              "tag",
 		"json-file labels-regex=(":                      "labels-regex",
 		"journald env-regex=[":                          "env-regex",

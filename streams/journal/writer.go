@@ -141,7 +141,8 @@ func (w *Writer) entry(stream string, t time.Time, text []byte) error {
 	if p == nil && len(line) == 0 {
 		return nil // the journal has no empty messages, and Docker writes none
 	}
-	b := append(w.buf[:0], w.fields...)
+	b := w.buf[:0]
+	b = append(b, w.fields...)
 	b = appendField(b, message, line)
 	number := priorityStdout
 	if stream == "stderr" {
