@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
-	"path"
 	"strings"
 
 	"github.com/containerd/errdefs"
@@ -129,12 +128,7 @@ func (e *Engine) readRoot(ctx context.Context, rec Record) (*archive.Root, error
 	if root, err := processRoot(rec); root != nil || err != nil {
 		return root, err
 	}
-	layers, err := e.layers(ctx, rec.ID)
-	if err != nil {
-		return nil, err
-	}
-	layers.Binds = binds(rec)
-	return archive.Mount(layers)
+	return e.mountRoot(ctx, rec, false)
 }
 
 // processRoot is that of a running container; nil where none runs, or no more.
@@ -163,12 +157,7 @@ func (e *Engine) writeRoot(ctx context.Context, c *instance) (root *archive.Root
 		c.lifecycle.Unlock()
 		return root, func() { root.Close() }, err
 	}
-	layers, err := e.layers(ctx, c.id)
-	if err == nil {
-		layers.Binds, layers.Writable, layers.ReadOnly = binds(rec), true, rec.HostConfig.ReadonlyRootfs
-		root, err = archive.Mount(layers)
-	}
-	if err != nil {
+	if root, err = e.mountRoot(ctx, rec, true); err != nil {
 		c.lifecycle.Unlock()
 		return nil, nil, err
 	}
@@ -188,13 +177,32 @@ func (e *Engine) layers(ctx context.Context, id string) (archive.Layers, error) 
 	return archive.Layers{Dirs: root.Layers(), Work: work, Options: options, Staging: e.cfg.ExecRoot}, nil
 }
 
-// binds are what is mounted in the container, but for what is in memory alone.
-func binds(rec Record) []archive.Bind {
-	var out []archive.Bind
-	for _, m := range mountPoints(rec) {
-		if m.Type == mount.TypeBind || m.Type == mount.TypeVolume {
-			out = append(out, archive.Bind{Source: m.Source, Target: path.Clean(m.Destination), ReadOnly: !m.RW})
-		}
+// mountRoot puts the container's root together with what is mounted in it, but for
+// what is in memory alone. Who writes to it holds the container's lifecycle.
+func (e *Engine) mountRoot(ctx context.Context, rec Record, writable bool) (root *archive.Root, err error) {
+	layers, err := e.layers(ctx, rec.ID)
+	if err != nil {
+		return nil, err
 	}
-	return out
+	layers.Writable, layers.ReadOnly = writable, writable && rec.HostConfig.ReadonlyRootfs
+	user := "copy-" + newID() // of the volumes
+	for _, m := range rec.mounts() {
+		switch m.Type {
+		case mount.TypeBind:
+			if writable {
+				err = makeSource(m)
+			}
+		case mount.TypeVolume:
+			// It is needed only while the root is being mounted, which keeps it then.
+			err = e.volumes.Mount(ctx, m.Name, user)
+			defer func() { err = errors.Join(err, e.volumes.Unmount(m.Name, user)) }()
+		default:
+			continue
+		}
+		if err != nil {
+			return nil, err
+		}
+		layers.Binds = append(layers.Binds, archive.Bind{Source: m.Source, Target: m.Destination, Subpath: m.Subpath(), ReadOnly: !m.RW})
+	}
+	return archive.Mount(layers)
 }

@@ -15,6 +15,8 @@ import (
 	"github.com/containerd/errdefs"
 	"github.com/moby/moby/api/types/container"
 	"github.com/moby/moby/api/types/mount"
+	"github.com/moby/moby/api/types/volume"
+	"github.com/moby/sys/mountinfo"
 	"golang.org/x/sys/unix"
 )
 
@@ -102,6 +104,44 @@ func TestCopy(t *testing.T) {
 		if !errdefs.IsNotFound(err) || !strings.Contains(err.Error(), "Could not find the file /none in container "+id) {
 			t.Errorf("what is not there: %v", err)
 		}
+	}
+	f.clean()
+}
+
+// TestCopyVolumes: what is in volumes is copied too, of a part of one that part, and
+// of one that has to be mounted first what it mounts, which is unmounted after.
+func TestCopyVolumes(t *testing.T) {
+	t.Parallel()
+	f := newFixture(t)
+	ctx := t.Context()
+	device, made := filepath.Join(f.cfg.DataRoot, "device"), filepath.Join(f.cfg.DataRoot, "made")
+	f.ok(os.MkdirAll(device, 0o755))
+	for _, v := range []volume.CreateRequest{{Name: "plain"}, {Name: "mounted", DriverOpts: map[string]string{"type": "none", "o": "bind", "device": device}}} {
+		_, err := f.VolumeCreate(ctx, v)
+		f.ok(err)
+	}
+	first := f.create(func(r *CreateRequest) { r.HostConfig.Binds = []string{"plain:/all"} }, "true")
+	f.ok(f.CopyTo(ctx, first, "/all", oneFile("part/file", "p"), CopyOptions{}))
+	id := f.create(func(r *CreateRequest) {
+		r.HostConfig.Binds = []string{"mounted:/mounted", made + ":/made"}
+		r.HostConfig.Mounts = []mount.Mount{{Type: mount.TypeVolume, Source: "plain", Target: "/part", VolumeOptions: &mount.VolumeOptions{Subpath: "part"}}}
+	}, "true")
+	if got, err := f.copyOut(id, "/part"); err != nil || got["part/file"] != "p" {
+		t.Errorf("a part of a volume: %v %v", got, err)
+	}
+	f.ok(f.CopyTo(ctx, id, "/part", oneFile("second", "s"), CopyOptions{}))
+	f.ok(f.CopyTo(ctx, id, "/mounted", oneFile("third", "t"), CopyOptions{}))
+	f.ok(f.CopyTo(ctx, id, "/made", oneFile("fourth", "f"), CopyOptions{}))
+	if got, err := f.copyOut(first, "/all/part/second"); err != nil || got["second"] != "s" {
+		t.Errorf("the volume has %v %v", got, err)
+	}
+	for name, want := range map[string]string{filepath.Join(device, "third"): "t", filepath.Join(made, "fourth"): "f"} {
+		if raw, err := os.ReadFile(name); err != nil || string(raw) != want {
+			t.Errorf("%s: %q %v", name, raw, err)
+		}
+	}
+	if there, err := mountinfo.Mounted(f.inspect(id).Mounts[0].Source); err != nil || there {
+		t.Errorf("a volume is still mounted: %v %v", there, err)
 	}
 	f.clean()
 }
