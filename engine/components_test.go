@@ -40,7 +40,7 @@ func TestInfoCounts(t *testing.T) {
 	if diff := cmp.Diff([]int{5, 2, 1, 2, 1, 0}, got); diff != "" {
 		t.Errorf("containers, running, paused, stopped, images, listeners: -want +got\n%s", diff)
 	}
-	if info.InitBinary != "docker-init" || info.ContainerdCommit.ID == "" || info.RuncCommit.ID == "" || info.NFd < 3 || info.Plugins.Volume[0] != "local" {
+	if info.InitBinary != "docker-init" || info.ContainerdCommit.ID == "" || info.RuncCommit.ID == "" || info.NFd < 3 || info.Plugins.Volume[0] != "local" || !uuid.MatchString(info.ID) {
 		t.Errorf("%+v", info)
 	}
 	var names []string

@@ -233,6 +233,9 @@ func New(ctx context.Context, cfg Config) (*Engine, error) {
 			return nil, fmt.Errorf("engine: %w", err)
 		}
 	}
+	if e.cfg.Info.ID, err = identity(cfg.DataRoot); err != nil {
+		return nil, err
+	}
 	e.watch.Go(func() { e.times.Run(e.life, e.watch.Go) })
 	e.watch.Go(func() { e.rt.OutOfMemory(e.life, e.outOfMemory) })
 	return e, nil
