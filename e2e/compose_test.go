@@ -1,0 +1,99 @@
+package e2e
+
+import (
+	"context"
+	"os"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/fairlead/fairlead/internal/lab"
+)
+
+// compose runs Debian's docker-compose on the project in testdata/compose.
+func (s *site) compose(args ...string) lab.Result {
+	s.t.Helper()
+	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+	defer cancel()
+	cmd := s.host.Command(ctx, "docker-compose", append([]string{"--no-ansi", "-p", "shop"}, args...)...)
+	cmd.Dir = "testdata/compose"
+	cmd.Env = append(os.Environ(), "DOCKER_HOST=unix://"+s.Socket, "DOCKER_CONFIG="+s.lab.Dir("docker"), "COMPOSE_HTTP_TIMEOUT=50")
+	return finish(cmd, nil)
+}
+
+func (s *site) mustCompose(args ...string) string {
+	s.t.Helper()
+	r := s.compose(args...)
+	if r.Code != 0 {
+		s.t.Fatalf("docker-compose %s: exit code %d\n%s%s\n%s", strings.Join(args, " "), r.Code, r.Stdout, r.Stderr, s.LogTail(30))
+	}
+	return r.Stdout
+}
+
+// TestCompose takes a project of three services up with docker-compose, looks at it
+// in every way there is, scales it, and takes it down.
+func TestCompose(t *testing.T) {
+	t.Parallel()
+	s := newSite(t)
+	s.mustCompose("config", "-q")
+	s.mustCompose("up", "-d")
+
+	page := func(from *lab.Host, url string) string {
+		t.Helper()
+		return strings.TrimSpace(from.Try("curl", "-s", "-m", "5", url).Stdout)
+	}
+	if got := page(s.outside, "http://"+host4+":8088/"); got != "front page" {
+		t.Errorf("from outside: %q", got)
+	}
+	contains(t, "ps", s.mustCompose("ps"), "shop_front_1", "shop_app_1", "shop_store_1", "Up", "Up (healthy)", "0.0.0.0:8088->8000/tcp")
+	loopback := strings.TrimSpace(s.mustCompose("port", "front", "8000"))
+	if !strings.Contains(loopback, ":") {
+		t.Errorf("port: %q", loopback)
+	}
+	if got := s.mustCompose("exec", "-T", "front", "wget", "-qO-", "http://backend:9000/"); strings.TrimSpace(got) != "kept" {
+		t.Errorf("the front finds %q behind", got)
+	}
+	if r := s.compose("exec", "-T", "front", "nslookup", "store"); r.Code == 0 {
+		t.Errorf("the front resolves the store, which is on another network: %s", r.Stdout)
+	}
+	if r := s.compose("exec", "-T", "app", "sh", "-c", "exit 7"); r.Code != 7 {
+		t.Errorf("exec: exit code %d, want 7", r.Code)
+	}
+	if got := s.mustCompose("exec", "-T", "app", "cat", "/proc/1/comm"); !strings.Contains(got, "init") && !strings.Contains(got, "tini") {
+		t.Errorf("the first process of app is %q", got)
+	}
+	contains(t, "top", s.mustCompose("top", "front"), "httpd")
+	contains(t, "images", s.mustCompose("images"), "shop_app_1", "demo")
+
+	s.mustCompose("up", "-d", "--scale", "app=3", "--no-recreate")
+	if got := strings.Fields(s.mustCompose("ps", "-q", "app")); len(got) != 3 {
+		t.Errorf("scaled to 3 there are %d", len(got))
+	}
+	if got := s.mustCompose("exec", "-T", "front", "nslookup", "backend"); strings.Count(got, "Address") < 4 {
+		t.Errorf("the alias of three names:\n%s", got)
+	}
+	s.mustCompose("pause", "store")
+	contains(t, "ps", s.mustCompose("ps"), "Paused")
+	s.mustCompose("unpause", "store")
+
+	s.mustCompose("restart", "-t", "1", "store")
+	eventually(t, "the store is healthy again", func() bool { return strings.Contains(s.mustCompose("ps", "store"), "healthy") })
+	contains(t, "exec", s.mustCompose("exec", "-T", "store", "cat", "/data/file"), "kept")
+	s.mustCompose("exec", "-T", "store", "sh", "-c", "echo said > /proc/1/fd/1")
+	eventually(t, "logs", func() bool { return strings.Contains(s.mustCompose("logs", "store"), "said") })
+
+	s.mustCompose("stop", "-t", "1")
+	s.mustCompose("start")
+	s.mustCompose("down", "-t", "1")
+	if got := s.mustDocker("volume", "ls", "-q"); got != "shop_data" {
+		t.Errorf("volumes after down: %q", got)
+	}
+	s.mustCompose("up", "-d", "store")
+	s.mustCompose("down", "-v", "-t", "1")
+	for _, list := range [][]string{{"ps", "-aq"}, {"network", "ls", "-q", "--filter", "type=custom"}, {"volume", "ls", "-q"}} {
+		if got := s.mustDocker(list...); got != "" {
+			t.Errorf("%v: left %s", list, got)
+		}
+	}
+	s.consistent()
+}
