@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"bytes"
 	"compress/bzip2"
+	"errors"
 	"fmt"
 	"io"
 
@@ -19,25 +20,44 @@ var (
 )
 
 // decompress reads an archive that is compressed by gzip, zstd, xz, bzip2, or not.
+// What goes wrong in reading it is errdefs.ErrInvalidArgument.
 func decompress(r io.Reader) (io.ReadCloser, error) {
 	in := bufio.NewReader(r)
 	head, err := in.Peek(len(magicXZ))
 	if err != nil && len(head) == 0 {
 		return io.NopCloser(in), nil // empty: the reader of it says so
 	}
+	var plain io.Reader
+	end := func() error { return nil }
 	switch {
 	case bytes.HasPrefix(head, magicXZ):
-		plain, err := xz.NewReader(in)
-		if err != nil {
-			return nil, fmt.Errorf("read the archive: %w: %w", err, errdefs.ErrInvalidArgument)
-		}
-		return io.NopCloser(plain), nil
+		plain, err = xz.NewReader(in)
 	case bytes.HasPrefix(head, magicBzip2):
-		return io.NopCloser(bzip2.NewReader(in)), nil
+		plain, err = bzip2.NewReader(in), nil
+	default:
+		var stream compression.DecompressReadCloser
+		if stream, err = compression.DecompressStream(in); err == nil {
+			plain, end = stream, stream.Close
+		}
 	}
-	plain, err := compression.DecompressStream(in)
 	if err != nil {
 		return nil, fmt.Errorf("read the archive: %w: %w", err, errdefs.ErrInvalidArgument)
 	}
-	return plain, nil
+	return &archiveReader{plain, end}, nil
 }
+
+// archiveReader says of what cannot be read that the archive is to blame.
+type archiveReader struct {
+	r   io.Reader
+	end func() error
+}
+
+func (a *archiveReader) Read(p []byte) (int, error) {
+	n, err := a.r.Read(p)
+	if err != nil && !errors.Is(err, io.EOF) {
+		err = fmt.Errorf("read the archive: %w: %w", err, errdefs.ErrInvalidArgument)
+	}
+	return n, err
+}
+
+func (a *archiveReader) Close() error { return a.end() }
