@@ -51,6 +51,8 @@ type Engine struct {
 	Pruned []map[string][]string
 	// Pushed are the requests ImagePush was called with, in order.
 	Pushed []engine.PushRequest
+	// CutShort has CopyFrom fail after what is written.
+	CutShort bool
 	// Committed are the options Commit was called with, in order.
 	Committed []engine.CommitOptions
 	// Imported are the changes and message of the last import.

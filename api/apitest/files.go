@@ -113,6 +113,9 @@ func (e *Engine) CopyFrom(_ context.Context, ref, name string, begin func(contai
 		}
 	}
 	slices.Sort(all)
+	if e.CutShort {
+		return errors.Join(w.Flush(), errors.New("cut short, as asked"))
+	}
 	for _, f := range all {
 		h := &tar.Header{Name: stat.Name + strings.TrimPrefix(f, name), Mode: 0o644, Size: int64(len(c.files[f]))}
 		if err := w.WriteHeader(h); err != nil {
