@@ -94,6 +94,7 @@ func configured(given Config, file string, flags *pflag.FlagSet) (Config, error)
 	if err := given.mergeFile(file, flags.Changed("config-file"), flags); err != nil {
 		return given, err
 	}
+	given.chooseBridge(flags)
 	err := given.check()
 	return given, err
 }

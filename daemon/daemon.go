@@ -122,6 +122,9 @@ func (d *daemon) settle(end purpose) error {
 	if ignored := d.cfg.ignored(); len(ignored) > 0 && end == serves {
 		d.log.Warn("accepted for dockerd's sake, and without meaning here", "settings", strings.Join(ignored, ", "))
 	}
+	if d.cfg.front == asDockerd && d.cfg.BridgeName != dockerBridge && d.cfg.Bridge == "" {
+		d.log.Info("the default network has a bridge of another name than Docker's", "bridge", d.cfg.BridgeName)
+	}
 	if err := errors.Join(d.cfg.proxy(), d.cfg.adjustOOM()); err != nil || end != serves {
 		return err
 	}

@@ -5,6 +5,8 @@ import (
 	"log/slog"
 	"sync"
 	"time"
+
+	"github.com/containerd/errdefs"
 )
 
 // connection is a client of a helper process.
@@ -40,6 +42,26 @@ func (k *kept[C]) client() C {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	return k.current
+}
+
+// patience is how long a call waits for a helper that is being started again, or
+// replaced by another build: some 50 ms as a rule.
+const patience = 3 * time.Second
+
+// persist makes the call until there is a process to answer it. It is for calls that
+// are right to make twice.
+func (k *kept[C]) persist(ctx context.Context, call func(C) error) error {
+	for deadline := time.Now().Add(patience); ; {
+		err := call(k.client())
+		if !errdefs.IsUnavailable(err) || time.Now().After(deadline) {
+			return err
+		}
+		select {
+		case <-ctx.Done():
+			return err
+		case <-time.After(10 * time.Millisecond):
+		}
+	}
 }
 
 // supervise starts the process again whenever it is gone, until ctx is done, and

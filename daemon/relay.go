@@ -3,9 +3,6 @@ package daemon
 import (
 	"context"
 	"os"
-	"time"
-
-	"github.com/containerd/errdefs"
 
 	"github.com/fairlead/fairlead/dns"
 	"github.com/fairlead/fairlead/relay"
@@ -32,26 +29,6 @@ func (k *keptRelay) Hold(ctx context.Context, b []relay.Binding) error {
 
 func (k *keptRelay) Replace(ctx context.Context, owner string, b []relay.Binding) error {
 	return k.client().Replace(ctx, owner, b)
-}
-
-// patience is how long a call waits for a relay that is being started again, or
-// replaced by another build: some 50 ms as a rule.
-const patience = 3 * time.Second
-
-// persist makes the call until there is a relay to answer it. It is for calls that are
-// right to make twice.
-func (k *keptRelay) persist(ctx context.Context, call func(*relay.Client) error) error {
-	for deadline := time.Now().Add(patience); ; {
-		err := call(k.client())
-		if !errdefs.IsUnavailable(err) || time.Now().After(deadline) {
-			return err
-		}
-		select {
-		case <-ctx.Done():
-			return err
-		case <-time.After(10 * time.Millisecond):
-		}
-	}
 }
 
 func (k *keptRelay) Release(ctx context.Context, owner string) error {

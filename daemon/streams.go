@@ -23,10 +23,12 @@ func keepStreams(ctx context.Context, opts streams.Options) (*keptStreams, error
 	return k, nil
 }
 
-func (k *keptStreams) Open(ctx context.Context, s streams.Spec) error { return k.client().Open(ctx, s) }
+func (k *keptStreams) Open(ctx context.Context, s streams.Spec) error {
+	return k.persist(ctx, func(c *streams.Client) error { return c.Open(ctx, s) })
+}
 
 func (k *keptStreams) Attach(ctx context.Context, s streams.AttachSpec, conn *os.File) error {
-	return k.client().Attach(ctx, s, conn)
+	return k.persist(ctx, func(c *streams.Client) error { return c.Attach(ctx, s, conn) })
 }
 
 func (k *keptStreams) Drained(ctx context.Context, id string) error {
@@ -37,9 +39,13 @@ func (k *keptStreams) StdinClosed(ctx context.Context, id string) error {
 	return k.client().StdinClosed(ctx, id)
 }
 
-func (k *keptStreams) Close(ctx context.Context, id string) error { return k.client().Close(ctx, id) }
+func (k *keptStreams) Close(ctx context.Context, id string) error {
+	return k.persist(ctx, func(c *streams.Client) error { return c.Close(ctx, id) })
+}
 
-func (k *keptStreams) Drop(ctx context.Context, id string) error { return k.client().Drop(ctx, id) }
+func (k *keptStreams) Drop(ctx context.Context, id string) error {
+	return k.persist(ctx, func(c *streams.Client) error { return c.Drop(ctx, id) })
+}
 
 func (k *keptStreams) List(ctx context.Context) ([]streams.Status, error) {
 	return k.client().List(ctx)

@@ -65,7 +65,7 @@ func TestDockerd(t *testing.T) {
 	}
 	s.Start()
 	if got := s.mustDocker("inspect", "-f", "{{.State.Status}} {{.State.ExitCode}}", "kind", "deaf"); got != "exited 3\nexited 137" {
-		t.Errorf("afterwards: %q", got)
+		t.Errorf("afterwards: %q; deaf says %+v", got, s.docker(nil, "logs", "deaf"))
 	}
 	s.consistent()
 }
