@@ -128,14 +128,16 @@ func (e *Engine) release(ctx context.Context, rec Record) error {
 }
 
 // closeStreams waits until all output has reached the log and the clients, but
-// not for ever.
+// not for ever. What a streams process had not read when it died, the end of the
+// container has taken along.
 func (e *Engine) closeStreams(ctx context.Context, id string) error {
 	wait, cancel := context.WithTimeout(ctx, drainTime)
 	defer cancel()
-	if err := e.cfg.Streams.Drained(wait, id); err != nil && wait.Err() == nil && !errdefs.IsNotFound(err) {
-		return errors.Join(err, e.cfg.Streams.Close(ctx, id), e.removeFIFOs(id))
+	err := e.cfg.Streams.Drained(wait, id)
+	if wait.Err() != nil || errdefs.IsNotFound(err) || errdefs.IsUnavailable(err) {
+		err = nil
 	}
-	return errors.Join(e.cfg.Streams.Close(ctx, id), e.removeFIFOs(id))
+	return errors.Join(err, e.cfg.Streams.Close(ctx, id), e.removeFIFOs(id))
 }
 
 // forget makes the container be no more for everybody: its record, its name, and
