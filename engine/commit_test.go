@@ -194,4 +194,3 @@ func (f *fixture) inspect(id string) container.InspectResponse {
 	f.ok(err)
 	return got
 }
-
