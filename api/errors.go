@@ -58,7 +58,7 @@ func (s *server) writeError(w http.ResponseWriter, r *http.Request, err error) {
 	}
 	status, text := classify(err)
 	level := s.log.DebugContext
-	if status >= http.StatusInternalServerError && status != http.StatusNotImplemented {
+	if status >= http.StatusInternalServerError && status != http.StatusNotImplemented && status != http.StatusServiceUnavailable {
 		level = s.log.ErrorContext
 	}
 	level(r.Context(), "request failed", "method", r.Method, "path", r.URL.Path, "status", status, "error", err)
