@@ -10,6 +10,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/docker/cli/cli/config"
 	"github.com/rogpeppe/go-internal/testscript"
 
 	"github.com/fairlead/fairlead/api"
@@ -18,6 +19,11 @@ import (
 )
 
 func TestMain(m *testing.M) {
+	if filepath.Base(os.Args[0]) != "fairlead" {
+		// Whoever runs the tests has a configuration, too: it is left alone. The
+		// commands of sessions have one of their own.
+		config.SetDir(filepath.Join(os.TempDir(), "fairlead-tests-have-no-configuration"))
+	}
 	testscript.Main(m, map[string]func(){
 		"fairlead": func() {
 			os.Exit(cli.Main(context.Background(), os.Args[1:],

@@ -3,7 +3,9 @@ package cli
 import (
 	"bufio"
 	"fmt"
+	"maps"
 	"os"
+	"slices"
 	"strings"
 )
 
@@ -61,4 +63,21 @@ func resolveEnv(lines []string) ([]string, error) {
 		env = append(env, line)
 	}
 	return env, nil
+}
+
+// withProxies adds the variables that docker's configuration file has for programs that
+// are to reach the world by a proxy, but for those given.
+func (a *app) withProxies(env []string) []string {
+	given := map[string]bool{}
+	for _, line := range env {
+		name, _, _ := strings.Cut(line, "=")
+		given[name] = true
+	}
+	proxies := a.credentials().ParseProxyConfig(a.daemonHost(), nil)
+	for _, name := range slices.Sorted(maps.Keys(proxies)) {
+		if value := proxies[name]; value != nil && !given[name] {
+			env = append(env, name+"="+*value)
+		}
+	}
+	return env
 }

@@ -23,7 +23,7 @@ func (a *app) execCommand() *cobra.Command {
   echo hello | fairlead exec -i web cat     pass input to it`,
 		Args: minArgs(2), ValidArgsFunction: a.complete(1, listContainers(false)),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			if err := checkDetachKeys(options.DetachKeys); err != nil {
+			if err := a.settleKeys(cmd, &options.DetachKeys); err != nil {
 				return err
 			}
 			env, err := environment(envFiles, options.Env)

@@ -169,3 +169,15 @@ func prune(v any) any {
 	}
 	return v
 }
+
+// last is the last request of a method and path, empty where there was none.
+func (f *front) last(method, path string) request {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	for _, r := range slices.Backward(f.requests) {
+		if r.method == method && r.path == path {
+			return r
+		}
+	}
+	return request{}
+}

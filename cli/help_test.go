@@ -24,7 +24,6 @@ func everyCommand(cmd *cobra.Command, do func(*cobra.Command)) {
 
 // TestHelp compares what each command's --help prints with testdata/help.
 func TestHelp(t *testing.T) {
-	t.Setenv("DOCKER_CONFIG", t.TempDir())
 	root := (&app{build: Build{Version: "1.2.3"}}).root()
 	for _, top := range append([]*cobra.Command{root}, root.Commands()...) {
 		if top.Hidden || top.Name() == "completion" || top.Name() == "help" {
@@ -72,7 +71,6 @@ func again(root, cmd *cobra.Command) bool {
 
 // TestHelpTeaches holds every command to an example, and every flag to words.
 func TestHelpTeaches(t *testing.T) {
-	t.Setenv("DOCKER_CONFIG", t.TempDir())
 	everyCommand((&app{}).root(), func(cmd *cobra.Command) {
 		if cmd.Hidden || strings.Contains(cmd.CommandPath(), " completion") || slices.Contains([]string{"help", "daemon", "fairlead"}, cmd.Name()) {
 			return
@@ -99,7 +97,6 @@ var notOurs = map[string]string{}
 // TestDockerFlags: every flag of docker 28's commands is known here, by the same letter.
 // testdata/docker-flags.txt is what its --help lists.
 func TestDockerFlags(t *testing.T) {
-	t.Setenv("DOCKER_CONFIG", t.TempDir())
 	root := (&app{}).root()
 	text, err := os.ReadFile(filepath.Join("testdata", "docker-flags.txt"))
 	if err != nil {

@@ -7,6 +7,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/docker/cli/cli/config/configfile"
 	"github.com/docker/go-units"
 	"github.com/moby/moby/api/types/image"
 	"github.com/moby/moby/client"
@@ -52,6 +53,7 @@ func (a *app) imageListCommand(use string, aliases ...string) *cobra.Command {
 			if len(args) == 1 {
 				chosen.Add("reference", args[0])
 			}
+			spec = a.ownFormat(spec, quiet || digests, func(f *configfile.ConfigFile) string { return f.ImagesFormat })
 			return a.with(func(c *client.Client) error {
 				got, err := c.ImageList(cmd.Context(), client.ImageListOptions{All: all, Filters: chosen})
 				if err != nil {

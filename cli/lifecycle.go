@@ -33,7 +33,7 @@ func (a *app) startCommand() *cobra.Command {
 			if len(args) > 1 {
 				return usagef("-a and -i attach to one container: %d given", len(args))
 			}
-			if err := checkDetachKeys(detachKeys); err != nil {
+			if err := a.settleKeys(cmd, &detachKeys); err != nil {
 				return err
 			}
 			return startFailure(a.with(func(c *client.Client) error {
@@ -62,7 +62,7 @@ func (a *app) attachCommand() *cobra.Command {
   fairlead attach --no-stdin web    only look; ctrl-p ctrl-q leaves a container with a terminal`,
 		Args: exactArgs(1), ValidArgsFunction: a.complete(1, listContainers(false)),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			if err := checkDetachKeys(detachKeys); err != nil {
+			if err := a.settleKeys(cmd, &detachKeys); err != nil {
 				return err
 			}
 			return a.with(func(c *client.Client) error {

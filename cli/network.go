@@ -6,6 +6,7 @@ import (
 	"strconv"
 
 	"github.com/containerd/errdefs"
+	"github.com/docker/cli/cli/config/configfile"
 	"github.com/moby/moby/api/types/network"
 	"github.com/moby/moby/client"
 	"github.com/spf13/cobra"
@@ -62,6 +63,7 @@ func (a *app) networkListCommand() *cobra.Command {
 			if err != nil {
 				return err
 			}
+			spec = a.ownFormat(spec, quiet, func(f *configfile.ConfigFile) string { return f.NetworksFormat })
 			return a.with(func(c *client.Client) error {
 				got, err := c.NetworkList(cmd.Context(), client.NetworkListOptions{Filters: chosen})
 				if err != nil {

@@ -6,6 +6,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/docker/cli/cli/config/configfile"
 	"github.com/docker/go-units"
 	"github.com/moby/moby/api/types/container"
 	"github.com/moby/moby/client"
@@ -58,6 +59,7 @@ func (a *app) listCommand(use string, aliases ...string) *cobra.Command {
 			if err != nil {
 				return err
 			}
+			spec = a.ownFormat(spec, quiet, func(f *configfile.ConfigFile) string { return f.PsFormat })
 			return a.with(func(c *client.Client) error {
 				got, err := c.ContainerList(cmd.Context(), client.ContainerListOptions{
 					All: all, Limit: max(last, 0), Filters: chosen, Size: size || strings.Contains(spec, ".Size"),

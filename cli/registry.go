@@ -33,7 +33,8 @@ const (
 const defaultPlatform = "DOCKER_DEFAULT_PLATFORM"
 
 // credentials is docker's configuration file, ~/.docker/config.json or below
-// $DOCKER_CONFIG. It names the programs that keep passwords, or holds them.
+// $DOCKER_CONFIG. It names the programs that keep passwords, or holds them; proxies,
+// keys and formats are in it too.
 func (a *app) credentials() *configfile.ConfigFile {
 	return config.LoadDefaultConfigFile(a.Err)
 }

@@ -50,6 +50,9 @@ container does not notice.`,
 			if err != nil {
 				return err
 			}
+			if err := a.settleKeys(cmd, &f.detachKeys); err != nil {
+				return err
+			}
 			if err := a.with(func(c *client.Client) error { return a.run(cmd.Context(), c, &f, options) }); err != nil {
 				return startFailure(err)
 			}
@@ -64,9 +67,6 @@ container does not notice.`,
 }
 
 func (a *app) run(ctx context.Context, c *client.Client, f *runFlags, options client.ContainerCreateOptions) error {
-	if err := checkDetachKeys(f.detachKeys); err != nil {
-		return err
-	}
 	if err := a.needTerminal(options.Config.AttachStdin, f.tty); err != nil {
 		return err
 	}
@@ -109,6 +109,7 @@ func (a *app) create(ctx context.Context, c *client.Client, f *createFlags, opti
 			return "", usagef("--cidfile %s: the file is there already; another container may be using it", f.cidfile)
 		}
 	}
+	options.Config.Env = a.withProxies(options.Config.Env)
 	created, err := a.createPulling(ctx, c, &f.pullFlags, options)
 	if err != nil {
 		return "", err

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/containerd/errdefs"
+	"github.com/docker/cli/cli/config/configfile"
 	"github.com/moby/moby/api/types/container"
 	"github.com/moby/moby/api/types/events"
 	"github.com/moby/moby/client"
@@ -41,6 +42,7 @@ func (a *app) statsCommand() *cobra.Command {
   fairlead stats --no-stream --format '{{.Name}} {{.MemUsage}}'`,
 		ValidArgsFunction: a.complete(0, listContainers(false)),
 		RunE: func(cmd *cobra.Command, args []string) error {
+			f.format = a.ownFormat(f.format, false, func(file *configfile.ConfigFile) string { return file.StatsFormat })
 			if _, err := format.Template(f.format); err != nil {
 				return usageError{err}
 			}

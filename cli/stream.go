@@ -236,10 +236,14 @@ func proxySignals(ctx context.Context, c *client.Client, id string) (stop func()
 	}
 }
 
-// checkDetachKeys refuses keys that cannot be typed before anything is started.
-func checkDetachKeys(keys string) error {
-	if _, err := term.ToBytes(keys); err != nil {
-		return usagef("invalid --detach-keys %q: want keys as ctrl-p,ctrl-q", keys)
+// settleKeys takes the detach keys from docker's configuration file where no flag names
+// any, and refuses those that cannot be typed before anything is started.
+func (a *app) settleKeys(cmd *cobra.Command, keys *string) error {
+	if own := a.credentials().DetachKeys; own != "" && !cmd.Flags().Changed("detach-keys") {
+		*keys = own
+	}
+	if _, err := term.ToBytes(*keys); err != nil {
+		return usagef("invalid --detach-keys %q: want keys as ctrl-p,ctrl-q", *keys)
 	}
 	return nil
 }

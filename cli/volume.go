@@ -7,6 +7,7 @@ import (
 	"strings"
 
 	"github.com/containerd/errdefs"
+	"github.com/docker/cli/cli/config/configfile"
 	"github.com/docker/go-units"
 	"github.com/moby/moby/api/types/volume"
 	"github.com/moby/moby/client"
@@ -144,6 +145,7 @@ func (a *app) volumeListCommand() *cobra.Command {
 				for _, warning := range got.Warnings {
 					fmt.Fprintln(a.Err, "WARNING:", warning)
 				}
+				spec = a.ownFormat(spec, quiet, func(f *configfile.ConfigFile) string { return f.VolumesFormat })
 				slices.SortFunc(got.Items, func(a, b volume.Volume) int { return strings.Compare(a.Name, b.Name) })
 				rows := make([]volumeRow, len(got.Items))
 				for i, item := range got.Items {
@@ -185,6 +187,15 @@ func (a *app) volumeRemoveCommand() *cobra.Command {
 	}
 	cmd.Flags().BoolVarP(&force, "force", "f", false, "no failure where there is none of the name")
 	return cmd
+}
+
+// ownFormat is the format of docker's configuration file where the command line has
+// none and asks for more than IDs.
+func (a *app) ownFormat(spec string, quiet bool, of func(*configfile.ConfigFile) string) string {
+	if spec != "" || quiet {
+		return spec
+	}
+	return of(a.credentials())
 }
 
 // tableFlag registers --format of a command that lists.
