@@ -16,6 +16,7 @@ import (
 	"github.com/spf13/pflag"
 
 	"github.com/fairlead/fairlead/engine"
+	"github.com/fairlead/fairlead/engine/logconfig"
 )
 
 // containerSettings are what containers get that do not say otherwise, and how
@@ -83,7 +84,14 @@ func (c *containerSettings) check() error {
 			return fmt.Errorf("--exec-opt %s: only the cgroup driver cgroupfs is supported", o)
 		}
 	}
+	if err := logconfig.Check(logconfig.Merge(container.LogConfig{}, c.logConfig())); err != nil {
+		return fmt.Errorf("--log-driver, --log-opt: %w", err)
+	}
 	return checkLabels(c.Labels)
+}
+
+func (c *containerSettings) logConfig() container.LogConfig {
+	return container.LogConfig{Type: c.LogDriver, Config: c.LogOptions}
 }
 
 // checkLabels refuses a label without a value, and one that has two.
@@ -124,9 +132,12 @@ func (c *containerSettings) seccomp() (string, error) {
 // engineDefaults are the settings as the engine takes them.
 func (c *containerSettings) engineDefaults() (engine.Defaults, error) {
 	profile, err := c.seccomp()
+	var limits []*container.Ulimit
+	for _, name := range slices.Sorted(maps.Keys(c.Ulimits)) {
+		limits = append(limits, c.Ulimits[name])
+	}
 	return engine.Defaults{
-		LogConfig: container.LogConfig{Type: c.LogDriver, Config: c.LogOptions},
-		Ulimits:   slices.Collect(maps.Values(c.Ulimits)), ShmSize: int64(c.ShmSize),
+		LogConfig: c.logConfig(), Ulimits: limits, ShmSize: int64(c.ShmSize),
 		IpcMode: container.IpcMode(c.IpcMode), CgroupnsMode: container.CgroupnsMode(c.CgroupnsMode),
 		Init: c.Init, InitPath: c.InitPath, CgroupParent: c.CgroupParent,
 		NoNewPrivileges: c.NoNewPrivileges, SeccompProfile: profile,

@@ -130,7 +130,7 @@ func TestHarmlessFlagsAreAccepted(t *testing.T) {
 	cfg, err := parseAs(t, asDockerd, ``, strings.Fields(`--containerd-namespace moby --containerd-plugins-namespace plugins.moby
 		--storage-driver vfs --userland-proxy-path /usr/bin/docker-proxy --debug --label a=b --label c=d=e --shutdown-timeout 2
 		--init-path /usr/bin/docker-init --registry-mirror http://127.0.0.1:5000 --insecure-registry 127.0.0.1:5000 --default-network-opt
-		bridge=com.docker.network.driver.mtu=1400 --ipv6 --fixed-cidr-v6 fd00:5::/64 --ip6tables --log-driver none --log-opt tag=x --selinux-enabled
+		bridge=com.docker.network.driver.mtu=1400 --ipv6 --fixed-cidr-v6 fd00:5::/64 --ip6tables --log-driver journald --log-opt tag=x --selinux-enabled
 		--signature-verification=false --default-ulimit nofile=10:20 --default-ulimit nproc=5 --default-shm-size 1g --feature cdi --raw-logs
 		--exec-opt native.cgroupdriver=cgroupfs --add-runtime runc=/usr/bin/runc --storage-opt overlay2.override_kernel_check=true --no-proxy x -r`)...)
 	if err != nil {
@@ -179,6 +179,9 @@ func TestForeignSettingsAreRefusedByName(t *testing.T) {
 		"--log-level loud":                       "invalid logging level",
 		"--init-path docker-init":                "absolute path",
 		"--default-ulimit nofile=20:10":          "nofile",
+		"--log-driver splunk":                    "splunk",
+		"--log-opt max-size=many":                "max-size",
+		"--log-opt nosuch=1":                     "nosuch",
 		"--tls=perhaps":                          "true or false",
 	} {
 		if _, err := parseAs(t, asDockerd, ``, strings.Fields(args)...); err == nil || !strings.Contains(err.Error(), says) {
