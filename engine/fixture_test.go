@@ -106,7 +106,7 @@ func (f *fixture) finish() {
 		f.t.Error(err)
 	} else {
 		for _, i := range images {
-			if err := f.images.Remove(ctx, i.Name); err != nil {
+			if err := f.images.Remove(ctx, i); err != nil {
 				f.t.Error(err)
 			}
 		}

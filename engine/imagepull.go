@@ -38,11 +38,6 @@ type PullRequest struct {
 // ImagePull gets an image from its registry. Where the registry does not have it,
 // or does not give it to this client, the error is errdefs.ErrNotFound.
 func (e *Engine) ImagePull(ctx context.Context, req PullRequest) error {
-	leave, err := e.enter()
-	if err != nil {
-		return err
-	}
-	defer leave()
 	ref, err := reference.ParseNormalizedNamed(req.Ref)
 	if err != nil {
 		return fmt.Errorf("invalid reference format %q: %w: %w", req.Ref, err, errdefs.ErrInvalidArgument)

@@ -152,6 +152,20 @@ func TestPull(t *testing.T) {
 	if got := must(f.ImageInspect(t.Context(), byDigest, ImageInspectOptions{})); got.ID != d.String() || !slices.Equal(got.RepoDigests, []string{byDigest}) || len(got.RepoTags) != 0 {
 		t.Errorf("%+v", got)
 	}
+	// What was pulled by a tag is found by its digest, which is taken away alone.
+	second := strings.TrimSuffix(ref, ":1") + "@" + must(f.ImageInspect(t.Context(), ref, ImageInspectOptions{})).ID
+	if got := must(f.ImageInspect(t.Context(), second, ImageInspectOptions{})); !slices.Equal(got.RepoTags, []string{ref}) {
+		t.Errorf("%+v", got)
+	}
+	if got := must(f.ImageRemove(t.Context(), second, false)); len(got) != 1 || got[0].Untagged != second {
+		t.Errorf("%+v", got)
+	}
+	if got := must(f.ImageInspect(t.Context(), ref, ImageInspectOptions{})); len(got.RepoDigests) != 0 {
+		t.Errorf("%+v", got)
+	}
+	if _, err := f.ImageInspect(t.Context(), second, ImageInspectOptions{}); !errdefs.IsNotFound(err) {
+		t.Error(err)
+	}
 	f.pull(strings.TrimSuffix(ref, ":1"))
 	if got := must(f.ImageInspect(t.Context(), r.Image("team/app:2"), ImageInspectOptions{})); !slices.Equal(got.RepoTags, []string{r.Image("team/app:2")}) {
 		t.Errorf("%+v", got)

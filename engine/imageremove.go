@@ -25,6 +25,9 @@ func (e *Engine) ImageRemove(ctx context.Context, ref string, force bool) ([]api
 	if err != nil {
 		return nil, err
 	}
+	if !byID && img.RepoDigest() == familiar(ref) && !strings.HasSuffix(img.Name, "@"+img.ID.String()) {
+		return e.disown(ctx, img, all)
+	}
 	names := leaving(img, all)
 	if byID {
 		if !oneRepository(all) && !force {
@@ -39,6 +42,16 @@ func (e *Engine) ImageRemove(ctx context.Context, ref string, force bool) ([]api
 		}
 	}
 	return e.removeNames(ctx, img, names, all)
+}
+
+// disown takes away the digest by which a registry has an image that has tags too.
+func (e *Engine) disown(ctx context.Context, img image.Image, all []image.Image) ([]apiimage.DeleteResponse, error) {
+	known := slices.DeleteFunc(slices.Clone(all), func(a image.Image) bool { return a.RepoDigest() != img.RepoDigest() })
+	if err := e.images.Disown(ctx, known...); err != nil {
+		return nil, err
+	}
+	e.emitImage(apievents.ActionUnTag, img.ID.String(), img.ID.String(), img)
+	return []apiimage.DeleteResponse{{Untagged: img.RepoDigest()}}, nil
 }
 
 // leaving are the names that go with the one of img: where it is the last tag in its
@@ -82,10 +95,10 @@ func (e *Engine) removeNames(ctx context.Context, img image.Image, names, all []
 	})
 	out := []apiimage.DeleteResponse{}
 	slices.SortFunc(names, func(a, b image.Image) int { return strings.Compare(a.Name, b.Name) })
+	if err := e.images.Remove(ctx, names...); err != nil {
+		return out, err
+	}
 	for _, n := range names {
-		if err := e.images.Remove(ctx, n.Name); err != nil {
-			return out, err
-		}
 		if tag := n.Tag(); tag != "" {
 			out = append(out, apiimage.DeleteResponse{Untagged: tag})
 			e.emitImage(apievents.ActionUnTag, img.ID.String(), img.ID.String(), img)

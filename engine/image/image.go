@@ -22,7 +22,6 @@ import (
 	"github.com/distribution/reference"
 	dockerspec "github.com/moby/docker-image-spec/specs-go/v1"
 	"github.com/opencontainers/go-digest"
-	"github.com/opencontainers/image-spec/identity"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 	"golang.org/x/sync/semaphore"
 )
@@ -49,8 +48,10 @@ type Details struct {
 	// Parent names the snapshot that containers stand on; "" for an image
 	// without layers.
 	Parent string
-	// stored are the sizes of the layers as they are stored, in bytes.
+	// stored are the sizes of the layers as they are stored, in bytes, and chains the
+	// names of their snapshots.
 	stored []int64
+	chains []string
 	// Manifest is that of the host's platform, or the one that is here.
 	Manifest ocispec.Descriptor
 	// ConfigDigest is the ID that Docker without its containerd store gives.
@@ -135,6 +136,10 @@ func (s *Store) Find(ctx context.Context, ref string) (img Image, byID bool, err
 			return Image{}, false, fmt.Errorf("find image %s: %w", ref, err)
 		}
 	}
+	if nameErr == nil && strings.Contains(named, "@") {
+		img, err = s.byDigest(ctx, named)
+		return img, false, err
+	}
 	if !hexadecimal(strings.TrimPrefix(ref, "sha256:")) && nameErr != nil {
 		return Image{}, false, nameErr
 	}
@@ -165,6 +170,21 @@ func (s *Store) byID(ctx context.Context, ref string) (Image, error) {
 		return Image{}, notFound(ref)
 	}
 	return s.fill(ctx, *found)
+}
+
+// byDigest finds an image that a registry has by the name, NAME@DIGEST, though it goes
+// by another here.
+func (s *Store) byDigest(ctx context.Context, name string) (Image, error) {
+	list, err := s.client.ImageService().List(ctx)
+	if err != nil {
+		return Image{}, fmt.Errorf("find image %s: %w", familiar(name), err)
+	}
+	for _, in := range list {
+		if one := bare(in); one.Registry && one.Repository()+"@"+one.ID.String() == name {
+			return s.fill(ctx, in)
+		}
+	}
+	return Image{}, notFound(name)
 }
 
 func notFound(ref string) error {
@@ -234,8 +254,9 @@ func (s *Store) detail(ctx context.Context, target ocispec.Descriptor, platform 
 	if err := json.Unmarshal(raw, &d.Config); err != nil {
 		return d, fmt.Errorf("decode its configuration: %w", err)
 	}
-	if len(d.Config.RootFS.DiffIDs) > 0 {
-		d.Parent = identity.ChainID(d.Config.RootFS.DiffIDs).String()
+	d.chains = chains(d.Config.RootFS.DiffIDs)
+	if n := len(d.chains); n > 0 {
+		d.Parent = d.chains[n-1]
 	}
 	for _, l := range manifest.Layers {
 		d.stored = append(d.stored, l.Size)

@@ -74,9 +74,7 @@ func (s *Store) measure(ctx context.Context, m *Manifest) error {
 	if err != nil {
 		return nil // not here, or no image
 	}
-	var d Details
-	d.Config.RootFS.DiffIDs = diffs
-	for _, l := range s.layersOf(ctx, d) {
+	for _, l := range s.layersOf(ctx, Details{chains: chains(diffs)}) {
 		m.Unpacked += l.Size
 	}
 	return nil

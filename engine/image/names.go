@@ -171,12 +171,28 @@ func bare(in images.Image) Image {
 	}
 }
 
-// Remove takes a name away. When it was the last one the image's content goes
-// with it, before Remove returns, as far as nothing else uses it.
-func (s *Store) Remove(ctx context.Context, name string) error {
-	err := s.client.ImageService().Delete(ctx, name, images.SynchronousDelete())
-	if err != nil && !errdefs.IsNotFound(err) {
-		return fmt.Errorf("remove image %s: %w", familiar(name), err)
+// Remove takes names of an image away. When they are its last its content goes with
+// them, before Remove returns, as far as nothing else uses it.
+func (s *Store) Remove(ctx context.Context, names ...Image) error {
+	for i, n := range names {
+		var how []images.DeleteOpt
+		if i == len(names)-1 {
+			how = append(how, images.SynchronousDelete())
+		}
+		if err := s.client.ImageService().Delete(ctx, n.Name, how...); err != nil && !errdefs.IsNotFound(err) {
+			return fmt.Errorf("remove image %s: %w", familiar(n.Name), err)
+		}
+	}
+	return nil
+}
+
+// Disown has the names be the image's here alone, whatever a registry has by them.
+func (s *Store) Disown(ctx context.Context, names ...Image) error {
+	for _, n := range names {
+		in := images.Image{Name: n.Name, Target: n.Target, Labels: map[string]string{}}
+		if _, err := s.client.ImageService().Update(ctx, in, "labels"); err != nil {
+			return fmt.Errorf("name image %s: %w", familiar(n.Name), err)
+		}
 	}
 	return nil
 }

@@ -2,7 +2,9 @@ package image
 
 import (
 	"context"
+	"slices"
 
+	"github.com/opencontainers/go-digest"
 	"github.com/opencontainers/image-spec/identity"
 )
 
@@ -19,14 +21,23 @@ type Layer struct {
 func (s *Store) Layers(ctx context.Context, img Image) []Layer { return s.layersOf(ctx, img.Details) }
 
 func (s *Store) layersOf(ctx context.Context, d Details) []Layer {
-	out := make([]Layer, len(d.Config.RootFS.DiffIDs))
+	out := make([]Layer, len(d.chains))
 	for i := range out {
-		out[i].Chain = identity.ChainID(d.Config.RootFS.DiffIDs[:i+1]).String()
+		out[i].Chain = d.chains[i]
 		size, known := s.usage(ctx, out[i].Chain)
 		if !known && i < len(d.stored) {
 			size = d.stored[i]
 		}
 		out[i].Size = size
+	}
+	return out
+}
+
+// chains are the names of the snapshots that layers become, one upon the other.
+func chains(diffs []digest.Digest) []string {
+	var out []string
+	for _, id := range identity.ChainIDs(slices.Clone(diffs)) {
+		out = append(out, id.String())
 	}
 	return out
 }
