@@ -15,7 +15,7 @@ var unsupported = []struct {
 	methods, paths []string
 	hint           string
 }{
-	{[]string{http.MethodGet}, []string{"/containers/{name}/attach/ws"}, ""},
+	{[]string{http.MethodGet}, []string{"/containers/{name}/attach/ws"}, "POST /containers/{name}/attach does the same on the connection itself"},
 	{[]string{http.MethodGet}, []string{"/images/{name}/attestations"}, ""},
 }
 

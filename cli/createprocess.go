@@ -38,7 +38,7 @@ func (f *healthFlags) register(fl *pflag.FlagSet) {
 	fl.BoolVar(&f.noHealthcheck, "no-healthcheck", false, "without the health check that the image has")
 	fl.StringVar(&f.restart, "restart", "no", "when to start it again after it ended: no, on-failure[:TIMES], unless-stopped or always")
 	fl.BoolVar(&f.init, "init", false, "run an init as the first process, which passes signals on and reaps the dead")
-	fl.StringVar(&f.logDriver, "log-driver", "", "where output is kept: json-file, journald or none (default: the daemon's)")
+	fl.StringVar(&f.logDriver, "log-driver", "", "where output is kept: json-file, local, journald or none (default: the daemon's)")
 	fl.StringArrayVar(&f.logOpts, "log-opt", nil, "option of the log driver, KEY=VALUE, as max-size=10m, max-file=3")
 }
 

@@ -44,7 +44,7 @@ func containerDefaults() containerSettings {
 }
 
 func (c *containerSettings) register(f *pflag.FlagSet) {
-	f.StringVar(&c.LogDriver, "log-driver", c.LogDriver, "log driver of containers that name none: json-file, journald or none")
+	f.StringVar(&c.LogDriver, "log-driver", c.LogDriver, "log driver of containers that name none: json-file, local, journald or none")
 	f.Var(pairsFlag{&c.LogOptions}, "log-opt", "option of that log driver, as max-size=10m; several times for several")
 	f.Var(&c.Ulimits, "default-ulimit", "limit of containers that do not set it, as nofile=1024:4096; several times for several")
 	f.Var(&c.ShmSize, "default-shm-size", "size of /dev/shm in containers that name none")

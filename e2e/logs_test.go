@@ -78,6 +78,9 @@ func TestLogOptions(t *testing.T) {
 			t.Errorf("docker create %s: %+v", args, r)
 		}
 	}
+	if got := s.mustDocker("run", "--name", "kept", "--log-driver", "local", "--log-opt", "max-size=1m", "demo", "echo", "heard"); got != "heard" || s.mustDocker("logs", "kept") != got {
+		t.Errorf("--log-driver local: %q, %q", got, s.mustDocker("logs", "kept"))
+	}
 	s.mustDocker("run", "-d", "--name", "quiet", "--log-driver", "none", "demo", "echo", "unheard")
 	if r := s.docker(nil, "logs", "quiet"); r.Code == 0 || !strings.Contains(r.Stderr, "configured logging driver does not support reading") {
 		t.Errorf("docker logs of none: %+v", r)

@@ -49,11 +49,14 @@ func (e *Engine) streamsSpec(rec Record) streams.Spec {
 		// It was good at create; the output is worth more than its attributes.
 		e.log.Error("a container's log options cannot be followed", "container", rec.Name, "error", err)
 	}
-	out.Log = e.logFile(rec)
+	if t := rec.HostConfig.LogConfig.Type; t == logconfig.JSON || t == logconfig.Local {
+		out.Log = e.logPath(rec.ID)
+	}
 	return out
 }
 
-// logFile is the path of the container's log, "" where it has no file.
+// logFile is the path of the container's log as clients are told it, "" where there
+// is no file for them to read.
 func (e *Engine) logFile(rec Record) string {
 	if rec.HostConfig.LogConfig.Type != logconfig.JSON {
 		return ""

@@ -19,15 +19,17 @@ import (
 	"github.com/fairlead/fairlead/streams/journal"
 )
 
-// The log drivers there are.
+// The log drivers there are. Local is the file that Docker lets nobody but itself
+// read: it is as that of JSON, and of limited size unless told otherwise.
 const (
 	JSON     = "json-file"
 	Journald = "journald"
+	Local    = "local"
 	None     = "none"
 )
 
 // Drivers are their names, sorted.
-var Drivers = []string{Journald, JSON, None}
+var Drivers = []string{Journald, JSON, Local, None}
 
 // defaultBuffer is how much waits for a log in the mode non-blocking, in bytes.
 const defaultBuffer = 1 << 20
@@ -39,7 +41,11 @@ var everyDriver = []string{"mode", "max-buffer-size"}
 var ofDriver = map[string][]string{
 	JSON:     {"max-size", "max-file", "compress", "labels", "labels-regex", "env", "env-regex", "tag"},
 	Journald: {"labels", "labels-regex", "env", "env-regex", "tag"},
+	Local:    {"max-size", "max-file", "compress", "labels", "labels-regex", "env", "env-regex", "tag"},
 }
+
+// ofLocal are Docker's for what a Local does not say.
+var ofLocal = map[string]string{"max-size": "20m", "max-file": "5", "compress": "true"}
 
 // Merge fills in what a container leaves open: the driver, and those options of
 // the daemon's that are for the same driver.
@@ -85,10 +91,17 @@ func Logging(c container.LogConfig, about Container) (streams.Logging, error) {
 		}
 	}
 	o := options{values: c.Config}
+	if c.Type == Local {
+		o.values = maps.Clone(ofLocal)
+		maps.Copy(o.values, c.Config)
+		if o.values["max-file"] == "1" && c.Config["compress"] == "" {
+			delete(o.values, "compress") // there is nothing to be packed
+		}
+	}
 	out.Buffer = o.buffer()
 	attrs := o.attributes(about)
 	switch c.Type {
-	case JSON:
+	case JSON, Local:
 		o.files(&out)
 		if tag := o.tag(about, ""); tag != "" {
 			attrs["tag"] = tag

@@ -46,6 +46,9 @@ func TestLogging(t *testing.T) {
 		"journald": {Journal: journal},
 		"journald tag={{.Name}} labels=com.example.x": {Journal: with(map[string]string{"CONTAINER_TAG": "web", "SYSLOG_IDENTIFIER": "web", "COM_EXAMPLE_X": "y"})},
 		"journald mode=non-blocking":                  {Journal: journal, Buffer: 1 << 20},
+		"local":                                       {MaxSize: 20_000_000, MaxFiles: 5, Compress: true},
+		"local max-size=1m compress=false tag=x":      {MaxSize: 1_000_000, MaxFiles: 5, Attrs: map[string]string{"tag": "x"}},
+		"local max-file=1":                            {MaxSize: 20_000_000, MaxFiles: 1},
 	} {
 		got, err := Logging(parse(text), web)
 		if err != nil || !reflect.DeepEqual(got, want) {
@@ -88,6 +91,8 @@ func TestCheck(t *testing.T) {
 		"json-file tag={{.Nothing}}":                    "tag",
 		"json-file tag={{":                              "tag",
 		"json-file labels-regex=(":                      "labels-regex",
+		"local max-szie=1":                              "unknown log opt 'max-szie' for local log driver",
+		"local max-file=1 compress=true":                "compress cannot be true",
 		"journald env-regex=[":                          "env-regex",
 	} {
 		if err := Check(parse(text)); !errdefs.IsInvalidArgument(err) || !strings.Contains(err.Error(), want) {
