@@ -6,6 +6,7 @@ import (
 	"net/http"
 	"strings"
 
+	"github.com/containerd/errdefs"
 	"github.com/moby/moby/api/types/container"
 	"github.com/moby/moby/api/types/network"
 
@@ -30,11 +31,28 @@ func (s *server) containerList(w http.ResponseWriter, r *http.Request) error {
 	return nil
 }
 
-// createBody is a create request with the field that clients before 1.44 put a
-// hardware address in.
+// createBody is a create request with what clients before 1.44 put a hardware
+// address in, and clients before 1.42 and 1.52 limits of the kernel's memory.
 type createBody struct {
 	container.CreateRequest
+	HostConfig *struct {
+		container.HostConfig
+		KernelMemory, KernelMemoryTCP int64
+	}
 	MacAddress network.HardwareAddr
+}
+
+// request is what the engine is asked for, with warnings of what it cannot be asked.
+func (b createBody) request() (request engine.CreateRequest, warnings []string) {
+	request = engine.CreateRequest{Config: b.Config, NetworkingConfig: b.NetworkingConfig}
+	if h := b.HostConfig; h != nil {
+		request.HostConfig = &h.HostConfig
+		if h.KernelMemory > 0 || h.KernelMemoryTCP > 0 {
+			warnings = append(warnings, "Limits of the kernel's memory (--kernel-memory) were discarded: Linux has none any more; --memory counts the kernel's too")
+		}
+	}
+	normalizeNetworks(&request, b.MacAddress)
+	return request, warnings
 }
 
 func (s *server) containerCreate(w http.ResponseWriter, r *http.Request) error {
@@ -46,18 +64,13 @@ func (s *server) containerCreate(w http.ResponseWriter, r *http.Request) error {
 	case empty || body.Config == nil:
 		return invalid("config cannot be empty in order to create a container")
 	}
-	request := engine.CreateRequest{
-		Name: r.URL.Query().Get("name"), Platform: r.URL.Query().Get("platform"), Config: body.Config,
-		HostConfig: body.HostConfig, NetworkingConfig: body.NetworkingConfig,
-	}
-	normalizeNetworks(&request, body.MacAddress)
+	request, warnings := body.request()
+	request.Name, request.Platform = r.URL.Query().Get("name"), r.URL.Query().Get("platform")
 	created, err := s.engine.Create(r.Context(), request)
 	if err != nil {
 		return createFailure(err)
 	}
-	if created.Warnings == nil {
-		created.Warnings = []string{}
-	}
+	created.Warnings = append(append([]string{}, warnings...), created.Warnings...)
 	writeJSON(w, http.StatusCreated, created)
 	return nil
 }
@@ -145,6 +158,9 @@ func (s *server) containerStart(w http.ResponseWriter, r *http.Request) error {
 		return err
 	} else if !empty && len(body) > 0 {
 		return invalid("starting container with non-empty request body was deprecated since API v1.22 and removed in v1.24")
+	}
+	if name := r.URL.Query().Get("checkpoint"); name != "" {
+		return fmt.Errorf("cannot start from checkpoint %s: %s: %w", name, noCheckpoints, errdefs.ErrNotImplemented)
 	}
 	s.attaching.wait(r.Context())
 	if err := s.engine.Start(r.Context(), r.PathValue("name")); err != nil {

@@ -93,7 +93,6 @@ func TestEventsStream(t *testing.T) {
 // TestEventsUnread: clients who never read cost a bounded amount of memory, and hold
 // nobody up.
 func TestEventsUnread(t *testing.T) {
-	t.Parallel()
 	l := unixLab(t)
 	for range 10 {
 		if _, _, resp := l.upgrade("GET /v1.55/events HTTP/1.1\nHost: x", ""); resp.StatusCode != 200 {

@@ -55,16 +55,16 @@ func foreignRoutes() []route {
 	}
 	for _, path := range []string{"/containers/{name}/checkpoints", "/containers/{name}/checkpoints/"} {
 		for _, method := range []string{get, post, del} {
-			out = append(out, route{method: method, path: path, handle: refuse(errdefs.ErrNotImplemented,
-				"Fairlead makes no checkpoints of containers; `pause` keeps one as it is, and `commit` keeps its files")})
+			out = append(out, route{method: method, path: path, handle: refuse(errdefs.ErrNotImplemented, noCheckpoints)})
 		}
 	}
 	return out
 }
 
 const (
-	noPlugins = "Fairlead has no plugins: its networks, volumes and log drivers are built in"
-	noBuild   = "Fairlead does not build images: build with `buildah build`, `podman build` or `docker buildx build --output type=docker,dest=image.tar` " +
+	noCheckpoints = "Fairlead makes no checkpoints of containers; `pause` keeps one as it is, and `commit` keeps its files"
+	noPlugins     = "Fairlead has no plugins: its networks, volumes and log drivers are built in"
+	noBuild       = "Fairlead does not build images: build with `buildah build`, `podman build` or `docker buildx build --output type=docker,dest=image.tar` " +
 		"(a builder of the driver docker-container or remote), then `load` the image or `pull` it from a registry"
 )
 

@@ -45,6 +45,11 @@ func TestJSONErrors(t *testing.T) {
 	}
 	// As Docker, and as later versions need it: what is unknown is for later versions.
 	l.want(201, "POST", "/containers/create", `{"Image":"demo","NotYet":{"a":[1]},"HostConfig":{"NorThis":1}}`, nil)
+	text := l.want(201, "POST", "/v1.41/containers/create?name=c", `{"Image":"demo","HostConfig":{"Memory":7,"KernelMemory":1}}`, nil)
+	if h := l.engine.Created[len(l.engine.Created)-1].HostConfig; h.Memory != 7 || !strings.Contains(text, "--kernel-memory") {
+		t.Errorf("memory %d, %s", h.Memory, text)
+	}
+	l.want(501, "POST", "/containers/c/start?checkpoint=x", "", nil)
 	l.want(400, "GET", "/containers/json?filters=%zz", "", nil)
 	l.want(400, "GET", "/containers/json?all=1;limit=2", "", nil)
 }

@@ -2,7 +2,6 @@ package engine
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"slices"
 	"time"
@@ -47,36 +46,28 @@ func (e *Engine) Events(ctx context.Context, options EventsOptions, tell func([]
 	defer e.listeners.Add(-1)
 	ctx, cancel := e.whileListening(ctx, until)
 	defer cancel()
-	pass := func(messages []apievents.Message) error {
-		return tell(slices.DeleteFunc(messages, func(m apievents.Message) bool {
+	messages, _ := listener.Ready()
+	for listening := true; listening; {
+		over := !until.IsZero() && len(messages) > 0 && messages[len(messages)-1].TimeNano > until.UnixNano()
+		err := tell(slices.DeleteFunc(messages, func(m apievents.Message) bool {
 			return !wanted(m) || (!until.IsZero() && m.TimeNano > until.UnixNano())
 		}))
-	}
-	past, _ := listener.Ready()
-	for messages := past; ; {
-		if err := pass(messages); err != nil {
+		if err != nil || over {
 			return err
 		}
-		if !until.IsZero() && !until.After(time.Now()) {
-			last, _ := listener.Ready()
-			return pass(last)
-		}
-		if messages, err = e.nextEvents(ctx, listener); errors.Is(err, context.DeadlineExceeded) {
-			continue
-		} else if err != nil {
-			return nil // nobody listens, or there is nobody to listen to
-		}
+		messages, listening = e.nextEvents(ctx, listener)
 	}
+	return nil
 }
 
 // nextEvents waits for the next messages, and says so in the log where some were
-// lost.
-func (e *Engine) nextEvents(ctx context.Context, l *events.Listener) ([]apievents.Message, error) {
+// lost. It returns false when ctx has ended and there are none.
+func (e *Engine) nextEvents(ctx context.Context, l *events.Listener) ([]apievents.Message, bool) {
 	messages, lost, err := l.Next(ctx)
 	if lost > 0 {
 		e.log.Warn("a listener to events is too slow and lost some", "lost", lost)
 	}
-	return messages, err
+	return messages, err == nil
 }
 
 // whileListening is ctx until the engine ends, or the time, where it is set.

@@ -34,8 +34,14 @@ func (e *Engine) Events(ctx context.Context, options engine.EventsOptions, tell 
 				wanted = append(wanted, m)
 			}
 		}
-		if err := tell(wanted); err != nil || options.Until != "" {
+		if err := tell(wanted); err != nil {
 			return err
+		}
+		if options.Until != "" {
+			if messages, _ = l.Ready(); len(messages) == 0 {
+				return nil
+			}
+			continue
 		}
 		if messages, _, _ = l.Next(ctx); ctx.Err() != nil {
 			return nil

@@ -18,6 +18,10 @@ import (
 // listeners who are slow: a few seconds of a thousand a second.
 const Kept = 4096
 
+// Batch is how many messages a listener is handed at most at once: what one who is
+// slow keeps from being forgotten.
+const Batch = 64
+
 // Bus passes messages on. It is made by New, and safe for use by several
 // goroutines.
 type Bus struct {
@@ -76,8 +80,8 @@ func (b *Bus) ListenSince(since time.Time) *Listener {
 	return &Listener{b, at}
 }
 
-// Next returns the messages that have not been read yet, at least one unless ctx
-// ends: then it returns ctx's error. lost counts those that were dropped before
+// Next returns the oldest messages that have not been read yet, at least one and at
+// most Batch. Where there are none it waits, unless ctx ends: then it returns ctx's error. lost counts those that were dropped before
 // them because the listener was too slow.
 func (l *Listener) Next(ctx context.Context) (messages []events.Message, lost uint64, err error) {
 	for {
@@ -106,10 +110,11 @@ func (l *Listener) read() (messages []events.Message, lost uint64, wake <-chan s
 	if oldest := b.next - uint64(len(b.ring)); l.at < oldest {
 		lost, l.at = oldest-l.at, oldest
 	}
-	first, end := l.at%Kept, l.at%Kept+(b.next-l.at)
-	l.at = b.next
-	if end <= uint64(len(b.ring)) {
+	n := min(b.next-l.at, Batch)
+	first := l.at % Kept
+	l.at += n
+	if end := first + n; end <= uint64(len(b.ring)) {
 		return slices.Clone(b.ring[first:end]), lost, b.wake
 	}
-	return slices.Concat(b.ring[first:], b.ring[:end-uint64(len(b.ring))]), lost, b.wake
+	return slices.Concat(b.ring[first:], b.ring[:n-(uint64(len(b.ring))-first)]), lost, b.wake
 }

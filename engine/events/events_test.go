@@ -26,6 +26,12 @@ func TestListenersReadEachMessageOnce(t *testing.T) {
 		lost  uint64
 	}{early: {fmt.Sprint(Kept / 2), Kept/2 - 4}, late: {fmt.Sprint(Kept / 2), Kept/2 - 10}} {
 		got, lost, err := name.Next(t.Context())
+		if len(got) != Batch {
+			t.Errorf("%d messages are handed out at once", len(got))
+		}
+		for more, _ := name.Ready(); len(more) > 0; more, _ = name.Ready() {
+			got = append(got, more...)
+		}
 		if err != nil || len(got) != Kept || lost != want.lost || got[0].Actor.ID != want.first || got[Kept-1].Actor.ID != fmt.Sprint(3*Kept/2-1) {
 			t.Errorf("read %d messages, lost %d, want %d: %v", len(got), lost, want.lost, err)
 		}
