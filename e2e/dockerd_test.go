@@ -88,7 +88,7 @@ func TestReload(t *testing.T) {
 	if got := s.mustDocker("info", "-f", told); got != "[a=1] false false []" {
 		t.Errorf("at first: %s", got)
 	}
-	l := s.events("--filter", "type=daemon", "--format", "{{.Type}} {{.Action}} {{.Actor.Attributes.labels}} {{index .Actor.Attributes \"registry-mirrors\"}} {{index .Actor.Attributes \"live-restore\"}}")
+	l := s.events("--filter", "type=daemon", "--filter", "daemon="+s.mustDocker("info", "-f", "{{.ID}}"), "--format", "{{.Type}} {{.Action}} {{.Actor.Attributes.labels}} {{index .Actor.Attributes \"registry-mirrors\"}} {{index .Actor.Attributes \"live-restore\"}}")
 	write(`{"labels": ["a=2", "b=3"], "debug": true, "live-restore": true, "registry-mirrors": ["https://m.invalid"], "mtu": 1400}`)
 	s.Reload()
 	l.hears(`daemon reload ["a=2","b=3"] ["https://m.invalid"] true`)
