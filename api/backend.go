@@ -9,6 +9,7 @@ import (
 	"github.com/moby/moby/api/types/container"
 	"github.com/moby/moby/api/types/events"
 	"github.com/moby/moby/api/types/image"
+	"github.com/moby/moby/api/types/jsonstream"
 	"github.com/moby/moby/api/types/network"
 	"github.com/moby/moby/api/types/registry"
 	"github.com/moby/moby/api/types/system"
@@ -127,6 +128,8 @@ type ImageSources interface {
 	ImageSave(ctx context.Context, refs []string, platform string, to io.Writer) error
 	// ImageImport makes an image of a root file system.
 	ImageImport(ctx context.Context, archive io.Reader, ref string, changes []string, message, platform string) (id string, err error)
+	// ImageDownload opens what a URL has, to be imported.
+	ImageDownload(ctx context.Context, source string, progress func(jsonstream.Message)) (io.ReadCloser, error)
 }
 
 // Volumes are made, looked at and removed.

@@ -165,7 +165,13 @@ func TestImages(t *testing.T) {
 	if text := l.want(200, "GET", "/v1.44/images/json", "", nil); strings.Contains(text, "VirtualSize") {
 		t.Error(text)
 	}
-	l.want(501, "POST", "/images/create?fromSrc=http://x/y.tar", "", nil)
+	if text := l.want(200, "POST", "/images/create?fromSrc=http://x/y.tar&repo=away", "", nil); !strings.Contains(text, `{"status":"Downloading from http://x/y.tar"}`) || !strings.Contains(text, `{"status":"sha256:`) {
+		t.Error(text)
+	}
+	if text := l.want(200, "POST", "/images/create?fromSrc=http://nosuch/", "", nil); !strings.Contains(text, `"error":"download http://nosuch/: no such host"`) {
+		t.Error(text)
+	}
+	l.want(501, "DELETE", "/images/demo:2?platforms=x", "", nil)
 	l.want(400, "POST", "/images/create", "", nil)
 	l.want(400, "POST", "/images/create?fromSrc=-", "", nil)
 }

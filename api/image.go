@@ -2,6 +2,7 @@ package api
 
 import (
 	"fmt"
+	"io"
 	"net/http"
 	"strings"
 
@@ -71,6 +72,9 @@ func (s *server) imageRemove(w http.ResponseWriter, r *http.Request) error {
 	if strings.TrimSpace(name) == "" {
 		return invalid("image name cannot be blank")
 	}
+	if len(r.URL.Query()["platforms"]) > 0 {
+		return fmt.Errorf("removing an image for single platforms (platforms) is not supported: remove it by its name: %w", errdefs.ErrNotImplemented)
+	}
 	removed, err := s.engine.ImageRemove(r.Context(), name, boolean(r.URL.Query(), "force"))
 	if err != nil {
 		return err
@@ -88,17 +92,23 @@ func (s *server) imageCreate(w http.ResponseWriter, r *http.Request) error {
 	if q.Get("fromImage") != "" {
 		return s.imagePull(w, r)
 	}
+	m := &messages{s: s, w: w, r: r}
+	var archive io.ReadCloser = r.Body
 	switch source := q.Get("fromSrc"); source {
 	case "-":
 	case "":
-		return invalid("fromSrc is missing: want fromSrc=- and the archive as the request's body")
+		return invalid("fromSrc is missing: want a URL, or fromSrc=- and the archive as the request's body")
 	default:
-		return fmt.Errorf("cannot import from %s: download it, and pass it to `fairlead import -`: %w", source, errdefs.ErrNotImplemented)
+		var err error
+		if archive, err = s.engine.ImageDownload(r.Context(), source, m.send); err != nil {
+			return m.end(err)
+		}
+		defer archive.Close()
 	}
-	id, err := s.engine.ImageImport(r.Context(), r.Body, reference(q.Get("repo"), q.Get("tag")), q["changes"], q.Get("message"), q.Get("platform"))
+	id, err := s.engine.ImageImport(r.Context(), archive, reference(q.Get("repo"), q.Get("tag")), q["changes"], q.Get("message"), q.Get("platform"))
 	if err != nil {
-		return err
+		return m.end(err)
 	}
-	writeJSON(w, http.StatusOK, jsonstream.Message{Status: id})
+	m.send(jsonstream.Message{Status: id})
 	return nil
 }

@@ -69,6 +69,11 @@ func (e *Engine) ImageImport(ctx context.Context, archive io.Reader, ref string,
 	return id, nil
 }
 
+// ImageDownload opens what a URL has, to be imported.
+func (e *Engine) ImageDownload(ctx context.Context, source string, progress func(jsonstream.Message)) (io.ReadCloser, error) {
+	return image.Download(ctx, source, progress)
+}
+
 // ImageTag gives the image another name.
 func (e *Engine) ImageTag(ctx context.Context, ref, target string) error {
 	img, err := e.images.Get(ctx, ref)
