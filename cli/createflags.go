@@ -54,7 +54,7 @@ func (f *createFlags) register(cmd *cobra.Command, a *app) {
 	cmd.Flags().SetInterspersed(false)
 	fl := cmd.Flags()
 	fl.SortFlags = false // help sorts them, and nobody else needs it
-	fl.SetNormalizeFunc(alias("net", "network"))
+	fl.SetNormalizeFunc(alias(map[string]string{"net": "network", "net-alias": "network-alias"}))
 	fl.StringVar(&f.name, "name", "", "name of the container (default: one is made up)")
 	fl.StringVar(&f.entrypoint, "entrypoint", "", "program to run in place of the image's ENTRYPOINT; empty resets it")
 	fl.StringVarP(&f.workdir, "workdir", "w", "", "working directory inside the container")

@@ -9,10 +9,10 @@ import (
 	"github.com/spf13/pflag"
 )
 
-// alias makes a flag known by another name too, without showing it twice.
-func alias(other, name string) func(*pflag.FlagSet, string) pflag.NormalizedName {
+// alias makes flags known by other names too, the keys, without showing them twice.
+func alias(names map[string]string) func(*pflag.FlagSet, string) pflag.NormalizedName {
 	return func(_ *pflag.FlagSet, given string) pflag.NormalizedName {
-		if given == other {
+		if name, found := names[given]; found {
 			given = name
 		}
 		return pflag.NormalizedName(given)

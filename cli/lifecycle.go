@@ -95,6 +95,10 @@ func (a *app) attach(ctx context.Context, c *client.Client, name string, options
 		return fmt.Errorf("the daemon says too little about %s to attach to it", name)
 	}
 	switch {
+	case !options.start && info.State.Paused:
+		return fmt.Errorf("cannot attach to a paused container, unpause it first: `fairlead unpause %s`", name)
+	case !options.start && info.State.Restarting:
+		return fmt.Errorf("cannot attach to a restarting container, wait until it is running: `fairlead logs -f %s` shows its output", name)
 	case !options.start && !info.State.Running:
 		return fmt.Errorf("container %s is not running: start it with `fairlead start -a %[1]s`", name)
 	case options.start && info.State.Running:
@@ -120,7 +124,7 @@ type stopFlags struct {
 func (f *stopFlags) register(cmd *cobra.Command) {
 	cmd.Flags().StringVarP(&f.signal, "signal", "s", "", "signal to send (default: the container's own, SIGTERM)")
 	cmd.Flags().IntVarP(&f.seconds, "timeout", "t", 0, "seconds to SIGKILL; -1 waits for ever (default: the container's own, 10)")
-	cmd.Flags().SetNormalizeFunc(alias("time", "timeout"))
+	cmd.Flags().SetNormalizeFunc(alias(map[string]string{"time": "timeout"}))
 	completeFlags(cmd, map[string]cobra.CompletionFunc{"signal": fixed(signalNames...)})
 }
 

@@ -180,6 +180,9 @@ func TestCommandLineLife(t *testing.T) {
 	}
 	contains(t, "container prune", s.Must("container", "prune", "-f"), "Deleted Containers:", "Total reclaimed space:")
 	contains(t, "system prune", s.Must("system", "prune", "-f"), "Total reclaimed space: 0B")
+	if _, stderr, code := s.CLI("run", "--restart", "on-failure:1", "demo", "sh", "-c", "echo tried; exit 3"); code != 3 {
+		t.Errorf("run of what fails, and is started again: %d, %s", code, stderr)
+	}
 	if _, stderr, code := s.CLI("build", "."); code != 1 || !strings.Contains(stderr, "build with another tool") {
 		t.Errorf("build: %d, %s", code, stderr)
 	}
