@@ -76,7 +76,8 @@ func (e *Engine) emitExec(x *execution, action apievents.Action, more ...string)
 type ExecStartOptions struct {
 	// Detach leaves it to itself; there is no connection then.
 	Detach bool
-	// Tty is Docker's; the exec's own setting decides.
+	// Tty sends the output as it is, rather than in frames. As in Docker it is this,
+	// and not whether the exec has a terminal, that decides.
 	Tty bool
 	// ConsoleSize is the terminal's height and width.
 	ConsoleSize *[2]uint
@@ -170,9 +171,12 @@ func (e *Engine) attachExec(ctx context.Context, x *execution, opts ExecStartOpt
 	if err != nil {
 		return err
 	}
+	if !x.req.Tty {
+		keys = nil
+	}
 	return e.cfg.Streams.Attach(ctx, streams.AttachSpec{
 		ID: x.id, Stdin: x.req.AttachStdin, Stdout: x.req.AttachStdout, Stderr: x.req.AttachStderr,
-		Terminal: x.req.Tty, DetachKeys: keys, Preread: opts.Preread,
+		Terminal: opts.Tty, DetachKeys: keys, Preread: opts.Preread,
 	}, conn)
 }
 

@@ -51,7 +51,7 @@ func TestExecEvents(t *testing.T) {
 	x := f.must(f.ExecCreate(ctx, id, container.ExecCreateRequest{AttachStdin: true, AttachStdout: true, Tty: true, DetachKeys: "ctrl-x", Cmd: []string{"sh", "-c", "read x; exit 3"}}))
 	f.tells(id, "exec_create: sh -c read x; exit 3 execID="+x, "execID")
 	client, server := pair(t)
-	f.ok(f.ExecStart(ctx, x, ExecStartOptions{}, server))
+	f.ok(f.ExecStart(ctx, x, ExecStartOptions{Tty: true}, server))
 	server.Close()
 	f.tells(id, "exec_start: sh -c read x; exit 3 execID="+x, "execID")
 	_, err := client.Write([]byte{'X' & 31})

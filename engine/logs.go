@@ -99,6 +99,9 @@ func (e *Engine) Attach(ctx context.Context, ref string, opts AttachOptions, con
 		return err
 	}
 	rec := c.record()
+	if !rec.Config.Tty {
+		keys = nil
+	}
 	if opts.Logs {
 		if err := e.sendLog(ctx, rec, opts, conn); err != nil {
 			return fmt.Errorf("send the log of container %s: %w", rec.Name, err)

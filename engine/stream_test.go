@@ -166,7 +166,7 @@ func TestExec(t *testing.T) {
 		t.Helper()
 		x := f.must(f.ExecCreate(ctx, id, req))
 		client, server := pair(t)
-		f.ok(f.ExecStart(ctx, x, ExecStartOptions{}, server))
+		f.ok(f.ExecStart(ctx, x, ExecStartOptions{Tty: req.Tty}, server))
 		server.Close()
 		_, err := io.WriteString(client, input)
 		f.ok(err)
@@ -200,6 +200,16 @@ func TestExec(t *testing.T) {
 	if out, _, code := exec(tty, ""); out != "20 50\r\nxterm\r\n" || code != 0 {
 		t.Errorf("%q %d", out, code)
 	}
+	// How it is sent is decided at the start, as in Docker.
+	x := f.must(f.ExecCreate(ctx, id, container.ExecCreateRequest{AttachStdout: true, Tty: true, Cmd: []string{"echo", "framed"}}))
+	client, server := pair(t)
+	f.ok(f.ExecStart(ctx, x, ExecStartOptions{}, server))
+	server.Close()
+	raw, err := io.ReadAll(client)
+	f.ok(err)
+	if out, _ := demultiplex(t, raw); out != "framed\r\n" {
+		t.Errorf("%q", out)
+	}
 	for cmd, want := range map[string]int{"nonesuch": 127, "/etc/script": 126} {
 		x := f.must(f.ExecCreate(ctx, id, container.ExecCreateRequest{AttachStdout: true, Cmd: []string{cmd}}))
 		_, server := pair(t)
@@ -213,7 +223,7 @@ func TestExec(t *testing.T) {
 			t.Errorf("%s: %+v", cmd, r)
 		}
 	}
-	x := f.must(f.ExecCreate(ctx, id, container.ExecCreateRequest{Cmd: []string{"sh", "-c", "sleep 0.1; exit 3"}}))
+	x = f.must(f.ExecCreate(ctx, id, container.ExecCreateRequest{Cmd: []string{"sh", "-c", "sleep 0.1; exit 3"}}))
 	f.ok(f.ExecStart(ctx, x, ExecStartOptions{Detach: true}, nil))
 	if err := f.ExecStart(ctx, x, ExecStartOptions{Detach: true}, nil); !errdefs.IsConflict(err) {
 		t.Errorf("second start: %v", err)

@@ -75,9 +75,7 @@ func newAttachment(s *stream, spec AttachSpec, f *os.File) (*attachment, error) 
 		return nil, errors.Join(err, conn.Close())
 	}
 	a := &attachment{spec: spec, stream: s, conn: conn, raw: raw}
-	if spec.Terminal {
-		a.keys.keys = spec.DetachKeys
-	}
+	a.keys.keys = spec.DetachKeys
 	// What came along was typed by the client too.
 	a.pending, a.finishing = a.keys.filter(spec.Preread)
 	a.spec.Preread = nil

@@ -55,8 +55,8 @@ type AttachSpec struct {
 	// Terminal sends output as it is; without it every piece has the eight-byte
 	// header of Docker's attach: stream, three zeros, length in big-endian.
 	Terminal bool `json:"terminal,omitempty"`
-	// DetachKeys are bytes which, typed by a Terminal client, close that client
-	// only.
+	// DetachKeys are bytes which, typed by the client, close that client only; where
+	// nobody types there are none.
 	DetachKeys []byte `json:"detach_keys,omitempty"`
 	// Preread is what the client sent that has been read from the connection.
 	Preread []byte `json:"preread,omitempty"`
