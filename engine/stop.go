@@ -138,13 +138,19 @@ func (e *Engine) killAndWait(ctx context.Context, c *instance, r *run) error {
 	if err := e.signal(ctx, c, int(unix.SIGKILL), true); err != nil && !gone(err) {
 		return fmt.Errorf("kill container %s: %w", name, err)
 	}
-	select {
-	case <-r.ended:
-		return nil
-	case <-ctx.Done():
-		return ctx.Err()
-	case <-time.After(killTime):
-		return fmt.Errorf("container %s was killed and has not ended in %s: %w", name, killTime, errdefs.ErrUnavailable)
+	for deadline := time.Now().Add(startTime); ; {
+		select {
+		case <-r.ended:
+			return nil
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-time.After(killTime):
+		}
+		// A machine with much to do may have killed it long before it is tidied up.
+		task, err := e.rt.Task(ctx, c.id)
+		if dead := errdefs.IsNotFound(err) || (err == nil && !task.Running); !dead || time.Now().After(deadline) {
+			return fmt.Errorf("container %s was killed and has not ended in %s: %w", name, killTime, errdefs.ErrUnavailable)
+		}
 	}
 }
 
