@@ -59,6 +59,6 @@ func New(engine Engine, options Options) http.Handler {
 		s.options.Version = "dev"
 	}
 	s.hostname, _ = os.Hostname() // "" is no client's Host
-	s.table = slices.Concat(s.routes(), foreignRoutes(), unsupportedRoutes())
+	s.table = slices.Concat(s.routes(), foreignRoutes())
 	return s.logged(s.recovered(s.guarded(http.HandlerFunc(s.serve))))
 }

@@ -19,7 +19,7 @@ const noSwarm = `This node is not a swarm manager. Use "docker swarm init" or "d
 const maxDrained = 4 << 30
 
 // foreignRoutes are those of what Docker has and a network engine for one host has
-// not: swarms, plugins, builds, searches and checkpoints. They answer with Docker's
+// not: swarms, plugins, builds, searches, checkpoints and their like. They answer with Docker's
 // status for a host without, and with a sentence; what lists such things lists none.
 func foreignRoutes() []route {
 	get, post, put, del := http.MethodGet, http.MethodPost, http.MethodPut, http.MethodDelete
@@ -44,6 +44,8 @@ func foreignRoutes() []route {
 		{method: post, path: "/grpc", handle: refuse(errdefs.ErrNotImplemented, noBuild)},
 
 		{method: get, path: "/images/search", handle: refuse(errdefs.ErrNotImplemented, "Fairlead does not search registries; their own pages do, as https://hub.docker.com/search, and `pull` takes what is found there")},
+		{method: get, path: "/images/{name}/attestations", slashes: true, handle: refuse(errdefs.ErrNotImplemented, "Fairlead reads no attestations of images; `docker buildx imagetools inspect` reads those that a registry has")},
+		{method: get, path: "/containers/{name}/attach/ws", handle: refuse(errdefs.ErrNotImplemented, "Fairlead speaks no WebSockets; POST /containers/{id}/attach does the same on the connection itself")},
 		{method: put, path: "/volumes/{name}", handle: refuse(errdefs.ErrUnavailable, noSwarm)},
 	}
 	for _, kind := range []string{"nodes", "services", "tasks", "secrets", "configs", "swarm"} {

@@ -45,6 +45,8 @@ func TestForeign(t *testing.T) {
 		{"POST", "/build/prune", 200, `"SpaceReclaimed":0`},
 		{"GET", "/images/search", 501, "does not search registries"},
 		{"GET", "/containers/x/checkpoints", 501, "no checkpoints"},
+		{"GET", "/containers/x/attach/ws", 501, "speaks no WebSockets"},
+		{"GET", "/images/a/b:1/attestations", 501, "reads no attestations"},
 	} {
 		if text := l.want(tt.status, tt.method, "/v1.45"+tt.path, "", nil); !strings.Contains(strings.ReplaceAll(text, `\"`, `"`), tt.want) {
 			t.Errorf("%s %s: %s", tt.method, tt.path, text)
