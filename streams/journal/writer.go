@@ -118,9 +118,13 @@ func FieldName(text string) string {
 func (w *Writer) Write(stream string, t time.Time, output []byte) error {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	var errs []error
-	w.split.Split(stream, output, func(text []byte) { errs = append(errs, w.entry(stream, t, text)) })
-	return errors.Join(errs...)
+	var failed error
+	w.split.Split(stream, output, func(text []byte) {
+		if err := w.entry(stream, t, text); err != nil {
+			failed = errors.Join(failed, err)
+		}
+	})
+	return failed
 }
 
 // End sends what waits for the end of its line: the stream has ended.

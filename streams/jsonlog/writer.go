@@ -75,9 +75,13 @@ func (w *Writer) Write(stream string, t time.Time, output []byte) error {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.buf = w.buf[:0]
-	var errs []error
-	w.split.Split(stream, output, func(text []byte) { errs = append(errs, w.add(stream, t, text)) })
-	return errors.Join(append(errs, w.flush())...)
+	var failed error
+	w.split.Split(stream, output, func(text []byte) {
+		if err := w.add(stream, t, text); err != nil {
+			failed = errors.Join(failed, err)
+		}
+	})
+	return errors.Join(failed, w.flush())
 }
 
 // add puts an entry into w.buf, and begins another file before it where it would
