@@ -116,7 +116,7 @@ func (e *Engine) decide(ctx context.Context, req CreateRequest) (rec Record, war
 	if req.HostConfig != nil {
 		host = *req.HostConfig
 	}
-	e.cfg.Defaults.record(&host)
+	e.cfg.record(&host)
 	if err := refuse(&config, &host); err != nil {
 		return rec, nil, img, err
 	}

@@ -96,7 +96,7 @@ func (e *Engine) checkRealtime(h *container.HostConfig) error {
 	if _, err := os.Stat(filepath.Join(cgroups, "cpu", file)); err != nil {
 		return fmt.Errorf("--cpu-rt-period, --cpu-rt-runtime (HostConfig.CpuRealtime*): Your kernel does not support CPU real-time scheduler: %w", errdefs.ErrInvalidArgument)
 	}
-	parent := filepath.Join(cgroups, "cpu", filepath.Dir(oci.CgroupsPath(e.cfg.Defaults.atRun(h), "id")), file)
+	parent := filepath.Join(cgroups, "cpu", filepath.Dir(oci.CgroupsPath(e.cfg.atRun(h), "id")), file)
 	raw, err := os.ReadFile(parent)
 	budget, parseErr := strconv.ParseInt(strings.TrimSpace(string(raw)), 10, 64)
 	if err != nil || parseErr != nil || budget < h.CPURealtimeRuntime {

@@ -32,7 +32,7 @@ func (e *Engine) outOfMemory(id string) {
 
 // cgroupOf is the container's control group below each hierarchy, see package oci.
 func (e *Engine) cgroupOf(rec Record) string {
-	return oci.CgroupsPath(e.cfg.Defaults.atRun(rec.HostConfig), rec.ID)
+	return oci.CgroupsPath(e.cfg.atRun(rec.HostConfig), rec.ID)
 }
 
 // ranOutOfMemory asks the kernel whether a run that was killed ended for want of

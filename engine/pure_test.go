@@ -114,7 +114,7 @@ func TestRefusals(t *testing.T) {
 		h container.HostConfig
 	}{
 		"--gpus": {h: container.HostConfig{Resources: container.Resources{DeviceRequests: []container.DeviceRequest{{}}}}},
-		"--storage-opt (HostConfig.StorageOpt) is not supported: ": {h: container.HostConfig{StorageOpt: map[string]string{"size": "1"}}},
+		"--storage-opt (HostConfig.StorageOpt) is not supported": {h: container.HostConfig{StorageOpt: map[string]string{"size": "1"}}},
 		"--cpu-count":            {h: container.HostConfig{Resources: container.Resources{CPUCount: 1}}},
 		"--cpu-percent":          {h: container.HostConfig{Resources: container.Resources{CPUPercent: 1}}},
 		"--io-maxiops":           {h: container.HostConfig{Resources: container.Resources{IOMaximumIOps: 1}}},

@@ -6,9 +6,9 @@ import (
 	"fmt"
 
 	"github.com/containerd/errdefs"
+	apievents "github.com/moby/moby/api/types/events"
 
 	"github.com/fairlead/fairlead/engine/oci"
-	apievents "github.com/moby/moby/api/types/events"
 )
 
 // Restart stops the container if it runs, and starts it. What can be known not to

@@ -1,6 +1,7 @@
 package engine
 
 import (
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -251,7 +252,7 @@ func (f *fixture) removeGroups(name string) {
 	for _, dir := range append(dirs, filepath.Join(cgroups, name)) {
 		eventually(f.t, dir+" goes", func() bool {
 			err := os.Remove(dir)
-			return err == nil || os.IsNotExist(err) || err.(*os.PathError).Err == unix.ENOTDIR
+			return err == nil || errors.Is(err, os.ErrNotExist) || errors.Is(err, unix.ENOTDIR)
 		})
 	}
 }

@@ -196,7 +196,7 @@ func (e *Engine) specification(ctx context.Context, c *instance, rec Record, net
 
 func (e *Engine) ociContainer(rec Record, user specs.User, netns string) oci.Container {
 	out := oci.Container{
-		ID: rec.ID, Config: rec.Config, HostConfig: e.cfg.Defaults.atRun(rec.HostConfig), Args: rec.args(),
+		ID: rec.ID, Config: rec.Config, HostConfig: e.cfg.atRun(rec.HostConfig), Args: rec.args(),
 		Hostname: rec.Config.Hostname, Domainname: rec.Config.Domainname,
 		User: user, NetworkNamespace: netns, OwnNetwork: rec.ownNetwork(),
 		AppArmor:        e.loadAppArmor(),

@@ -2,6 +2,8 @@ package engine
 
 import (
 	"bytes"
+	"context"
+	"fmt"
 	"os"
 	"path/filepath"
 	"slices"
@@ -176,6 +178,49 @@ func TestAnonymousVolumes(t *testing.T) {
 	left, err := os.ReadDir(filepath.Join(f.cfg.DataRoot, "volumes"))
 	if err != nil || len(left) != 1 {
 		t.Errorf("%v %v", left, err)
+	}
+}
+
+// TestVolumeEvents: who listens is told of volumes when they are made, needed and gone.
+func TestVolumeEvents(t *testing.T) {
+	f := newFixture(t)
+	f.volumeImage()
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	l := f.events.Listen()
+	id := f.create(withImage("vol", withVolumes([]string{"data:/data:ro"})), "true")
+	gone, err := f.Wait(ctx, id, container.WaitConditionNextExit)
+	f.ok(err)
+	f.ok(f.Start(ctx, id))
+	<-gone
+	f.ok(f.Remove(ctx, id, RemoveOptions{Volumes: true}))
+	f.ok(f.VolumeRemove(ctx, "data", false))
+	_, err = f.VolumePrune(ctx, nil)
+	f.ok(err)
+	var named, all []string
+	for len(all) == 0 || all[len(all)-1] != "prune" {
+		messages, _, err := l.Next(ctx)
+		f.ok(err)
+		for _, m := range messages {
+			if m.Type != "volume" {
+				continue
+			}
+			all = append(all, string(m.Action))
+			if m.Actor.ID == "data" {
+				named = append(named, string(m.Action)+" "+strings.ReplaceAll(fmt.Sprint(m.Actor.Attributes), id, "ID"))
+			}
+		}
+	}
+	want := []string{
+		"create map[driver:local]", "mount map[container:ID destination:/data driver:local propagation: read/write:false]",
+		"unmount map[container:ID driver:local]", "destroy map[driver:local]",
+	}
+	if !slices.Equal(named, want) {
+		t.Errorf("%q, want %q", named, want)
+	}
+	slices.Sort(all)
+	if got := strings.Join(slices.Compact(all), " "); got != "create destroy mount prune unmount" || len(all) != 13 {
+		t.Errorf("%d: %s", len(all), got)
 	}
 }
 

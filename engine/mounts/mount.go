@@ -40,9 +40,11 @@ func read(in mount.Mount, driver string) (Mount, error) {
 	m := Mount{MountPoint: container.MountPoint{Type: in.Type, Destination: dst, RW: !in.ReadOnly}, Spec: in}
 	switch in.Type {
 	case mount.TypeBind:
-		return m, readBind(&m)
+		err = readBind(&m)
+		return m, err
 	case mount.TypeVolume:
-		return m, readVolume(&m, driver)
+		err = readVolume(&m, driver)
+		return m, err
 	case mount.TypeTmpfs:
 		if in.Source != "" {
 			return Mount{}, wrong("field Source must not be specified")

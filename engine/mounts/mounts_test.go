@@ -178,7 +178,9 @@ func TestParse(t *testing.T) {
 		"inherited":            {set(), container.HostConfig{}, Inherit(other, false), "bind /a>/a rprivate made; volume data>/data z driver=local; volume >/own driver=local anonymous"},
 		"inherited, read-only": {set(), container.HostConfig{}, Inherit(other, true), "bind /a>/a ro rprivate made; volume data>/data ro z driver=local; volume >/own ro driver=local anonymous"},
 		"over what is inherited": {
-			set("/own"), container.HostConfig{Binds: []string{"/x:/data"}, Tmpfs: map[string]string{"/a": ""}}, Inherit(other, false),
+			set("/own"),
+			container.HostConfig{Binds: []string{"/x:/data"}, Tmpfs: map[string]string{"/a": ""}},
+			Inherit(other, false),
 			"bind /x>/data rprivate made; volume >/own driver=local anonymous",
 		},
 		"twice":            {set(), container.HostConfig{Binds: []string{"/a:/b", "/c:/b/"}}, nil, "Duplicate mount point: /b"},
