@@ -130,7 +130,7 @@ type Config struct {
 	// those of the default network.
 	HostGateways []netip.Addr
 	// RegistryCerts are directories with registries' certificates, as
-	// image.Registries has them; nil is Docker's and our own.
+	// distribution.Registries has them; nil is Docker's and our own.
 	RegistryCerts []string
 	// Defaults are for containers that do not say otherwise.
 	Defaults

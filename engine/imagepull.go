@@ -13,12 +13,13 @@ import (
 	apiregistry "github.com/moby/moby/api/types/registry"
 
 	"github.com/fairlead/fairlead/engine/image"
+	"github.com/fairlead/fairlead/engine/distribution"
 )
 
 // registries are how the image store reaches registries at the moment.
-func (e *Engine) registries() image.Registries {
+func (e *Engine) registries() distribution.Registries {
 	r := e.settings().Registries
-	return image.Registries{
+	return distribution.Registries{
 		Mirrors: r.Mirrors, Insecure: r.Insecure, CertDirs: e.cfg.RegistryCerts,
 		MaxDownloads: r.MaxDownloads, MaxUploads: r.MaxUploads, DownloadAttempts: r.DownloadAttempts,
 	}
@@ -55,7 +56,7 @@ func (e *Engine) ImagePull(ctx context.Context, req PullRequest) error {
 		}
 	case reference.Tagged:
 	default:
-		tags, err := e.images.Tags(ctx, ref, req.Auth)
+		tags, err := distribution.Tags(ctx, e.registries(), ref, req.Auth)
 		if err != nil {
 			return err
 		}

@@ -12,6 +12,7 @@ import (
 	apiregistry "github.com/moby/moby/api/types/registry"
 
 	"github.com/fairlead/fairlead/engine/image"
+	"github.com/fairlead/fairlead/engine/distribution"
 )
 
 // PushRequest asks for an image to be sent to its registry.
@@ -88,7 +89,7 @@ func (e *Engine) tagsOf(ctx context.Context, repo reference.Named) (out []refere
 // Login asks a registry whether it takes the credentials, and returns the token to
 // use instead of the password, if it gives one.
 func (e *Engine) Login(ctx context.Context, auth apiregistry.AuthConfig) (token string, err error) {
-	return e.images.Login(ctx, auth)
+	return distribution.Login(ctx, e.registries(), auth)
 }
 
 // DistributionInspect asks a registry what it has under the name.
@@ -97,5 +98,5 @@ func (e *Engine) DistributionInspect(ctx context.Context, ref string, auth apire
 	if err != nil {
 		return apiregistry.DistributionInspect{}, fmt.Errorf("invalid reference format %q: %w: %w", ref, err, errdefs.ErrInvalidArgument)
 	}
-	return e.images.Lookup(ctx, named, auth)
+	return distribution.Lookup(ctx, e.registries(), named, auth)
 }

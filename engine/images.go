@@ -8,6 +8,7 @@ import (
 	"github.com/moby/moby/api/types/jsonstream"
 
 	"github.com/fairlead/fairlead/engine/image"
+	"github.com/fairlead/fairlead/engine/distribution"
 )
 
 // LoadRequest asks for the images of an archive.
@@ -71,7 +72,7 @@ func (e *Engine) ImageImport(ctx context.Context, archive io.Reader, ref string,
 
 // ImageDownload opens what a URL has, to be imported.
 func (e *Engine) ImageDownload(ctx context.Context, source string, progress func(jsonstream.Message)) (io.ReadCloser, error) {
-	return image.Download(ctx, source, progress)
+	return distribution.Download(ctx, source, progress)
 }
 
 // ImageTag gives the image another name.

@@ -24,6 +24,8 @@ import (
 	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 	"golang.org/x/sync/semaphore"
+
+	"github.com/fairlead/fairlead/engine/distribution"
 )
 
 // Image is one name of an image with what a container needs to know of it.
@@ -64,7 +66,7 @@ type Store struct {
 	snapshotter string
 	platform    platforms.MatchComparer
 
-	registries func() Registries
+	registries func() distribution.Registries
 	// applying are the layers being unpacked, by chain ID.
 	applying locks
 	// naming are the names being given.
@@ -81,9 +83,9 @@ type Store struct {
 
 // NewStore returns the image store behind the client. registries says how they are
 // reached at the moment; nil is the defaults.
-func NewStore(c *client.Client, snapshotter string, registries func() Registries) *Store {
+func NewStore(c *client.Client, snapshotter string, registries func() distribution.Registries) *Store {
 	if registries == nil {
-		registries = func() Registries { return Registries{} }
+		registries = func() distribution.Registries { return distribution.Registries{} }
 	}
 	return &Store{
 		client: c, snapshotter: snapshotter, platform: platforms.Default(), registries: registries,

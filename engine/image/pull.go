@@ -3,7 +3,6 @@ package image
 import (
 	"context"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"time"
 
@@ -17,17 +16,19 @@ import (
 	"github.com/distribution/reference"
 	dockerspec "github.com/moby/docker-image-spec/specs-go/v1"
 	"github.com/moby/moby/api/types/jsonstream"
-	"github.com/moby/moby/api/types/registry"
+	apiregistry "github.com/moby/moby/api/types/registry"
 	"github.com/opencontainers/image-spec/identity"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 	"golang.org/x/sync/errgroup"
+
+	"github.com/fairlead/fairlead/engine/distribution"
 )
 
 // PullOptions are what a pull may be told.
 type PullOptions struct {
 	// Platform is the one to take of an image of several; nil is the host's.
 	Platform *ocispec.Platform
-	Auth     registry.AuthConfig
+	Auth     apiregistry.AuthConfig
 	// Progress is told of each step, as Docker's clients show them; by one
 	// goroutine at a time.
 	Progress func(jsonstream.Message)
@@ -41,7 +42,7 @@ const keptTime = 15 * time.Minute
 type pull struct {
 	*Store
 	ref      reference.Named
-	session  *session
+	session  *distribution.Session
 	fetcher  remotes.Fetcher
 	platform platforms.MatchComparer
 	asked    *ocispec.Platform
@@ -53,11 +54,11 @@ type pull struct {
 // Pull gets the image that a registry has under the name, a tag or a digest, and
 // gives it that name here.
 func (s *Store) Pull(ctx context.Context, ref reference.Named, o PullOptions) (Image, error) {
-	c, err := s.open(ref, o.Auth, nil)
+	c, err := distribution.Open(s.registries(), ref, o.Auth, nil)
 	if err != nil {
 		return Image{}, err
 	}
-	defer c.close()
+	defer c.Close()
 	p := &pull{Store: s, ref: ref, session: c, platform: s.platform, asked: o.Platform, teller: teller{pass: o.Progress}}
 	if o.Platform != nil {
 		p.platform = platforms.Only(*o.Platform)
@@ -83,7 +84,7 @@ func (s *Store) Pull(ctx context.Context, ref reference.Named, o PullOptions) (I
 // endLease lets go of what was pulled, at once or, where it was cut off, in a while.
 func (s *Store) endLease(ctx context.Context, lease leases.Lease, err error) {
 	service := s.client.LeasesService()
-	if err != nil && transient(err) {
+	if err != nil && distribution.Transient(err) {
 		later, failed := service.Create(ctx, leases.WithRandomID(), leases.WithExpiration(keptTime))
 		if failed == nil {
 			resources, _ := service.ListResources(ctx, lease)
@@ -96,20 +97,20 @@ func (s *Store) endLease(ctx context.Context, lease leases.Lease, err error) {
 }
 
 func (p *pull) run(ctx context.Context) (ocispec.Descriptor, error) {
-	_, target, err := p.session.resolver.Resolve(ctx, p.ref.String())
+	_, target, err := p.session.Resolver.Resolve(ctx, p.ref.String())
 	if err != nil {
-		return target, refused("pull", p.ref, err)
+		return target, distribution.Refused("pull", p.ref, err)
 	}
-	if p.fetcher, err = p.session.resolver.Fetcher(ctx, p.ref.String()); err != nil {
-		return target, refused("pull", p.ref, err)
+	if p.fetcher, err = p.session.Resolver.Fetcher(ctx, p.ref.String()); err != nil {
+		return target, distribution.Refused("pull", p.ref, err)
 	}
 	p.tell(version(p.ref), "Pulling from "+reference.Path(p.ref), nil)
 	manifest, config, err := p.describe(ctx, target)
 	if err != nil {
-		return target, refusedInside(p.ref, err)
+		return target, distribution.Inside(p.ref, err)
 	}
 	if err := p.layers(ctx, manifest, config); err != nil {
-		return target, refusedInside(p.ref, err)
+		return target, distribution.Inside(p.ref, err)
 	}
 	old, err := p.client.ImageService().Get(ctx, p.ref.String())
 	isNew := p.brought || err != nil || old.Target.Digest != target.Digest
@@ -136,24 +137,6 @@ func version(ref reference.Named) string {
 	return ""
 }
 
-// refusedInside is refused for what goes wrong once the image is known to be there.
-func refusedInside(ref reference.Named, err error) error {
-	var own refusal
-	if errors.As(err, &own) || errors.Is(err, context.Canceled) {
-		return err
-	}
-	return fmt.Errorf("pull %s: %s: %w", reference.FamiliarString(ref), said(err), kind(err))
-}
-
-// refusal is an error in words of ours.
-type refusal struct{ error }
-
-func (r refusal) Unwrap() error { return r.error }
-
-func refuse(sentinel error, format string, args ...any) error {
-	return refusal{fmt.Errorf(format+": %w", append(args, sentinel)...)}
-}
-
 // describe brings the manifest of the wanted platform, those above it, and the
 // image's configuration.
 func (p *pull) describe(ctx context.Context, target ocispec.Descriptor) (m ocispec.Manifest, config dockerspec.DockerOCIImage, err error) {
@@ -170,19 +153,19 @@ func (p *pull) describe(ctx context.Context, target ocispec.Descriptor) (m ocisp
 		}
 	}
 	if !images.IsManifestType(desc.MediaType) {
-		return m, config, refuse(errdefs.ErrInvalidArgument, "%s is no image: unsupported media type %s", reference.FamiliarString(p.ref), desc.MediaType)
+		return m, config, distribution.Refuse(errdefs.ErrInvalidArgument, "%s is no image: unsupported media type %s", reference.FamiliarString(p.ref), desc.MediaType)
 	}
 	if err := json.Unmarshal(raw, &m); err != nil {
-		return m, config, refuse(errdefs.ErrInvalidArgument, "the manifest of %s cannot be read: %w", reference.FamiliarString(p.ref), err)
+		return m, config, distribution.Refuse(errdefs.ErrInvalidArgument, "the manifest of %s cannot be read: %w", reference.FamiliarString(p.ref), err)
 	}
 	if !images.IsConfigType(m.Config.MediaType) {
-		return m, config, refuse(errdefs.ErrInvalidArgument, "%s is no image: unsupported media type %s of its configuration", reference.FamiliarString(p.ref), m.Config.MediaType)
+		return m, config, distribution.Refuse(errdefs.ErrInvalidArgument, "%s is no image: unsupported media type %s of its configuration", reference.FamiliarString(p.ref), m.Config.MediaType)
 	}
 	if raw, err = p.small(ctx, m.Config); err != nil {
 		return m, config, err
 	}
 	if err := json.Unmarshal(raw, &config); err != nil {
-		return m, config, refuse(errdefs.ErrInvalidArgument, "the configuration of %s cannot be read: %w", reference.FamiliarString(p.ref), err)
+		return m, config, distribution.Refuse(errdefs.ErrInvalidArgument, "the configuration of %s cannot be read: %w", reference.FamiliarString(p.ref), err)
 	}
 	if err := p.checkConfig(m, config); err != nil {
 		return m, config, err
@@ -193,18 +176,18 @@ func (p *pull) describe(ctx context.Context, target ocispec.Descriptor) (m ocisp
 func (p *pull) checkConfig(m ocispec.Manifest, config dockerspec.DockerOCIImage) error {
 	have := config.Platform
 	if p.asked != nil && have.Architecture != "" && !p.platform.Match(platforms.Normalize(have)) {
-		return refuse(errdefs.ErrNotFound, "image with reference %s was found but does not match the specified platform: wanted %s, actual: %s",
+		return distribution.Refuse(errdefs.ErrNotFound, "image with reference %s was found but does not match the specified platform: wanted %s, actual: %s",
 			reference.FamiliarString(p.ref), platforms.Format(*p.asked), platforms.Format(have))
 	}
 	if have.OS != "" && have.OS != "linux" {
-		return refuse(errdefs.ErrInvalidArgument, "image %s is of the operating system %q, which cannot be used on this host", reference.FamiliarString(p.ref), have.OS)
+		return distribution.Refuse(errdefs.ErrInvalidArgument, "image %s is of the operating system %q, which cannot be used on this host", reference.FamiliarString(p.ref), have.OS)
 	}
 	if len(m.Layers) != len(config.RootFS.DiffIDs) {
-		return refuse(errdefs.ErrInvalidArgument, "the manifest of %s has %d layers, its configuration %d", reference.FamiliarString(p.ref), len(m.Layers), len(config.RootFS.DiffIDs))
+		return distribution.Refuse(errdefs.ErrInvalidArgument, "the manifest of %s has %d layers, its configuration %d", reference.FamiliarString(p.ref), len(m.Layers), len(config.RootFS.DiffIDs))
 	}
 	for _, l := range m.Layers {
 		if !images.IsLayerType(l.MediaType) {
-			return refuse(errdefs.ErrInvalidArgument, "%s is no image: unsupported media type %s of a layer", reference.FamiliarString(p.ref), l.MediaType)
+			return distribution.Refuse(errdefs.ErrInvalidArgument, "%s is no image: unsupported media type %s of a layer", reference.FamiliarString(p.ref), l.MediaType)
 		}
 	}
 	return nil
@@ -213,7 +196,7 @@ func (p *pull) checkConfig(m ocispec.Manifest, config dockerspec.DockerOCIImage)
 // small brings what is read whole: a manifest or a configuration.
 func (p *pull) small(ctx context.Context, desc ocispec.Descriptor) ([]byte, error) {
 	if desc.Size > docker.MaxManifestSize {
-		return nil, refuse(errdefs.ErrInvalidArgument, "%s of %s has %d bytes, which is too large", desc.MediaType, reference.FamiliarString(p.ref), desc.Size)
+		return nil, distribution.Refuse(errdefs.ErrInvalidArgument, "%s of %s has %d bytes, which is too large", desc.MediaType, reference.FamiliarString(p.ref), desc.Size)
 	}
 	if _, err := p.client.ContentStore().Info(ctx, desc.Digest); errdefs.IsNotFound(err) {
 		p.brought = true
@@ -229,7 +212,7 @@ func (p *pull) small(ctx context.Context, desc ocispec.Descriptor) ([]byte, erro
 func (p *pull) choose(ctx context.Context, desc ocispec.Descriptor, raw []byte) (best ocispec.Descriptor, err error) {
 	var index ocispec.Index
 	if err := json.Unmarshal(raw, &index); err != nil {
-		return best, refuse(errdefs.ErrInvalidArgument, "the index of %s cannot be read: %w", reference.FamiliarString(p.ref), err)
+		return best, distribution.Refuse(errdefs.ErrInvalidArgument, "the index of %s cannot be read: %w", reference.FamiliarString(p.ref), err)
 	}
 	found := false
 	for _, d := range index.Manifests {
@@ -245,7 +228,7 @@ func (p *pull) choose(ctx context.Context, desc ocispec.Descriptor, raw []byte) 
 		if p.asked != nil {
 			want = *p.asked
 		}
-		return best, refuse(errdefs.ErrNotFound, "no matching manifest for %s in the manifest list entries", platforms.Format(want))
+		return best, distribution.Refuse(errdefs.ErrNotFound, "no matching manifest for %s in the manifest list entries", platforms.Format(want))
 	}
 	return best, p.refer(ctx, desc)
 }

@@ -17,16 +17,18 @@ import (
 	"github.com/containerd/errdefs"
 	"github.com/distribution/reference"
 	"github.com/moby/moby/api/types/jsonstream"
-	"github.com/moby/moby/api/types/registry"
+	apiregistry "github.com/moby/moby/api/types/registry"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 	"golang.org/x/sync/errgroup"
+
+	"github.com/fairlead/fairlead/engine/distribution"
 )
 
 // PushOptions are what a push may be told.
 type PushOptions struct {
 	// Platform is the one to push of an image of several; nil is all that are here.
 	Platform *ocispec.Platform
-	Auth     registry.AuthConfig
+	Auth     apiregistry.AuthConfig
 	// Progress is told of each step, as Docker's clients show them; by one
 	// goroutine at a time.
 	Progress func(jsonstream.Message)
@@ -55,19 +57,19 @@ func (s *Store) Push(ctx context.Context, ref reference.NamedTagged, o PushOptio
 		return Image{}, err
 	}
 	tracker := docker.NewInMemoryTracker()
-	c, err := s.open(ref, o.Auth, tracker)
+	c, err := distribution.Open(s.registries(), ref, o.Auth, tracker)
 	if err != nil {
 		return Image{}, err
 	}
-	defer c.close()
+	defer c.Close()
 	p := &push{Store: s, ref: ref, tracker: tracker, teller: teller{pass: o.Progress}}
 	// The digest is what the tag is for; what is below it goes by its own.
-	if p.pusher, err = c.resolver.Pusher(ctx, ref.String()+"@"+target.Digest.String()); err != nil {
-		return Image{}, refused("push", ref, err)
+	if p.pusher, err = c.Resolver.Pusher(ctx, ref.String()+"@"+target.Digest.String()); err != nil {
+		return Image{}, distribution.Refused("push", ref, err)
 	}
 	p.tell("", "The push refers to repository ["+ref.Name()+"]", nil)
 	if err := p.all(ctx, parts); err != nil {
-		return Image{}, refused("push", ref, err)
+		return Image{}, distribution.Refused("push", ref, err)
 	}
 	if target.Digest == in.Target.Digest {
 		// Now a registry has it by this name.
@@ -165,11 +167,7 @@ func (p *push) all(ctx context.Context, all parts) error {
 		}
 	}
 	g, within := errgroup.WithContext(ctx)
-	uploads := p.registries().MaxUploads
-	if uploads == 0 {
-		uploads = defaultUploads
-	}
-	g.SetLimit(uploads)
+	g.SetLimit(p.registries().Uploads())
 	for _, b := range all.blobs {
 		g.Go(func() error { return p.one(within, b) })
 	}

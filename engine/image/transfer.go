@@ -1,21 +1,20 @@
 package image
 
 import (
-	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"io"
-	"net/http"
 	"sync/atomic"
 	"time"
 
 	"github.com/containerd/containerd/v2/core/remotes"
-	remoteerrors "github.com/containerd/containerd/v2/core/remotes/errors"
 	"github.com/containerd/errdefs"
 	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 	"golang.org/x/sync/semaphore"
+
+	"github.com/fairlead/fairlead/engine/distribution"
 )
 
 const (
@@ -87,7 +86,7 @@ func (s *Store) run(ctx context.Context, t *transfer, desc ocispec.Descriptor, f
 
 // downloadSlots are what those who download share.
 func (s *Store) downloadSlots() *semaphore.Weighted {
-	n := cmp.Or(s.registries().MaxDownloads, defaultDownloads)
+	n := s.registries().Downloads()
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.downloads == nil || s.slots != n {
@@ -99,7 +98,7 @@ func (s *Store) downloadSlots() *semaphore.Weighted {
 // fetch gets the blob; what an attempt brought, this pull's or an earlier one's, is
 // where the next begins.
 func (s *Store) fetch(ctx context.Context, t *transfer, desc ocispec.Descriptor, fetcher remotes.Fetcher) error {
-	attempts := cmp.Or(s.registries().DownloadAttempts, defaultAttempts)
+	attempts := s.registries().Attempts()
 	desc.URLs = nil // a registry's own word on where else to ask is not followed
 	for try := 1; ; try++ {
 		err := s.fetchOnce(ctx, desc, counting{fetcher, t})
@@ -110,12 +109,12 @@ func (s *Store) fetch(ctx context.Context, t *transfer, desc ocispec.Descriptor,
 			// What is there is not what was promised: it must not be built upon.
 			return errors.Join(fmt.Errorf("filesystem layer verification failed for digest %s: %w", desc.Digest, err), s.startAnew(ctx, desc))
 		}
-		if noRange(err) {
+		if distribution.NoRange(err) {
 			if err := s.startAnew(ctx, desc); err != nil {
 				return err
 			}
 		}
-		if try == attempts || !transient(err) {
+		if try == attempts || !distribution.Transient(err) {
 			return err
 		}
 		t.retries.Add(1)
@@ -138,12 +137,6 @@ func (s *Store) startAnew(ctx context.Context, desc ocispec.Descriptor) (err err
 		time.Sleep(50 * time.Millisecond)
 	}
 	return fmt.Errorf("forget what came of %s: %w", desc.Digest, err)
-}
-
-// noRange says whether the registry would begin, but not where an attempt ended.
-func noRange(err error) bool {
-	var status remoteerrors.ErrUnexpectedStatus
-	return errors.As(err, &status) && status.StatusCode == http.StatusRequestedRangeNotSatisfiable
 }
 
 // fetchOnce ends an attempt that brings nothing for too long.
@@ -170,19 +163,6 @@ func (s *Store) fetchOnce(ctx context.Context, desc ocispec.Descriptor, from cou
 }
 
 var errStalled = fmt.Errorf("the registry sent nothing for %v", stallTime)
-
-// transient says whether it may help to ask again: the connection failed, not the
-// request.
-func transient(err error) bool {
-	for _, final := range []func(error) bool{
-		errdefs.IsNotFound, errdefs.IsInvalidArgument, errdefs.IsPermissionDenied, errdefs.IsUnauthorized, errdefs.IsNotImplemented,
-	} {
-		if final(err) {
-			return false
-		}
-	}
-	return true
-}
 
 // counting notes in a transfer how much of a blob there is.
 type counting struct {

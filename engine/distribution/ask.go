@@ -1,4 +1,4 @@
-package image
+package distribution
 
 import (
 	"context"
@@ -13,12 +13,12 @@ import (
 	remoteerrors "github.com/containerd/containerd/v2/core/remotes/errors"
 	"github.com/containerd/errdefs"
 	"github.com/distribution/reference"
-	"github.com/moby/moby/api/types/registry"
+	apiregistry "github.com/moby/moby/api/types/registry"
 )
 
 // get asks for what the resolver does not: a path below /v2, answered by JSON. next
 // is the path of the answer's next page, if it has one.
-func (c *session) get(ctx context.Context, path string, into any) (next string, err error) {
+func (c *Session) get(ctx context.Context, path string, into any) (next string, err error) {
 	hosts, err := c.hosts(c.host)
 	if err != nil {
 		return "", err
@@ -84,12 +84,12 @@ func nextPage(resp *http.Response, prefix string) string {
 }
 
 // Tags asks the repository's registry for all its tags.
-func (s *Store) Tags(ctx context.Context, repo reference.Named, auth registry.AuthConfig) ([]string, error) {
-	c, err := s.open(repo, auth, nil)
+func Tags(ctx context.Context, r Registries, repo reference.Named, auth apiregistry.AuthConfig) ([]string, error) {
+	c, err := Open(r, repo, auth, nil)
 	if err != nil {
 		return nil, err
 	}
-	defer c.close()
+	defer c.Close()
 	ctx = docker.ContextWithAppendPullRepositoryScope(ctx, reference.Path(repo))
 	var tags []string
 	for path := "/" + reference.Path(repo) + "/tags/list?n=1000"; path != ""; {
@@ -98,7 +98,7 @@ func (s *Store) Tags(ctx context.Context, repo reference.Named, auth registry.Au
 		}
 		next, err := c.get(ctx, path, &page)
 		if err != nil {
-			return nil, refused("pull", repo, err)
+			return nil, Refused("pull", repo, err)
 		}
 		tags = append(tags, page.Tags...)
 		if len(page.Tags) == 0 || !strings.HasPrefix(next, "/") {

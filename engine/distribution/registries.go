@@ -1,6 +1,13 @@
-package image
+// Package distribution speaks to image registries: it finds them, shows them
+// credentials, and says in Docker's words what they refuse. It is the one part of the
+// engine that knows HTTP.
+//
+// What is fetched and where it is kept is the image store's; nothing here has a state
+// beyond one conversation.
+package distribution
 
 import (
+	"cmp"
 	"crypto/tls"
 	"crypto/x509"
 	"errors"
@@ -51,8 +58,6 @@ const (
 const (
 	hub         = "docker.io"
 	hubRegistry = "registry-1.docker.io"
-	// hubIndex is what clients send as the address of its credentials.
-	hubIndex = "https://index.docker.io/v1/"
 )
 
 // Check refuses, by name, what no registry can be reached by.
@@ -80,6 +85,15 @@ func (r Registries) Check() error {
 	}
 	return nil
 }
+
+// Downloads is how many layers are pulled at once.
+func (r Registries) Downloads() int { return cmp.Or(r.MaxDownloads, defaultDownloads) }
+
+// Uploads is how many layers of an image are pushed at once.
+func (r Registries) Uploads() int { return cmp.Or(r.MaxUploads, defaultUploads) }
+
+// Attempts is how often a layer is asked for.
+func (r Registries) Attempts() int { return cmp.Or(r.DownloadAttempts, defaultAttempts) }
 
 // insecure says whether the registry is asked whatever its certificate.
 func (r Registries) insecure(host string) bool {

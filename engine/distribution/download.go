@@ -1,4 +1,4 @@
-package image
+package distribution
 
 import (
 	"context"
@@ -28,8 +28,10 @@ func Download(ctx context.Context, source string, progress func(jsonstream.Messa
 		return nil, fmt.Errorf("invalid source %q: %w: %w", source, err, errdefs.ErrInvalidArgument)
 	}
 	req.Header.Set("User-Agent", userAgent)
-	t := &teller{pass: progress}
-	t.tell("", "Downloading from "+u.Redacted(), nil)
+	if progress == nil {
+		progress = func(jsonstream.Message) {}
+	}
+	progress(jsonstream.Message{Status: "Downloading from " + u.Redacted()})
 	transport := docker.DefaultHTTPTransport(nil)
 	resp, err := (&http.Client{Transport: transport}).Do(req)
 	if err != nil {
@@ -40,13 +42,13 @@ func Download(ctx context.Context, source string, progress func(jsonstream.Messa
 		transport.CloseIdleConnections()
 		return nil, fmt.Errorf("download %s: the server answered %s: %w", u.Redacted(), resp.Status, errdefs.ErrUnknown)
 	}
-	return &download{ReadCloser: resp.Body, teller: t, total: resp.ContentLength, close: transport.CloseIdleConnections}, nil
+	return &download{ReadCloser: resp.Body, tell: progress, total: resp.ContentLength, close: transport.CloseIdleConnections}, nil
 }
 
 // download tells how much of it was read.
 type download struct {
 	io.ReadCloser
-	*teller
+	tell           func(jsonstream.Message)
 	n, told, total int64
 	close          func()
 }
@@ -58,7 +60,7 @@ func (d *download) Read(p []byte) (int, error) {
 	n, err := d.ReadCloser.Read(p)
 	if d.n += int64(n); d.n-d.told >= downloadStep {
 		d.told = d.n
-		d.tell("", "Importing", &jsonstream.Progress{Current: d.n, Total: max(0, d.total)})
+		d.tell(jsonstream.Message{Status: "Importing", Progress: &jsonstream.Progress{Current: d.n, Total: max(0, d.total)}})
 	}
 	return n, err
 }

@@ -1,4 +1,4 @@
-package image
+package distribution
 
 import (
 	"context"
@@ -11,33 +11,33 @@ import (
 	"github.com/containerd/containerd/v2/core/remotes/docker"
 	"github.com/containerd/errdefs"
 	"github.com/distribution/reference"
-	"github.com/moby/moby/api/types/registry"
+	apiregistry "github.com/moby/moby/api/types/registry"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 )
 
 // Lookup asks the registry what it has under the name, and for which platforms,
 // without bringing it here.
-func (s *Store) Lookup(ctx context.Context, ref reference.Named, auth registry.AuthConfig) (registry.DistributionInspect, error) {
-	out := registry.DistributionInspect{Platforms: []ocispec.Platform{}}
-	c, err := s.open(ref, auth, nil)
+func Lookup(ctx context.Context, r Registries, ref reference.Named, auth apiregistry.AuthConfig) (apiregistry.DistributionInspect, error) {
+	out := apiregistry.DistributionInspect{Platforms: []ocispec.Platform{}}
+	c, err := Open(r, ref, auth, nil)
 	if err != nil {
 		return out, err
 	}
-	defer c.close()
-	_, desc, err := c.resolver.Resolve(ctx, ref.String())
+	defer c.Close()
+	_, desc, err := c.Resolver.Resolve(ctx, ref.String())
 	if err != nil {
-		return out, refused("pull", ref, err)
+		return out, Refused("pull", ref, err)
 	}
 	out.Descriptor = desc
-	fetcher, err := c.resolver.Fetcher(ctx, ref.String())
+	fetcher, err := c.Resolver.Fetcher(ctx, ref.String())
 	if err != nil {
-		return out, refused("pull", ref, err)
+		return out, Refused("pull", ref, err)
 	}
 	switch {
 	case images.IsIndexType(desc.MediaType):
 		var index ocispec.Index
 		if err := readRemote(ctx, fetcher, desc, &index); err != nil {
-			return out, refusedInside(ref, err)
+			return out, Inside(ref, err)
 		}
 		for _, m := range index.Manifests {
 			if m.Platform != nil {
@@ -47,14 +47,14 @@ func (s *Store) Lookup(ctx context.Context, ref reference.Named, auth registry.A
 	case images.IsManifestType(desc.MediaType):
 		var m ocispec.Manifest
 		if err := readRemote(ctx, fetcher, desc, &m); err != nil {
-			return out, refusedInside(ref, err)
+			return out, Inside(ref, err)
 		}
 		if !images.IsConfigType(m.Config.MediaType) {
 			break
 		}
 		var config ocispec.Image
 		if err := readRemote(ctx, fetcher, m.Config, &config); err != nil {
-			return out, refusedInside(ref, err)
+			return out, Inside(ref, err)
 		}
 		if config.Architecture != "" {
 			out.Platforms = append(out.Platforms, config.Platform)
@@ -66,7 +66,7 @@ func (s *Store) Lookup(ctx context.Context, ref reference.Named, auth registry.A
 // readRemote decodes what the registry has, if it is what its digest says.
 func readRemote(ctx context.Context, fetcher remotes.Fetcher, desc ocispec.Descriptor, into any) error {
 	if desc.Size > docker.MaxManifestSize {
-		return refuse(errdefs.ErrInvalidArgument, "%s has %d bytes, which is too large", desc.MediaType, desc.Size)
+		return Refuse(errdefs.ErrInvalidArgument, "%s has %d bytes, which is too large", desc.MediaType, desc.Size)
 	}
 	desc.URLs = nil
 	body, err := fetcher.Fetch(ctx, desc)
@@ -79,7 +79,7 @@ func readRemote(ctx context.Context, fetcher remotes.Fetcher, desc ocispec.Descr
 		return err
 	}
 	if got := desc.Digest.Algorithm().FromBytes(raw); got != desc.Digest {
-		return refuse(errdefs.ErrFailedPrecondition, "the registry sent %s where %s was asked for", got, desc.Digest)
+		return Refuse(errdefs.ErrFailedPrecondition, "the registry sent %s where %s was asked for", got, desc.Digest)
 	}
 	if err := json.Unmarshal(raw, into); err != nil {
 		return fmt.Errorf("decode %s: %w: %w", desc.MediaType, err, errdefs.ErrInvalidArgument)

@@ -1,4 +1,4 @@
-package image
+package distribution
 
 import (
 	"context"
@@ -9,12 +9,11 @@ import (
 	"net/http/httptest"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/containerd/containerd/v2/core/remotes/docker"
 	"github.com/containerd/errdefs"
 	"github.com/distribution/reference"
-	"github.com/moby/moby/api/types/registry"
+	apiregistry "github.com/moby/moby/api/types/registry"
 )
 
 func TestRegistriesCheck(t *testing.T) {
@@ -53,7 +52,7 @@ func TestInsecure(t *testing.T) {
 
 func TestCredentialsAreForTheirRegistryAlone(t *testing.T) {
 	t.Parallel()
-	ask := credentials("a.example:5000", registry.AuthConfig{Username: "me", Password: "secret"})
+	ask := credentials("a.example:5000", apiregistry.AuthConfig{Username: "me", Password: "secret"})
 	if user, secret, err := ask("a.example:5000"); user != "me" || secret != "secret" || err != nil {
 		t.Error(user, secret, err)
 	}
@@ -105,33 +104,6 @@ func TestBounded(t *testing.T) {
 	}
 }
 
-func TestLocks(t *testing.T) {
-	t.Parallel()
-	var l locks
-	unlock, err := l.lock(t.Context(), "a")
-	if err != nil {
-		t.Fatal(err)
-	}
-	other, err := l.lock(t.Context(), "b") // another key does not wait
-	if err != nil {
-		t.Fatal(err)
-	}
-	other()
-	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Millisecond)
-	defer cancel()
-	if _, err := l.lock(ctx, "a"); !errors.Is(err, context.DeadlineExceeded) {
-		t.Errorf("taken twice: %v", err)
-	}
-	unlock()
-	if unlock, err = l.lock(t.Context(), "a"); err != nil {
-		t.Fatal(err)
-	}
-	unlock()
-	if len(l.held) != 0 {
-		t.Errorf("%d are kept", len(l.held))
-	}
-}
-
 func TestNextPage(t *testing.T) {
 	t.Parallel()
 	for link, want := range map[string]string{
@@ -155,11 +127,11 @@ func TestRefused(t *testing.T) {
 		"pull access denied for example.org/a, repository does not exist or may require 'docker login'": {fmt.Errorf("x: %w", errdefs.ErrPermissionDenied), errdefs.ErrNotFound},
 		"pull example.org/a:1: dial": {&net.OpError{Op: "dial", Err: errors.New("refused")}, errdefs.ErrUnknown},
 	} {
-		if err := refused("pull", ref, tc.err); !strings.HasPrefix(err.Error(), want) || !errors.Is(err, tc.kind) {
+		if err := Refused("pull", ref, tc.err); !strings.HasPrefix(err.Error(), want) || !errors.Is(err, tc.kind) {
 			t.Errorf("%v, want %s", err, want)
 		}
 	}
-	if err := refused("pull", ref, context.Canceled); !errors.Is(err, context.Canceled) {
+	if err := Refused("pull", ref, context.Canceled); !errors.Is(err, context.Canceled) {
 		t.Error(err)
 	}
 }

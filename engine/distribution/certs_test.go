@@ -1,4 +1,4 @@
-package image
+package distribution
 
 import (
 	"context"
@@ -34,7 +34,9 @@ func TestCertificates(t *testing.T) {
 			return err
 		}
 		defer transport.CloseIdleConnections()
-		transport.DialContext = func(context.Context, string, string) (net.Conn, error) { return net.Dial("tcp", s.Listener.Addr().String()) }
+		transport.DialContext = func(context.Context, string, string) (net.Conn, error) {
+			return net.Dial("tcp", s.Listener.Addr().String())
+		}
 		resp, err := (&http.Client{Transport: through}).Get("https://" + host + "/v2/")
 		if err == nil {
 			_ = resp.Body.Close()
