@@ -85,7 +85,7 @@ func TestOnlyOurClientsAreServed(t *testing.T) {
 func TestStreamsOverTLS(t *testing.T) {
 	t.Parallel()
 	a := lab.NewAuthority(t)
-	address := serveTLS(t, a, http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+	address := serveTLS(t, a, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		conn, buffered, err := http.NewResponseController(w).Hijack()
 		if err != nil {
 			t.Error(err)
@@ -101,6 +101,10 @@ func TestStreamsOverTLS(t *testing.T) {
 		_ = conn.Close()
 		go func() { // another process, say
 			defer f.Close()
+			if r.URL.Path == "/ends" {
+				_, _ = io.WriteString(f, "that is all")
+				return
+			}
 			_, _ = f.Write(ahead)
 			rest, err := io.ReadAll(f) // until the client ends its input
 			if err != nil {
@@ -109,12 +113,16 @@ func TestStreamsOverTLS(t *testing.T) {
 			_, _ = f.Write(rest)
 		}()
 	}), "--tlsverify")
-	conn, err := tls.Dial("tcp", address, a.Client("client"))
-	if err != nil {
-		t.Fatal(err)
+	dial := func() *tls.Conn {
+		conn, err := tls.Dial("tcp", address, a.Client("client"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { _ = conn.Close() })
+		_ = conn.SetDeadline(time.Now().Add(10 * time.Second))
+		return conn
 	}
-	defer conn.Close()
-	_ = conn.SetDeadline(time.Now().Add(10 * time.Second))
+	conn := dial()
 	body := strings.Repeat("to and fro\n", 100_000)
 	go func() {
 		_, _ = io.WriteString(conn, "POST /x HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: tcp\r\n\r\n")
@@ -127,6 +135,14 @@ func TestStreamsOverTLS(t *testing.T) {
 	}
 	if _, back, _ := strings.Cut(string(got), "\r\n\r\n"); back != body {
 		t.Errorf("%d bytes came back, want %d", len(back), len(body))
+	}
+	// The end comes although the client has not ended its input.
+	conn = dial()
+	if _, err := io.WriteString(conn, "POST /ends HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: tcp\r\n\r\n"); err != nil {
+		t.Fatal(err)
+	}
+	if got, err = io.ReadAll(conn); err != nil || !strings.HasSuffix(string(got), "that is all") {
+		t.Errorf("%q, %v", got, err)
 	}
 }
 
