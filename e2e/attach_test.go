@@ -43,7 +43,15 @@ func TestA15(t *testing.T) {
 	again.keys("\x10\x11")
 	again.ends(1)
 
-	// Another size arrives, and what is typed while nobody is attached waits for nobody.
+	// Who carries the streams is killed: those who attach afterwards find the shell.
+	s.shoot("streams", s.streams())
+	after := s.dockerOnTerminal("attach", "shell")
+	after.keys("\recho after $((4*4))\r")
+	after.shows("after 16")
+	after.keys("\x10\x11")
+	after.ends(1)
+
+	// Another size arrives.
 	last := s.dockerOnTerminal("attach", "shell")
 	last.resize(33, 77)
 	eventually(t, "the new size arrives", func() bool {
@@ -151,6 +159,12 @@ func TestD3(t *testing.T) {
 	}
 	if r := s.docker(long, "exec", "-i", "box", "cat"); r.Stdout != string(long) {
 		t.Errorf("exec -i cat: %d bytes of %d", len(r.Stdout), len(long))
+	}
+	for filter, want := range map[string][]string{
+		"exec_die": {"box 3", "box 137", "box 4"}, "exec_create": {"exec_create: sh -c exit 3", "exec_create: nosuch"}, "exec_start": {"exec_start: sh -c exit 3"},
+	} {
+		contains(t, "docker events, "+filter, s.mustDocker("events", "--since", "1h", "--until", "0s", "--filter", "event="+filter,
+			"--format", "{{.Action}} {{.Actor.Attributes.name}} {{.Actor.Attributes.exitCode}}"), want...)
 	}
 	s.consistent()
 }
