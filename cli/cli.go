@@ -126,6 +126,7 @@ func (a *app) root() *cobra.Command {
 	root.PersistentFlags().StringVarP(&a.host, "host", "H", "",
 		"daemon to talk to, unix://PATH or tcp://HOST:PORT (default $FAIRLEAD_HOST, else $DOCKER_HOST, else "+defaultHost+")")
 	a.tls.register(root.Flags())
+	refuseGlobal(root.Flags())
 	// Without the shorthand -h, which is run's --hostname as in Docker.
 	root.PersistentFlags().Bool("help", false, "show help for a command")
 	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return usageError{err} })

@@ -43,6 +43,18 @@ func refuseCreate(fl *pflag.FlagSet) {
 	}, "use-api-socket")
 }
 
+// refuseGlobal makes docker's flags known that go before any command.
+func refuseGlobal(fl *pflag.FlagSet) {
+	const silent = "this program keeps no log; `fairlead daemon --debug` has the daemon say more"
+	for _, f := range []struct{ name, letter, why string }{
+		{"context", "c", otherWords["context"]}, {"debug", "D", silent}, {"log-level", "l", silent},
+	} {
+		fl.VarP(refusedFlag{f.name, f.why}, f.name, f.letter, "not supported: "+f.why)
+		fl.Lookup(f.name).Hidden = true
+	}
+	fl.Lookup("debug").NoOptDefVal = "true"
+}
+
 // otherWords are docker's commands that are not here, and the way out.
 var otherWords = map[string]string{
 	"swarm": clusterOnly, "node": clusterOnly, "service": clusterOnly, "stack": clusterOnly, "secret": clusterOnly, "config": clusterOnly,

@@ -41,13 +41,9 @@ func (a *app) credentials() *configfile.ConfigFile {
 
 // authOf is what is known of the registry that a reference names, as the API takes it.
 func (a *app) authOf(ref reference.Named) (string, error) {
-	key := reference.Domain(ref)
-	if key == hubDomain {
-		key = hubKey
-	}
-	auth, err := a.credentials().GetAuthConfig(key)
+	auth, err := a.credentials().GetAuthConfig(reference.Domain(ref)) // which knows Docker Hub's key
 	if err != nil {
-		return "", fmt.Errorf("read the credentials of %s: %w", key, err)
+		return "", fmt.Errorf("read the credentials of %s: %w", reference.Domain(ref), err)
 	}
 	return authconfig.Encode(authOfConfig(auth))
 }
