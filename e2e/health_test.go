@@ -34,7 +34,9 @@ func TestDockerHealth(t *testing.T) {
 	}
 	s.mustDocker("run", "-d", "--name", "starts", "--health-cmd", "exit 1", "--health-interval", "1h", "--health-start-period", "1h", "--health-start-interval", "50ms", "demo", "sleep", "3600")
 	eventually(t, "docker ps says that it starts", func() bool { return strings.Contains(s.mustDocker("ps"), "(health: starting)") })
-	eventually(t, "it is checked while it starts", func() bool { return s.asked("starts", "{{len .State.Health.Log}} {{.State.Health.FailingStreak}}") == "5 0" })
+	eventually(t, "it is checked while it starts", func() bool {
+		return s.asked("starts", "{{len .State.Health.Log}} {{.State.Health.FailingStreak}}") == "5 0"
+	})
 
 	last := "{{range .State.Health.Log}}{{.End}} {{end}}"
 	goesOn := func(what string) {

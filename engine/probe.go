@@ -250,7 +250,7 @@ func (e *Engine) endProbe(ctx context.Context, id, exec string) error {
 	defer cancel()
 	pid, err := e.rt.ExecPID(ctx, id, exec)
 	if err != nil {
-		return nil //nolint:nilerr // containerd has none, or the container has ended with it
+		return nil // containerd has none, or the container has ended with it
 	}
 	if pid != 0 { // else it was never started
 		if err := e.rt.KillTask(ctx, id, exec, int(unix.SIGKILL), false); err != nil && !gone(err) {

@@ -103,9 +103,15 @@ func updated(h container.HostConfig, req container.UpdateConfig) (container.Host
 		return h, err
 	}
 	for _, x := range []struct{ to, from *int64 }{
-		{&h.CPUShares, &r.CPUShares}, {&h.NanoCPUs, &r.NanoCPUs}, {&h.CPUPeriod, &r.CPUPeriod}, {&h.CPUQuota, &r.CPUQuota},
-		{&h.CPURealtimePeriod, &r.CPURealtimePeriod}, {&h.CPURealtimeRuntime, &r.CPURealtimeRuntime},
-		{&h.Memory, &r.Memory}, {&h.MemoryReservation, &r.MemoryReservation}, {&h.MemorySwap, &r.MemorySwap},
+		{&h.CPUShares, &r.CPUShares},
+		{&h.NanoCPUs, &r.NanoCPUs},
+		{&h.CPUPeriod, &r.CPUPeriod},
+		{&h.CPUQuota, &r.CPUQuota},
+		{&h.CPURealtimePeriod, &r.CPURealtimePeriod},
+		{&h.CPURealtimeRuntime, &r.CPURealtimeRuntime},
+		{&h.Memory, &r.Memory},
+		{&h.MemoryReservation, &r.MemoryReservation},
+		{&h.MemorySwap, &r.MemorySwap},
 	} {
 		if *x.from != 0 {
 			*x.to = *x.from
@@ -129,7 +135,7 @@ func updated(h container.HostConfig, req container.UpdateConfig) (container.Host
 			return h, err
 		}
 		if h.AutoRemove && !p.IsNone() {
-			return h, fmt.Errorf("Restart policy cannot be updated because AutoRemove is enabled for the container: %w", errdefs.ErrInvalidArgument) //nolint:staticcheck // Docker's words
+			return h, fmt.Errorf("Restart policy cannot be updated because AutoRemove is enabled for the container: %w", errdefs.ErrInvalidArgument)
 		}
 		h.RestartPolicy = p
 	}
@@ -139,7 +145,7 @@ func updated(h container.HostConfig, req container.UpdateConfig) (container.Host
 // contradicts turns down limits that cannot be together with those there are. The
 // words are Docker's.
 func contradicts(has, asked container.Resources) error {
-	text := ""
+	var text string
 	switch {
 	case asked.NanoCPUs > 0 && has.CPUPeriod > 0:
 		text = "Conflicting options: Nano CPUs cannot be updated as CPU Period has already been set"

@@ -59,7 +59,8 @@ func (c *Containerd) OutOfMemory(ctx context.Context, told func(id string)) {
 					continue // of a newer containerd
 				}
 				told(oom.ContainerID)
-			case <-failures:
+			case err := <-failures:
+				c.log.Debug("containerd's events have ended", "error", err)
 				open = false
 			}
 		}
