@@ -4,7 +4,10 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
+
+	"github.com/fairlead/fairlead/internal/crashpoint"
 )
 
 // TestVolumes: Docker's client makes, lists, uses and removes volumes.
@@ -99,4 +102,45 @@ func TestVolumesOutliveTheDaemon(t *testing.T) {
 	}
 	s.mustDocker("volume", "rm", "ram", "disk")
 	s.consistent()
+}
+
+// TestCrashVolumes: a daemon killed while it makes a container, or removes one, leaves
+// no anonymous volume behind, and no named one away.
+func TestCrashVolumes(t *testing.T) {
+	t.Parallel()
+	s := newSite(t)
+	s.mustDocker("volume", "create", "data")
+	dir := filepath.Dir(filepath.Dir(s.mustDocker("volume", "inspect", "-f", "{{.Mountpoint}}", "data")))
+	run := []string{"run", "-d", "--name", "short", "-v", "data:/data", "-v", "/anonymous", "demo", "sleep", "3600"}
+	for _, step := range []struct {
+		point  string
+		before bool // the container is there before
+		do     []string
+	}{
+		{"engine-create-made", false, run},
+		{"volume-discarded", true, []string{"rm", "-f", "-v", "short"}},
+		{"engine-remove-forgotten", true, []string{"rm", "-f", "-v", "short"}},
+	} {
+		s.Stop()
+		s.Start(crashpoint.Env + "=" + step.point)
+		if step.before {
+			s.mustDocker(run...)
+		}
+		s.docker(nil, step.do...)
+		if code := s.Wait(); code != 128+int(syscall.SIGKILL) {
+			t.Fatalf("%s: the daemon ended with exit status %d", step.point, code)
+		}
+		s.Start()
+		if got := s.mustDocker("volume", "ls", "-q"); got != "data" {
+			t.Errorf("%s: volumes %q", step.point, got)
+		}
+		left, err := os.ReadDir(dir)
+		if err != nil || len(left) != 1 {
+			t.Errorf("%s: %v %v", step.point, left, err)
+		}
+		if got := s.mustDocker("ps", "-aq"); got != "" {
+			t.Errorf("%s: containers %q", step.point, got)
+		}
+		s.consistent()
+	}
 }
