@@ -2,7 +2,6 @@ package api
 
 import (
 	"fmt"
-	"io"
 	"net/http"
 	"strings"
 
@@ -93,7 +92,7 @@ func (s *server) imageCreate(w http.ResponseWriter, r *http.Request) error {
 		return s.imagePull(w, r)
 	}
 	m := &messages{s: s, w: w, r: r}
-	var archive io.ReadCloser = r.Body
+	archive := r.Body
 	switch source := q.Get("fromSrc"); source {
 	case "-":
 	case "":

@@ -49,12 +49,12 @@ func (m *messages) end(err error) error {
 	if err == nil || !m.began {
 		return err
 	}
-	if m.r.Context().Err() != nil {
-		return nil // nobody is there to read it
+	// Where nobody is there to read it, nothing more is said.
+	if m.r.Context().Err() == nil {
+		status, text := classify(err)
+		m.s.log.DebugContext(m.r.Context(), "request failed under way", "path", m.r.URL.Path, "error", err)
+		m.send(jsonstream.Message{Error: &jsonstream.Error{Code: status, Message: text}})
 	}
-	status, text := classify(err)
-	m.s.log.DebugContext(m.r.Context(), "request failed under way", "path", m.r.URL.Path, "error", err)
-	m.send(jsonstream.Message{Error: &jsonstream.Error{Code: status, Message: text}})
 	return nil
 }
 

@@ -12,8 +12,8 @@ import (
 	"github.com/moby/moby/api/types/jsonstream"
 	apiregistry "github.com/moby/moby/api/types/registry"
 
-	"github.com/fairlead/fairlead/engine/image"
 	"github.com/fairlead/fairlead/engine/distribution"
+	"github.com/fairlead/fairlead/engine/image"
 )
 
 // registries are how the image store reaches registries at the moment.

@@ -11,8 +11,8 @@ import (
 	"github.com/moby/moby/api/types/jsonstream"
 	apiregistry "github.com/moby/moby/api/types/registry"
 
-	"github.com/fairlead/fairlead/engine/image"
 	"github.com/fairlead/fairlead/engine/distribution"
+	"github.com/fairlead/fairlead/engine/image"
 )
 
 // PushRequest asks for an image to be sent to its registry.

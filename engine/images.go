@@ -7,8 +7,8 @@ import (
 	apievents "github.com/moby/moby/api/types/events"
 	"github.com/moby/moby/api/types/jsonstream"
 
-	"github.com/fairlead/fairlead/engine/image"
 	"github.com/fairlead/fairlead/engine/distribution"
+	"github.com/fairlead/fairlead/engine/image"
 )
 
 // LoadRequest asks for the images of an archive.

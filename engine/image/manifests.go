@@ -70,12 +70,11 @@ func (s *Store) measure(ctx context.Context, m *Manifest) error {
 			m.Content += info.Size
 		}
 	}
-	diffs, err := images.RootFS(ctx, store, in.Config)
-	if err != nil {
-		return nil // not here, or no image
-	}
-	for _, l := range s.layersOf(ctx, Details{chains: chains(diffs)}) {
-		m.Unpacked += l.Size
+	// Of one that is not here, or is no image, there are none.
+	if diffs, err := images.RootFS(ctx, store, in.Config); err == nil {
+		for _, l := range s.layersOf(ctx, Details{chains: chains(diffs)}) {
+			m.Unpacked += l.Size
+		}
 	}
 	return nil
 }

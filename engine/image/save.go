@@ -34,10 +34,10 @@ func (s *Store) Save(ctx context.Context, refs []string, platform *ocispec.Platf
 		}
 	}
 	store := s.client.ContentStore()
-	options := append(a.options,
+	a.options = append(a.options,
 		archive.WithPlatform(platforms.Ordered(a.platforms...)), archive.WithAllPlatforms(),
 		archive.WithSkipNonDistributableBlobs(), archive.WithSkipMissing(store))
-	if err := archive.Export(ctx, store, to, options...); err != nil {
+	if err := archive.Export(ctx, store, to, a.options...); err != nil {
 		return a.images, fmt.Errorf("save images: %w", err)
 	}
 	return a.images, nil

@@ -10,8 +10,7 @@ import (
 	"encoding/json"
 	"encoding/pem"
 	"fmt"
-	"io"
-	"log"
+	"log/slog"
 	"math/big"
 	"net"
 	"net/http"
@@ -102,7 +101,7 @@ func NewRegistry(listener net.Listener, dir string, o RegistryOptions) (*Registr
 		}
 		listener = tls.NewListener(listener, config)
 	}
-	silent := log.New(io.Discard, "", 0)
+	silent := slog.NewLogLogger(slog.DiscardHandler, slog.LevelDebug)
 	r.open = registryserver.New(registryserver.Logger(silent))
 	handler := r.open
 	if !o.NoRanges {
