@@ -299,3 +299,30 @@ func TestPropagation(t *testing.T) {
 	f.ok(unix.Unmount(dir+"/late", 0))
 	_ = unix.Unmount(dir+"/in", unix.MNT_DETACH) // the container took it along, or not
 }
+
+// TestReadOnlyBelow: what is mounted below a mount that is read-only is so too, unless
+// it is not to be.
+func TestReadOnlyBelow(t *testing.T) {
+	t.Parallel()
+	f := newFixture(t)
+	dir := filepath.Join(f.cfg.DataRoot, "outer")
+	f.ok(os.MkdirAll(dir+"/in", 0o755))
+	f.ok(unix.Mount("in", dir+"/in", "tmpfs", 0, ""))
+	defer func() { f.ok(unix.Unmount(dir+"/in", unix.MNT_DETACH)) }()
+	for want, o := range map[string]*mount.BindOptions{
+		"no\nno\n": nil, "no\nyes\n": {ReadOnlyNonRecursive: true}, "no\nnone\n": {NonRecursive: true},
+	} {
+		out, _ := f.run(with(func(h *container.HostConfig) {
+			h.Mounts = []mount.Mount{{Type: "bind", Source: dir, Target: "/m", ReadOnly: true, BindOptions: o}}
+		}), "sh", "-c", "exec 2>/dev/null; touch /m/x && echo yes || echo no; grep -q ' /m/in ' /proc/mounts || { echo none; exit; }; touch /m/in/x && echo yes || echo no")
+		if out != want {
+			t.Errorf("%+v: %q, want %q", o, out, want)
+		}
+	}
+	if recursiveReadOnly() {
+		out, _ := f.run(with(func(h *container.HostConfig) { h.Binds = []string{dir + ":/m:ro"} }), "sh", "-c", "touch /m/in/x 2>/dev/null || echo no")
+		if out != "no\n" {
+			t.Errorf("-v …:ro: %q", out)
+		}
+	}
+}
