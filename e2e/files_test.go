@@ -4,8 +4,10 @@ import (
 	"archive/tar"
 	"errors"
 	"io"
+	"net/http"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -159,5 +161,101 @@ func TestDockerCopyStaysInside(t *testing.T) {
 		t.Error("nothing was ever written to the attacked directory: this has shown nothing")
 	}
 	s.mustDocker("rm", "-f", "evil")
+	s.consistent()
+}
+
+// zeros is an archive of one file of so many bytes, as a client sends it.
+func zeros(name string, size int64) io.Reader {
+	r, w := io.Pipe()
+	go func() {
+		t := tar.NewWriter(w)
+		err := t.WriteHeader(&tar.Header{Name: name, Mode: 0o644, Size: size})
+		chunk := make([]byte, 1<<20)
+		for left := size; left > 0 && err == nil; left -= int64(len(chunk)) {
+			_, err = t.Write(chunk[:min(left, int64(len(chunk)))])
+		}
+		w.CloseWithError(errors.Join(err, t.Close()))
+	}()
+	return r
+}
+
+// peakMemory is the most that the process ever had in memory, in bytes.
+func peakMemory(t *testing.T, pid int) int64 {
+	t.Helper()
+	for line := range strings.Lines(readFile(t, "/proc/"+strconv.Itoa(pid)+"/status")) {
+		if f := strings.Fields(line); f[0] == "VmHWM:" {
+			n, err := strconv.ParseInt(f[1], 10, 64)
+			if err != nil {
+				t.Fatal(err)
+			}
+			return n << 10
+		}
+	}
+	t.Fatalf("process %d has no VmHWM", pid)
+	return 0
+}
+
+// TestLargeCopies: a copy takes no memory by its size, a reader who does not read
+// holds nothing up, and a daemon that is killed in the middle leaves a container that
+// starts.
+func TestLargeCopies(t *testing.T) {
+	t.Parallel()
+	s := newSite(t)
+	s.mustDocker("create", "--name", "c", "demo", "ls", "-l", "/root")
+	send := func(body io.Reader) (*http.Response, error) {
+		req, err := http.NewRequestWithContext(t.Context(), http.MethodPut, "http://localhost/v1.45/containers/c/archive?path=/root", body)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return s.HTTP().Do(req)
+	}
+	receive := func() *http.Response {
+		t.Helper()
+		resp, err := s.HTTP().Get("http://localhost/v1.45/containers/c/archive?path=/root/large")
+		if err != nil {
+			t.Fatal(err)
+		}
+		return resp
+	}
+	const size, most = 128 << 20, 32 << 20
+	before := peakMemory(t, s.PID())
+	resp, err := send(zeros("large", size))
+	if err != nil || resp.StatusCode != http.StatusOK {
+		t.Fatal(resp, err)
+	}
+	resp.Body.Close()
+	resp = receive()
+	if n, err := io.Copy(io.Discard, resp.Body); err != nil || n < size {
+		t.Errorf("%d bytes came back, %v", n, err)
+	}
+	resp.Body.Close()
+	if grown := peakMemory(t, s.PID()) - before; grown > most {
+		t.Errorf("copies of %d MiB took %d MiB of memory", size>>20, grown>>20)
+	}
+
+	unread := receive()
+	defer unread.Body.Close()
+	s.mustDocker("start", "-a", "c")
+	s.mustDocker("cp", "c:/etc/passwd", "-")
+
+	r, w := io.Pipe()
+	go func() { _, _ = io.CopyN(w, zeros("half", size), 4<<20) }() // and then nothing more
+	ended := make(chan error, 1)
+	go func() {
+		resp, err := send(r)
+		if err == nil {
+			resp.Body.Close()
+		}
+		ended <- err
+	}()
+	eventually(t, "half of it is there", func() bool { return strings.Contains(s.mustDocker("diff", "c"), "/root/half") })
+	s.Kill()
+	w.CloseWithError(io.ErrUnexpectedEOF) // the client waits for its own end too
+	if err := <-ended; err == nil {
+		t.Error("the copy ended as if all had come")
+	}
+	s.Start()
+	contains(t, "the container", s.mustDocker("start", "-a", "c"), "half", "large")
+	s.mustDocker("rm", "c")
 	s.consistent()
 }
