@@ -68,7 +68,7 @@ func newCopy(t *testing.T, host *lab.Host) *copyOfMachine {
 		mount -t overlay overlay -o lowerdir=/,upperdir=changed,workdir=work root
 		for d in proc sys dev; do mount --rbind /$d root/$d; done
 		mount -t tmpfs tmpfs root/run; mount -t tmpfs tmpfs root/tmp; mkdir -p root/run/systemd/journal
-		mkdir root/var/lib/fairlead; mount -t tmpfs tmpfs root/var/lib/fairlead
+		mkdir -p root/var/lib/fairlead; mount -t tmpfs tmpfs root/var/lib/fairlead
 		echo ready; exec sleep infinity`, m.dir)
 	out, err := cmd.StdoutPipe()
 	if err != nil {
