@@ -1,13 +1,17 @@
 package daemon
 
 import (
+	"context"
+	"log/slog"
 	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"strconv"
 	"strings"
+	"syscall"
 	"testing"
+	"time"
 )
 
 func TestPIDFileOfAnotherDaemonIsRespected(t *testing.T) {
@@ -55,7 +59,46 @@ func TestGroupMustExist(t *testing.T) {
 // activated, in its environment, has the test binary take the sockets it was given.
 const activated = "FAIRLEAD_TEST_ACTIVATED"
 
+// signalled, in its environment, has the test binary send itself the signals.
+const signalled = "FAIRLEAD_TEST_SIGNALS"
+
+// tellItself sends itself signals by number, and exits with 0 if it was told to end.
+func tellItself(numbers string) {
+	ctx, _, hangup := signals(context.Background(), os.TempDir(), slog.Default())
+	for n := range strings.FieldsSeq(numbers) {
+		number, _ := strconv.Atoi(n)
+		_ = syscall.Kill(os.Getpid(), syscall.Signal(number))
+		if syscall.Signal(number) == syscall.SIGHUP {
+			<-hangup
+		} else {
+			<-ctx.Done()
+		}
+		time.Sleep(50 * time.Millisecond) // the same signal twice at once is one
+	}
+	if ctx.Err() == nil {
+		os.Exit(9)
+	}
+	os.Exit(0)
+}
+
+// TestSignals: SIGHUP ends nothing, the first that says so ends the daemon in good
+// order, and the third at once.
+func TestSignals(t *testing.T) {
+	t.Parallel()
+	for numbers, want := range map[string]int{"1 1": 9, "1 15": 0, "2 15": 0, "15 15 15": 143, "2 2 2": 130} {
+		cmd := exec.CommandContext(t.Context(), os.Args[0])
+		cmd.Env = append(os.Environ(), signalled+"="+numbers)
+		_ = cmd.Run()
+		if got := cmd.ProcessState.ExitCode(); got != want {
+			t.Errorf("signals %s: exit status %d, want %d", numbers, got, want)
+		}
+	}
+}
+
 func TestMain(m *testing.M) {
+	if numbers, ok := os.LookupEnv(signalled); ok {
+		tellItself(numbers)
+	}
 	if which, ok := os.LookupEnv(activated); ok {
 		_ = os.Setenv("LISTEN_PID", strconv.Itoa(os.Getpid()))
 		ls, err := inherited(&Config{}, which, nil)
