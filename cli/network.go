@@ -17,15 +17,16 @@ import (
 // networkRow is one network as `network ls` shows it.
 type networkRow struct {
 	CreatedAt, Driver, ID, IPv4, IPv6, Internal, Labels, Name, Scope string
-	labels                                                           map[string]string
+	labels                                                           labelsOf
 }
 
 // Label is one label's value, for templates.
-func (r networkRow) Label(key string) string { return r.labels[key] }
+func (r networkRow) Label(key string) string { return r.labels.value(key) }
 
 var networkListing = format.Listing[networkRow]{
 	Default: "{{.ID}}\t{{.Name}}\t{{.Driver}}\t{{.Scope}}",
 	Header: networkRow{
+		labels:    labelTitles,
 		CreatedAt: "CREATED AT", Driver: "DRIVER", ID: "NETWORK ID", IPv4: "IPV4", IPv6: "IPV6",
 		Internal: "INTERNAL", Labels: "LABELS", Name: "NAME", Scope: "SCOPE",
 	},

@@ -20,15 +20,16 @@ import (
 type psRow struct {
 	Command, CreatedAt, ID, Image, Labels, LocalVolumes, Mounts string
 	Names, Networks, Ports, RunningFor, Size, State, Status     string
-	labels                                                      map[string]string
+	labels                                                      labelsOf
 }
 
 // Label is one label's value, for templates.
-func (r psRow) Label(key string) string { return r.labels[key] }
+func (r psRow) Label(key string) string { return r.labels.value(key) }
 
 var psListing = format.Listing[psRow]{
 	Default: "{{.ID}}\t{{.Image}}\t{{.Command}}\t{{.RunningFor}}\t{{.Status}}\t{{.Ports}}\t{{.Names}}",
 	Header: psRow{
+		labels:  labelTitles,
 		Command: "COMMAND", CreatedAt: "CREATED AT", ID: "CONTAINER ID", Image: "IMAGE", Labels: "LABELS",
 		LocalVolumes: "LOCAL VOLUMES", Mounts: "MOUNTS", Names: "NAMES", Networks: "NETWORKS", Ports: "PORTS",
 		RunningFor: "CREATED", Size: "SIZE", State: "STATE", Status: "STATUS",
@@ -157,6 +158,20 @@ func names(full []string) string {
 		}
 	}
 	return strings.Join(short, ",")
+}
+
+// labelsOf are an object's labels; the row of titles has labelTitles.
+type labelsOf map[string]string
+
+var labelTitles = labelsOf{"": ""}
+
+// value is a label's, and in the row of titles, which is all that has a label without a
+// name, the key.
+func (l labelsOf) value(key string) string {
+	if _, titles := l[""]; titles {
+		return key
+	}
+	return l[key]
 }
 
 func labelText(labels map[string]string) string {

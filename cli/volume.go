@@ -20,15 +20,16 @@ import (
 type volumeRow struct {
 	Availability, Driver, Group, Labels, Links string
 	Mountpoint, Name, Scope, Size, Status      string
-	labels                                     map[string]string
+	labels                                     labelsOf
 }
 
 // Label is one label's value, for templates.
-func (r volumeRow) Label(key string) string { return r.labels[key] }
+func (r volumeRow) Label(key string) string { return r.labels.value(key) }
 
 var volumeListing = format.Listing[volumeRow]{
 	Default: "{{.Driver}}\t{{.Name}}",
 	Header: volumeRow{
+		labels:       labelTitles,
 		Availability: "AVAILABILITY", Driver: "DRIVER", Group: "GROUP", Labels: "LABELS", Links: "LINKS",
 		Mountpoint: "MOUNTPOINT", Name: "VOLUME NAME", Scope: "SCOPE", Size: "SIZE", Status: "STATUS",
 	},

@@ -131,7 +131,7 @@ func tarNames(t *testing.T, archive []byte) string {
 	var names []string
 	for r := tar.NewReader(bytes.NewReader(archive)); ; {
 		head, err := r.Next()
-		if err == io.EOF { //nolint:errorlint // what Next returns
+		if err == io.EOF {
 			return strings.Join(names, " ")
 		}
 		if err != nil {
