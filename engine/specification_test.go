@@ -326,3 +326,20 @@ func TestReadOnlyBelow(t *testing.T) {
 		}
 	}
 }
+
+// TestUpdateTells: an update says what the kernel cannot do, and refuses what the
+// machine does not have.
+func TestUpdateTells(t *testing.T) {
+	t.Parallel()
+	f := newFixture(t)
+	id := f.up(nil)
+	if _, err := f.Update(t.Context(), id, container.UpdateConfig{Resources: container.Resources{CpusetCpus: "4000"}}); !errdefs.IsInvalidArgument(err) {
+		t.Errorf("processors that are not there: %v", err)
+	}
+	out, err := f.Update(t.Context(), id, container.UpdateConfig{Resources: container.Resources{BlkioWeight: 500}})
+	_, v1 := os.Stat(filepath.Join(cgroups, "blkio/blkio.weight"))
+	_, bfq := os.Stat(filepath.Join(cgroups, "blkio/blkio.bfq.weight"))
+	if known := f.unified || v1 == nil || bfq == nil; err != nil || known != (len(out.Warnings) == 0) {
+		t.Errorf("%v %v", out.Warnings, err)
+	}
+}

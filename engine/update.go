@@ -35,6 +35,11 @@ func (e *Engine) Update(ctx context.Context, ref string, req container.UpdateCon
 	if err != nil {
 		return out, err
 	}
+	warnings, err := e.fitLimits(&host)
+	if err != nil {
+		return out, err
+	}
+	out.Warnings = append(out.Warnings, warnings...)
 	s, err := oci.Spec(oci.Container{ID: rec.ID, Config: rec.Config, HostConfig: &host, Args: rec.args()})
 	if err != nil {
 		return out, err

@@ -229,10 +229,7 @@ func blockDevices(h *container.HostConfig) (*specs.LinuxBlockIO, error) {
 			*x.to = append(*x.to, d)
 		}
 	}
-	if w := h.BlkioWeight; w != 0 {
-		out.Weight = &w
-	}
-	if out.Weight == nil && len(out.WeightDevice)+len(out.ThrottleReadBpsDevice)+len(out.ThrottleWriteBpsDevice)+len(out.ThrottleReadIOPSDevice)+len(out.ThrottleWriteIOPSDevice) == 0 {
+	if len(out.WeightDevice)+len(out.ThrottleReadBpsDevice)+len(out.ThrottleWriteBpsDevice)+len(out.ThrottleReadIOPSDevice)+len(out.ThrottleWriteIOPSDevice) == 0 {
 		return nil, nil //nolint:nilnil // no limit
 	}
 	return &out, nil

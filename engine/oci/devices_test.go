@@ -119,15 +119,24 @@ func TestBlockDevices(t *testing.T) {
 		return []*blkiodev.ThrottleDevice{{Path: disk, Rate: rate}}
 	}
 	out, err := blockDevices(&container.HostConfig{Resources: container.Resources{
-		BlkioWeight: 300, BlkioWeightDevice: []*blkiodev.WeightDevice{{Path: disk, Weight: 400}},
+		BlkioWeightDevice: []*blkiodev.WeightDevice{{Path: disk, Weight: 400}},
 		BlkioDeviceReadBps: throttle(1), BlkioDeviceWriteBps: throttle(2), BlkioDeviceReadIOps: throttle(3), BlkioDeviceWriteIOps: throttle(4),
 	}})
 	if err != nil {
 		t.Fatal(err)
 	}
-	if *out.Weight != 300 || *out.WeightDevice[0].Weight != 400 || out.WeightDevice[0].Major != 7 || out.ThrottleReadBpsDevice[0].Rate != 1 ||
+	if *out.WeightDevice[0].Weight != 400 || out.WeightDevice[0].Major != 7 || out.ThrottleReadBpsDevice[0].Rate != 1 ||
 		out.ThrottleWriteBpsDevice[0].Rate != 2 || out.ThrottleReadIOPSDevice[0].Rate != 3 || out.ThrottleWriteIOPSDevice[0].Rate != 4 || out.ThrottleWriteIOPSDevice[0].Minor != 8 {
 		t.Errorf("%+v", out)
+	}
+	c := example()
+	c.Devices.BlockIO, c.HostConfig.BlkioWeight = out, 300
+	if s, err := Spec(c); err != nil || *s.Linux.Resources.BlockIO.Weight != 300 || len(s.Linux.Resources.BlockIO.WeightDevice) != 1 || out.Weight != nil {
+		t.Errorf("%+v %v", s, err)
+	}
+	c.Devices.BlockIO = nil
+	if s, err := Spec(c); err != nil || *s.Linux.Resources.BlockIO.Weight != 300 {
+		t.Errorf("the weight alone: %+v %v", s, err)
 	}
 	for _, path := range []string{"/dev/null", "/dev/nosuch"} {
 		_, err := blockDevices(&container.HostConfig{Resources: container.Resources{BlkioDeviceReadBps: []*blkiodev.ThrottleDevice{{Path: path}}}})

@@ -31,7 +31,7 @@ func resources(h *container.HostConfig) (*specs.LinuxResources, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := errors.Join(blockIO(r), ulimits(r.Ulimits), checkDevices(h)); err != nil {
+	if err := errors.Join(checkWeights(r), ulimits(r.Ulimits), checkDevices(h)); err != nil {
 		return nil, err
 	}
 	out := &specs.LinuxResources{
@@ -187,8 +187,22 @@ func ParseSet(text string) (map[uint64]bool, error) {
 	return out, nil
 }
 
-// blockIO checks what is said of input and output, without looking for the devices.
-func blockIO(r container.Resources) error {
+// blockIO are the limits of the devices that were found, and the weight of all.
+func blockIO(c Container) *specs.LinuxBlockIO {
+	weight := c.HostConfig.BlkioWeight
+	if weight == 0 {
+		return c.Devices.BlockIO
+	}
+	var out specs.LinuxBlockIO
+	if c.Devices.BlockIO != nil {
+		out = *c.Devices.BlockIO
+	}
+	out.Weight = &weight
+	return &out
+}
+
+// checkWeights checks shares of input and output, without looking for the devices.
+func checkWeights(r container.Resources) error {
 	weights := []uint16{r.BlkioWeight}
 	for _, d := range r.BlkioWeightDevice {
 		weights = append(weights, d.Weight)

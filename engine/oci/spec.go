@@ -71,7 +71,8 @@ func Spec(c Container) (*specs.Spec, error) {
 	if err != nil {
 		return nil, err
 	}
-	limits.Devices, limits.BlockIO = append(limits.Devices, c.Devices.Rules...), c.Devices.BlockIO
+	limits.Devices = append(limits.Devices, c.Devices.Rules...)
+	limits.BlockIO = blockIO(c)
 	s := &specs.Spec{
 		Version:     "1.0.2", // what runc 1.1 knows
 		Root:        &specs.Root{Path: "rootfs", Readonly: c.HostConfig.ReadonlyRootfs},
