@@ -96,7 +96,8 @@ func (e *Engine) CopyTo(ctx context.Context, ref, dir string, in io.Reader, opts
 	return nil
 }
 
-// refuseReadOnly says in Docker's words that nothing can be put there.
+// refuseReadOnly says in Docker's words, and with its status, which is not that of its
+// reference, that nothing can be put there.
 func refuseReadOnly(rec Record, root *archive.Root, dir string) error {
 	readOnly, err := root.ReadOnly(dir)
 	if err != nil || !readOnly {
@@ -104,10 +105,10 @@ func refuseReadOnly(rec Record, root *archive.Root, dir string) error {
 	}
 	for _, m := range mountPoints(rec) {
 		if below(root.Resolve(dir), m.Destination) {
-			return fmt.Errorf("mounted volume is marked read-only: %w", errdefs.ErrPermissionDenied)
+			return fmt.Errorf("mounted volume is marked read-only: %w", errdefs.ErrInvalidArgument)
 		}
 	}
-	return fmt.Errorf("container rootfs is marked read-only: %w", errdefs.ErrPermissionDenied)
+	return fmt.Errorf("container rootfs is marked read-only: %w", errdefs.ErrInvalidArgument)
 }
 
 func below(name, dir string) bool {

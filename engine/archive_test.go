@@ -162,11 +162,11 @@ func TestCopyReadOnly(t *testing.T) {
 	}, "sleep", "60")
 	for _, when := range []string{"created", "running"} {
 		err := f.CopyTo(t.Context(), id, "/root", oneFile("x", ""), CopyOptions{})
-		if !errdefs.IsPermissionDenied(err) || !strings.Contains(err.Error(), "container rootfs is marked read-only") {
+		if !errdefs.IsInvalidArgument(err) || !strings.Contains(err.Error(), "container rootfs is marked read-only") {
 			t.Errorf("%s, the root: %v", when, err)
 		}
 		err = f.CopyTo(t.Context(), id, "/ro", oneFile("x", ""), CopyOptions{})
-		if !errdefs.IsPermissionDenied(err) || !strings.Contains(err.Error(), "mounted volume is marked read-only") {
+		if !errdefs.IsInvalidArgument(err) || !strings.Contains(err.Error(), "mounted volume is marked read-only") {
 			t.Errorf("%s, the mount: %v", when, err)
 		}
 		f.ok(f.CopyTo(t.Context(), id, "/rw", oneFile(when, ""), CopyOptions{ToUser: when == "running"}))

@@ -2,8 +2,10 @@ package engine
 
 import (
 	"context"
+	"fmt"
 	"io"
 
+	"github.com/containerd/errdefs"
 	"github.com/moby/moby/api/types/container"
 	apievents "github.com/moby/moby/api/types/events"
 
@@ -45,12 +47,16 @@ func (e *Engine) Export(ctx context.Context, ref string, begin func() io.Writer)
 	if err != nil {
 		return err
 	}
+	rec := c.record()
+	if rec.State.Removing || c.isGone() {
+		return fmt.Errorf("You cannot export container %s which is being removed: %w", c.id, errdefs.ErrConflict) //nolint:staticcheck // Docker's words
+	}
 	root, err := e.bareRoot(ctx, c.id)
 	if err != nil {
 		return err
 	}
 	defer root.Close()
-	e.emitContainer(c.record(), apievents.ActionExport)
+	e.emitContainer(rec, apievents.ActionExport)
 	return root.Export(ctx, begin())
 }
 

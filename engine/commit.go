@@ -46,6 +46,9 @@ func (e *Engine) Commit(ctx context.Context, ref string, o CommitOptions) (id st
 		return "", err
 	}
 	rec := c.record()
+	if rec.State.Removing || c.isGone() {
+		return "", fmt.Errorf("You cannot commit container %s which is being removed: %w", c.id, errdefs.ErrConflict) //nolint:staticcheck // Docker's words
+	}
 	config, err := committed(rec, o)
 	if err != nil {
 		return "", err

@@ -41,7 +41,7 @@ const maxWindow = 128 << 20
 func decompress(in io.Reader) (io.ReadCloser, error) {
 	r := bufio.NewReaderSize(in, bufferSize)
 	head, err := r.Peek(6)
-	if len(head) == 0 && err != nil && err != io.EOF { //nolint:errorlint // io.EOF is returned as it is
+	if len(head) == 0 && err != nil && err != io.EOF {
 		return nil, err
 	}
 	for _, c := range compressions {

@@ -28,7 +28,7 @@ type ExtractOptions struct {
 type Owner struct{ UID, GID int }
 
 // ErrReadOnly says that what would be written to is mounted for reading alone.
-var ErrReadOnly = fmt.Errorf("read-only file system: %w", errdefs.ErrPermissionDenied)
+var ErrReadOnly = fmt.Errorf("read-only file system: %w", errdefs.ErrInvalidArgument)
 
 // Extract unpacks a tar archive, plain or compressed by gzip, bzip2, xz or zstd,
 // into the directory at the path. Directories are merged with those that are
