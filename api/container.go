@@ -75,10 +75,12 @@ func (s *server) containerCreate(w http.ResponseWriter, r *http.Request) error {
 	return nil
 }
 
-// createFailure keeps 404 for the image: Docker's client takes it for a request to
-// pull that. A network, or a container to join, that is not there is a bad request.
+// createFailure keeps 404 for the image, or the platform wanted of it: Docker's client
+// takes it for a request to pull that. A network, or a container to join, that is not
+// there is a bad request.
 func createFailure(err error) error {
-	if status, text := classify(err); status == http.StatusNotFound && !strings.HasPrefix(text, "No such image") {
+	status, text := classify(err)
+	if status == http.StatusNotFound && !strings.HasPrefix(text, "No such image") && !strings.HasPrefix(text, "image with reference") {
 		return invalid("%s", text)
 	}
 	return err

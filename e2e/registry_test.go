@@ -2,10 +2,12 @@ package e2e
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net/http"
 	"os"
 	"path/filepath"
+	goruntime "runtime"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -65,6 +67,19 @@ func TestDockerPullAndPush(t *testing.T) {
 		t.Errorf("docker push of what is not there: %+v", got)
 	}
 	contains(t, "docker manifest", s.mustDocker("manifest", "inspect", "--insecure", r.Image("team/demo:2")), "schemaVersion")
+	// Another platform of an image that is here is pulled as needed, too.
+	own, err := lab.MakeImage(v1.Config{Cmd: []string{"true"}}, rootfs())
+	other, otherErr := lab.MakeImageFor(v1.Platform{OS: "linux", Architecture: "s390x"}, v1.Config{Cmd: []string{"true"}}, lab.RandomLayer("x", 1<<10))
+	index, indexErr := lab.MakeIndex(map[string]v1.Image{"linux/" + goruntime.GOARCH: own, "linux/s390x": other})
+	if err := errors.Join(err, otherErr, indexErr, r.Write("multi:1", index)); err != nil {
+		t.Fatal(err)
+	}
+	s.mustDocker("run", "--rm", r.Image("multi:1"))
+	if got := s.docker(nil, "create", "--platform", "linux/s390x", "--name", "foreign", r.Image("multi:1")); got.Code != 0 || !strings.Contains(got.Stderr, "Unable to find image") {
+		t.Errorf("docker create for another platform: %+v", got)
+	}
+	s.mustDocker("rm", "foreign")
+	s.mustDocker("run", "--rm", r.Image("multi:1"))
 	happened := s.mustDocker("events", "--since", "1h", "--until", "0s", "--filter", "type=image", "--format", "{{.Action}} {{.Actor.ID}}")
 	contains(t, "docker events", happened, "import "+id, "tag "+id, "push "+r.Image("team/demo:1"), "untag "+id, "delete "+id, "pull "+r.Image("team/demo:2"))
 	s.consistent()
