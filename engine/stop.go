@@ -46,7 +46,9 @@ func (e *Engine) stop(ctx context.Context, c *instance, opts StopOptions, byHand
 	case err != nil:
 		return err
 	case r == nil:
-		e.emitContainer(c.record(), apievents.ActionStop) // it waited for its restart
+		if byHand { // it waited for its restart, and does not any more
+			e.emitContainer(c.record(), apievents.ActionStop)
+		}
 		return nil
 	}
 	if err := e.signal(ctx, c, number, true); err != nil && !gone(err) {
