@@ -77,10 +77,26 @@ func FuzzContainer(f *testing.F) {
 // FuzzFilters: every filter is a test, or refused as a bad request.
 func FuzzFilters(f *testing.F) {
 	for _, seed := range [][3]string{
-		{"name", "^/web$", "x"}, {"publish", "80-90/udp", ""}, {"expose", "0", ""}, {"label", "a=b", "c"}, {"status", "running", "x"},
-		{"health", "none", ""}, {"exited", "-1", ""}, {"volume", "/", ""}, {"network", "b", ""}, {"is-task", "TRUE", ""},
-		{"until", "1.5", ""}, {"label!", "=", ""}, {"dangling", "1", ""}, {"type", "custom", ""}, {"scope", "local", ""},
-		{"event", "exec_create", "die"}, {"image", "a:b@c", "a/b:c"}, {"container", "", ""}, {"until", "24h", ""}, {"until", "2020-01-02T03", ""},
+		{"name", "^/web$", "x"},
+		{"publish", "80-90/udp", ""},
+		{"expose", "0", ""},
+		{"label", "a=b", "c"},
+		{"status", "running", "x"},
+		{"health", "none", ""},
+		{"exited", "-1", ""},
+		{"volume", "/", ""},
+		{"network", "b", ""},
+		{"is-task", "TRUE", ""},
+		{"until", "1.5", ""},
+		{"label!", "=", ""},
+		{"dangling", "1", ""},
+		{"type", "custom", ""},
+		{"scope", "local", ""},
+		{"event", "exec_create", "die"},
+		{"image", "a:b@c", "a/b:c"},
+		{"container", "", ""},
+		{"until", "24h", ""},
+		{"until", "2020-01-02T03", ""},
 	} {
 		f.Add(seed[0], seed[1], seed[2])
 	}
