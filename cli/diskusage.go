@@ -86,7 +86,7 @@ func (a *app) printUsage(got client.DiskUsageResult) error {
 	rows := make([]psRow, len(got.Containers.Items))
 	for i, item := range got.Containers.Items {
 		rows[i] = newPsRow(item, false, now)
-		rows[i].Size = units.HumanSize(float64(item.SizeRw))
+		rows[i].Size = units.HumanSizeWithPrecision(float64(item.SizeRw), 3)
 	}
 	if err := psListing.Write(a.Out, `table {{.ID}}\t{{.Image}}\t{{.Command}}\t{{.LocalVolumes}}\t{{.Size}}\t{{.RunningFor}}\t{{.Status}}\t{{.Names}}`, rows); err != nil {
 		return err
@@ -100,6 +100,8 @@ func (a *app) printUsage(got client.DiskUsageResult) error {
 	if err := volumeListing.Write(a.Out, `table {{.Name}}\t{{.Links}}\t{{.Size}}`, volumes); err != nil {
 		return err
 	}
-	fmt.Fprintf(a.Out, "\nBuild cache usage: %s\n", units.HumanSize(float64(got.BuildCache.TotalSize)))
+	// There is none ever: images are not built here.
+	fmt.Fprintf(a.Out, "\nBuild cache usage: %s\n\nCACHE ID   CACHE TYPE   SIZE      CREATED   LAST USED   USAGE     SHARED\n",
+		units.HumanSize(float64(got.BuildCache.TotalSize)))
 	return nil
 }

@@ -45,6 +45,9 @@ func (a *app) printTemplate(value any, spec string) error {
 	if err != nil {
 		return err
 	}
+	if spec == "json" {
+		spec = "{{json .}}" // the thing itself: there is one alone
+	}
 	return a.printObjects([]object{{raw, value}}, spec)
 }
 
@@ -101,30 +104,36 @@ func (a *app) printVersion(own clientVersion, server *client.ServerVersionResult
 		}
 		return a.printTemplate(answer, spec)
 	}
-	fmt.Fprintf(a.Out, "Client:\n Version:     %s\n API version: %s\n Git commit:  %s\n Go version:  %s\n OS/Arch:     %s/%s\n",
-		own.Version, own.APIVersion, own.GitCommit, own.GoVersion, own.Os, own.Arch)
+	fmt.Fprintf(a.Out, "Client:\n Version:           %s\n API version:       %s\n Go version:        %s\n Git commit:        %s\n OS/Arch:           %s/%s\n",
+		own.Version, own.APIVersion, own.GoVersion, own.GitCommit, own.Os, own.Arch)
 	if server == nil {
 		return nil
 	}
 	fmt.Fprintf(a.Out, "\nServer: %s\n", server.Platform.Name)
 	for _, part := range server.Components {
-		fmt.Fprintf(a.Out, " %s:\n  Version:     %s\n", part.Name, part.Version)
-		for _, detail := range []struct{ title, key string }{
-			{"API version", "ApiVersion"},
-			{"Oldest API", "MinAPIVersion"},
-			{"Git commit", "GitCommit"},
-			{"Go version", "GoVersion"},
-			{"Kernel", "KernelVersion"},
-			{"OS/Arch", ""},
+		fmt.Fprintf(a.Out, " %s:\n  %-17s %s\n", part.Name, "Version:", part.Version)
+		detail := part.Details
+		for _, line := range []struct{ title, value string }{
+			{"API version:", versionRange(detail["ApiVersion"], detail["MinAPIVersion"])},
+			{"Go version:", detail["GoVersion"]},
+			{"Git commit:", detail["GitCommit"]},
+			{"Built:", detail["BuildTime"]},
+			{"Kernel version:", detail["KernelVersion"]},
+			{"OS/Arch:", strings.Trim(detail["Os"]+"/"+detail["Arch"], "/")},
+			{"Experimental:", detail["Experimental"]},
 		} {
-			value := part.Details[detail.key]
-			if detail.key == "" && part.Details["Os"] != "" {
-				value = part.Details["Os"] + "/" + part.Details["Arch"]
-			}
-			if value != "" {
-				fmt.Fprintf(a.Out, "  %-12s %s\n", detail.title+":", value)
+			if line.value != "" {
+				fmt.Fprintf(a.Out, "  %-17s %s\n", line.title, line.value)
 			}
 		}
 	}
 	return nil
+}
+
+// versionRange is the newest version of the API and, where it is told, the oldest.
+func versionRange(newest, oldest string) string {
+	if newest == "" || oldest == "" {
+		return newest
+	}
+	return newest + " (minimum version " + oldest + ")"
 }

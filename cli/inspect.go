@@ -166,7 +166,7 @@ func (a *app) inspect(ctx context.Context, c *client.Client, get getter, spec st
 }
 
 func (a *app) printObjects(found []object, spec string) error {
-	if spec == "" {
+	if spec == "" || spec == "json" {
 		all := make([]json.RawMessage, len(found))
 		for i, o := range found {
 			all[i] = o.raw
@@ -174,15 +174,14 @@ func (a *app) printObjects(found []object, spec string) error {
 		var text bytes.Buffer
 		enc := json.NewEncoder(&text)
 		enc.SetEscapeHTML(false)
-		enc.SetIndent("", "    ")
+		if spec == "" {
+			enc.SetIndent("", "    ")
+		}
 		if err := enc.Encode(all); err != nil {
 			return fmt.Errorf("the daemon's answer is not JSON: %w", err)
 		}
 		_, err := a.Out.Write(text.Bytes())
 		return err
-	}
-	if spec == "json" {
-		spec = "{{json .}}"
 	}
 	for _, o := range found {
 		text, err := render(o, spec)

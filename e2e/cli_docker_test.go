@@ -14,7 +14,7 @@ var sameWords = []string{
 	"volume ls", "volume ls -q", "volume ls --format json", "volume inspect data",
 	"history demo", "history --no-trunc -q demo", "image inspect -f {{.Id}}|{{.RepoTags}} demo",
 	"top web", "top web -o pid,args", "diff web", "port web", "port web 80", "inspect -f {{.Name}}|{{.State.Status}}|{{json|.Config.Cmd}} web",
-	"system df", "system df --format json", "logs web", "wait job", "inspect --type volume data", "version -f {{.Server.APIVersion}}",
+	"system df", "system df -v", "system df --format json", "logs web", "wait job", "inspect --type volume data", "version -f {{.Server.APIVersion}}",
 	"events --since 1h --until 0s --format {{.Type}}|{{.Action}} -f type=volume", "events --since 1h --until 0s -f event=create -f type=container",
 }
 
