@@ -68,7 +68,7 @@ func newCopy(t *testing.T, host *lab.Host) *copyOfMachine {
 		mount -t overlay overlay -o lowerdir=/,upperdir=changed,workdir=work root
 		for d in proc sys dev; do mount --rbind /$d root/$d; done
 		mount -t tmpfs tmpfs root/run; mount -t tmpfs tmpfs root/tmp; mkdir -p root/run/systemd/journal
-		mkdir -p root/var/lib/fairlead; mount -t tmpfs tmpfs root/var/lib/fairlead
+		for d in fairlead containerd; do mkdir -p root/var/lib/$d; mount -t tmpfs tmpfs root/var/lib/$d; done
 		echo ready; exec sleep infinity`, m.dir)
 	out, err := cmd.StdoutPipe()
 	if err != nil {
@@ -154,6 +154,11 @@ func installed(t *testing.T, deb string) {
 	before := kernel()
 	m := newCopy(t, host)
 	entries := m.journal()
+	stopContainerd := m.start("exec containerd --log-level error")
+	defer stopContainerd()
+	eventually(t, "the machine's containerd answers", func() bool {
+		return finish(m.command("ctr version"), nil).Code == 0
+	})
 
 	if out, err := exec.Command("cp", deb, m.path("/tmp/fairlead.deb")).CombinedOutput(); err != nil {
 		t.Fatalf("%s", out)
@@ -185,6 +190,9 @@ func installed(t *testing.T, deb string) {
 		})
 	})
 
+	if got := m.must("ctr namespaces list -q"); !strings.Contains(got, "fairlead") {
+		t.Errorf("the machine's containerd has the namespaces %q", got)
+	}
 	stop()
 	m.must("fairlead daemon --validate")
 	m.must("dpkg --force-unsafe-io --no-triggers -r fairlead")
@@ -200,6 +208,9 @@ func installed(t *testing.T, deb string) {
 	m.must("dpkg --force-unsafe-io --no-triggers -P fairlead")
 	if got := m.must("ls -A /var/lib/fairlead; getent group fairlead || :; ls -d /etc/fairlead /etc/default/fairlead 2>/dev/null || :"); got != "" {
 		t.Errorf("state after the purge: %s", got)
+	}
+	if got := m.must("ctr namespaces list -q; ctr -n fairlead snapshots list | tail -n +2; for what in images containers content leases; do ctr -n fairlead $what list -q; done"); got != "" {
+		t.Errorf("left in containerd after the purge: %q", got)
 	}
 	for _, path := range m.changes() {
 		// The group came and went.
@@ -230,7 +241,16 @@ func (m *copyOfMachine) unit(path string) (stop func()) {
 		fmt.Fprintf(&line, "[ ! -e %s ] || . %s\n", file, file)
 	}
 	fmt.Fprintf(&line, "exec %s", setting("ExecStart")[0])
-	cmd := m.command(line.String())
+	stop = m.start(line.String())
+	eventually(m.t, "the daemon answers", func() bool { return finish(m.command("fairlead version"), nil).Code == 0 })
+	return stop
+}
+
+// start runs a shell's command line, which is to replace the shell, until it is
+// stopped.
+func (m *copyOfMachine) start(line string) (stop func()) {
+	m.t.Helper()
+	cmd := m.command(line)
 	var log bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &log, &log
 	if err := cmd.Start(); err != nil {
@@ -238,25 +258,17 @@ func (m *copyOfMachine) unit(path string) (stop func()) {
 	}
 	ended := make(chan error, 1)
 	go func() { ended <- cmd.Wait() }()
-	eventually(m.t, "the daemon answers", func() bool {
-		select {
-		case err := <-ended:
-			m.t.Fatalf("the daemon has ended: %v\n%s", err, log.String())
-		default:
-		}
-		return finish(m.command("fairlead version"), nil).Code == 0
-	})
 	return func() {
 		m.t.Helper()
 		_ = cmd.Process.Signal(os.Interrupt)
 		select {
 		case err := <-ended:
 			if err != nil {
-				m.t.Errorf("the daemon's end: %v\n%s", err, log.String())
+				m.t.Errorf("%s: %v\n%s", line, err, log.String())
 			}
 		case <-time.After(30 * time.Second):
 			_ = cmd.Process.Kill()
-			m.t.Error("the daemon does not end")
+			m.t.Errorf("%s does not end", line)
 		}
 	}
 }
