@@ -90,8 +90,24 @@ func (c *containerSettings) check() error {
 	return checkLabels(c.Labels)
 }
 
+// cacheOption begins the options of Docker's second log, of which `docker logs` reads
+// where the driver keeps none that can be read. There is none here.
+const cacheOption = "cache-"
+
 func (c *containerSettings) logConfig() container.LogConfig {
-	return container.LogConfig{Type: c.LogDriver, Config: c.LogOptions}
+	options := maps.Clone(c.LogOptions)
+	maps.DeleteFunc(options, func(key, _ string) bool { return strings.HasPrefix(key, cacheOption) })
+	return container.LogConfig{Type: c.LogDriver, Config: options}
+}
+
+// ignoredOptions names those that were given and change nothing.
+func (c *containerSettings) ignoredOptions() (out []string) {
+	for _, key := range slices.Sorted(maps.Keys(c.LogOptions)) {
+		if strings.HasPrefix(key, cacheOption) {
+			out = append(out, "log-opt "+key)
+		}
+	}
+	return out
 }
 
 // checkLabels refuses a label without a value, and one that has two.

@@ -119,7 +119,7 @@ func (d *daemon) settle(end purpose) error {
 		return err
 	}
 	d.level.Set(level)
-	if ignored := d.cfg.ignored(); len(ignored) > 0 && end == serves {
+	if ignored := append(d.cfg.ignored(), d.cfg.ignoredOptions()...); len(ignored) > 0 && end == serves {
 		d.log.Warn("accepted for dockerd's sake, and without meaning here", "settings", strings.Join(ignored, ", "))
 	}
 	if d.cfg.front == asDockerd && d.cfg.BridgeName != dockerBridge && d.cfg.Bridge == "" {

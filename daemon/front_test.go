@@ -96,7 +96,7 @@ func TestWholeDaemonJSON(t *testing.T) {
 		"proxies": {"http-proxy": "http://proxy.example.com:80", "no-proxy": "*.test.example.com"}, "icc": false, "init": false,
 		"init-path": "/usr/libexec/docker-init", "insecure-registries": ["10.0.0.0/8", "r.example:5000"], "ip": "0.0.0.0", "ip-forward": false,
 		"ip-masq": false, "iptables": true, "ip6tables": false, "ipv6": false, "labels": ["a=b"], "live-restore": true,
-		"log-driver": "json-file", "log-format": "text", "log-level": "", "log-opts": {"max-file": "5", "max-size": "10m"},
+		"log-driver": "json-file", "log-format": "text", "log-level": "", "log-opts": {"cache-disabled": "false", "cache-max-size": "20m", "max-file": "5", "max-size": "10m"},
 		"max-concurrent-downloads": 4, "max-concurrent-uploads": 0, "max-download-attempts": 5, "mtu": 0, "no-new-privileges": true,
 		"node-generic-resources": [], "oom-score-adjust": 0, "pidfile": "", "raw-logs": true, "registry-mirrors": ["https://m.example"],
 		"runtimes": {}, "seccomp-profile": "", "selinux-enabled": false, "shutdown-timeout": 30, "storage-driver": "overlay2",
@@ -116,8 +116,11 @@ func TestWholeDaemonJSON(t *testing.T) {
 		got != "containerd-plugins-namespace userland-proxy-path raw-logs builder feature cdi=true" {
 		t.Errorf("without meaning: %s", got)
 	}
+	if got := cfg.ignoredOptions(); !slices.Equal(got, []string{"log-opt cache-disabled", "log-opt cache-max-size"}) {
+		t.Errorf("without meaning: %q", got)
+	}
 	d, err := cfg.engineDefaults()
-	if err != nil || d.ShmSize != 128<<20 || !d.NoNewPrivileges || d.LogConfig.Config["max-file"] != "5" || len(d.Ulimits) != 1 || d.SeccompProfile != "" {
+	if err != nil || len(d.LogConfig.Config) != 2 || d.ShmSize != 128<<20 || !d.NoNewPrivileges || d.LogConfig.Config["max-file"] != "5" || len(d.Ulimits) != 1 || d.SeccompProfile != "" {
 		t.Errorf("for the engine: %+v, %v", d, err)
 	}
 	if r := cfg.engineSettings().Registries; r.Insecure[1] != "r.example:5000" || r.Mirrors[0] != "https://m.example" || r.MaxDownloads != 4 {
