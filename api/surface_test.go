@@ -71,7 +71,7 @@ func answerOf(t *testing.T, s *server, e endpoint) string {
 			status, text := classify(err)
 			return fmt.Sprintf("%d: %s", status, text)
 		}
-		return fmt.Sprintf("%d: `%s`", w.Code, strings.TrimSpace(w.Body.String()))
+		return fmt.Sprintf("%d: %#q", w.Code, strings.TrimSpace(w.Body.String()))
 	}
 	return ""
 }

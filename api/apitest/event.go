@@ -37,13 +37,11 @@ func (e *Engine) Events(ctx context.Context, options engine.EventsOptions, tell 
 		if err := tell(wanted); err != nil {
 			return err
 		}
+		next := func() []apievents.Message { more, _, _ := l.Next(ctx); return more }
 		if options.Until != "" {
-			if messages, _ = l.Ready(); len(messages) == 0 {
-				return nil
-			}
-			continue
+			next = func() []apievents.Message { more, _ := l.Ready(); return more }
 		}
-		if messages, _, _ = l.Next(ctx); ctx.Err() != nil {
+		if messages = next(); len(messages) == 0 {
 			return nil
 		}
 	}

@@ -62,7 +62,7 @@ func (e *Engine) VolumeList(_ context.Context, filters map[string][]string) ([]v
 		if names := filters["name"]; names != nil && !slices.ContainsFunc(names, func(n string) bool { return strings.Contains(v.Name, n) }) {
 			continue
 		}
-		if d := filters["dangling"]; d != nil && (d[0] == "true" || d[0] == "1") != (len(e.volumeUsers(v.Name)) == 0) {
+		if d := filters["dangling"]; len(d) > 0 && (d[0] == "true" || d[0] == "1") != (len(e.volumeUsers(v.Name)) == 0) {
 			continue
 		}
 		out = append(out, v)
