@@ -99,9 +99,13 @@ func TestDockerCopy(t *testing.T) {
 	if got := readFile(t, path("home/tree/one")) + readFile(t, path("home/hers")); got != "1\nfrom the host\n" {
 		t.Errorf("from standard input, and with -a: %q", got)
 	}
+	// The reason is told too where more comes than anybody reads.
+	if err := os.WriteFile(path("large"), make([]byte, 16<<20), 0o644); err != nil {
+		t.Fatal(err)
+	}
 	s.mustDocker("create", "--name", "ro", "--read-only", "-v", shared+":/data:ro", "demo", "true")
 	for target, want := range map[string]string{"/root/": "container rootfs is marked read-only", "/data/": "mounted volume is marked read-only"} {
-		if r := s.docker(nil, "cp", path("file"), "ro:"+target); r.Code == 0 || !strings.Contains(r.Stderr, want) {
+		if r := s.docker(nil, "cp", path("large"), "ro:"+target); r.Code == 0 || !strings.Contains(r.Stderr, want) {
 			t.Errorf("to a read-only %s: exit code %d, %s", target, r.Code, r.Stderr)
 		}
 	}
