@@ -80,7 +80,7 @@ func TestDockerPullAndPush(t *testing.T) {
 	}
 	s.mustDocker("rm", "foreign")
 	s.mustDocker("run", "--rm", r.Image("multi:1"))
-	happened := s.mustDocker("events", "--since", "1h", "--until", "0s", "--filter", "type=image", "--format", "{{.Action}} {{.Actor.ID}}")
+	happened := s.told("--filter", "type=image", "--format", "{{.Action}} {{.Actor.ID}}")
 	contains(t, "docker events", happened, "import "+id, "tag "+id, "push "+r.Image("team/demo:1"), "untag "+id, "delete "+id, "pull "+r.Image("team/demo:2"))
 	s.consistent()
 }

@@ -3,6 +3,7 @@ package engine
 import (
 	"bytes"
 	"compress/gzip"
+	"encoding/base64"
 	"errors"
 	"io"
 	"slices"
@@ -124,6 +125,22 @@ func TestCompressedArchives(t *testing.T) {
 		if out, _ := f.run(func(q *CreateRequest) { q.Config.Image = name }, "echo", name); out != name+"\n" {
 			t.Error(out)
 		}
+	}
+}
+
+// TestImportOfBzip2: Go's library only reads this format, so one archive is given.
+func TestImportOfBzip2(t *testing.T) {
+	t.Parallel()
+	f := newFixture(t)
+	const archive = "QlpoOTFBWSZTWUDSH7MAAG57gMmQAADAAE2AAAhiZJ4ACAggAFQ0p6mJhMmA01BFTUGgANAfUvIRCdaImPUpmWF1qCSCkGdQxITaEHP6PVWt7MJq6ntAiqsSIgPxdyRThQkEDSH7MA=="
+	raw, err := base64.StdEncoding.DecodeString(archive)
+	f.ok(err)
+	f.must(f.ImageImport(t.Context(), bytes.NewReader(raw), "packed", []string{`CMD ["x"]`}, "", ""))
+	if got := must(f.ImageInspect(t.Context(), "packed", ImageInspectOptions{})); len(got.RootFS.Layers) != 1 {
+		t.Errorf("%+v", got)
+	}
+	if _, err := f.ImageImport(t.Context(), bytes.NewReader(raw[:len(raw)-9]), "torn", nil, "", ""); !errdefs.IsInvalidArgument(err) {
+		t.Error(err)
 	}
 }
 

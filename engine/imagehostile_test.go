@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -175,7 +176,7 @@ func TestPullsShare(t *testing.T) {
 			if req.Method == http.MethodGet && strings.Contains(req.URL.Path, "/blobs/") {
 				fetched.Add(1)
 				once.Do(func() { close(begun) })
-				time.Sleep(300 * time.Millisecond)
+				w = &dribble{w}
 			}
 			next.ServeHTTP(w, req)
 		})
@@ -187,9 +188,9 @@ func TestPullsShare(t *testing.T) {
 	go func() { gone <- f.ImagePull(first, PullRequest{Ref: r.Image("app:1")}) }()
 	<-begun
 	var wg sync.WaitGroup
-	errs := make([]error, 10)
+	errs, told := make([]error, 10), make([]steps, 10)
 	for i := range errs {
-		wg.Go(func() { errs[i] = f.ImagePull(t.Context(), PullRequest{Ref: r.Image("app:1")}) })
+		wg.Go(func() { errs[i] = f.ImagePull(t.Context(), PullRequest{Ref: r.Image("app:1"), Progress: told[i].take}) })
 	}
 	time.Sleep(100 * time.Millisecond)
 	cancel()
@@ -200,6 +201,15 @@ func TestPullsShare(t *testing.T) {
 	if err := errors.Join(errs...); err != nil {
 		t.Fatal(err)
 	}
+	layers, err := img.Layers()
+	f.ok(err)
+	last, err := layers[2].Digest()
+	f.ok(err)
+	for i := range told {
+		if got := told[i].of(last.Hex[:12]); !slices.Contains(got, "Downloading") {
+			t.Errorf("pull %d is not told of the common download: %q", i, got)
+		}
+	}
 	// The configuration and three layers, and what the first had to leave.
 	if n := fetched.Load(); n > 6 {
 		t.Errorf("%d blobs were fetched", n)
@@ -207,6 +217,19 @@ func TestPullsShare(t *testing.T) {
 	if got := must(f.images.Get(t.Context(), r.Image("app:1"))); got.Size == 0 {
 		t.Errorf("%+v", got)
 	}
+}
+
+// dribble is an answer that takes its time.
+type dribble struct{ http.ResponseWriter }
+
+func (d *dribble) Write(b []byte) (done int, err error) {
+	for len(b) > 0 && err == nil {
+		var n int
+		time.Sleep(30 * time.Millisecond)
+		n, err = d.ResponseWriter.Write(b[:min(64<<10, len(b))])
+		done, b = done+n, b[n:]
+	}
+	return done, err
 }
 
 // TestPullDoesNotWaitForWhoDoesNotRead: progress that nobody takes holds up nobody else.
