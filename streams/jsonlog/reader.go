@@ -11,6 +11,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"syscall"
 	"time"
 )
 
@@ -205,12 +206,14 @@ func (r *reader) follow(ctx context.Context, path string, s segment, w *watch) e
 		if s, err = r.catchUp(ctx, path, s); err != nil {
 			return err
 		}
-		if why == stopped || !exists(filepath.Dir(path)) { // the container was removed
-			return r.drain(ctx, s.file)
-		}
 		fi, err := s.file.Stat()
 		if err != nil {
 			return fmt.Errorf("read log: %w", err)
+		}
+		// Without a name, and nothing in its place, it was removed with its container.
+		// The folder's own end is not told of while we have a file of it open.
+		if why == stopped || (fi.Sys().(*syscall.Stat_t).Nlink == 0 && !exists(path)) {
+			return r.drain(ctx, s.file)
 		}
 		if fi.Size() < r.offset { // somebody truncated it
 			r.offset, r.partial = 0, r.partial[:0]

@@ -187,6 +187,21 @@ func (p *packing) stop() {
 	}
 }
 
+// packingSuffix and a process ID are behind the name of a file that is being packed.
+const packingSuffix = ".packing."
+
+// removeStale removes what a crash has left of packing the file.
+func removeStale(path string) error {
+	dir, base := filepath.Split(path)
+	entries, err := os.ReadDir(filepath.Clean(dir))
+	for _, entry := range entries {
+		if strings.HasPrefix(entry.Name(), base+packingSuffix) {
+			err = errors.Join(err, os.Remove(filepath.Join(dir, entry.Name())))
+		}
+	}
+	return err
+}
+
 // packFile replaces the file by a packed one; a crash leaves either whole.
 func packFile(ctx context.Context, path string) (err error) {
 	from, err := os.Open(path)
@@ -198,15 +213,11 @@ func packFile(ctx context.Context, path string) (err error) {
 	if err != nil {
 		return err
 	}
-	stale, err := filepath.Glob(path + ".packing.*") // of a crash
-	for _, name := range stale {
-		err = errors.Join(err, os.Remove(name))
-	}
-	if err != nil {
+	if err := removeStale(path); err != nil {
 		return err
 	}
 	// Two processes have each its own, while the one hands over to the other.
-	to, err := os.OpenFile(fmt.Sprint(path, ".packing.", os.Getpid()), os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o640)
+	to, err := os.OpenFile(path+packingSuffix+strconv.Itoa(os.Getpid()), os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o640)
 	if err != nil {
 		return err
 	}
