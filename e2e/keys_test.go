@@ -137,3 +137,57 @@ func TestKeys(t *testing.T) {
 		}
 	}
 }
+
+// kindOf is what a value is, and whether there is something in it: clients tell null
+// from an empty list.
+func kindOf(v any) string {
+	switch v := v.(type) {
+	case nil:
+		return "null"
+	case bool:
+		return "bool"
+	case float64:
+		return "number"
+	case string:
+		return "text"
+	case []any:
+		if len(v) == 0 {
+			return "empty list"
+		}
+		return "list"
+	case map[string]any:
+		if len(v) == 0 {
+			return "empty object"
+		}
+	}
+	return "object"
+}
+
+// TestDefaults: what holds where nothing was asked for is shown in the form that
+// Docker 20.10 gives it.
+func TestDefaults(t *testing.T) {
+	t.Parallel()
+	s := newSite(t)
+	s.mustDocker("create", "--name", "idle", "demo", "sleep", "1000")
+	var answer map[string]any
+	if err := json.Unmarshal(s.get(s.overHTTP(), "/v1.41/containers/idle/json"), &answer); err != nil {
+		t.Fatal(err)
+	}
+	text, err := os.ReadFile(filepath.Join("testdata", "keys", "created.txt"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for line := range strings.Lines(string(text)) {
+		path, want, found := strings.Cut(strings.TrimSpace(line), ": ")
+		if !found || line[0] == '#' {
+			continue
+		}
+		var value any = answer
+		for name := range strings.SplitSeq(path, ".") {
+			value = value.(map[string]any)[name]
+		}
+		if got := kindOf(value); got != want {
+			t.Errorf("%s is of the kind %s, want %s", path, got, want)
+		}
+	}
+}
