@@ -111,10 +111,39 @@ func mountHere(l Layers) (*Root, error) {
 			return nil, errors.Join(err, root.Close())
 		}
 	}
-	if root.mounts, err = os.Open("/proc/thread-self/ns/mnt"); err != nil {
+	if root.mounts, err = os.Open("/proc/thread-self/ns/mnt"); err == nil {
+		err = root.leaveHost()
+	}
+	if err != nil {
 		return nil, errors.Join(err, root.Close())
 	}
 	return root, nil
+}
+
+// leaveHost makes the root that of the thread's mount namespace and drops all else
+// that is mounted there: a copy that takes long is not to keep what the host
+// unmounts meanwhile.
+func (r *Root) leaveHost() error {
+	host, err := unix.Open("/", unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return os.NewSyscallError("open", err)
+	}
+	defer unix.Close(host)
+	if err := unix.Fchdir(int(r.dir.Fd())); err != nil {
+		return os.NewSyscallError("fchdir", err)
+	}
+	// The old root is then on top of the new one: see pivot_root(2), its notes.
+	err = unix.PivotRoot(".", ".")
+	if errors.Is(err, unix.EINVAL) {
+		return nil // the host runs in its initramfs: all stays until the copy ends
+	}
+	if err != nil {
+		return os.NewSyscallError("pivot_root", err)
+	}
+	if err := unix.Fchdir(host); err != nil {
+		return os.NewSyscallError("fchdir", err)
+	}
+	return os.NewSyscallError("umount", unix.Unmount(".", unix.MNT_DETACH))
 }
 
 // openSources opens the binds' sources; nil is for one that is not there.

@@ -188,6 +188,31 @@ func TestManyLayers(t *testing.T) {
 	}
 }
 
+// TestMountKeepsNothing: what the host unmounts while a root is open is unmounted.
+func TestMountKeepsNothing(t *testing.T) {
+	l, top := layered(t)
+	tree(t, top, "other/upper/", "other/work/", "at/")
+	// The kernel refuses a second mount of these while there is the first.
+	options := "index=on,lowerdir=" + filepath.Join(top, "base") + ",upperdir=" + filepath.Join(top, "other/upper") + ",workdir=" + filepath.Join(top, "other/work")
+	at := filepath.Join(top, "at")
+	mountOther := func() error { return unix.Mount("other", at, "overlay", 0, options) }
+	if err := mountOther(); err != nil {
+		t.Fatal(err)
+	}
+	r := mounted(t, l)
+	if err := unix.Unmount(at, 0); err != nil {
+		t.Fatal(err)
+	}
+	if err := mountOther(); err != nil {
+		t.Errorf("it is still mounted: %v", err)
+	} else if err := unix.Unmount(at, 0); err != nil {
+		t.Error(err)
+	}
+	if _, err := r.Stat("/run/data/inner/file"); err != nil {
+		t.Errorf("the root lost its mounts: %v", err)
+	}
+}
+
 // TestOfProcess: a process that is none of the container's is refused.
 func TestOfProcess(t *testing.T) {
 	t.Parallel()
