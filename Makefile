@@ -32,7 +32,7 @@ BENCH_DEPS := $(RUN_DEPS) dockerd:docker.io /usr/bin/docker:docker.io \
 
 # Packages whose tests need neither root nor the kernel's network: make check.
 PLAIN = ./network/spec/... ./network/ipam/... ./network/plan/... ./network/apply/... ./network/ports/... \
-	./ruleset/... ./api/... ./cli/... ./engine/files/... ./engine/image/... ./engine/oci/... \
+	./ruleset/... ./api/... ./cli/... ./engine/cgroup/... ./engine/files/... ./engine/image/... ./engine/oci/... \
 	./store/... ./proxy/... ./internal/fdpass/... ./bench/... ./docs/...
 # Packages with goroutines that share state: tested under the race detector.
 RACE = ./network ./network/apply/... ./network/ports/... ./store/... ./engine/... ./daemon/... \
