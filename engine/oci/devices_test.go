@@ -119,7 +119,7 @@ func TestBlockDevices(t *testing.T) {
 		return []*blkiodev.ThrottleDevice{{Path: disk, Rate: rate}}
 	}
 	out, err := blockDevices(&container.HostConfig{Resources: container.Resources{
-		BlkioWeightDevice: []*blkiodev.WeightDevice{{Path: disk, Weight: 400}},
+		BlkioWeightDevice:  []*blkiodev.WeightDevice{{Path: disk, Weight: 400}},
 		BlkioDeviceReadBps: throttle(1), BlkioDeviceWriteBps: throttle(2), BlkioDeviceReadIOps: throttle(3), BlkioDeviceWriteIOps: throttle(4),
 	}})
 	if err != nil {
