@@ -28,10 +28,11 @@ func heard(l *events.Listener, id string) (actions []string) {
 	return actions
 }
 
-// policy makes a change that gives a container a restart policy.
+// policy makes a change that gives a container a restart policy, and no time to stop.
 func policy(mode container.RestartPolicyMode, retries int) func(*CreateRequest) {
 	return func(r *CreateRequest) {
 		r.HostConfig.RestartPolicy = container.RestartPolicy{Name: mode, MaximumRetryCount: retries}
+		r.Config.StopTimeout = new(int)
 	}
 }
 
