@@ -9,7 +9,6 @@ import (
 	"strings"
 	"time"
 
-	continuity "github.com/containerd/continuity/fs"
 	"github.com/containerd/errdefs"
 	apievents "github.com/moby/moby/api/types/events"
 	apivolume "github.com/moby/moby/api/types/volume"
@@ -160,11 +159,11 @@ func (e *Engine) volumeSize(ctx context.Context, v volume.Volume) int64 {
 	if len(v.Options) > 0 {
 		return -1
 	}
-	usage, err := continuity.DiskUsage(ctx, v.Path)
+	size, err := v.Size(ctx)
 	if err != nil {
 		return -1
 	}
-	return usage.Size
+	return size
 }
 
 // volumeFilter makes one test of all filters; one that is not known is refused.

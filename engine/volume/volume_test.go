@@ -324,6 +324,31 @@ func TestFill(t *testing.T) {
 	}
 }
 
+func TestSize(t *testing.T) {
+	t.Parallel()
+	s := open(t, t.TempDir())
+	v := create(t, s, Request{Name: "data"})
+	size := func() int64 {
+		t.Helper()
+		n, err := v.Size(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		return n
+	}
+	if n := size(); n != 0 {
+		t.Errorf("an empty one has %d bytes", n)
+	}
+	err := errors.Join(os.Mkdir(v.Path+"/d", 0o700), os.WriteFile(v.Path+"/d/f", make([]byte, 1000), 0o600),
+		os.Link(v.Path+"/d/f", v.Path+"/g"), os.WriteFile(v.Path+"/h", make([]byte, 24), 0o600), os.Symlink("/etc/passwd", v.Path+"/l"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if n := size(); n != 1024+int64(len("/etc/passwd")) {
+		t.Errorf("%d bytes", n)
+	}
+}
+
 func TestResolveAddress(t *testing.T) {
 	t.Parallel()
 	for in, want := range map[[2]string]string{
