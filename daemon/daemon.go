@@ -41,6 +41,7 @@ type daemon struct {
 	pools      []ipam.AddressPool
 	log        *slog.Logger
 	locks      []*os.File
+	pidfile    bool // whether the pidfile is ours
 	store      *store.Store
 	containerd *runtime.Containerd
 	relay      *keptRelay
@@ -128,7 +129,7 @@ func (d *daemon) settle(end purpose) error {
 	if err := errors.Join(d.cfg.proxy(), d.cfg.adjustOOM()); err != nil || end != serves {
 		return err
 	}
-	return errors.Join(d.cfg.free(), d.cfg.checkGroup(), checkPIDFile(d.cfg.PIDFile))
+	return errors.Join(d.cfg.free(), d.cfg.checkGroup())
 }
 
 // lock takes both roots for this process alone and writes the pidfile.
@@ -147,11 +148,16 @@ func (d *daemon) lock() error {
 		}
 		d.locks = append(d.locks, f)
 	}
+	// The locks know more: whose the directory is. A file alone may be stale.
+	if err := checkPIDFile(d.cfg.PIDFile); err != nil {
+		return err
+	}
+	d.pidfile = true
 	return writePIDFile(d.cfg.PIDFile)
 }
 
 func (d *daemon) unlock() {
-	if len(d.locks) == 2 {
+	if d.pidfile {
 		_ = os.Remove(d.cfg.PIDFile)
 	}
 	for _, f := range d.locks {
