@@ -1,9 +1,14 @@
 package api_test
 
 import (
+	"bufio"
+	"fmt"
 	"io"
+	"net"
+	"net/http"
 	"strings"
 	"testing"
+	"time"
 )
 
 // TestForeign: what Docker has and Fairlead never will is answered with Docker's status
@@ -64,16 +69,27 @@ func TestForeign(t *testing.T) {
 func TestBuildContext(t *testing.T) {
 	t.Parallel()
 	l := unixLab(t)
-	for range 5 {
-		resp, err := l.client.Post("http://localhost/build", "application/x-tar", io.LimitReader(zeros{}, 50<<20))
-		if err != nil {
-			t.Fatal(err)
-		}
-		text, _ := io.ReadAll(resp.Body)
-		_ = resp.Body.Close()
-		if resp.StatusCode != 501 || !strings.Contains(string(text), "does not build images") {
-			t.Errorf("%s %s", resp.Status, text)
-		}
+	const size = 20 << 20
+	conn, err := net.Dial(l.addr.Network(), l.addr.String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = conn.Close() }()
+	_ = conn.SetDeadline(time.Now().Add(20 * time.Second))
+	// A client that writes all before it reads.
+	if _, err := fmt.Fprintf(conn, "POST /build HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n", size); err != nil {
+		t.Fatal(err)
+	}
+	if n, err := io.Copy(conn, io.LimitReader(zeros{}, size)); err != nil || n != size {
+		t.Fatalf("%d bytes are taken: %v", n, err)
+	}
+	resp, err := http.ReadResponse(bufio.NewReader(conn), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = resp.Body.Close() }()
+	if text, _ := io.ReadAll(resp.Body); resp.StatusCode != 501 || !strings.Contains(string(text), "does not build images") {
+		t.Errorf("%s %s", resp.Status, text)
 	}
 }
 

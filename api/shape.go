@@ -56,7 +56,8 @@ func reshape(version minor, answer any, fields []field) any {
 	return tree
 }
 
-// apply adds the field to, or takes it from, what is below tree.
+// apply adds the field, which is not idle, to what is below tree, or takes it from
+// there.
 func (f field) apply(version minor, tree any, path []string) {
 	if list, is := tree.([]any); is {
 		if path[0] == "*" {
@@ -80,9 +81,7 @@ func (f field) apply(version minor, tree any, path []string) {
 	case len(rest) > 0:
 		f.apply(version, object[name], rest)
 	case !f.in(version):
-		if !f.kept {
-			delete(object, name)
-		}
+		delete(object, name)
 	case f.missing != nil:
 		if _, there := object[name]; !there {
 			var value any

@@ -65,6 +65,13 @@ func TestListByState(t *testing.T) {
 			t.Errorf("%s=%v: -want +got\n%s", tc.key, tc.values, d)
 		}
 	}
+	f.must(f.Commit(t.Context(), "plain", CommitOptions{Name: "child"}))
+	f.create(func(r *CreateRequest) { r.Name, r.Config.Image = "heir", "child" }, "true")
+	for ancestor, want := range map[string][]string{"child": {"heir"}, "demo": {"heir", "plain", "well", "sick"}} {
+		if d := cmp.Diff(want, f.names(all(filter("ancestor", ancestor)))); d != "" {
+			t.Errorf("ancestor=%s: -want +got\n%s", ancestor, d)
+		}
+	}
 	for _, bad := range []ListOptions{filter("health", "ill"), filter("is-task", "maybe"), filter("isolation", "total")} {
 		if _, err := f.List(t.Context(), bad); !errdefs.IsInvalidArgument(err) {
 			t.Errorf("%+v: %v", bad, err)
@@ -72,7 +79,7 @@ func TestListByState(t *testing.T) {
 	}
 	list, err := f.List(t.Context(), ListOptions{All: true, Size: true})
 	f.ok(err)
-	for i, want := range []container.HealthSummary{{Status: "none"}, {Status: "healthy"}, {Status: "unhealthy", FailingStreak: 4}} {
+	for i, want := range []container.HealthSummary{{Status: "none"}, {Status: "none"}, {Status: "healthy"}, {Status: "unhealthy", FailingStreak: 4}} {
 		if *list[i].Health != want || list[i].SizeRootFs <= list[i].SizeRw {
 			t.Errorf("%s: %+v, sizes %d and %d", list[i].Names, *list[i].Health, list[i].SizeRw, list[i].SizeRootFs)
 		}
