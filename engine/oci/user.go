@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"slices"
 
 	"github.com/containerd/errdefs"
 	"github.com/moby/sys/user"
@@ -38,6 +39,7 @@ func User(root FileReader, name string, groups []string) (specs.User, error) {
 	if err != nil {
 		return specs.User{}, fmt.Errorf("%w: %w", err, errdefs.ErrInvalidArgument)
 	}
+	slices.Sort(extra) // they come in any order
 	// The kernel wants the primary group among the supplementary ones to be
 	// of use after a set-group-ID program, see CVE-2022-36109.
 	seen := make(map[int]bool)
