@@ -38,11 +38,13 @@ func TestCommandLineAsDocker(t *testing.T) {
 		}
 		var ours, theirs string
 		// "2 seconds ago" may become 3 between the two.
-		same := func() bool {
-			ours, theirs = s.Must(args...), s.mustDocker(args...)
-			return strings.TrimSpace(ours) == strings.TrimSpace(theirs)
+		for range 3 {
+			ours, theirs = strings.TrimSpace(s.Must(args...)), strings.TrimSpace(s.mustDocker(args...))
+			if ours == theirs {
+				break
+			}
 		}
-		if !same() && !same() && !same() {
+		if ours != theirs {
 			t.Errorf("%s\nours:\n%s\ndocker's:\n%s", words, ours, theirs)
 		}
 	}

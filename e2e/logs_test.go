@@ -172,7 +172,7 @@ func TestJournald(t *testing.T) {
 	s.mustDocker("run", "--name", "talker", "-l", "com.example.role=front", "--log-opt", "labels=com.example.role", "demo", "sh", "-c", "echo out; echo err >&2")
 	id := s.inspect("talker").ID
 	for _, line := range [][]string{{"MESSAGE=out", "PRIORITY=6"}, {"MESSAGE=err", "PRIORITY=3"}} {
-		want := append(line, "CONTAINER_ID="+id[:12], "CONTAINER_ID_FULL="+id, "CONTAINER_NAME=talker", "CONTAINER_TAG=talker",
+		want := append(slices.Clone(line), "CONTAINER_ID="+id[:12], "CONTAINER_ID_FULL="+id, "CONTAINER_NAME=talker", "CONTAINER_TAG=talker",
 			"SYSLOG_IDENTIFIER=talker", "IMAGE_NAME=demo", "COM_EXAMPLE_ROLE=front")
 		eventually(t, "the journal has "+line[0], func() bool { return j.has(want...) })
 	}

@@ -10,7 +10,9 @@ import (
 
 func TestDefaultsOfTheDaemon(t *testing.T) {
 	t.Parallel()
-	limit := func(name string, hard int64) *container.Ulimit { return &container.Ulimit{Name: name, Soft: 1, Hard: hard} }
+	limit := func(name string, hard int64) *container.Ulimit {
+		return &container.Ulimit{Name: name, Soft: 1, Hard: hard}
+	}
 	d := Defaults{
 		Ulimits: []*container.Ulimit{limit("nofile", 10), limit("nproc", 20)}, ShmSize: 1 << 20, IpcMode: "shareable", CgroupnsMode: "host",
 		CgroupParent: "/others", NoNewPrivileges: true, SeccompProfile: "{}",
