@@ -89,6 +89,7 @@ fuzz: ## feed each decoder with whatever comes to mind; FUZZTIME=1m is how long 
 lint: $(GOLANGCI_LINT) ## run golangci-lint and shellcheck as pinned and set here
 	@hack/debian-install.sh $(LINT_DEPS)
 	$(GOLANGCI_LINT) run ./...
+	cd e2e/testcontainers && go vet ./...
 	shellcheck $(SHELL_SCRIPTS)
 
 fmt: $(GOFUMPT) ## format the code

@@ -7,6 +7,8 @@ import (
 	"path/filepath"
 	"testing"
 	"time"
+
+	"github.com/fairlead/fairlead/internal/lab"
 )
 
 // TestTestcontainers runs the test suite of a user of Testcontainers for Go, built
@@ -14,6 +16,11 @@ import (
 func TestTestcontainers(t *testing.T) {
 	t.Parallel()
 	s := newSite(t)
+	// One image comes from a registry: the image demo, pushed there and not kept.
+	remote := s.host.Registry(lab.RegistryOptions{}).Host + "/demo:remote"
+	s.mustDocker("tag", "demo", remote)
+	s.mustDocker("push", remote)
+	s.mustDocker("rmi", remote)
 	suite := filepath.Join(s.lab.Dir("suite"), "suite.test")
 	build := exec.Command("go", "test", "-c", "-o", suite, ".")
 	build.Dir = "testcontainers"
@@ -22,9 +29,9 @@ func TestTestcontainers(t *testing.T) {
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), 3*time.Minute)
 	defer cancel()
-	cmd := s.host.Command(ctx, suite, "-test.v", "-test.run", "TestServer|TestNetwork|TestVolumeAndLogs")
+	cmd := s.host.Command(ctx, suite, "-test.v")
 	cmd.Env = append(os.Environ(), "DOCKER_HOST=unix://"+s.Socket, "DOCKER_CONFIG="+s.lab.Dir("docker"), "HOME="+s.lab.Dir("home"),
-		"TESTCONTAINERS_RYUK_DISABLED=true", "IMAGE=demo:latest")
+		"TESTCONTAINERS_RYUK_DISABLED=true", "IMAGE=demo:latest", "REMOTE_IMAGE="+remote)
 	if r := finish(cmd, nil); r.Code != 0 {
 		t.Errorf("exit code %d\n%s%s\n%s", r.Code, r.Stdout, r.Stderr, s.LogTail(30))
 	}
