@@ -20,6 +20,8 @@ import (
 	"github.com/fairlead/fairlead/engine/logconfig"
 	"github.com/fairlead/fairlead/engine/oci"
 	"github.com/fairlead/fairlead/internal/crashpoint"
+	"github.com/fairlead/fairlead/internal/panics"
+	"github.com/fairlead/fairlead/internal/wellformed"
 	"github.com/fairlead/fairlead/network/spec"
 )
 
@@ -82,6 +84,7 @@ func (e *Engine) make(ctx context.Context, c *instance, img image.Image) error {
 	var wg sync.WaitGroup
 	errs := make([]error, 3)
 	wg.Go(func() {
+		defer panics.Catch(&errs[0])
 		if c.root, errs[0] = e.rt.Prepare(ctx, c.id, img.Parent); errdefs.IsNotFound(errs[0]) {
 			// The image came by other hands than ours and is not unpacked.
 			if errs[0] = e.images.Unpack(ctx, img); errs[0] == nil {
@@ -90,7 +93,10 @@ func (e *Engine) make(ctx context.Context, c *instance, img image.Image) error {
 		}
 	})
 	wg.Go(func() { errs[1] = os.Mkdir(e.dir(c.id), 0o710) })
-	wg.Go(func() { errs[2] = e.claimVolumes(&c.rec) })
+	wg.Go(func() {
+		defer panics.Catch(&errs[2])
+		errs[2] = e.claimVolumes(&c.rec)
+	})
 	wg.Wait()
 	err := errors.Join(errs...)
 	if err == nil {
@@ -111,6 +117,9 @@ func (e *Engine) make(ctx context.Context, c *instance, img image.Image) error {
 func (e *Engine) decide(ctx context.Context, req CreateRequest) (rec Record, warnings []string, img image.Image, err error) {
 	if req.Config == nil {
 		return rec, nil, img, fmt.Errorf("config cannot be empty in order to create a container: %w", errdefs.ErrInvalidArgument)
+	}
+	if err := wellformed.Check(req); err != nil {
+		return rec, nil, img, err
 	}
 	config, host := *req.Config, container.HostConfig{}
 	if req.HostConfig != nil {
@@ -138,6 +147,9 @@ func (e *Engine) decide(ctx context.Context, req CreateRequest) (rec Record, war
 		ImageID: img.ID.String(), ImageName: img.Name,
 	}
 	warnings = append(warnings, inherit(&config, img)...)
+	if err := wellformed.Check(config); err != nil {
+		return rec, nil, img, fmt.Errorf("image %s: %w", config.Image, err)
+	}
 	if len(config.Entrypoint) == 0 && len(config.Cmd) == 0 {
 		return rec, nil, img, fmt.Errorf("no command specified: %w", errdefs.ErrInvalidArgument)
 	}

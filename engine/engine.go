@@ -28,6 +28,7 @@ import (
 	"github.com/fairlead/fairlead/engine/runtime"
 	"github.com/fairlead/fairlead/engine/timetable"
 	"github.com/fairlead/fairlead/engine/volume"
+	"github.com/fairlead/fairlead/internal/panics"
 	"github.com/fairlead/fairlead/network/spec"
 	"github.com/fairlead/fairlead/streams"
 )
@@ -236,7 +237,15 @@ func New(ctx context.Context, cfg Config) (*Engine, error) {
 	if e.cfg.Info.ID, err = identity(cfg.DataRoot); err != nil {
 		return nil, err
 	}
-	e.watch.Go(func() { e.times.Run(e.life, e.watch.Go) })
+	e.watch.Go(func() {
+		e.times.Run(e.life, func(f func()) {
+			e.watch.Go(func() {
+				var err error // which Catch has told the log
+				defer panics.Catch(&err)
+				f()
+			})
+		})
+	})
 	e.watch.Go(func() { e.rt.OutOfMemory(e.life, e.outOfMemory) })
 	return e, nil
 }

@@ -14,6 +14,7 @@ import (
 
 	"github.com/fairlead/fairlead/engine/runtime"
 	"github.com/fairlead/fairlead/internal/crashpoint"
+	"github.com/fairlead/fairlead/internal/panics"
 )
 
 // lostExit is the exit code of a process whose own is not known: its shim died,
@@ -115,10 +116,12 @@ func (e *Engine) release(ctx context.Context, rec Record) error {
 	errs := make([]error, 2)
 	began := time.Now()
 	wg.Go(func() {
+		defer panics.Catch(&errs[0])
 		errs[0] = e.closeStreams(ctx, rec.ID)
 		e.log.Debug("streams closed", "container", rec.Name, "took", time.Since(began))
 	})
 	wg.Go(func() {
+		defer panics.Catch(&errs[1])
 		errs[1] = e.leaveSandbox(ctx, rec, e.sandboxOf(rec))
 		e.log.Debug("network detached", "container", rec.Name, "took", time.Since(began))
 	})

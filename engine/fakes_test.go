@@ -3,6 +3,7 @@ package engine
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"net/netip"
 	"path/filepath"
@@ -13,6 +14,7 @@ import (
 
 	"github.com/containerd/errdefs"
 
+	"github.com/fairlead/fairlead/internal/panics"
 	"github.com/fairlead/fairlead/kernel/netns"
 	"github.com/fairlead/fairlead/network/spec"
 )
@@ -88,6 +90,9 @@ func (n *fakeNetwork) Attach(_ context.Context, req spec.AttachRequest) (spec.At
 	defer n.mu.Unlock()
 	if err := n.fail; err != nil {
 		n.fail = nil
+		if errors.Is(err, panics.ErrPanic) {
+			panic("the network's fault")
+		}
 		return spec.Attachment{}, err
 	}
 	a := spec.Attachment{Sandbox: spec.Sandbox{ID: req.ID, Name: req.Name, Path: filepath.Join(n.dir, req.ID)}}

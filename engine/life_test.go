@@ -11,6 +11,8 @@ import (
 
 	"github.com/containerd/errdefs"
 	"github.com/moby/moby/api/types/container"
+
+	"github.com/fairlead/fairlead/internal/panics"
 )
 
 func TestRunWritesLogAndExitCode(t *testing.T) {
@@ -78,6 +80,12 @@ func TestStartThatFails(t *testing.T) {
 	f.network.fail = fmt.Errorf("port 80 is taken: %w", errdefs.ErrConflict)
 	if err := f.Start(t.Context(), id); !errdefs.IsConflict(err) {
 		t.Errorf("start: %v, want the network's conflict", err)
+	}
+	f.clean()
+	// So is a panic, which ends nothing else.
+	f.network.fail = panics.ErrPanic
+	if err := f.Start(t.Context(), id); !errors.Is(err, panics.ErrPanic) {
+		t.Errorf("start: %v, want that of the panic", err)
 	}
 	f.clean()
 	f.ok(f.Start(t.Context(), id))

@@ -19,6 +19,7 @@ import (
 	"github.com/fairlead/fairlead/engine/oci"
 	"github.com/fairlead/fairlead/engine/rootfs"
 	"github.com/fairlead/fairlead/internal/crashpoint"
+	"github.com/fairlead/fairlead/internal/panics"
 	"github.com/fairlead/fairlead/network/spec"
 )
 
@@ -101,6 +102,7 @@ func (e *Engine) launch(ctx context.Context, c *instance, r *run, restarts int) 
 			err = errors.Join(err, e.undoLaunch(context.WithoutCancel(ctx), rec, sandbox))
 		}
 	}()
+	defer panics.Catch(&err)
 	if sandbox != "" && sandbox != c.id && !e.attached(sandbox) {
 		// It was being taken away while the other still counted as running.
 		return 0, fmt.Errorf("cannot join network of a non running container: %s: %w", sandbox, errdefs.ErrConflict)
@@ -147,6 +149,7 @@ func (e *Engine) prepare(ctx context.Context, c *instance, rec Record, netns str
 	errs := make([]error, 3)
 	if rec.ownNetwork() {
 		wg.Go(func() {
+			defer panics.Catch(&errs[0])
 			began := time.Now()
 			attachment, errs[0] = e.attach(ctx, rec)
 			e.log.Debug("network attached", "container", rec.Name, "took", time.Since(began))
@@ -154,8 +157,12 @@ func (e *Engine) prepare(ctx context.Context, c *instance, rec Record, netns str
 	} else if rec.HostConfig.NetworkMode.IsHost() {
 		e.emitNetwork(rec.ID, network.NetworkHost, apievents.ActionConnect)
 	}
-	wg.Go(func() { errs[1] = e.openStreams(ctx, rec) })
 	wg.Go(func() {
+		defer panics.Catch(&errs[1])
+		errs[1] = e.openStreams(ctx, rec)
+	})
+	wg.Go(func() {
+		defer panics.Catch(&errs[2])
 		var s *specs.Spec
 		if s, errs[2] = e.specification(ctx, c, rec, netns); errs[2] == nil {
 			errs[2] = e.rt.PutContainer(ctx, c.id, s)

@@ -15,6 +15,8 @@ import (
 	dockerspec "github.com/moby/docker-image-spec/specs-go/v1"
 	"github.com/opencontainers/image-spec/specs-go"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+
+	"github.com/fairlead/fairlead/internal/panics"
 )
 
 // CommitOptions are what an image made of a container says of itself.
@@ -76,7 +78,10 @@ func (s *Store) layerOf(ctx context.Context, write func(io.Writer) error) (ocisp
 	r, w := io.Pipe()
 	written := make(chan error, 1)
 	go func() {
-		err := write(w)
+		err := func() (err error) {
+			defer panics.Catch(&err)
+			return write(w)
+		}()
 		w.CloseWithError(err) // nil is io.EOF to the reader
 		written <- err
 	}()

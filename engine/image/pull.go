@@ -22,6 +22,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/fairlead/fairlead/engine/distribution"
+	"github.com/fairlead/fairlead/internal/panics"
 )
 
 // PullOptions are what a pull may be told.
@@ -261,7 +262,8 @@ func (p *pull) layers(ctx context.Context, m ocispec.Manifest, config dockerspec
 		p.step(l, "Pulling fs layer")
 	}
 	for i, l := range m.Layers[known:] {
-		g.Go(func() error {
+		g.Go(func() (err error) {
+			defer panics.Catch(&err)
 			if err := p.download(ctx, l); err != nil {
 				return err
 			}
@@ -269,7 +271,10 @@ func (p *pull) layers(ctx context.Context, m ocispec.Manifest, config dockerspec
 			return nil
 		})
 	}
-	g.Go(func() error { return p.extract(ctx, m, config, known, there) })
+	g.Go(func() (err error) {
+		defer panics.Catch(&err)
+		return p.extract(ctx, m, config, known, there)
+	})
 	return g.Wait()
 }
 

@@ -22,6 +22,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/fairlead/fairlead/engine/distribution"
+	"github.com/fairlead/fairlead/internal/panics"
 )
 
 // PushOptions are what a push may be told.
@@ -169,7 +170,10 @@ func (p *push) all(ctx context.Context, all parts) error {
 	g, within := errgroup.WithContext(ctx)
 	g.SetLimit(p.registries().Uploads())
 	for _, b := range all.blobs {
-		g.Go(func() error { return p.one(within, b) })
+		g.Go(func() (err error) {
+			defer panics.Catch(&err)
+			return p.one(within, b)
+		})
 	}
 	if err := g.Wait(); err != nil {
 		return err

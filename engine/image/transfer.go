@@ -15,6 +15,7 @@ import (
 	"golang.org/x/sync/semaphore"
 
 	"github.com/fairlead/fairlead/engine/distribution"
+	"github.com/fairlead/fairlead/internal/panics"
 )
 
 const (
@@ -97,7 +98,8 @@ func (s *Store) downloadSlots() *semaphore.Weighted {
 
 // fetch gets the blob; what an attempt brought, this pull's or an earlier one's, is
 // where the next begins.
-func (s *Store) fetch(ctx context.Context, t *transfer, desc ocispec.Descriptor, fetcher remotes.Fetcher) error {
+func (s *Store) fetch(ctx context.Context, t *transfer, desc ocispec.Descriptor, fetcher remotes.Fetcher) (failed error) {
+	defer panics.Catch(&failed)
 	attempts := s.registries().Attempts()
 	desc.URLs = nil // a registry's own word on where else to ask is not followed
 	for try := 1; ; try++ {
