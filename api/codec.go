@@ -16,6 +16,8 @@ import (
 	"time"
 
 	"github.com/containerd/errdefs"
+
+	"github.com/fairlead/fairlead/internal/wellformed"
 )
 
 // maxBody bounds a JSON body, in bytes. The largest a client has reason to send
@@ -63,7 +65,7 @@ func readJSONWithin(w http.ResponseWriter, r *http.Request, v any, limit time.Du
 	if dec.More() {
 		return false, invalid("unexpected content after JSON")
 	}
-	return false, nil
+	return false, wellformed.Check(v)
 }
 
 // badJSON says what is wrong with a body that was to be decoded into v, in the words of JSON and not of Go.

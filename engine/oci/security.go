@@ -8,7 +8,6 @@ import (
 	builtin "github.com/containerd/containerd/v2/contrib/seccomp"
 	"github.com/containerd/errdefs"
 	"github.com/moby/moby/api/types/container"
-	"github.com/moby/profiles/seccomp"
 	"github.com/opencontainers/runtime-spec/specs-go"
 )
 
@@ -39,9 +38,9 @@ func security(s *specs.Spec, c Container) error {
 	case profile == "", profile == Builtin:
 		s.Linux.Seccomp = filter(s)
 	default:
-		loaded, err := seccomp.LoadProfile(profile, s)
+		loaded, err := loadProfile(profile, s)
 		if err != nil {
-			return fmt.Errorf("decoding seccomp profile failed: %w: %w", err, errdefs.ErrInvalidArgument)
+			return err
 		}
 		s.Linux.Seccomp = loaded
 	}
@@ -126,10 +125,8 @@ func checkProfile(text string) error {
 	}
 	// Capabilities and architectures matter to what it says, not to whether it can be read.
 	s := &specs.Spec{Process: &specs.Process{Capabilities: &specs.LinuxCapabilities{}}}
-	if _, err := seccomp.LoadProfile(text, s); err != nil {
-		return fmt.Errorf("decoding seccomp profile failed: %w: %w", err, errdefs.ErrInvalidArgument)
-	}
-	return nil
+	_, err := loadProfile(text, s)
+	return err
 }
 
 func cutOption(opt string) (key, value string) {

@@ -24,6 +24,12 @@ func TestSecurityOptions(t *testing.T) {
 		"label=disable": isNil, "label:disable": isNil, "systempaths=unconfined": isNil,
 		"label=type:x": errdefs.IsNotImplemented, "seccomp={": errdefs.IsInvalidArgument, "seccomp=/etc/profile.json": errdefs.IsInvalidArgument,
 		"seccomp": errdefs.IsInvalidArgument, `seccomp={"syscalls": 5}`: errdefs.IsInvalidArgument, "systempaths=x": errdefs.IsInvalidArgument,
+		`seccomp={"defaultAction":"X"}`: errdefs.IsInvalidArgument, `seccomp={"syscalls":[{"names":["mkdir"],"action":"SCMP_ACT_ALLOW"}]}`: errdefs.IsInvalidArgument,
+		`seccomp={"defaultAction":"SCMP_ACT_ALLOW","syscalls":[{"names":["mkdir"],"action":"X"}]}`:                                                      errdefs.IsInvalidArgument,
+		`seccomp={"defaultAction":"SCMP_ACT_ALLOW","syscalls":[{"names":["mkdir"],"action":"SCMP_ACT_ERRNO","args":[{"index":0,"op":"X"}]}]}`:           errdefs.IsInvalidArgument,
+		`seccomp={"defaultAction":"SCMP_ACT_ALLOW","syscalls":[{"names":["mkdir"],"action":"SCMP_ACT_ERRNO","args":[{"index":6,"op":"SCMP_CMP_EQ"}]}]}`: errdefs.IsInvalidArgument,
+		`seccomp={"defaultAction":"SCMP_ACT_ALLOW","architectures":["X"]}`:                                                                              errdefs.IsInvalidArgument,
+		`seccomp={"defaultAction":"SCMP_ACT_NOTIFY","listenerPath":"/x"}`:                                                                               errdefs.IsInvalidArgument,
 		"apparmor": errdefs.IsInvalidArgument, "nonsense": errdefs.IsInvalidArgument, "no-new-privileges=maybe": errdefs.IsInvalidArgument,
 	} {
 		if err := SecurityOptions(&container.HostConfig{SecurityOpt: []string{opt}}); !is(err) {

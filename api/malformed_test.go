@@ -1,0 +1,33 @@
+package api_test
+
+import (
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"testing"
+
+	"github.com/fairlead/fairlead/api"
+	"github.com/fairlead/fairlead/api/apitest"
+)
+
+// TestMalformedValues: what decodes and cannot be meant is refused by its name.
+func TestMalformedValues(t *testing.T) {
+	t.Parallel()
+	e := apitest.New()
+	defer e.Close()
+	h := api.New(e, api.Options{})
+	for body, word := range map[string]string{
+		`{"Image":"demo","HostConfig":{"BlkioDeviceReadBps":[null]}}`: "HostConfig.BlkioDeviceReadBps[0]",
+		`{"Image":"demo","HostConfig":{"Ulimits":[null]}}`:            "HostConfig.Ulimits[0]",
+		`{"Image":"demo","Volumes":{"/a\u0000b":{}}}`:                 "Volumes",
+		`{"Image":"demo","Env":["A=b\u0000"]}`:                        "Env[0]",
+	} {
+		r := httptest.NewRequest(http.MethodPost, "/containers/create", strings.NewReader(body))
+		r.Header.Set("Content-Type", "application/json")
+		w := httptest.NewRecorder()
+		h.ServeHTTP(w, r)
+		if w.Code != http.StatusBadRequest || !strings.Contains(w.Body.String(), "invalid value of "+word) {
+			t.Errorf("%s: %d %s", body, w.Code, w.Body)
+		}
+	}
+}
