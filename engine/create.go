@@ -259,8 +259,8 @@ func (e *Engine) decideHostname(rec *Record) error {
 	case c.Hostname == "":
 		c.Hostname = short(rec.ID)
 	}
-	if len(c.Hostname) > 64 || strings.ContainsAny(c.Hostname+c.Domainname, " \t\n#/") {
-		return fmt.Errorf("invalid hostname %q: %w", c.Hostname, errdefs.ErrInvalidArgument)
+	if len(c.Hostname) > 64 || len(c.Domainname) > 64 || strings.ContainsAny(c.Hostname+c.Domainname, " \t\n#/") {
+		return fmt.Errorf("invalid hostname %q or domain name %q: %w", c.Hostname, c.Domainname, errdefs.ErrInvalidArgument)
 	}
 	return nil
 }

@@ -1,8 +1,11 @@
 package engine
 
 import (
+	"errors"
 	"fmt"
 	"slices"
+	"strings"
+	"unicode"
 
 	"github.com/containerd/errdefs"
 	"github.com/moby/moby/api/types/container"
@@ -104,7 +107,10 @@ func invalid(c *container.Config, h *container.HostConfig) error {
 			return fmt.Errorf("sysctl %s is not allowed in network mode %s: the network is not the container's own: %w", key, h.NetworkMode, errdefs.ErrInvalidArgument)
 		}
 	}
-	return oci.SecurityOptions(h)
+	if strings.ContainsFunc(h.CgroupParent, unicode.IsControl) {
+		return fmt.Errorf("invalid --cgroup-parent %q: it has control characters: %w", h.CgroupParent, errdefs.ErrInvalidArgument)
+	}
+	return errors.Join(oci.CheckSysctls(h), oci.SecurityOptions(h))
 }
 
 // joinsContainer turns down what a container that shares another's network asks for

@@ -188,6 +188,8 @@ func TestParse(t *testing.T) {
 		"bind and tmpfs":   {set(), container.HostConfig{Binds: []string{"/a:/b"}, Tmpfs: map[string]string{"/b": ""}}, nil, "Duplicate mount point: /b"},
 		"tmpfs twice":      {set(), container.HostConfig{Tmpfs: map[string]string{"/b": "", "/b/": ""}}, nil, "Duplicate mount point: /b"},
 		"tmpfs nonsense":   {set(), container.HostConfig{Tmpfs: map[string]string{"/b": "colour=blue"}}, nil, "invalid tmpfs option"},
+		"tmpfs size":       {set(), container.HostConfig{Tmpfs: map[string]string{"/b": "size=big"}}, nil, "invalid tmpfs option"},
+		"tmpfs mode":       {set(), container.HostConfig{Tmpfs: map[string]string{"/b": "mode=9"}}, nil, "invalid tmpfs option"},
 		"tmpfs relative":   {set(), container.HostConfig{Tmpfs: map[string]string{"b": ""}}, nil, "mount path must be absolute"},
 		"declared nowhere": {set("b"), container.HostConfig{}, nil, "mount path must be absolute"},
 	} {

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"maps"
 	"path"
+	"regexp"
 	"slices"
 	"strings"
 
@@ -23,7 +24,11 @@ var flags = map[string]string{
 }
 
 // values of a tmpfs, KEY=VALUE; see tmpfs(5).
-var values = []string{"size", "mode", "uid", "gid", "nr_inodes", "nr_blocks", "mpol"}
+var values = map[string]*regexp.Regexp{
+	"size": regexp.MustCompile(`^[0-9]+[kKmMgGtTpPeE%]?$`), "nr_blocks": regexp.MustCompile(`^[0-9]+[kKmMgGtTpPeE]?$`),
+	"nr_inodes": regexp.MustCompile(`^[0-9]+[kKmMgGtTpPeE]?$`), "mode": regexp.MustCompile(`^[0-7]{1,6}$`),
+	"uid": regexp.MustCompile(`^[0-9]{1,10}$`), "gid": regexp.MustCompile(`^[0-9]{1,10}$`), "mpol": regexp.MustCompile(`.`),
+}
 
 // tmpfsDefaults are Docker's.
 var tmpfsDefaults = []string{"noexec", "nosuid", "nodev"}
@@ -32,9 +37,10 @@ var tmpfsDefaults = []string{"noexec", "nosuid", "nodev"}
 // errdefs.ErrInvalidArgument.
 func mergeTmpfs(options []string) ([]string, error) {
 	kindOf := func(o string) (string, bool) {
-		key, _, isValue := strings.Cut(o, "=")
+		key, value, isValue := strings.Cut(o, "=")
 		if isValue {
-			return key, slices.Contains(values, key)
+			form := values[key]
+			return key, form != nil && form.MatchString(value)
 		}
 		kind, known := flags[o]
 		return kind, known

@@ -188,7 +188,7 @@ func parseRule(text string) (specs.LinuxDeviceCgroup, error) {
 		if parts[2+i] == wildcard {
 			continue
 		}
-		n, err := strconv.ParseInt(parts[2+i], 10, 64)
+		n, err := strconv.ParseInt(parts[2+i], 10, 32)
 		if err != nil {
 			return out, fmt.Errorf("invalid device cgroup rule format: '%s': %w: %w", text, err, errdefs.ErrInvalidArgument)
 		}

@@ -155,6 +155,9 @@ func TestBadLimits(t *testing.T) {
 	for name, r := range map[string]container.Resources{
 		"negative memory":      {Memory: -1},
 		"too little memory":    {Memory: 1 << 20},
+		"memory overflows":     {Memory: 1<<63 - 1},
+		"negative swap":        {Memory: 8 << 20, MemorySwap: -2},
+		"processes":            {PidsLimit: ptr(int64(1<<22 + 1))},
 		"reservation":          {Memory: 8 << 20, MemoryReservation: 16 << 20},
 		"swap below memory":    {Memory: 16 << 20, MemorySwap: 8 << 20},
 		"swap without memory":  {MemorySwap: 8 << 20},
@@ -182,6 +185,7 @@ func TestBadLimits(t *testing.T) {
 		"relative device":      {Devices: []container.DeviceMapping{{PathOnHost: "dev/null"}}},
 		"relative inside":      {Devices: []container.DeviceMapping{{PathOnHost: "/dev/null", PathInContainer: "null"}}},
 		"device rule":          {DeviceCgroupRules: []string{"c 1:3 x"}},
+		"device rule's number": {DeviceCgroupRules: []string{"c 1:9999999999 r"}},
 	} {
 		if _, err := resources(&container.HostConfig{Resources: r}); !errdefs.IsInvalidArgument(err) {
 			t.Errorf("%s: %v", name, err)

@@ -3,6 +3,7 @@ package oci
 import (
 	"errors"
 	"fmt"
+	"math"
 	"runtime"
 	"slices"
 	"strconv"
@@ -15,6 +16,9 @@ import (
 
 // minMemory is the least limit that a container starts with, as Docker's.
 const minMemory = 6 << 20
+
+// maxPids is PID_MAX_LIMIT of the kernel's include/linux/threads.h.
+const maxPids = 4 << 20
 
 // period of the CPU quota in microseconds that --cpus is counted in.
 const period = 100000
@@ -38,7 +42,9 @@ func resources(h *container.HostConfig) (*specs.LinuxResources, error) {
 		Memory: memory, CPU: cpu,
 		Devices: []specs.LinuxDeviceCgroup{{Allow: h.Privileged, Access: "rwm"}},
 	}
-	if p := r.PidsLimit; p != nil && *p != 0 {
+	if p := r.PidsLimit; p != nil && *p > maxPids {
+		return nil, fmt.Errorf("a limit of %d processes is more than the kernel has numbers for, %d: %w", *p, maxPids, errdefs.ErrInvalidArgument)
+	} else if p != nil && *p != 0 {
 		out.Pids = &specs.LinuxPids{Limit: p}
 	}
 	return out, nil
@@ -48,6 +54,8 @@ func memoryLimit(r container.Resources) (*specs.LinuxMemory, error) {
 	switch {
 	case r.Memory < 0 || r.MemoryReservation < 0:
 		return nil, fmt.Errorf("a memory limit cannot be negative: %w", errdefs.ErrInvalidArgument)
+	case r.MemorySwap < -1 || r.MemorySwap == 0 && r.Memory > math.MaxInt64/2:
+		return nil, fmt.Errorf("a limit of memory and swap is at most %d, or -1 for none: %w", math.MaxInt64, errdefs.ErrInvalidArgument)
 	case r.Memory > 0 && r.Memory < minMemory:
 		return nil, fmt.Errorf("Minimum memory limit allowed is 6MB: %w", errdefs.ErrInvalidArgument) //nolint:staticcheck // Docker's words
 	case r.Memory > 0 && r.MemoryReservation > r.Memory:
