@@ -33,6 +33,9 @@ func (e *Engine) ExecCreate(_ context.Context, ref string, req container.ExecCre
 	if req.WorkingDir != "" && req.WorkingDir[0] != '/' {
 		return "", fmt.Errorf("working directory %q of exec is not an absolute path: %w", req.WorkingDir, errdefs.ErrInvalidArgument)
 	}
+	if err := oci.CheckProcess(req.Cmd, req.Env, req.WorkingDir); err != nil {
+		return "", err
+	}
 	if _, err := detachKeys(req.DetachKeys); err != nil {
 		return "", err
 	}

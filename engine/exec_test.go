@@ -89,6 +89,10 @@ func TestExecPaused(t *testing.T) {
 	f.ok(f.Start(ctx, id))
 	req := container.ExecCreateRequest{AttachStdout: true, Cmd: []string{"echo", "hi"}}
 	x := f.must(f.ExecCreate(ctx, id, req))
+	hanging := container.ExecCreateRequest{Cmd: []string{strings.Repeat("x", 200_000)}}
+	if _, err := f.ExecCreate(ctx, id, hanging); !errdefs.IsInvalidArgument(err) {
+		t.Errorf("a command that runc would never fail on to the end: %.200v", err)
+	}
 	f.ok(f.Pause(ctx, id))
 	want := "container " + id + " is paused, unpause the container before exec"
 	if _, err := f.ExecCreate(ctx, id, req); !errdefs.IsConflict(err) || !strings.HasPrefix(err.Error(), want) {

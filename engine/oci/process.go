@@ -112,5 +112,5 @@ func Exec(s *specs.Spec, h *container.HostConfig, req container.ExecCreateReques
 		return nil, err
 	}
 	p.Capabilities = capabilitySets(caps, u.UID)
-	return &p, nil
+	return &p, CheckProcess(p.Args, p.Env, p.Cwd)
 }

@@ -100,7 +100,7 @@ func Spec(c Container) (*specs.Spec, error) {
 		// runc 1.1 has no domain name of its own; see uname(2).
 		s.Linux.Sysctl["kernel.domainname"] = c.Domainname
 	}
-	return s, nil
+	return s, checkLengths(s)
 }
 
 // CgroupsPath is the container's control group below the mount of each controller.
