@@ -26,6 +26,7 @@ type fixture struct {
 	store   *memoryStore
 	network *fakeNetwork
 	streams *streams.Client
+	kept    keptStreams
 	runtime *runtime.Containerd
 	address string // of containerd
 }
@@ -78,7 +79,8 @@ func (f *fixture) begin() {
 	if f.streams, err = streams.Ensure(ctx, streams.Options{ExecRoot: f.cfg.ExecRoot, Logger: f.cfg.Log}); err != nil {
 		f.t.Fatal(err)
 	}
-	f.cfg.Runtime, f.cfg.Streams = f.runtime, f.streams
+	f.kept.now.Store(f.streams)
+	f.cfg.Runtime, f.cfg.Streams = f.runtime, &f.kept
 	if f.Engine, err = New(ctx, f.cfg); err != nil {
 		f.t.Fatal(err)
 	}

@@ -193,7 +193,8 @@ func TestStreamsProcessThatDied(t *testing.T) {
 	client, err := streams.Ensure(t.Context(), streams.Options{ExecRoot: f.cfg.ExecRoot, Logger: f.cfg.Log})
 	f.ok(err)
 	f.ok(f.streams.Disconnect())
-	*f.streams = *client
+	f.streams = client
+	f.kept.now.Store(client)
 	f.ok(f.StreamsRestarted(t.Context()))
 	before := len(f.output(id))
 	eventually(t, "it goes on writing", func() bool { return len(f.output(id)) > before })

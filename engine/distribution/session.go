@@ -6,6 +6,7 @@ import (
 	"net/http"
 	"net/url"
 	"strings"
+	"sync"
 
 	"github.com/containerd/containerd/v2/core/remotes"
 	"github.com/containerd/containerd/v2/core/remotes/docker"
@@ -95,13 +96,27 @@ func (c *Session) registryHost(host string, auth apiregistry.AuthConfig) (docker
 	h := docker.RegistryHost{
 		Client: web, Host: host, Scheme: "https", Path: "/v2",
 		Capabilities: docker.HostCapabilityPull | docker.HostCapabilityResolve | docker.HostCapabilityPush,
-		Authorizer: docker.NewDockerAuthorizer(append(c.authOptions,
-			docker.WithAuthClient(web), docker.WithAuthCreds(credentials(host, auth)))...),
+		Authorizer: &oneAtATime{Authorizer: docker.NewDockerAuthorizer(append(c.authOptions,
+			docker.WithAuthClient(web), docker.WithAuthCreds(credentials(host, auth)))...)},
 	}
 	if auth.RegistryToken != "" {
 		h.Authorizer = bearer{host: host, token: auth.RegistryToken}
 	}
 	return h, nil
+}
+
+// oneAtATime lets one request at a time get its token: those of containerd 2.4 read
+// how long one lasts while another request writes it.
+type oneAtATime struct {
+	mu sync.Mutex
+	docker.Authorizer
+}
+
+// Authorize sets the request's Authorization.
+func (o *oneAtATime) Authorize(ctx context.Context, r *http.Request) error {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return o.Authorizer.Authorize(ctx, r)
 }
 
 // credentials are for the registry that they were given for and for no other that
