@@ -59,20 +59,36 @@ func environment(c Container) []string {
 // MergeEnv returns the environment with the changes: KEY=VALUE sets, KEY alone
 // takes away.
 func MergeEnv(env, changes []string) []string {
-	out := slices.Clone(env)
+	out, at := slices.Clone(env), make(map[string]int, len(env)+len(changes))
+	for i := len(out) - 1; i >= 0; i-- {
+		key, _, _ := strings.Cut(out[i], "=")
+		at[key] = i // the first of several
+	}
+	gone := make(map[int]bool)
 	for _, change := range changes {
 		key, _, set := strings.Cut(change, "=")
-		at := slices.IndexFunc(out, func(kv string) bool { return strings.HasPrefix(kv, key+"=") })
+		i, there := at[key]
 		switch {
-		case set && at >= 0:
-			out[at] = change
+		case set && there:
+			out[i] = change
 		case set:
+			at[key] = len(out)
 			out = append(out, change)
-		case at >= 0:
-			out = slices.Delete(out, at, at+1)
+		case there:
+			gone[i] = true
+			delete(at, key)
 		}
 	}
-	return out
+	if len(gone) == 0 {
+		return out
+	}
+	kept := out[:0]
+	for i, kv := range out {
+		if !gone[i] {
+			kept = append(kept, kv)
+		}
+	}
+	return kept
 }
 
 func rlimits(h *container.HostConfig) []specs.POSIXRlimit {
