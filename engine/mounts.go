@@ -195,7 +195,7 @@ func (e *Engine) fillVolume(ctx context.Context, c *instance, m mounts.Mount) (e
 		return err
 	}
 	defer from.Close()
-	return e.volumes.Fill(m.Name, from)
+	return e.volumes.Fill(ctx, m.Name, from)
 }
 
 // mountForRun makes ready on the host what the container mounts, and returns it in the

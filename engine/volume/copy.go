@@ -1,13 +1,15 @@
 package volume
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io"
 	"os"
-	"strconv"
 
-	continuity "github.com/containerd/continuity/fs"
+	"golang.org/x/sys/unix"
+
+	"github.com/fairlead/fairlead/engine/archive"
 )
 
 // Empty says whether the volume has nothing in it.
@@ -22,7 +24,7 @@ func (s *Store) Empty(name string) (bool, error) {
 // Fill copies the directory into the volume, with owners, modes and times, and its own
 // over the volume's. A volume that holds anything is left as it is. from is an open
 // directory of an image that nobody changes meanwhile.
-func (s *Store) Fill(name string, from *os.File) error {
+func (s *Store) Fill(ctx context.Context, name string, from *os.File) error {
 	s.mu.Lock()
 	e, err := s.find(name)
 	s.mu.Unlock()
@@ -35,8 +37,13 @@ func (s *Store) Fill(name string, from *os.File) error {
 	if err != nil || !empty {
 		return err
 	}
-	// By the descriptor, so that no link in the path is followed again.
-	if err := continuity.CopyDir(e.Path, "/proc/self/fd/"+strconv.Itoa(int(from.Fd()))); err != nil {
+	to, err := os.OpenFile(e.Path, unix.O_PATH|unix.O_DIRECTORY|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return err
+	}
+	defer to.Close()
+	// Containers that have the volume may do what they like in it meanwhile.
+	if err := archive.Copy(ctx, to, from); err != nil {
 		return fmt.Errorf("fill volume %s with what the image has there: %w", name, err)
 	}
 	return nil

@@ -294,7 +294,7 @@ func TestFill(t *testing.T) {
 			t.Fatal(err)
 		}
 		defer f.Close()
-		if err := s.Fill("data", f); err != nil {
+		if err := s.Fill(t.Context(), "data", f); err != nil {
 			t.Fatal(err)
 		}
 	}
