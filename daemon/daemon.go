@@ -3,6 +3,7 @@ package daemon
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io/fs"
 	"log/slog"
 	"os"
@@ -152,13 +153,16 @@ func (d *daemon) lock() error {
 	if err := checkPIDFile(d.cfg.PIDFile); err != nil {
 		return err
 	}
+	if err := writePIDFile(d.cfg.PIDFile); err != nil {
+		return fmt.Errorf("--pidfile %s: %w", d.cfg.PIDFile, err)
+	}
 	d.pidfile = true
-	return writePIDFile(d.cfg.PIDFile)
+	return nil
 }
 
 func (d *daemon) unlock() {
 	if d.pidfile {
-		_ = os.Remove(d.cfg.PIDFile)
+		removePIDFile(d.cfg.PIDFile)
 	}
 	for _, f := range d.locks {
 		_ = f.Close()

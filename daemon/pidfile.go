@@ -46,6 +46,13 @@ func writePIDFile(path string) error {
 	return os.WriteFile(path, fmt.Appendf(nil, "%d\n", os.Getpid()), 0o644)
 }
 
+// removePIDFile leaves alone what is not this process's any more.
+func removePIDFile(path string) {
+	if raw, err := os.ReadFile(path); err == nil && string(raw) == fmt.Sprintln(os.Getpid()) {
+		_ = os.Remove(path)
+	}
+}
+
 // checkGroup refuses a group that was named and does not exist: the socket would
 // be root's alone. The group by default may be missing.
 func (c *Config) checkGroup() error {

@@ -2,6 +2,8 @@ package daemon
 
 import (
 	"context"
+	"errors"
+	"io/fs"
 	"log/slog"
 	"net"
 	"os"
@@ -42,8 +44,33 @@ func TestPIDFileOfAnotherDaemonIsRespected(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	if err := writePIDFile(filepath.Join(dir, "new", "pid")); err != nil {
+	own := filepath.Join(dir, "new", "pid")
+	if err := writePIDFile(own); err != nil {
 		t.Error(err)
+	}
+	removePIDFile(own)
+	removePIDFile(path) // which has other content
+	if _, err := os.Stat(own); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("the process's own file is still there: %v", err)
+	}
+	if _, err := os.Stat(path); err != nil {
+		t.Error(err)
+	}
+}
+
+func TestDirectoryForPIDFile(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	d := &daemon{cfg: Config{DataRoot: filepath.Join(dir, "d"), ExecRoot: filepath.Join(dir, "x"), PIDFile: filepath.Join(dir, "pid")}}
+	if err := os.Mkdir(d.cfg.PIDFile, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	if err := d.lock(); err == nil || !strings.Contains(err.Error(), "--pidfile") {
+		t.Errorf("a directory for the pidfile: %v", err)
+	}
+	d.unlock()
+	if _, err := os.Stat(d.cfg.PIDFile); err != nil {
+		t.Errorf("the directory was removed: %v", err)
 	}
 }
 
