@@ -12,10 +12,11 @@ import (
 	"github.com/fairlead/fairlead/engine/archive"
 )
 
-// mountedOn are the files and directories that the runtime makes in the container's
-// layer to mount the engine's own on, as Docker does it below that layer.
+// mountedOn are the files and directories that are made in the container's layer to
+// mount the engine's own on, and by which programs know it, as Docker does it below
+// that layer.
 var mountedOn = []string{
-	"/dev", "/dev/console", "/dev/mqueue", "/dev/pts", "/dev/shm", "/etc", "/etc/hostname", "/etc/hosts", "/etc/resolv.conf",
+	"/.dockerenv", "/dev", "/dev/console", "/dev/mqueue", "/dev/pts", "/dev/shm", "/etc", "/etc/hostname", "/etc/hosts", "/etc/mtab", "/etc/resolv.conf",
 	"/proc", "/sbin", initInside, "/sys", "/sys/fs", "/sys/fs/cgroup",
 }
 

@@ -19,6 +19,7 @@ import (
 	"github.com/fairlead/fairlead/engine/image"
 	"github.com/fairlead/fairlead/engine/logconfig"
 	"github.com/fairlead/fairlead/engine/oci"
+	"github.com/fairlead/fairlead/engine/rootfs"
 	"github.com/fairlead/fairlead/internal/crashpoint"
 	"github.com/fairlead/fairlead/internal/panics"
 	"github.com/fairlead/fairlead/internal/wellformed"
@@ -90,6 +91,9 @@ func (e *Engine) make(ctx context.Context, c *instance, img image.Image) error {
 			if errs[0] = e.images.Unpack(ctx, img); errs[0] == nil {
 				c.root, errs[0] = e.rt.Prepare(ctx, c.id, img.Parent)
 			}
+		}
+		if errs[0] == nil {
+			errs[0] = rootfs.Layers(c.root.Layers()).Initialize()
 		}
 	})
 	wg.Go(func() { errs[1] = os.Mkdir(e.dir(c.id), 0o710) })

@@ -87,6 +87,7 @@ func TestConfigInside(t *testing.T) {
 		"ulimits": {func(r *CreateRequest) {
 			r.HostConfig.Ulimits = []*container.Ulimit{{Name: "nofile", Soft: 111, Hard: 222}}
 		}, []string{"sh", "-c", "ulimit -n; ulimit -Hn"}, "111\n222\n"},
+		"known as a container":            {nil, []string{"sh", "-c", "stat -c '%s %a' /.dockerenv; readlink /etc/mtab"}, "0 755\n/proc/mounts\n"},
 		"hostname":                        {func(r *CreateRequest) { r.Config.Hostname, r.Config.Domainname = "me", "example.org" }, []string{"sh", "-c", "hostname; cat /etc/hostname; cat /proc/sys/kernel/domainname; tail -n 1 /etc/hosts"}, "me\nme\nexample.org\n172.17.0.2\tme.example.org me\n"},
 		"tmpfs":                           {func(r *CreateRequest) { r.HostConfig.Tmpfs = map[string]string{"/scratch": "size=1m"} }, []string{"sh", "-c", "grep -c ' /scratch tmpfs .*size=1024k' /proc/mounts"}, "1\n"},
 		"read-only":                       {func(r *CreateRequest) { r.HostConfig.ReadonlyRootfs = true }, []string{"sh", "-c", "touch /x 2>/dev/null || echo refused"}, "refused\n"},

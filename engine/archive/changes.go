@@ -19,8 +19,8 @@ import (
 type Difference struct {
 	// Layers are the directories of the overlay, the writable one first.
 	Layers []string
-	// Hidden are absolute paths of files and directories that the runtime makes to
-	// mount something there: as long as they are empty they are no changes.
+	// Hidden are absolute paths of files and directories that are made in every
+	// container: as long as they are empty, or links to /proc, they are no changes.
 	Hidden []string
 }
 
@@ -202,6 +202,9 @@ func (w *differ) isEmpty(fd int, path string, st unix.Stat_t) bool {
 	switch st.Mode & unix.S_IFMT {
 	case unix.S_IFREG:
 		return st.Size == 0
+	case unix.S_IFLNK:
+		to, err := readlink(fd)
+		return err == nil && strings.HasPrefix(to, "/proc/")
 	case unix.S_IFDIR:
 		names, err := list(fd)
 		return err == nil && !slices.ContainsFunc(names, func(n string) bool { return !w.hidden[path+"/"+n] })
