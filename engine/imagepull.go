@@ -43,6 +43,9 @@ func (e *Engine) ImagePull(ctx context.Context, req PullRequest) error {
 	if err != nil {
 		return fmt.Errorf("invalid reference format %q: %w: %w", req.Ref, err, errdefs.ErrInvalidArgument)
 	}
+	if err := image.Ambiguous(ref); err != nil {
+		return err
+	}
 	platform, err := parsePlatform(req.Platform)
 	if err != nil {
 		return err

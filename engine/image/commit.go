@@ -9,9 +9,7 @@ import (
 	"time"
 
 	"github.com/containerd/containerd/v2/core/images"
-	"github.com/containerd/errdefs"
 	"github.com/containerd/platforms"
-	"github.com/distribution/reference"
 	dockerspec "github.com/moby/docker-image-spec/specs-go/v1"
 	"github.com/opencontainers/image-spec/specs-go"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
@@ -63,14 +61,11 @@ func commitName(ref string) (string, error) {
 	if ref == "" {
 		return "", nil
 	}
-	named, err := reference.ParseNormalizedNamed(ref)
+	named, err := newName(ref)
 	if err != nil {
-		return "", fmt.Errorf("invalid reference format %q: %w: %w", ref, err, errdefs.ErrInvalidArgument)
+		return "", err
 	}
-	if _, ok := named.(reference.Digested); ok {
-		return "", fmt.Errorf("refusing to create a tag with a digest reference %q: %w", ref, errdefs.ErrInvalidArgument)
-	}
-	return reference.TagNameOnly(named).String(), nil
+	return named.String(), nil
 }
 
 // layerOf stores what write writes.

@@ -118,7 +118,7 @@ func (s *Store) List(ctx context.Context) ([]Image, error) {
 	return out, nil
 }
 
-// Get finds an image by name, ID or unique prefix of an ID; a name comes first.
+// Get finds an image by ID, name or unique prefix of an ID, tried in this order.
 // errdefs.ErrNotFound carries Docker's words.
 func (s *Store) Get(ctx context.Context, ref string) (Image, error) {
 	img, _, err := s.Find(ctx, ref)
@@ -127,6 +127,10 @@ func (s *Store) Get(ctx context.Context, ref string) (Image, error) {
 
 // Find is Get that says too whether it was by ID.
 func (s *Store) Find(ctx context.Context, ref string) (img Image, byID bool, err error) {
+	if len(strings.TrimPrefix(ref, "sha256:")) == digest.SHA256.Size()*2 && hexadecimal(strings.TrimPrefix(ref, "sha256:")) {
+		img, err = s.byID(ctx, ref)
+		return img, true, err
+	}
 	named, nameErr := parse(ref)
 	if nameErr == nil {
 		in, err := s.client.ImageService().Get(ctx, named)
@@ -149,9 +153,13 @@ func (s *Store) Find(ctx context.Context, ref string) (img Image, byID bool, err
 	return img, true, err
 }
 
+// shortestID is how many digits of an ID are enough to ask for it, as in Docker: the
+// name of an image that is not there must not be another's.
+const shortestID = 4
+
 func (s *Store) byID(ctx context.Context, ref string) (Image, error) {
 	prefix := strings.TrimPrefix(ref, "sha256:")
-	if !hexadecimal(prefix) || len(prefix) > 64 {
+	if !hexadecimal(prefix) || len(prefix) < shortestID || len(prefix) > 64 {
 		return Image{}, notFound(ref)
 	}
 	list, err := s.client.ImageService().List(ctx)

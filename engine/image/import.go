@@ -15,7 +15,6 @@ import (
 	"github.com/containerd/containerd/v2/core/images"
 	"github.com/containerd/errdefs"
 	"github.com/containerd/platforms"
-	"github.com/distribution/reference"
 	dockerspec "github.com/moby/docker-image-spec/specs-go/v1"
 	"github.com/opencontainers/go-digest"
 	"github.com/opencontainers/image-spec/specs-go"
@@ -41,11 +40,11 @@ func (s *Store) Import(ctx context.Context, r io.Reader, ref string, o ImportOpt
 	}
 	var name string
 	if ref != "" {
-		named, err := reference.ParseNormalizedNamed(ref)
+		named, err := newName(ref)
 		if err != nil {
-			return "", fmt.Errorf("invalid reference format %q: %w: %w", ref, err, errdefs.ErrInvalidArgument)
+			return "", err
 		}
-		name = reference.TagNameOnly(named).String()
+		name = named.String()
 	}
 	// The lease keeps the content from being collected until it has a name.
 	ctx, done, err := s.client.WithLease(ctx)

@@ -11,7 +11,9 @@ import (
 	"github.com/containerd/containerd/v2/core/images"
 	"github.com/containerd/containerd/v2/core/images/archive"
 	"github.com/containerd/errdefs"
+	"github.com/distribution/reference"
 	"github.com/moby/moby/api/types/jsonstream"
+	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 )
 
@@ -78,7 +80,10 @@ func (s *Store) loadOne(ctx context.Context, m ocispec.Descriptor, platform *oci
 	if platform != nil {
 		target = ocispec.Descriptor{MediaType: one.MediaType, Digest: one.Digest, Size: one.Size}
 	}
-	name := archivedName(m)
+	name, err := archivedName(m, target.Digest)
+	if err != nil {
+		return Image{}, err
+	}
 	if name == "" {
 		name = nameless + target.Digest.String()
 	}
@@ -120,17 +125,27 @@ func (s *Store) loadedAs(ctx context.Context, name string, target ocispec.Descri
 	return nil
 }
 
-// archivedName is an image's name in its archive. In an OCI layout that may be a tag
-// alone: then there is no telling of what.
-func archivedName(m ocispec.Descriptor) string {
+// archivedName is an image's name in its archive, "" where it has none. In an OCI layout
+// that may be a tag alone: then there is no telling of what. A name that would stand for
+// another image than this is refused: whoever asks for that one by its digest gets it.
+func archivedName(m ocispec.Descriptor, target digest.Digest) (string, error) {
 	for _, key := range []string{images.AnnotationImageName, ocispec.AnnotationRefName} {
 		ref := m.Annotations[key]
 		if !strings.ContainsAny(ref, ":/") {
 			continue
 		}
-		if name, err := parse(ref); err == nil {
-			return name
+		name, err := parse(ref)
+		if err != nil {
+			continue
 		}
+		named, err := reference.ParseNormalizedNamed(name)
+		if err != nil {
+			return "", err
+		}
+		if d, ok := named.(reference.Digested); ok && d.Digest() != target {
+			return "", fmt.Errorf("the archive has image %s by the name of another, %s: %w", target, familiar(name), errdefs.ErrInvalidArgument)
+		}
+		return name, Ambiguous(named)
 	}
-	return ""
+	return "", nil
 }

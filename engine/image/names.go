@@ -73,14 +73,10 @@ func familiar(name string) string {
 
 // Tag gives the image another name, taking it from the image that had it.
 func (s *Store) Tag(ctx context.Context, img Image, target string) error {
-	named, err := reference.ParseNormalizedNamed(target)
+	named, err := newName(target)
 	if err != nil {
-		return fmt.Errorf("invalid reference format %q: %w: %w", target, err, errdefs.ErrInvalidArgument)
+		return err
 	}
-	if _, ok := named.(reference.Digested); ok {
-		return fmt.Errorf("refusing to create a tag with a digest reference %q: %w", target, errdefs.ErrInvalidArgument)
-	}
-	named = reference.TagNameOnly(named)
 	aliases, err := s.Aliases(ctx, img.ID)
 	if err != nil {
 		return err
@@ -92,6 +88,28 @@ func (s *Store) Tag(ctx context.Context, img Image, target string) error {
 		}
 	}
 	return s.name(ctx, named.String(), img.Target)
+}
+
+// newName is the whole reference, with a tag, that an image is to get.
+func newName(ref string) (reference.Named, error) {
+	named, err := reference.ParseNormalizedNamed(ref)
+	if err != nil {
+		return nil, fmt.Errorf("invalid reference format %q: %w: %w", ref, err, errdefs.ErrInvalidArgument)
+	}
+	if _, ok := named.(reference.Digested); ok {
+		return nil, fmt.Errorf("refusing to create a tag with a digest reference %q: %w", ref, errdefs.ErrInvalidArgument)
+	}
+	return reference.TagNameOnly(named), Ambiguous(named)
+}
+
+// Ambiguous refuses a name that reads like an ID, sha256:…, by which another image
+// could be had in the place of the one that is meant. The words are Docker's.
+func Ambiguous(ref reference.Named) error {
+	switch reference.FamiliarName(ref) {
+	case digest.SHA256.String(), digest.SHA384.String(), digest.SHA512.String():
+		return fmt.Errorf("refusing to create an ambiguous tag using digest algorithm as name: %w", errdefs.ErrInvalidArgument)
+	}
+	return nil
 }
 
 // name points the name to the target, and gives it labels, key and value by turns. An
