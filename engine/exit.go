@@ -46,6 +46,7 @@ func (e *Engine) awaitExit(c *instance, r *run) {
 func (e *Engine) exited(ctx context.Context, c *instance, r *run, exit runtime.Exit) {
 	rec := c.record()
 	crashpoint.Here("engine-exit")
+	c.signalled()
 	e.unwatchHealth(c)
 	if e.ranOutOfMemory(rec, exit) {
 		e.outOfMemory(c.id)
@@ -90,7 +91,13 @@ func (e *Engine) exited(ctx context.Context, c *instance, r *run, exit runtime.E
 	}
 }
 
-// emitDie tells of the end of a run, after the signal that it came by.
+// signalled waits until a signal, which the end may have come by, has been told of.
+func (c *instance) signalled() {
+	c.signalling.Lock()
+	defer c.signalling.Unlock()
+}
+
+// emitDie tells of the end of a run, after the last signal.
 func (e *Engine) emitDie(c *instance, rec Record) {
 	c.signalling.Lock()
 	defer c.signalling.Unlock()
@@ -125,9 +132,8 @@ func (e *Engine) release(ctx context.Context, rec Record) error {
 		errs[1] = e.leaveSandbox(ctx, rec, e.sandboxOf(rec))
 		e.log.Debug("network detached", "container", rec.Name, "took", time.Since(began))
 	})
-	err := e.unmountRun(rec)
 	wg.Wait()
-	return errors.Join(append(errs, err)...)
+	return errors.Join(append(errs, e.unmountRun(rec))...)
 }
 
 // closeStreams waits until all output has reached the log and the clients, but

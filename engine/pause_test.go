@@ -247,3 +247,26 @@ func TestInit(t *testing.T) {
 		}
 	}
 }
+
+// TestOrderOfAnEnd: Docker tells of an end in this order, whatever is done at once.
+func TestOrderOfAnEnd(t *testing.T) {
+	t.Parallel()
+	f := newFixture(t)
+	id := f.create(withVolumes([]string{"order:/data"}), "sleep", "1000")
+	f.ok(f.Start(t.Context(), id))
+	l := f.events.Listen()
+	f.ok(f.Stop(t.Context(), id, StopOptions{Signal: "KILL"}))
+	var told []string
+	for !slices.Contains(told, "stop") {
+		messages, _, err := l.Next(t.Context())
+		f.ok(err)
+		for _, m := range messages {
+			told = append(told, string(m.Action))
+		}
+	}
+	if want := []string{"kill", "disconnect", "unmount", "die", "stop"}; !slices.Equal(told, want) {
+		t.Errorf("told of %q, want %q", told, want)
+	}
+	f.ok(f.Remove(t.Context(), id, RemoveOptions{}))
+	f.ok(f.VolumeRemove(t.Context(), "order", false))
+}

@@ -38,7 +38,9 @@ func (e *Engine) Restore(ctx context.Context) error {
 	}
 	err = e.each(func(c *instance) error {
 		task, ok := tasks[c.id]
-		if err := e.settle(ctx, c, task, ok); err != nil {
+		c.lifecycle.Lock()
+		defer c.lifecycle.Unlock()
+		if err := errors.Join(e.settle(ctx, c, task, ok), e.removeUnstarted(ctx, c)); err != nil {
 			return fmt.Errorf("restore container %s: %w", c.record().Name, err)
 		}
 		return nil
@@ -90,10 +92,20 @@ func (e *Engine) load() error {
 	return err
 }
 
-// settle brings one container's state in line with its task.
+// removeUnstarted removes a container that was to be removed at its end and never
+// came to run: who made it to start it has lost its daemon. The caller holds its
+// lifecycle.
+func (e *Engine) removeUnstarted(ctx context.Context, c *instance) error {
+	if rec := c.record(); !rec.HostConfig.AutoRemove || rec.State.Alive() || c.isGone() {
+		return nil
+	}
+	e.registry.depart(c)
+	return e.remove(ctx, c)
+}
+
+// settle brings one container's state in line with its task. The caller holds its
+// lifecycle.
 func (e *Engine) settle(ctx context.Context, c *instance, task runtime.Task, hasTask bool) error {
-	c.lifecycle.Lock()
-	defer c.lifecycle.Unlock()
 	rec := c.record()
 	switch {
 	case hasTask && task.Running:

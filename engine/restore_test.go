@@ -49,11 +49,10 @@ func TestContainersLiveThroughACrash(t *testing.T) {
 	if finished, err := time.Parse(time.RFC3339Nano, f.state(ends).FinishedAt); err != nil || time.Since(finished) < 200*time.Millisecond {
 		t.Errorf("ends: it ended at %v, when no daemon was there", finished)
 	}
-	if _, err := f.Inspect(ctx, once, false); !errdefs.IsNotFound(err) {
-		t.Errorf("once: %v", err)
-	}
-	if s := f.state(never); s.Status != container.StateCreated {
-		t.Errorf("never: %+v", s)
+	for _, id := range []string{once, never} {
+		if _, err := f.Inspect(ctx, id, false); !errdefs.IsNotFound(err) {
+			t.Errorf("%s of --rm: %v", short(id), err)
+		}
 	}
 	f.work.Wait()
 	f.clean()
@@ -97,6 +96,7 @@ func TestHalfDoneThingsAreUndone(t *testing.T) {
 	recorded := f.create(func(r *CreateRequest) { r.Name = "recorded" }, "sleep", "1000")
 	attached := f.create(func(r *CreateRequest) { r.Name = "attached" }, "sleep", "1000")
 	running := f.create(func(r *CreateRequest) { r.Name = "running" }, "sleep", "1000")
+	unstarted := f.create(func(r *CreateRequest) { r.HostConfig.AutoRemove = true }, "sleep", "1000")
 	removed := f.create(func(r *CreateRequest) { r.Name = "removed"; r.HostConfig.AutoRemove = true }, "sleep", "1000")
 	f.ok(f.Start(ctx, removed))
 
@@ -116,6 +116,7 @@ func TestHalfDoneThingsAreUndone(t *testing.T) {
 		}
 	}
 	task(created)
+	task(unstarted)
 	// The same, with the record written.
 	task(recorded)
 	c, _ := f.registry.find(recorded)
@@ -154,8 +155,10 @@ func TestHalfDoneThingsAreUndone(t *testing.T) {
 			f.ok(f.Start(ctx, id))
 		}
 	}
-	if _, err := f.Inspect(ctx, removed, false); !errdefs.IsNotFound(err) {
-		t.Errorf("removed: %v", err)
+	for _, id := range []string{removed, unstarted} {
+		if _, err := f.Inspect(ctx, id, false); !errdefs.IsNotFound(err) {
+			t.Errorf("%s of --rm: %v", short(id), err)
+		}
 	}
 	f.clean()
 }
