@@ -81,7 +81,8 @@ func (s *server) recovered(next http.Handler) http.Handler {
 			s.log.ErrorContext(r.Context(), "request handler panicked",
 				"method", r.Method, "path", r.URL.Path, "panic", cause, "stack", string(debug.Stack()))
 			if a, ok := w.(*answer); ok && (a.status != 0 || a.hijacked) {
-				return // too late to say anything
+				// Too late to say anything, but by an end that is not the answer's own.
+				panic(http.ErrAbortHandler)
 			}
 			s.writeError(w, r, errors.New("internal error; the daemon's log has the details"))
 		}()

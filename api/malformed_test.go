@@ -1,6 +1,9 @@
 package api_test
 
 import (
+	"context"
+	"io"
+	"log/slog"
 	"net/http"
 	"net/http/httptest"
 	"strings"
@@ -29,5 +32,34 @@ func TestMalformedValues(t *testing.T) {
 		if w.Code != http.StatusBadRequest || !strings.Contains(w.Body.String(), "invalid value of "+word) {
 			t.Errorf("%s: %d %s", body, w.Code, w.Body)
 		}
+	}
+}
+
+// broken panics once it has begun to answer.
+type broken struct{ api.Engine }
+
+func (broken) Export(_ context.Context, _ string, begin func() io.Writer) error {
+	_, _ = begin().Write([]byte("half"))
+	panic("no more")
+}
+
+// TestPanicWithinAnswer: a client does not take half an answer for a whole one.
+func TestPanicWithinAnswer(t *testing.T) {
+	t.Parallel()
+	e := apitest.New()
+	defer e.Close()
+	server := httptest.NewServer(api.New(broken{e}, api.Options{Log: slog.New(slog.DiscardHandler)}))
+	defer server.Close()
+	req, err := http.NewRequestWithContext(t.Context(), http.MethodGet, server.URL+"/containers/c/export", nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	answer, err := http.DefaultClient.Do(req)
+	if err != nil {
+		return // nothing of it came
+	}
+	defer answer.Body.Close()
+	if got, err := io.ReadAll(answer.Body); err == nil {
+		t.Errorf("a whole answer: %q", got)
 	}
 }
