@@ -66,6 +66,18 @@ func flatten(keys map[string]json.RawMessage) {
 	maps.Copy(keys, grouped)
 }
 
+// readRegular refuses what may have no end, or wait for another process.
+func readRegular(path string) ([]byte, error) {
+	info, err := os.Stat(path)
+	if err == nil && !info.Mode().IsRegular() && path != os.DevNull {
+		err = fmt.Errorf("%s is not a regular file", path)
+	}
+	if err != nil {
+		return nil, err
+	}
+	return os.ReadFile(path)
+}
+
 // mergeFile reads the configuration file into c. A key that is unknown, and a key
 // whose value is not that of a flag also given, are refused by name. The default
 // file may be absent; one that was named may not.
@@ -80,7 +92,7 @@ func (c *Config) mergeFile(path string, named bool, flags *pflag.FlagSet) error 
 // merge is mergeFile that leaves keys with a flag of another value to the flag, and
 // returns them.
 func (c *Config) merge(path string, named bool, flags *pflag.FlagSet) (clash []string, err error) {
-	raw, err := os.ReadFile(path)
+	raw, err := readRegular(path)
 	raw = bytes.TrimPrefix(raw, []byte("\ufeff"))
 	if errors.Is(err, fs.ErrNotExist) && !named {
 		return nil, nil

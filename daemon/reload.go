@@ -19,11 +19,10 @@ var reloadable = []string{
 	"features", "runtimes", "default-runtime",
 }
 
-// reload reads the configuration again. What it says of reloadable keys holds from
-// now on, as if the daemon were started now; of others it is said that they wait for
-// that. A configuration that is refused changes nothing.
-func (d *daemon) reload() {
-	fresh, err := d.load()
+// reload takes over a configuration that was read again, or was refused with err, which
+// changes nothing. What it says of reloadable keys holds from now on, as if the daemon
+// were started now; of others it is said that they wait for that.
+func (d *daemon) reload(fresh Config, err error) {
 	if err != nil {
 		d.log.Error("the configuration is not reloaded", "err", err)
 		return

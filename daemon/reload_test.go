@@ -1,9 +1,15 @@
 package daemon
 
 import (
+	"context"
+	"os"
+	"path/filepath"
 	"slices"
+	"strings"
 	"testing"
 	"time"
+
+	"golang.org/x/sys/unix"
 )
 
 func TestReloadable(t *testing.T) {
@@ -36,5 +42,41 @@ func TestReloadable(t *testing.T) {
 		if got[key] != want {
 			t.Errorf("the event says %s=%s, want %s", key, got[key], want)
 		}
+	}
+}
+
+func TestEndDoesNotWaitForAReload(t *testing.T) {
+	t.Parallel()
+	ctx, cancel := context.WithCancel(t.Context())
+	asked := make(chan struct{})
+	d := &daemon{load: func() (Config, error) { close(asked); select {} }}
+	hangup := make(chan os.Signal, 2)
+	hangup <- unix.SIGHUP
+	hangup <- unix.SIGHUP
+	ended := make(chan error)
+	go func() { ended <- d.untilEnd(ctx, nil, hangup) }()
+	<-asked
+	cancel()
+	select {
+	case err := <-ended:
+		if err != nil {
+			t.Error(err)
+		}
+	case <-time.After(10 * time.Second):
+		t.Error("the end waits for the configuration")
+	}
+}
+
+func TestConfigurationIsARegularFile(t *testing.T) {
+	t.Parallel()
+	path := filepath.Join(t.TempDir(), "daemon.json")
+	if err := unix.Mkfifo(path, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := readRegular(path); err == nil || !strings.Contains(err.Error(), "not a regular file") {
+		t.Errorf("a FIFO: %v", err)
+	}
+	if _, err := readRegular(os.DevNull); err != nil {
+		t.Error(err)
 	}
 }

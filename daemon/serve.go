@@ -61,17 +61,33 @@ func (d *daemon) serve(ctx context.Context, secure *tls.Config, hangup <-chan os
 	return err
 }
 
-// untilEnd waits for the end, and reloads when it is told to.
+// untilEnd waits for the end, and reloads when it is told to. The end does not wait for
+// a configuration that cannot be read, on a file system that hangs.
 func (d *daemon) untilEnd(ctx context.Context, failed <-chan error, hangup <-chan os.Signal) error {
-	for {
+	read := make(chan func(), 1)
+	load := func() {
+		fresh, err := d.load()
+		read <- func() { d.reload(fresh, err) }
+	}
+	for reading, again := false, false; ; {
 		select {
 		case err := <-failed:
 			return err
 		case <-ctx.Done():
 			return nil
 		case <-hangup:
-			notify("RELOADING=1")
-			d.reload()
+			if again = reading; !reading {
+				notify("RELOADING=1")
+				reading = true
+				go load()
+			}
+		case reload := <-read:
+			reload()
+			if reading = again; again {
+				again = false
+				go load()
+				continue
+			}
 			notify("READY=1")
 		}
 	}
