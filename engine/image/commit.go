@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/containerd/containerd/v2/core/images"
+	"github.com/containerd/errdefs"
 	"github.com/containerd/platforms"
 	dockerspec "github.com/moby/docker-image-spec/specs-go/v1"
 	"github.com/opencontainers/image-spec/specs-go"
@@ -111,6 +112,9 @@ func (s *Store) commitManifest(ctx context.Context, base *Image, layer ocispec.D
 			return ocispec.Descriptor{}, fmt.Errorf("read the image that the container is of: %w", err)
 		}
 		layers = append(layers, parent.Layers...)
+	}
+	if len(layers) >= maxLayers {
+		return ocispec.Descriptor{}, fmt.Errorf("max depth exceeded: the container's image has %d layers, and none may have more than %d: %w", len(layers), maxLayers, errdefs.ErrInvalidArgument)
 	}
 	img.Config, img.Author, img.Created = o.Config, o.Author, &now
 	img.History = append(img.History, ocispec.History{Created: &now, CreatedBy: o.CreatedBy, Author: o.Author, Comment: o.Message})

@@ -11,6 +11,7 @@ import (
 	"github.com/containerd/containerd/v2/core/images"
 	"github.com/containerd/containerd/v2/core/images/archive"
 	"github.com/containerd/errdefs"
+	"github.com/containerd/platforms"
 	"github.com/distribution/reference"
 	"github.com/moby/moby/api/types/jsonstream"
 	"github.com/opencontainers/go-digest"
@@ -86,6 +87,13 @@ func (s *Store) loadOne(ctx context.Context, m ocispec.Descriptor, platform *oci
 	}
 	if name == "" {
 		name = nameless + target.Digest.String()
+	}
+	manifest, err := images.Manifest(ctx, store, one, platforms.All)
+	if err == nil {
+		err = sound(manifest)
+	}
+	if err != nil {
+		return Image{}, fmt.Errorf("%w: %w", err, errdefs.ErrInvalidArgument)
 	}
 	d, err := s.detail(ctx, target, platform)
 	if err != nil {

@@ -162,6 +162,9 @@ func (p *pull) describe(ctx context.Context, target ocispec.Descriptor) (m ocisp
 	if !images.IsConfigType(m.Config.MediaType) {
 		return m, config, distribution.Refuse(errdefs.ErrInvalidArgument, "%s is no image: unsupported media type %s of its configuration", reference.FamiliarString(p.ref), m.Config.MediaType)
 	}
+	if err := sound(m); err != nil {
+		return m, config, distribution.Refuse(errdefs.ErrInvalidArgument, "%s is no image: %w", reference.FamiliarString(p.ref), err)
+	}
 	if raw, err = p.small(ctx, m.Config); err != nil {
 		return m, config, err
 	}
@@ -223,6 +226,9 @@ func (p *pull) choose(ctx context.Context, desc ocispec.Descriptor, raw []byte) 
 		if !found || (d.Platform != nil && (best.Platform == nil || p.platform.Less(*d.Platform, *best.Platform))) {
 			best, found = d, true
 		}
+	}
+	if found && best.Digest.Validate() != nil {
+		return best, distribution.Refuse(errdefs.ErrInvalidArgument, "invalid digest %.100q in the index of %s", best.Digest.String(), reference.FamiliarString(p.ref))
 	}
 	if !found {
 		want := platforms.DefaultSpec()
