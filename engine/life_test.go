@@ -135,6 +135,9 @@ func TestStopAndKill(t *testing.T) {
 	}
 	zero := 0
 	f.ok(f.Restart(ctx, id, StopOptions{}))
+	if finished, err := time.Parse(time.RFC3339Nano, f.state(id).FinishedAt); err != nil || finished.IsZero() {
+		t.Errorf("it runs again and does not know when it ended before: %v", err)
+	}
 	eventually(t, "the trap is set again", func() bool { return f.output(id) == "up\nup\n" })
 	f.ok(f.Kill(ctx, id, "USR1"))
 	eventually(t, "it ended", func() bool { return !f.state(id).Running })

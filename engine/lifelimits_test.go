@@ -64,25 +64,28 @@ func TestStopAllHasALimit(t *testing.T) {
 	t.Parallel()
 	f := newFixture(t)
 	f.Reload(Settings{ShutdownTimeout: time.Second}, nil)
-	forever := func(seconds int) string {
-		id := f.create(func(r *CreateRequest) { r.Config.StopTimeout = &seconds }, "sh", "-c", "trap '' TERM; echo up; while :; do sleep 0.1; done")
+	forever := func(seconds *int) string {
+		id := f.create(func(r *CreateRequest) { r.Config.StopTimeout = seconds }, "sh", "-c", "trap '' TERM; echo up; while :; do sleep 0.1; done")
 		f.ok(f.Start(t.Context(), id))
 		eventually(t, "it is up", func() bool { return f.output(id) == "up\n" })
 		return id
 	}
-	id := forever(0)
+	id := forever(nil)
+	if d := f.shutdownTime(); d != 15*time.Second {
+		t.Errorf("%s with one that has the usual ten seconds", d)
+	}
 	f.ok(f.Kill(t.Context(), id, ""))
 	if d := f.shutdownTime(); d != time.Second {
 		t.Errorf("%s", d)
 	}
-	forever(2)
+	forever(new(2))
 	if d := f.shutdownTime(); d != 7*time.Second {
 		t.Errorf("%s with one that has two seconds", d)
 	}
 	f.ok(f.StopAll(context.Background()))
 	f.crash()
 	f.begin()
-	last := forever(-1)
+	last := forever(new(-1))
 	if d := f.shutdownTime(); d >= 0 {
 		t.Errorf("%s with one that has for ever", d)
 	}

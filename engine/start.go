@@ -123,7 +123,10 @@ func (e *Engine) launch(ctx context.Context, c *instance, r *run, restarts int) 
 	// two is missing after a crash, Restore makes up for.
 	running := c.update(func(rec *Record) {
 		c.run = r
-		rec.State = State{Running: true, StartedAt: time.Now().UTC(), Sandbox: sandbox, RestartCount: restarts, Health: firstHealth(rec.Config)}
+		rec.State = State{
+			Running: true, StartedAt: time.Now().UTC(), FinishedAt: rec.State.FinishedAt,
+			Sandbox: sandbox, RestartCount: restarts, Health: firstHealth(rec.Config),
+		}
 	})
 	var wg sync.WaitGroup
 	var putErr error

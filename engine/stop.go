@@ -54,10 +54,7 @@ func (e *Engine) stop(ctx context.Context, c *instance, opts StopOptions, byHand
 	if err := e.signal(ctx, c, number, true); err != nil && !gone(err) {
 		return fmt.Errorf("stop container %s: %w", rec.Name, err)
 	}
-	seconds := defaultStop
-	if rec.Config.StopTimeout != nil {
-		seconds = *rec.Config.StopTimeout
-	}
+	seconds := rec.stopSeconds()
 	if opts.Timeout != nil {
 		seconds = *opts.Timeout
 	}
@@ -76,6 +73,15 @@ func (e *Engine) stop(ctx context.Context, c *instance, opts StopOptions, byHand
 	}
 	e.emitContainer(c.record(), apievents.ActionStop)
 	return nil
+}
+
+// stopSeconds are how long the container has to stop before it is killed, negative for
+// ever.
+func (r Record) stopSeconds() int {
+	if own := r.Config.StopTimeout; own != nil {
+		return *own
+	}
+	return defaultStop
 }
 
 // stopSignal is what asks the container to end.
@@ -226,7 +232,8 @@ func (e *Engine) StopAll(ctx context.Context) error {
 }
 
 // shutdownTime is how long the containers get as a whole, negative for ever: as the
-// daemon is told, and more where one has a longer time to stop.
+// daemon is told, and more where one has a longer time to stop, so that each is killed
+// in the end.
 func (e *Engine) shutdownTime() time.Duration {
 	const usual, grace = 15 * time.Second, 5 * time.Second
 	limit := e.settings().ShutdownTimeout
@@ -235,12 +242,14 @@ func (e *Engine) shutdownTime() time.Duration {
 	}
 	for _, c := range e.registry.all() {
 		rec := c.record()
-		if own := rec.Config.StopTimeout; own != nil && rec.State.Running && limit >= 0 {
-			if *own < 0 {
-				return -1
-			}
-			limit = max(limit, time.Duration(*own)*time.Second+grace)
+		if !rec.State.Running || limit < 0 {
+			continue
 		}
+		seconds := rec.stopSeconds()
+		if seconds < 0 {
+			return -1
+		}
+		limit = max(limit, time.Duration(seconds)*time.Second+grace)
 	}
 	return limit
 }
