@@ -14,8 +14,9 @@ import (
 	"github.com/fairlead/fairlead/engine"
 )
 
-// legacyEvent is a message as clients below 1.52 read it: with what those of 1.21
-// and older had.
+// legacyEvent is a message with what clients of 1.21 and older read of it. Docker leaves
+// that out from 1.52 on; but programs that take whatever version a daemon has, as
+// docker-compose 1 does, end where it is not there.
 type legacyEvent struct {
 	Status string `json:"status,omitempty"`
 	ID     string `json:"id,omitempty"`
@@ -23,9 +24,9 @@ type legacyEvent struct {
 	events.Message
 }
 
-// eventFor gives a message the fields of an API version.
-func eventFor(version minor, m events.Message) any {
-	if version >= 52 || (m.Type != events.ContainerEventType && m.Type != events.ImageEventType) {
+// eventFor gives a message the fields that clients read.
+func eventFor(m events.Message) any {
+	if m.Type != events.ContainerEventType && m.Type != events.ImageEventType {
 		return m
 	}
 	out := legacyEvent{Status: string(m.Action), ID: m.Actor.ID, Message: m}
@@ -61,7 +62,7 @@ func (s *server) events(w http.ResponseWriter, r *http.Request) error {
 					return err
 				}
 			}
-			if err := out.Encode(eventFor(versionOf(r), m)); err != nil {
+			if err := out.Encode(eventFor(m)); err != nil {
 				return err
 			}
 		}

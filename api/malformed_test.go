@@ -35,6 +35,21 @@ func TestMalformedValues(t *testing.T) {
 	}
 }
 
+// TestNULInRequest: no name and no path has one.
+func TestNULInRequest(t *testing.T) {
+	t.Parallel()
+	e := apitest.New()
+	defer e.Close()
+	h := api.New(e, api.Options{})
+	for _, target := range []string{"/containers/c/archive?path=%00", "/containers/a%00b/json"} {
+		w := httptest.NewRecorder()
+		h.ServeHTTP(w, httptest.NewRequest(http.MethodGet, target, nil))
+		if w.Code != http.StatusBadRequest || !strings.Contains(w.Body.String(), "NUL") {
+			t.Errorf("%s: %d %s", target, w.Code, w.Body)
+		}
+	}
+}
+
 // broken panics once it has begun to answer.
 type broken struct{ api.Engine }
 

@@ -193,6 +193,10 @@ func (s *server) serve(w http.ResponseWriter, r *http.Request) {
 			s.writeError(w, r, invalid("invalid query: %v", err))
 			return
 		}
+		if strings.Contains(r.URL.RawQuery, "%00") || strings.ContainsRune(r.URL.Path, 0) {
+			s.writeError(w, r, invalid("invalid request: %q has a NUL in it", r.URL.RequestURI()))
+			return
+		}
 		r = r.WithContext(context.WithValue(r.Context(), versionKey{}, version))
 		r.SetPathValue("name", name)
 		if err := rt.handle(w, r); err != nil {

@@ -12,6 +12,7 @@ import (
 	"github.com/moby/moby/api/types/container"
 	apievents "github.com/moby/moby/api/types/events"
 	"github.com/moby/moby/api/types/mount"
+	"golang.org/x/sys/unix"
 
 	"github.com/fairlead/fairlead/engine/archive"
 	"github.com/fairlead/fairlead/engine/oci"
@@ -119,6 +120,9 @@ func below(name, dir string) bool {
 func pathError(ref, name string, err error) error {
 	if errors.Is(err, fs.ErrNotExist) {
 		return fmt.Errorf("Could not find the file %s in container %s: %w", name, ref, errdefs.ErrNotFound) //nolint:staticcheck // Docker's words
+	}
+	if errors.Is(err, unix.ENAMETOOLONG) || errors.Is(err, unix.ELOOP) {
+		return fmt.Errorf("find the file %.64s in container %s: %w: %w", name, ref, err, errdefs.ErrInvalidArgument)
 	}
 	return err
 }

@@ -30,7 +30,7 @@ func (e *Engine) Pause(ctx context.Context, ref string) error {
 	c.signalling.Lock()
 	defer c.signalling.Unlock()
 	if err := e.rt.PauseTask(ctx, c.id); err != nil {
-		return fmt.Errorf("cannot pause container %s: %w", ref, err)
+		return fmt.Errorf("cannot pause container %s: %w", ref, ended(err))
 	}
 	rec := c.update(func(r *Record) { r.State.Paused = true })
 	e.unwatchHealth(c)
@@ -54,7 +54,7 @@ func (e *Engine) Unpause(ctx context.Context, ref string) error {
 	c.signalling.Lock()
 	defer c.signalling.Unlock()
 	if err := e.thaw(ctx, c); err != nil {
-		return fmt.Errorf("cannot unpause container %s: %w", ref, err)
+		return fmt.Errorf("cannot unpause container %s: %w", ref, ended(err))
 	}
 	if r := c.running(); r != nil {
 		e.watchHealth(c, r)
@@ -71,4 +71,13 @@ func (e *Engine) thaw(ctx context.Context, c *instance) error {
 	rec := c.update(func(r *Record) { r.State.Paused = false })
 	e.emitContainer(rec, apievents.ActionUnPause)
 	return nil
+}
+
+// ended tells who asks something of a running container that it has ended meanwhile:
+// its end is not recorded yet.
+func ended(err error) error {
+	if gone(err) {
+		return fmt.Errorf("it is not running any more: %w", errdefs.ErrConflict)
+	}
+	return err
 }

@@ -53,7 +53,7 @@ func (e *Engine) Update(ctx context.Context, ref string, req container.UpdateCon
 	}
 	if rec.State.Running && limitsChange(req.Resources) {
 		if err := e.rt.UpdateTask(ctx, c.id, &limits); err != nil {
-			return out, fmt.Errorf("Cannot update container %s: %w", c.id, err) //nolint:staticcheck // Docker's words
+			return out, fmt.Errorf("Cannot update container %s: %w", c.id, ended(err)) //nolint:staticcheck // Docker's words
 		}
 	}
 	crashpoint.Here("engine-update-applied")

@@ -16,6 +16,7 @@ import (
 	"strings"
 	"syscall"
 
+	"github.com/containerd/errdefs"
 	"golang.org/x/sys/unix"
 )
 
@@ -49,7 +50,7 @@ func readRegular(path string) ([]byte, error) {
 		return nil, err
 	}
 	if !info.Mode().IsRegular() || info.Size() > maxFile {
-		return nil, fmt.Errorf("not a regular file of at most %d bytes", maxFile)
+		return nil, fmt.Errorf("not a regular file of at most %d bytes: %w", maxFile, errdefs.ErrInvalidArgument)
 	}
 	return os.ReadFile(path)
 }
@@ -77,7 +78,7 @@ func (l Layers) resolve(path string) (string, error) {
 		}
 		if target, err := os.Readlink(top); err == nil {
 			if links++; links > maxLinks {
-				return "", unix.ELOOP
+				return "", fmt.Errorf("%w: %w", unix.ELOOP, errdefs.ErrInvalidArgument)
 			}
 			if filepath.IsAbs(target) {
 				done, stack = nil, stack[:1]
@@ -172,7 +173,7 @@ func (pid Running) ReadFile(path string) ([]byte, error) {
 	defer f.Close()
 	info, err := f.Stat()
 	if err != nil || !info.Mode().IsRegular() || info.Size() > maxFile {
-		return nil, fmt.Errorf("read %s of the container: not a regular file of at most %d bytes", path, maxFile)
+		return nil, fmt.Errorf("read %s of the container: not a regular file of at most %d bytes: %w", path, maxFile, errdefs.ErrInvalidArgument)
 	}
 	raw := make([]byte, info.Size())
 	n, err := f.ReadAt(raw, 0)

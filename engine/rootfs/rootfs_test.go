@@ -7,6 +7,7 @@ import (
 	"path/filepath"
 	"testing"
 
+	"github.com/containerd/errdefs"
 	"golang.org/x/sys/unix"
 )
 
@@ -82,5 +83,19 @@ func TestRunningReadFile(t *testing.T) {
 	}
 	if _, err := Running(os.Getpid()).ReadFile("/etc/no-such-file"); !errors.Is(err, fs.ErrNotExist) {
 		t.Fatal(err)
+	}
+}
+
+// TestUnreadable: what cannot be a file to read is the image's fault.
+func TestUnreadable(t *testing.T) {
+	t.Parallel()
+	l := tree(t, map[string]string{"loop": "->loop"})
+	if err := unix.Mkfifo(filepath.Join(l[0], "pipe"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for _, path := range []string{"/loop", "/pipe"} {
+		if _, err := l.ReadFile(path); !errdefs.IsInvalidArgument(err) {
+			t.Errorf("%s: %v", path, err)
+		}
 	}
 }

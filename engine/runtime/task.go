@@ -158,10 +158,10 @@ func (c *Containerd) KillTask(ctx context.Context, id, execID string, signal int
 }
 
 // processGone makes errdefs.ErrNotFound of what containerd says when the shim
-// ended, with its process, while it was being asked: the words of ttrpc, which
-// have no code.
+// ended, with its process, while it was being asked: the words of ttrpc and of the
+// shim, which have no code.
 func processGone(err error) error {
-	if strings.Contains(err.Error(), "ttrpc: closed") {
+	if text := err.Error(); strings.Contains(text, "ttrpc: closed") || strings.Contains(text, "a stopped container") || strings.Contains(text, "a stopped process") {
 		return fmt.Errorf("%w: %w", err, errdefs.ErrNotFound)
 	}
 	return err

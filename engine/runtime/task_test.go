@@ -18,6 +18,9 @@ func TestProcessGone(t *testing.T) {
 	if !errdefs.IsNotFound(processGone(closed)) {
 		t.Errorf("%v is not taken for a process that is gone", closed)
 	}
+	if stopped := errgrpc.ToNative(status.Error(codes.Unknown, "cannot pause a stopped container: unknown")); !errdefs.IsNotFound(processGone(stopped)) {
+		t.Errorf("%v is not taken for a process that is gone", stopped)
+	}
 	if other := errors.New("permission denied"); errdefs.IsNotFound(processGone(other)) {
 		t.Errorf("%v is taken for a process that is gone", other)
 	}
