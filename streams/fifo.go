@@ -28,7 +28,10 @@ func receive(raw syscall.RawConn, ended func(fd int) bool, take func(b []byte)) 
 		buf = chunks.Get().(*[chunk]byte)
 		n, readErr = readOnce(int(fd), buf[:])
 		if n == 0 && readErr == nil && ended(int(fd)) {
-			readErr = io.EOF
+			// What was written and closed between the two calls is there now.
+			if n, readErr = readOnce(int(fd), buf[:]); n == 0 && readErr == nil {
+				readErr = io.EOF
+			}
 		}
 		if n > 0 || (readErr != nil && !errors.Is(readErr, unix.EAGAIN)) {
 			return true

@@ -33,13 +33,24 @@ func (f follower) next(t *testing.T, want string) {
 	t.Helper()
 	select {
 	case got := <-f.lines:
-		if got != want {
-			t.Fatalf("got %q, want %q", got, want)
-		}
+		f.is(t, got, want)
 	case err := <-f.err:
-		t.Fatalf("ended with %v before %q", err, want)
+		f.err <- err // it may have ended long before its lines are looked at
+		select {
+		case got := <-f.lines:
+			f.is(t, got, want)
+		default:
+			t.Fatalf("ended with %v before %q", err, want)
+		}
 	case <-time.After(10 * time.Second):
 		t.Fatalf("no %q", want)
+	}
+}
+
+func (follower) is(t *testing.T, got, want string) {
+	t.Helper()
+	if got != want {
+		t.Fatalf("got %q, want %q", got, want)
 	}
 }
 
