@@ -285,6 +285,9 @@ const (
 	// drainTime is how long output may take to reach its log after the
 	// process ended; a child left behind may keep the pipe open for ever.
 	drainTime = 3 * time.Second
+	// lastDrainTime is the same after a container's end: all who could write are gone,
+	// so that the end comes, but a busy machine may take its time to pass it on.
+	lastDrainTime = 10 * time.Second
 	// startTime bounds what a start, or its undoing, waits for containerd.
 	startTime = 2 * time.Minute
 	// killTime is how long a killed process may take to be gone.

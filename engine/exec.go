@@ -224,7 +224,7 @@ func (e *Engine) followExec(x *execution) {
 		x.end(exit.Code)
 		e.emitExec(x, apievents.ActionExecDie, "exitCode", strconv.Itoa(exit.Code))
 		ctx := context.WithoutCancel(e.life)
-		err = errors.Join(e.closeStreams(ctx, x.id), e.rt.DeleteExec(ctx, x.container, x.id), x.unsave(e))
+		err = errors.Join(e.closeStreams(ctx, x.id, drainTime), e.rt.DeleteExec(ctx, x.container, x.id), x.unsave(e))
 		if err != nil {
 			e.log.Error("clean up after an exec", "exec", short(x.id), "error", err)
 		}

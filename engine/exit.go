@@ -124,7 +124,7 @@ func (e *Engine) release(ctx context.Context, rec Record) error {
 	began := time.Now()
 	wg.Go(func() {
 		defer panics.Catch(&errs[0])
-		errs[0] = e.closeStreams(ctx, rec.ID)
+		errs[0] = e.closeStreams(ctx, rec.ID, lastDrainTime)
 		e.log.Debug("streams closed", "container", rec.Name, "took", time.Since(began))
 	})
 	wg.Go(func() {
@@ -137,10 +137,10 @@ func (e *Engine) release(ctx context.Context, rec Record) error {
 }
 
 // closeStreams waits until all output has reached the log and the clients, but
-// not for ever. What a streams process had not read when it died, the end of the
+// not longer than limit. What a streams process had not read when it died, the end of the
 // container has taken along.
-func (e *Engine) closeStreams(ctx context.Context, id string) error {
-	wait, cancel := context.WithTimeout(ctx, drainTime)
+func (e *Engine) closeStreams(ctx context.Context, id string, limit time.Duration) error {
+	wait, cancel := context.WithTimeout(ctx, limit)
 	defer cancel()
 	err := e.cfg.Streams.Drained(wait, id)
 	if wait.Err() != nil || errdefs.IsNotFound(err) || errdefs.IsUnavailable(err) {
