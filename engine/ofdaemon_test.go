@@ -49,3 +49,12 @@ func TestDefaultsOfTheDaemon(t *testing.T) {
 		t.Errorf("privileged: %+v", got.SecurityOpt)
 	}
 }
+
+// TestShownOfOldRecords: what an earlier build left open is shown as it is meant.
+func TestShownOfOldRecords(t *testing.T) {
+	t.Parallel()
+	h := (&Engine{}).shownHostConfig(Record{HostConfig: &container.HostConfig{}})
+	if h.RestartPolicy.Name != "no" || h.ShmSize != 64<<20 || h.IpcMode != "private" || h.CgroupnsMode != "host" {
+		t.Errorf("%+v", h)
+	}
+}

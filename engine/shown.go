@@ -14,6 +14,16 @@ func (e *Engine) shownHostConfig(r Record) *container.HostConfig {
 	if h.Runtime == "" {
 		h.Runtime = "runc"
 	}
+	// Records of earlier builds may not say what was meant.
+	if h.RestartPolicy.Name == "" {
+		h.RestartPolicy.Name = container.RestartPolicyDisabled
+	}
+	if h.ShmSize == 0 {
+		h.ShmSize = oci.DefaultShm
+	}
+	if h.IpcMode == "" {
+		h.IpcMode = container.IPCModePrivate
+	}
 	if h.CgroupnsMode == "" {
 		h.CgroupnsMode = container.CgroupnsModeHost
 		if e.unified && !h.Privileged {
