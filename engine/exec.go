@@ -71,6 +71,9 @@ func (e *Engine) emitExec(x *execution, action apievents.Action, more ...string)
 	}
 	if action == apievents.ActionExecCreate || action == apievents.ActionExecStart {
 		action += apievents.Action(": " + strings.Join(x.req.Cmd, " "))
+		if len(x.req.Cmd) == 1 {
+			action += " " // as Docker's, for the arguments that are not there
+		}
 	}
 	e.emitContainer(c.record(), action, append(more, "execID", x.id)...)
 }

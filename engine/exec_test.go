@@ -50,6 +50,8 @@ func TestExecEvents(t *testing.T) {
 	f.ok(f.Start(ctx, id))
 	x := f.must(f.ExecCreate(ctx, id, container.ExecCreateRequest{AttachStdin: true, AttachStdout: true, Tty: true, DetachKeys: "ctrl-x", Cmd: []string{"sh", "-c", "read x; exit 3"}}))
 	f.tells(id, "exec_create: sh -c read x; exit 3 execID="+x, "execID")
+	alone := f.must(f.ExecCreate(ctx, id, container.ExecCreateRequest{Cmd: []string{"true"}}))
+	f.tells(id, "exec_create: true  execID="+alone, "execID")
 	client, server := pair(t)
 	f.ok(f.ExecStart(ctx, x, ExecStartOptions{Tty: true}, server))
 	server.Close()
