@@ -78,7 +78,9 @@ func (s *server) archivePut(w http.ResponseWriter, r *http.Request) error {
 		return err
 	}
 	q := r.URL.Query()
-	err = s.engine.CopyTo(r.Context(), r.PathValue("name"), path, r.Body, engine.CopyOptions{
+	body, done := stalled(w, r, stallTime)
+	defer done()
+	err = s.engine.CopyTo(r.Context(), r.PathValue("name"), path, body, engine.CopyOptions{
 		KeepKinds: boolean(q, "noOverwriteDirNonDir"), ToUser: boolean(q, "copyUIDGID"),
 	})
 	if err != nil {

@@ -47,6 +47,38 @@ func TestSlowBody(t *testing.T) {
 	}
 }
 
+// TestStalledBody: an archive may take as long as it likes while something comes of it.
+func TestStalledBody(t *testing.T) {
+	t.Parallel()
+	said := make(chan string, 1)
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		body, done := stalled(w, r, 200*time.Millisecond)
+		defer done()
+		read, err := io.ReadAll(body)
+		said <- fmt.Sprintf("%s %v", read, err)
+	}))
+	defer server.Close()
+	conn, err := net.Dial("tcp", server.Listener.Addr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = conn.Close() }()
+	for _, part := range []string{"PUT / HTTP/1.1\r\nHost: x\r\nContent-Length: 9\r\n\r\n", "a", "b", "c", "d"} {
+		if _, err := io.WriteString(conn, part); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(80 * time.Millisecond)
+	}
+	select {
+	case got := <-said:
+		if want := "abcd the client sent nothing for 200ms: invalid argument"; got != want {
+			t.Errorf("%s, want %s", got, want)
+		}
+	case <-time.After(5 * time.Second):
+		t.Fatal("it is waited for")
+	}
+}
+
 func TestFilters(t *testing.T) {
 	t.Parallel()
 	for text, want := range map[string]map[string][]string{
