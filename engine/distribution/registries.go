@@ -147,7 +147,7 @@ func (r Registries) transport(host string) (http.RoundTripper, *http.Transport, 
 	}
 	config.InsecureSkipVerify = true
 	t := docker.DefaultHTTPTransport(config)
-	return docker.NewHTTPFallback(t), t, nil
+	return &orPlain{RoundTripper: t}, t, nil
 }
 
 // certificates adds what the directory has for its registry.
