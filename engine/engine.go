@@ -264,15 +264,11 @@ func (e *Engine) Close() error {
 func (e *Engine) StreamsRestarted(ctx context.Context) error {
 	var errs []error
 	for _, c := range e.registry.all() {
-		if r := c.record(); r.State.Running {
-			if err := e.cfg.Streams.Open(ctx, e.streamsSpec(r)); err != nil {
-				errs = append(errs, fmt.Errorf("open the streams of container %s again: %w", r.Name, err))
-			}
-			e.passStdinEnd(e.streamsSpec(r), c.id, "")
-		}
+		errs = append(errs, e.reopenStreams(ctx, c))
 	}
-	for _, x := range e.execs.running() {
-		if err := e.cfg.Streams.Open(ctx, e.execStreams(x)); err != nil {
+	for _, x := range e.execs.unfinished() {
+		err := e.cfg.Streams.Open(ctx, e.execStreams(x))
+		if err != nil && x.isRunning() { // else it may have no streams yet, or no more
 			errs = append(errs, fmt.Errorf("open the streams of exec %s again: %w", short(x.id), err))
 		}
 		e.passStdinEnd(e.execStreams(x), x.container, x.id)

@@ -243,10 +243,10 @@ func (s *execs) of(container string) []string {
 	return ids
 }
 
-func (s *execs) running() []*execution {
+func (s *execs) unfinished() []*execution {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return slices.DeleteFunc(slices.Collect(maps.Values(s.byID)), func(x *execution) bool { return !x.isRunning() })
+	return slices.DeleteFunc(slices.Collect(maps.Values(s.byID)), func(x *execution) bool { return !x.isUnfinished() })
 }
 
 // dropAll forgets the container's execs. One that has not been tidied up after

@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
@@ -191,6 +192,10 @@ func TestStreamsProcessThatDied(t *testing.T) {
 	id := f.create(nil, "sh", "-c", "i=0; while :; do echo $i; i=$((i+1)); sleep 0.01; done")
 	f.ok(f.Start(t.Context(), id))
 	eventually(t, "it writes", func() bool { return strings.Contains(f.output(id), "5\n") })
+	starting := f.create(nil, "sleep", "1000")
+	c, err := f.registry.find(starting)
+	f.ok(err)
+	f.ok(f.openStreams(t.Context(), c, c.record()))
 	f.ok(unix.Kill(f.streams.PID(), unix.SIGKILL))
 	<-f.streams.Done()
 	client, err := streams.Ensure(t.Context(), streams.Options{ExecRoot: f.cfg.ExecRoot, Logger: f.cfg.Log})
@@ -199,6 +204,15 @@ func TestStreamsProcessThatDied(t *testing.T) {
 	f.streams = client
 	f.kept.now.Store(client)
 	f.ok(f.StreamsRestarted(t.Context()))
+	open, err := client.List(t.Context())
+	f.ok(err)
+	if !slices.ContainsFunc(open, func(s streams.Status) bool { return s.ID == starting }) {
+		t.Errorf("the streams of the container that is being started are not among %+v", open)
+	}
+	f.ok(f.cfg.Streams.Drop(t.Context(), starting))
+	c.started()
+	f.ok(f.Start(t.Context(), starting))
+	f.ok(f.Stop(t.Context(), starting, StopOptions{Timeout: new(int)}))
 	before := len(f.output(id))
 	eventually(t, "it goes on writing", func() bool { return len(f.output(id)) > before })
 	f.ok(f.Stop(t.Context(), id, StopOptions{Timeout: new(int)}))

@@ -98,6 +98,7 @@ func (e *Engine) launch(ctx context.Context, c *instance, r *run, restarts int) 
 		}
 	}
 	defer func() {
+		c.started()
 		if err != nil {
 			err = errors.Join(err, e.undoLaunch(context.WithoutCancel(ctx), rec, sandbox))
 		}
@@ -162,7 +163,7 @@ func (e *Engine) prepare(ctx context.Context, c *instance, rec Record, netns str
 	}
 	wg.Go(func() {
 		defer panics.Catch(&errs[1])
-		errs[1] = e.openStreams(ctx, rec)
+		errs[1] = e.openStreams(ctx, c, rec)
 	})
 	wg.Go(func() {
 		defer panics.Catch(&errs[2])
