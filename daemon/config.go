@@ -283,11 +283,11 @@ func (c *Config) check() error {
 	if c.PIDFile == "" {
 		c.PIDFile = c.ExecRoot + "/fairlead.pid"
 	}
-	if c.Debug {
-		c.LogLevel = "debug"
-	}
 	if _, err := logLevel(c.LogLevel); err != nil {
 		return err
+	}
+	if c.Debug {
+		c.LogLevel = "debug"
 	}
 	if _, err := c.dnsServers(); err != nil {
 		return err

@@ -197,6 +197,7 @@ func TestForeignSettingsAreRefusedByName(t *testing.T) {
 		`{"unknown-option": 1}`:                              "the following directives don't match any configuration option: unknown-option",
 		`{"proxies": {"other": ""}}`:                         "configuration option: other",
 		`{"default-ulimits": {"nofile": {"Name": "nproc"}}}`: "nofile is of nproc",
+		`{"debug": true, "log-level": "nope"}`:               "invalid logging level",
 		`{"labels": ["a=1"], "hosts": ["tcp://h"]}`:          "whoever reaches it",
 	} {
 		if _, err := parseAs(t, asDockerd, file); err == nil || !strings.Contains(err.Error(), says) {
