@@ -3,7 +3,6 @@ package e2e
 import (
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/fairlead/fairlead/internal/lab"
 )
@@ -74,8 +73,9 @@ func TestForeignHands(t *testing.T) {
 			s.Kill()
 		}
 		if c.down {
-			s.shoot("relay", s.relays())
-			time.Sleep(50 * time.Millisecond) // its end, and with it the owner's
+			relays := s.relays()
+			s.shoot("relay", relays)
+			eventually(t, "its end, and with it the owner's", func() bool { return closed(relays[0]) })
 		}
 		s.host.Run(c.do[0], c.do[1:]...)
 		if c.says != "" {

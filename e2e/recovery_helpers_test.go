@@ -1,6 +1,8 @@
 package e2e
 
 import (
+	"fmt"
+	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -52,6 +54,14 @@ func (s *site) shoot(what string, pids []int) {
 	if err := syscall.Kill(pids[0], syscall.SIGKILL); err != nil {
 		s.t.Fatalf("%s: %v", what, err)
 	}
+}
+
+// closed says whether a process that was killed has closed its files: it is gone, or
+// waits for its parent (state Z in proc_pid_stat(5)).
+func closed(pid int) bool {
+	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
+	_, after, _ := strings.Cut(string(text), ") ")
+	return err != nil || strings.HasPrefix(after, "Z")
 }
 
 // logged waits until the container's log has more than n lines, and returns it.
