@@ -2,6 +2,7 @@ package engine
 
 import (
 	"errors"
+	"math"
 	"net/netip"
 	"regexp"
 	"strings"
@@ -205,6 +206,16 @@ func TestStatusText(t *testing.T) {
 	}
 }
 
+func TestStopTime(t *testing.T) {
+	t.Parallel()
+	if got := stopTime(math.MaxInt); got < 24*time.Hour || got+time.Hour < got {
+		t.Error(got)
+	}
+	if got := stopTime(2); got != 2*time.Second {
+		t.Error(got)
+	}
+}
+
 func TestStartErrorCodes(t *testing.T) {
 	t.Parallel()
 	r := Record{Config: &container.Config{Entrypoint: []string{"/x"}}}
@@ -212,6 +223,7 @@ func TestStartErrorCodes(t *testing.T) {
 		`runc create failed: unable to start container process: exec: "x": executable file not found in $PATH: unknown`: 127,
 		`exec: "/x": stat /x: no such file or directory: unknown`:                                                       127,
 		`exec: "/x": permission denied: unknown`:                                                                        126,
+		`error mounting "/y" to rootfs at "/etc": not a directory`:                                                      127,
 		`error mounting "/y": no such file or directory`:                                                                128,
 	} {
 		err := startError(r, errors.New(text))

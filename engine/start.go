@@ -329,6 +329,9 @@ func startError(rec Record, err error) error {
 		code, kind = 127, errdefs.ErrInvalidArgument
 	case has("permission denied", "is a directory"):
 		code, kind = 126, errdefs.ErrInvalidArgument
+	case has("not a directory"):
+		text += ": Are you trying to mount a directory onto a file (or vice-versa)? Check if the specified host path exists and is the expected type"
+		code, kind = 127, errdefs.ErrInvalidArgument
 	}
 	return &StartError{Code: code, text: taskFailed + text, kind: kind}
 }

@@ -60,7 +60,7 @@ func (e *Engine) stop(ctx context.Context, c *instance, opts StopOptions, byHand
 	}
 	var expired <-chan time.Time
 	if seconds >= 0 {
-		expired = time.After(time.Duration(seconds) * time.Second)
+		expired = time.After(stopTime(seconds))
 	}
 	select {
 	case <-r.ended:
@@ -249,7 +249,7 @@ func (e *Engine) shutdownTime() time.Duration {
 		if seconds < 0 {
 			return -1
 		}
-		limit = max(limit, time.Duration(seconds)*time.Second+grace)
+		limit = max(limit, stopTime(seconds)+grace)
 	}
 	return limit
 }
@@ -270,4 +270,10 @@ func (e *Engine) each(f func(*instance) error) error {
 	}
 	wg.Wait()
 	return errors.Join(errs...)
+}
+
+// stopTime is a time to stop, which clients give in seconds, at most 200 years.
+func stopTime(seconds int) time.Duration {
+	const most = 200 * 365 * 24 * 60 * 60
+	return time.Duration(min(seconds, most)) * time.Second
 }

@@ -136,9 +136,12 @@ func cpuLimit(r container.Resources) (*specs.LinuxCPU, error) {
 	return &out, nil
 }
 
+// maxShares is the kernel's MAX_SHARES.
+const maxShares = 1 << 18
+
 // Bounds of the kernel's for a period and a quota, in microseconds.
 const (
-	minQuota             = 1000
+	minQuota, maxQuota   = 1000, 1<<44 - 1
 	minPeriod, maxPeriod = 1000, 1000000
 )
 
@@ -150,12 +153,16 @@ func checkCPU(r container.Resources) error {
 	switch {
 	case r.NanoCPUs < 0 || r.NanoCPUs > int64(cpus)*1e9 || r.NanoCPUs > 0 && r.NanoCPUs*period/1e9 < minQuota:
 		return bad("range of CPUs is from 0.01 to %d.00, as there are only %d CPUs available", cpus, cpus)
-	case r.CPUShares < 0:
-		return bad("CPU shares cannot be negative")
+	case r.CPUShares < 0 || r.CPUShares == 1:
+		return bad("the minimum allowed cpu-shares is 2")
+	case r.CPUShares > maxShares:
+		return bad("the maximum allowed cpu-shares is %d", maxShares)
 	case r.NanoCPUs > 0 && (r.CPUPeriod > 0 || r.CPUQuota > 0):
 		return bad("Conflicting options: Nano CPUs and CPU Period or Quota cannot both be set")
 	case r.CPUPeriod != 0 && (r.CPUPeriod < minPeriod || r.CPUPeriod > maxPeriod):
 		return bad("CPU cfs period can not be less than 1ms (i.e. 1000) or larger than 1s (i.e. 1000000)")
+	case r.CPUQuota > maxQuota:
+		return bad("CPU cfs quota can not be larger than %d", maxQuota)
 	case r.CPUQuota > 0 && r.CPUQuota < minQuota:
 		return bad("CPU cfs quota can not be less than 1ms (i.e. 1000)")
 	case r.CPURealtimePeriod < 0 || r.CPURealtimeRuntime < 0:
@@ -234,6 +241,8 @@ func ulimits(list []*container.Ulimit) error {
 		switch {
 		case u == nil || !slices.Contains(limitNames, u.Name):
 			return fmt.Errorf("invalid ulimit type: %v: want one of %s: %w", u, strings.Join(limitNames, ", "), errdefs.ErrInvalidArgument)
+		case u.Soft < -1 || u.Hard < -1:
+			return fmt.Errorf("ulimit %s: a limit is a number, or -1 for none: %d:%d: %w", u.Name, u.Soft, u.Hard, errdefs.ErrInvalidArgument)
 		case u.Hard != -1 && (u.Soft == -1 || u.Soft > u.Hard):
 			return fmt.Errorf("ulimit %s: soft limit must be less than or equal to hard limit: %d > %d: %w", u.Name, u.Soft, u.Hard, errdefs.ErrInvalidArgument)
 		}
