@@ -2,7 +2,6 @@ package e2e
 
 import (
 	"fmt"
-	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
