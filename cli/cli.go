@@ -12,7 +12,6 @@ import (
 	"fmt"
 	"io"
 	"os"
-	"slices"
 	"strings"
 
 	"github.com/docker/cli/cli/config"
@@ -63,7 +62,9 @@ func Main(ctx context.Context, args []string, streams Streams, build Build) int 
 		err = exit.err
 	}
 	if err != nil {
-		fmt.Fprintf(streams.Err, "%s: %s\n", root.Name(), message(err))
+		for _, one := range apart(err) {
+			fmt.Fprintf(streams.Err, "%s: %s\n", root.Name(), message(one))
+		}
 	}
 	var usage usageError
 	if errors.As(err, &usage) {
@@ -79,6 +80,25 @@ func Main(ctx context.Context, args []string, streams Streams, build Build) int 
 // from daemon" says nothing to someone who asked for one thing.
 func message(err error) string {
 	return strings.ReplaceAll(err.Error(), "Error response from daemon: ", "")
+}
+
+// apart are the errors that were joined into one, so that each is told on a line of
+// its own.
+func apart(err error) []error {
+	joined, ok := err.(interface{ Unwrap() []error })
+	if !ok {
+		return []error{err}
+	}
+	var all []error
+	var lines []string
+	for _, one := range joined.Unwrap() {
+		all = append(all, apart(one)...)
+		lines = append(lines, one.Error())
+	}
+	if strings.Join(lines, "\n") != err.Error() { // several %w of one sentence
+		return []error{err}
+	}
+	return all
 }
 
 // rootLong teaches: what there is, in the order somebody new needs it.
@@ -120,7 +140,6 @@ func (a *app) root() *cobra.Command {
 			config.SetDir(a.tls.configDir)
 		}
 	}
-	root.SuggestionsMinimumDistance = 2
 	root.Version = a.build.Version // makes --version and -v
 	root.SetVersionTemplate("fairlead version " + a.build.Version + ", build " + a.build.Commit + "\n")
 	root.PersistentFlags().StringVarP(&a.host, "host", "H", "",
@@ -157,24 +176,9 @@ func (a *app) root() *cobra.Command {
 	add("networks", a.networkCommand())
 	add("system", a.eventsCommand(), a.infoCommand(), a.versionCommand(), a.systemCommand(), a.debugCommand(), daemonHelp())
 	setUsage(root)
+	helpTopics(root)
 	finish(root)
 	return root
-}
-
-// destructive commands are not suggested: who mistypes and follows would lose
-// something.
-var destructive = []string{"kill", "rm", "rmi", "stop", "system"}
-
-func unknownCommand(root *cobra.Command, word string) error {
-	text := fmt.Sprintf("%q is not a fairlead command", word)
-	near := slices.DeleteFunc(root.SuggestionsFor(word), func(name string) bool { return slices.Contains(destructive, name) })
-	switch way, known := otherWords[word]; {
-	case known:
-		text += ": " + way
-	case len(near) > 0:
-		text += "; did you mean " + strings.Join(near, " or ") + "?"
-	}
-	return countf("%s", text)
 }
 
 // daemonHelp is there for the list: the program picks its daemon front before

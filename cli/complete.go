@@ -118,6 +118,10 @@ func finish(cmd *cobra.Command) {
 			cmd.ValidArgsFunction = cobra.NoFileCompletions
 		}
 		cmd.DisableFlagsInUseLine = true
+		if cmd.HasSubCommands() {
+			// A word that is no command is refused as that, not for the flags after it.
+			cmd.Flags().SetInterspersed(false)
+		}
 	})
 }
 

@@ -166,11 +166,3 @@ func (a *app) quietly(names []string, do func(name string) error) error {
 	}
 	return errors.Join(errs...)
 }
-
-// groupArgs refuses an unknown word after a command that only groups others.
-func groupArgs(cmd *cobra.Command, args []string) error {
-	if len(args) == 0 {
-		return nil
-	}
-	return countf("%q is not a command of %q", args[0], cmd.CommandPath())
-}

@@ -131,7 +131,7 @@ func elsewhere(use, short, way string) *cobra.Command {
 	return &cobra.Command{
 		Use: use, Short: short, DisableFlagParsing: true, Hidden: true,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			return fmt.Errorf("fairlead does not %s: %s", cmd.Name(), way)
+			return fmt.Errorf("%s is not supported: %s", cmd.Name(), way)
 		},
 	}
 }

@@ -73,6 +73,8 @@ func (a *app) loadCommand() *cobra.Command {
   docker save demo | fairlead load`,
 		Args: exactArgs(0),
 		RunE: func(cmd *cobra.Command, _ []string) error {
+			// Without a terminal the layers' progress says nothing.
+			quiet = quiet || !isTerminal(a.Out)
 			options := []client.ImageLoadOption{client.ImageLoadWithQuiet(quiet)}
 			if platform.platform != "" {
 				wanted, err := platform.platforms()
@@ -92,13 +94,10 @@ func (a *app) loadCommand() *cobra.Command {
 					return err
 				}
 				defer func() { _ = answer.Close() }()
-				switch {
-				case quiet:
+				if quiet {
 					return a.printProgress(answer, io.Discard)
-				case isTerminal(a.Out):
-					return showProgress(answer, a.Out)
 				}
-				return a.printProgress(answer, a.Err)
+				return showProgress(answer, a.Out)
 			})
 		},
 	}

@@ -1,15 +1,18 @@
 package cli
 
 import (
+	"regexp"
 	"slices"
 	"strconv"
 	"strings"
 	"time"
 
+	"github.com/containerd/platforms"
 	"github.com/docker/cli/cli/config/configfile"
 	"github.com/docker/go-units"
 	"github.com/moby/moby/api/types/container"
 	"github.com/moby/moby/client"
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 	"github.com/spf13/cobra"
 
 	"github.com/fairlead/fairlead/cli/format"
@@ -19,9 +22,14 @@ import (
 // --format, in the order its JSON has.
 type psRow struct {
 	Command, CreatedAt, ID, Image, Labels, LocalVolumes, Mounts string
-	Names, Networks, Ports, RunningFor, Size, State, Status     string
+	Names, Networks                                             string
+	Platform                                                    any
+	Ports, RunningFor, Size, State, Status                      string
 	labels                                                      labelsOf
 }
+
+// wantsSize finds in a --format what has the size in it.
+var wantsSize = regexp.MustCompile(`^json$|\.Size|\bjson \.(\W|$)`)
 
 // Label is one label's value, for templates.
 func (r psRow) Label(key string) string { return r.labels.value(key) }
@@ -31,7 +39,7 @@ var psListing = format.Listing[psRow]{
 	Header: psRow{
 		labels:  labelTitles,
 		Command: "COMMAND", CreatedAt: "CREATED AT", ID: "CONTAINER ID", Image: "IMAGE", Labels: "LABELS",
-		LocalVolumes: "LOCAL VOLUMES", Mounts: "MOUNTS", Names: "NAMES", Networks: "NETWORKS", Ports: "PORTS",
+		LocalVolumes: "LOCAL VOLUMES", Mounts: "MOUNTS", Names: "NAMES", Networks: "NETWORKS", Ports: "PORTS", Platform: "PLATFORM",
 		RunningFor: "CREATED", Size: "SIZE", State: "STATE", Status: "STATUS",
 	},
 }
@@ -63,7 +71,7 @@ func (a *app) listCommand(use string, aliases ...string) *cobra.Command {
 			spec = a.ownFormat(spec, quiet, func(f *configfile.ConfigFile) string { return f.PsFormat })
 			return a.with(func(c *client.Client) error {
 				got, err := c.ContainerList(cmd.Context(), client.ContainerListOptions{
-					All: all, Limit: max(last, 0), Filters: chosen, Size: size || strings.Contains(spec, ".Size"),
+					All: all, Limit: max(last, 0), Filters: chosen, Size: size || wantsSize.MatchString(spec),
 				})
 				if err != nil {
 					return err
@@ -95,6 +103,11 @@ func (a *app) listCommand(use string, aliases ...string) *cobra.Command {
 	return cmd
 }
 
+// platformRow is a platform that templates print as people write it.
+type platformRow ocispec.Platform
+
+func (p platformRow) String() string { return platforms.FormatAll(ocispec.Platform(p)) }
+
 func newPsRow(c container.Summary, noTrunc bool, now time.Time) psRow {
 	created := time.Unix(c.Created, 0)
 	row := psRow{
@@ -104,6 +117,9 @@ func newPsRow(c container.Summary, noTrunc bool, now time.Time) psRow {
 		Ports:      format.Ports(c.Ports),
 		State:      string(c.State), Status: c.Status, Size: units.HumanSizeWithPrecision(float64(c.SizeRw), 3),
 		Names: names(c.Names), Labels: labelText(c.Labels), labels: c.Labels,
+	}
+	if d := c.ImageManifestDescriptor; d != nil && d.Platform != nil {
+		row.Platform = platformRow(*d.Platform)
 	}
 	if c.SizeRootFs > 0 {
 		row.Size += " (virtual " + units.HumanSizeWithPrecision(float64(c.SizeRootFs), 3) + ")"
