@@ -112,13 +112,19 @@ func TestHealthComesAndGoes(t *testing.T) {
 	ctx := t.Context()
 	l := f.events.Listen()
 	id := f.create(checked("echo looking; echo at it >&2; test -e /tmp/well", container.HealthConfig{Interval: 50 * time.Millisecond, Retries: 2}),
-		"sh", "-c", "sleep 0.5; touch /tmp/well; sleep 1; rm /tmp/well; sleep 1000")
+		"sh", "-c", "trap 'touch /tmp/well' USR1; trap 'rm /tmp/well' USR2; while :; do sleep 0.05; done")
 	f.ok(f.Start(ctx, id))
 	if h := f.health(id); h.Status != container.Starting && h.Status != container.Unhealthy {
 		t.Errorf("at first %s", h.Status)
 	}
-	for _, status := range []container.HealthStatus{container.Unhealthy, container.Healthy, container.Unhealthy} {
-		eventually(t, "it is "+string(status), func() bool { return f.health(id).Status == status })
+	for _, change := range []struct {
+		signal string
+		to     container.HealthStatus
+	}{{"", container.Unhealthy}, {"USR1", container.Healthy}, {"USR2", container.Unhealthy}} {
+		if change.signal != "" {
+			f.ok(f.Kill(ctx, id, change.signal))
+		}
+		eventually(t, "it is "+string(change.to), func() bool { return f.health(id).Status == change.to })
 	}
 	h := f.health(id)
 	last := h.Log[len(h.Log)-1]
