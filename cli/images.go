@@ -178,7 +178,7 @@ func inspectImageOf(f platformFlag) (getter, error) {
 	return func(ctx context.Context, c *client.Client, name string) (object, error) {
 		var raw bytes.Buffer
 		got, err := c.ImageInspect(ctx, name, client.ImageInspectWithRawResponse(&raw), client.ImageInspectWithPlatform(&wanted[0]))
-		return object{raw.Bytes(), got.InspectResponse}, err
+		return object{raw: raw.Bytes(), typed: got.InspectResponse}, err
 	}, nil
 }
 

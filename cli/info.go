@@ -48,7 +48,7 @@ func (a *app) printTemplate(value any, spec string) error {
 	if spec == "json" {
 		spec = "{{json .}}" // the thing itself: there is one alone
 	}
-	return a.printObjects([]object{{raw, value}}, spec)
+	return a.printObjects([]object{{raw: raw, typed: value}}, spec)
 }
 
 // clientVersion is this program's part of `fairlead version`.

@@ -6,8 +6,10 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"net/http"
 	"slices"
 	"strings"
+	"text/template"
 
 	"github.com/containerd/errdefs"
 	"github.com/moby/moby/client"
@@ -21,31 +23,38 @@ import (
 type object struct {
 	raw   json.RawMessage
 	typed any
+	// before is the path of what clients of Docker read before API 1.52, which
+	// templates made for them name; "" is none. older asks for it.
+	before string
+	older  func() (json.RawMessage, error)
 }
+
+// olderAPI is the last version with fields that are elsewhere since.
+const olderAPI = "/v1.51"
 
 // getter inspects the object of one kind.
 type getter func(ctx context.Context, c *client.Client, name string) (object, error)
 
 func inspectContainer(ctx context.Context, c *client.Client, name string) (object, error) {
 	got, err := c.ContainerInspect(ctx, name, client.ContainerInspectOptions{})
-	return object{got.Raw, got.Container}, err
+	return object{raw: got.Raw, typed: got.Container, before: olderAPI + "/containers/" + got.Container.ID + "/json"}, err
 }
 
 // inspectSized is inspectContainer with the size of its files.
 func inspectSized(ctx context.Context, c *client.Client, name string) (object, error) {
 	got, err := c.ContainerInspect(ctx, name, client.ContainerInspectOptions{Size: true})
-	return object{got.Raw, got.Container}, err
+	return object{raw: got.Raw, typed: got.Container, before: olderAPI + "/containers/" + got.Container.ID + "/json?size=1"}, err
 }
 
 func inspectImage(ctx context.Context, c *client.Client, name string) (object, error) {
 	var raw bytes.Buffer
 	got, err := c.ImageInspect(ctx, name, client.ImageInspectWithRawResponse(&raw))
-	return object{raw.Bytes(), got.InspectResponse}, err
+	return object{raw: raw.Bytes(), typed: got.InspectResponse, before: olderAPI + "/images/" + got.ID + "/json"}, err
 }
 
 func inspectNetwork(ctx context.Context, c *client.Client, name string) (object, error) {
 	got, err := c.NetworkInspect(ctx, name, client.NetworkInspectOptions{})
-	return object{got.Raw, got.Network}, err
+	return object{raw: got.Raw, typed: got.Network}, err
 }
 
 // kindOf is a kind of object by its name.
@@ -160,6 +169,9 @@ func (a *app) inspect(ctx context.Context, c *client.Client, get getter, spec st
 			errs = append(errs, errors.New(message(a.explain(err))))
 			continue
 		}
+		got.older = func() (raw json.RawMessage, err error) {
+			return raw, a.call(ctx, http.MethodGet, got.before, &raw)
+		}
 		found = append(found, got)
 	}
 	return errors.Join(append(errs, a.printObjects(found, spec))...)
@@ -195,25 +207,44 @@ func (a *app) printObjects(found []object, spec string) error {
 
 // render executes a template over the JSON as it came, where names are those one
 // reads in it and addresses that are not set are empty, and, where the JSON lacks
-// a field, over the typed answer, where names are Docker's Go fields.
+// a field, over the typed answer, where names are Docker's Go fields, and what older
+// clients read.
 func render(o object, spec string) (string, error) {
 	tmpl, err := format.Template(spec)
 	if err != nil {
 		return "", usageError{err}
 	}
+	if text, err := renderTree(tmpl, o.raw); err == nil {
+		return text, nil
+	}
+	var text strings.Builder
+	err = tmpl.Execute(&text, o.typed)
+	if err == nil {
+		return text.String(), nil
+	}
+	if o.before != "" {
+		if raw, err := o.older(); err == nil {
+			if text, err := renderTree(tmpl, raw); err == nil {
+				return text, nil
+			}
+		}
+	}
+	return "", fmt.Errorf("--format: %w", err)
+}
+
+// renderTree executes a template over JSON, which has to have what is asked for.
+func renderTree(tmpl *template.Template, raw json.RawMessage) (string, error) {
 	var tree any
-	dec := json.NewDecoder(bytes.NewReader(o.raw))
+	dec := json.NewDecoder(bytes.NewReader(raw))
 	dec.UseNumber()
 	if err := dec.Decode(&tree); err != nil {
 		return "", fmt.Errorf("the daemon's answer is not JSON: %w", err)
 	}
+	strict, err := tmpl.Clone()
+	if err != nil {
+		return "", err
+	}
 	var text strings.Builder
-	if err := tmpl.Option("missingkey=error").Execute(&text, tree); err == nil {
-		return text.String(), nil
-	}
-	text.Reset()
-	if err := tmpl.Execute(&text, o.typed); err != nil {
-		return "", fmt.Errorf("--format: %w", err)
-	}
-	return text.String(), nil
+	err = strict.Option("missingkey=error").Execute(&text, tree)
+	return text.String(), err
 }

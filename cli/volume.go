@@ -58,7 +58,7 @@ func listVolumes(ctx context.Context, c *client.Client) ([]string, error) {
 
 func inspectVolume(ctx context.Context, c *client.Client, name string) (object, error) {
 	got, err := c.VolumeInspect(ctx, name, client.VolumeInspectOptions{})
-	return object{got.Raw, got.Volume}, err
+	return object{raw: got.Raw, typed: got.Volume}, err
 }
 
 func (a *app) volumeCommand() *cobra.Command {
