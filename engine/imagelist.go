@@ -55,8 +55,11 @@ func (e *Engine) ImageList(ctx context.Context, o ImageListOptions) ([]apiimage.
 			s.SharedSize = shared[img.ID]
 		}
 		if o.Manifests {
-			if s.Manifests, err = e.imageManifests(ctx, img.Image); err != nil {
-				return nil, err
+			if s.Manifests, err = e.imageManifests(ctx, img.Image); ctx.Err() != nil {
+				return nil, ctx.Err()
+			} else if err != nil {
+				// One that is broken does not hide the others.
+				e.log.Warn("an image's manifests cannot be read", "image", img.ID, "error", err)
 			}
 		}
 		out = append(out, s)

@@ -18,7 +18,7 @@ import (
 // takes all names.
 func (e *Engine) ImageRemove(ctx context.Context, ref string, force bool) ([]apiimage.DeleteResponse, error) {
 	img, byID, err := e.images.Find(ctx, ref)
-	if err != nil {
+	if err != nil && img.ID == "" { // one that cannot be read can yet be removed
 		return nil, err
 	}
 	all, err := e.images.Aliases(ctx, img.ID)

@@ -108,11 +108,7 @@ func (s *Store) List(ctx context.Context) ([]Image, error) {
 	}
 	out := make([]Image, 0, len(list))
 	for _, in := range list {
-		img, err := s.fill(ctx, in)
-		if err != nil {
-			// One image with its content missing does not hide the others.
-			img = bare(in)
-		}
+		img, _ := s.fill(ctx, in) // one that cannot be read does not hide the others
 		out = append(out, img)
 	}
 	return out, nil
@@ -125,7 +121,8 @@ func (s *Store) Get(ctx context.Context, ref string) (Image, error) {
 	return img, err
 }
 
-// Find is Get that says too whether it was by ID.
+// Find is Get that says too whether it was by ID. Of an image that is there but cannot
+// be read it returns the names and the ID with the error.
 func (s *Store) Find(ctx context.Context, ref string) (img Image, byID bool, err error) {
 	if len(strings.TrimPrefix(ref, "sha256:")) == digest.SHA256.Size()*2 && hexadecimal(strings.TrimPrefix(ref, "sha256:")) {
 		img, err = s.byID(ctx, ref)
@@ -217,12 +214,13 @@ func parse(ref string) (string, error) {
 	return named.String(), nil
 }
 
+// fill reads the image; where that fails the image has at least its name.
 func (s *Store) fill(ctx context.Context, in images.Image) (Image, error) {
+	img := bare(in)
 	d, err := s.describe(ctx, in.Target)
 	if err != nil {
-		return Image{}, fmt.Errorf("read image %s: %w", familiar(in.Name), err)
+		return img, fmt.Errorf("read image %s: %w", familiar(in.Name), err)
 	}
-	img := bare(in)
 	img.Details = d
 	for _, l := range s.layersOf(ctx, d) {
 		img.Size += l.Size

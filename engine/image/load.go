@@ -11,7 +11,6 @@ import (
 	"github.com/containerd/containerd/v2/core/images"
 	"github.com/containerd/containerd/v2/core/images/archive"
 	"github.com/containerd/errdefs"
-	"github.com/containerd/platforms"
 	"github.com/distribution/reference"
 	"github.com/moby/moby/api/types/jsonstream"
 	"github.com/opencontainers/go-digest"
@@ -64,14 +63,11 @@ func (s *Store) Load(ctx context.Context, r io.Reader, platform *ocispec.Platfor
 func (s *Store) loadOne(ctx context.Context, m ocispec.Descriptor, platform *ocispec.Platform, t *teller) (Image, error) {
 	target := ocispec.Descriptor{MediaType: m.MediaType, Digest: m.Digest, Size: m.Size}
 	store := s.client.ContentStore()
-	present := images.HandlerFunc(func(ctx context.Context, desc ocispec.Descriptor) ([]ocispec.Descriptor, error) {
-		children, err := images.Children(ctx, store, desc)
-		if errdefs.IsNotFound(err) {
-			return nil, images.ErrSkipDesc // of a platform that the archive has not
-		}
-		return children, err
-	})
-	if err := images.Walk(ctx, images.SetChildrenMappedLabels(store, present, nil), target); err != nil {
+	err := readable(target)
+	if err == nil {
+		err = images.Walk(ctx, images.SetChildrenMappedLabels(store, s.present(), nil), target)
+	}
+	if err != nil {
 		return Image{}, fmt.Errorf("%w: %w", err, errdefs.ErrInvalidArgument)
 	}
 	one, err := s.manifestFor(ctx, target, platform)
@@ -88,11 +84,7 @@ func (s *Store) loadOne(ctx context.Context, m ocispec.Descriptor, platform *oci
 	if name == "" {
 		name = nameless + target.Digest.String()
 	}
-	manifest, err := images.Manifest(ctx, store, one, platforms.All)
-	if err == nil {
-		err = sound(manifest)
-	}
-	if err != nil {
+	if err := s.whole(ctx, one); err != nil {
 		return Image{}, fmt.Errorf("%w: %w", err, errdefs.ErrInvalidArgument)
 	}
 	d, err := s.detail(ctx, target, platform)

@@ -62,7 +62,7 @@ func (s *Store) measure(ctx context.Context, m *Manifest) error {
 	for _, blob := range append([]ocispec.Descriptor{in.Config}, in.Layers...) {
 		info, err := store.Info(ctx, blob.Digest)
 		switch {
-		case errdefs.IsNotFound(err):
+		case errdefs.IsNotFound(err), blob.Digest.Validate() != nil:
 			m.Available = false
 		case err != nil:
 			return err

@@ -82,6 +82,9 @@ func (a *archiving) add(ctx context.Context, img Image, byID bool) error {
 	if err != nil {
 		return err
 	}
+	if err := a.whole(ctx, one); err != nil {
+		return err
+	}
 	if one.Platform != nil {
 		a.platforms = append(a.platforms, *one.Platform)
 	}
