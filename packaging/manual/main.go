@@ -3,6 +3,7 @@
 package main
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"os"
@@ -38,12 +39,31 @@ func write(version, date, dir string) error {
 	if err := errors.Join(os.MkdirAll(pages, 0o755), os.MkdirAll(completions, 0o755)); err != nil {
 		return err
 	}
-	header := &doc.GenManHeader{Title: "FAIRLEAD", Section: "1", Source: "Fairlead " + version, Manual: "Fairlead", Date: &day}
+	header := &doc.GenManHeader{Section: "1", Source: "Fairlead " + version, Manual: "Fairlead", Date: &day} // a page's title is its command
 	err = doc.GenManTreeFromOpts(root, doc.GenManTreeOptions{Header: header, Path: pages, CommandSeparator: "-"})
-	return errors.Join(err,
+	return errors.Join(err, ragged(pages),
 		root.GenBashCompletionFileV2(filepath.Join(completions, "fairlead.bash"), true),
 		root.GenZshCompletionFile(filepath.Join(completions, "fairlead.zsh")),
 		root.GenFishCompletionFile(filepath.Join(completions, "fairlead.fish"), true))
+}
+
+// ragged has the pages' lines end where they end: what flags take is too long a word
+// for lines of one width, of which troff warns.
+func ragged(pages string) error {
+	all, err := filepath.Glob(filepath.Join(pages, "*.1"))
+	if err != nil {
+		return err
+	}
+	for _, path := range all {
+		page, err := os.ReadFile(path)
+		if err != nil {
+			return err
+		}
+		if err := os.WriteFile(path, bytes.Replace(page, []byte("\n\n.SH NAME"), []byte("\n.ad l\n\n.SH NAME"), 1), 0o644); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // commands are those of the program, whose daemon is a front of its own.
