@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"io"
 	"net/http"
+	"strings"
 
 	"github.com/moby/moby/api/types/container"
 
@@ -19,6 +20,9 @@ func archivePath(r *http.Request) (string, error) {
 	path := r.URL.Query().Get("path")
 	if path == "" {
 		return "", invalid("bad parameter: 'path' cannot be empty")
+	}
+	if strings.ContainsRune(path, 0) {
+		return "", invalid("bad parameter: 'path' %q has a NUL in it", path)
 	}
 	return path, nil
 }
@@ -83,6 +87,7 @@ func (s *server) archivePut(w http.ResponseWriter, r *http.Request) error {
 	err = s.engine.CopyTo(r.Context(), r.PathValue("name"), path, body, engine.CopyOptions{
 		KeepKinds: boolean(q, "noOverwriteDirNonDir"), ToUser: boolean(q, "copyUIDGID"),
 	})
+	drain(w, r, err)
 	if err != nil {
 		return err
 	}

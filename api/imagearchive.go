@@ -21,11 +21,13 @@ func (s *server) imageLoad(w http.ResponseWriter, r *http.Request) error {
 	}
 	quiet := boolean(q, "quiet")
 	m := &messages{s: s, w: w, r: r}
-	return m.end(s.engine.ImageLoad(r.Context(), engine.LoadRequest{Archive: r.Body, Platform: platform, Progress: func(one jsonstream.Message) {
+	err = s.engine.ImageLoad(r.Context(), engine.LoadRequest{Archive: r.Body, Platform: platform, Progress: func(one jsonstream.Message) {
 		if one.Stream != "" || !quiet {
 			m.send(one)
 		}
-	}}))
+	}})
+	drain(w, r, err)
+	return m.end(err)
 }
 
 // imageSave answers with an archive of one image or of several. Once it has begun a
