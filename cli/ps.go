@@ -28,8 +28,9 @@ type psRow struct {
 	labels                                                      labelsOf
 }
 
-// wantsSize finds in a --format what has the size in it.
-var wantsSize = regexp.MustCompile(`^json$|\.Size|\bjson \.(\W|$)`)
+// wantsSize finds in a --format what has the size in it. For the word json alone Docker
+// does not ask for it.
+var wantsSize = regexp.MustCompile(`\.Size|\bjson\s+\.(\W|$)`)
 
 // Label is one label's value, for templates.
 func (r psRow) Label(key string) string { return r.labels.value(key) }
@@ -118,9 +119,11 @@ func newPsRow(c container.Summary, noTrunc bool, now time.Time) psRow {
 		State:      string(c.State), Status: c.Status, Size: units.HumanSizeWithPrecision(float64(c.SizeRw), 3),
 		Names: names(c.Names), Labels: labelText(c.Labels), labels: c.Labels,
 	}
-	if d := c.ImageManifestDescriptor; d != nil && d.Platform != nil {
-		row.Platform = platformRow(*d.Platform)
+	var platform *platformRow
+	if d := c.ImageManifestDescriptor; d != nil {
+		platform = (*platformRow)(d.Platform)
 	}
+	row.Platform = platform
 	if c.SizeRootFs > 0 {
 		row.Size += " (virtual " + units.HumanSizeWithPrecision(float64(c.SizeRootFs), 3) + ")"
 	}

@@ -13,7 +13,7 @@ var sameWords = []string{
 	"network ls", "network ls --no-trunc", "network ls -q", "network ls --format {{.Name}}|{{.Driver}}|{{.Scope}}|{{.IPv6}}|{{.Internal}}",
 	"volume ls", "volume ls -q", "volume ls --format json", "volume inspect data",
 	"history demo", "history --no-trunc -q demo", "image inspect -f {{.Id}}|{{.RepoTags}} demo",
-	"ps -a --format json", "ps --format {{json|.}}", "ps --format {{.Names}}|{{.Platform}}", "top web", "top web -o pid,args", "diff web", "port web", "port web 80", "inspect -f {{.Name}}|{{.State.Status}}|{{json|.Config.Cmd}} web",
+	"ps -a --format json -f name=job", "ps -a --format {{json|.}} -f name=job", "ps --format {{.Names}}|{{.Platform}}", "top web", "top web -o pid,args", "diff web", "port web", "port web 80", "inspect -f {{.Name}}|{{.State.Status}}|{{json|.Config.Cmd}} web",
 	"system df", "system df -v", "system df --format json", "logs web", "wait job", "inspect --type volume data", "version -f {{.Server.APIVersion}}",
 	"events --since 1h --until 0s --format {{.Type}}|{{.Action}} -f type=volume", "events --since 1h --until 0s -f event=create -f type=container",
 }
