@@ -169,6 +169,8 @@ type Engine struct {
 	// policing is set by StartWanted: from then on restart policies are obeyed;
 	// stopping by StopAll: from then on they are left to the next daemon.
 	policing, stopping atomic.Bool
+	// killTime is how long a killed process may take to be gone, and its shim to answer.
+	killTime time.Duration
 	// life ends at Close; work counts what must be finished before.
 	life  context.Context
 	end   context.CancelFunc
@@ -216,7 +218,7 @@ func New(ctx context.Context, cfg Config) (*Engine, error) {
 	if cfg.Log == nil {
 		cfg.Log = slog.Default()
 	}
-	e := &Engine{cfg: cfg, rt: cfg.Runtime, log: cfg.Log, events: events.New()}
+	e := &Engine{cfg: cfg, rt: cfg.Runtime, log: cfg.Log, events: events.New(), killTime: killTime}
 	e.images = image.NewStore(cfg.Runtime.Client(), runtime.Snapshotter, e.registries)
 	e.live.Store(&cfg.Settings)
 	_, err := os.Stat("/sys/fs/cgroup/cgroup.controllers")

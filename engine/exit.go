@@ -94,7 +94,7 @@ func (e *Engine) exited(ctx context.Context, c *instance, r *run, exit runtime.E
 // signalled waits until a signal, which the end may have come by, has been told of.
 func (c *instance) signalled() {
 	c.signalling.Lock()
-	defer c.signalling.Unlock()
+	c.signalling.Unlock() //nolint:staticcheck,gocritic // to have waited is all
 }
 
 // emitDie tells of the end of a run, after the last signal.

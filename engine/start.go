@@ -233,8 +233,27 @@ func (e *Engine) undoLaunch(ctx context.Context, rec Record, sandbox string) err
 	return errors.Join(errs...)
 }
 
-// endTask kills the container's process, if it has one, and removes its task.
+// endTask kills the container's process, if it has one, and removes its task; its shim
+// too if that does not answer.
 func (e *Engine) endTask(ctx context.Context, id string) error {
+	err := e.askToEnd(ctx, id)
+	if errors.Is(err, errHung) {
+		e.log.Warn("a container's shim does not answer and is killed", "id", short(id))
+		if err = e.rt.EndShim(id); err == nil {
+			err = e.askToEnd(ctx, id)
+		}
+	}
+	return err
+}
+
+func (e *Engine) askToEnd(ctx context.Context, id string) (err error) {
+	ctx, cancel := context.WithTimeoutCause(ctx, e.killTime, errHung)
+	defer cancel()
+	defer func() {
+		if err != nil && errors.Is(context.Cause(ctx), errHung) {
+			err = errHung
+		}
+	}()
 	task, err := e.rt.Task(ctx, id)
 	if errdefs.IsNotFound(err) {
 		return nil
@@ -243,8 +262,6 @@ func (e *Engine) endTask(ctx context.Context, id string) error {
 		return err
 	}
 	if task.Running {
-		ctx, cancel := context.WithTimeout(ctx, killTime)
-		defer cancel()
 		if err := e.rt.KillTask(ctx, id, "", int(unix.SIGKILL), true); err != nil && !gone(err) {
 			return err
 		}

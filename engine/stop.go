@@ -51,7 +51,7 @@ func (e *Engine) stop(ctx context.Context, c *instance, opts StopOptions, byHand
 		}
 		return nil
 	}
-	if err := e.signal(ctx, c, number, true); err != nil && !gone(err) {
+	if err := e.signal(ctx, c, number, true); err != nil && !gone(err) && !errors.Is(err, errHung) {
 		return fmt.Errorf("stop container %s: %w", rec.Name, err)
 	}
 	seconds := rec.stopSeconds()
@@ -122,12 +122,20 @@ func (e *Engine) halt(c *instance, byHand bool) (*run, error) {
 	return c.running(), nil
 }
 
+// errHung is that a container's shim does not answer.
+var errHung = fmt.Errorf("the container's shim does not answer: %w", errdefs.ErrUnavailable)
+
 // signal sends the container's first process a signal, and tells of it. One that is
 // to end it wakes a paused container.
 func (e *Engine) signal(ctx context.Context, c *instance, number int, toEnd bool) error {
 	c.signalling.Lock()
 	defer c.signalling.Unlock()
+	ctx, cancel := context.WithTimeoutCause(ctx, e.killTime, errHung)
+	defer cancel()
 	if err := e.rt.KillTask(ctx, c.id, "", number, false); err != nil {
+		if cause := context.Cause(ctx); errors.Is(cause, errHung) {
+			return cause
+		}
 		return err
 	}
 	e.emitContainer(c.record(), apievents.ActionKill, "signal", strconv.Itoa(number))
@@ -143,7 +151,12 @@ func (e *Engine) signal(ctx context.Context, c *instance, number int, toEnd bool
 // killAndWait kills the run and returns when it has ended.
 func (e *Engine) killAndWait(ctx context.Context, c *instance, r *run) error {
 	name := c.record().Name
-	if err := e.signal(ctx, c, int(unix.SIGKILL), true); err != nil && !gone(err) {
+	err := e.signal(ctx, c, int(unix.SIGKILL), true)
+	if errors.Is(err, errHung) {
+		e.log.Warn("a container's shim does not answer and is killed, with the container", "container", name)
+		err = e.rt.EndShim(c.id)
+	}
+	if err != nil && !gone(err) {
 		return fmt.Errorf("kill container %s: %w", name, err)
 	}
 	for deadline := time.Now().Add(startTime); ; {
@@ -152,14 +165,38 @@ func (e *Engine) killAndWait(ctx context.Context, c *instance, r *run) error {
 			return nil
 		case <-ctx.Done():
 			return ctx.Err()
-		case <-time.After(killTime):
+		case <-time.After(e.killTime):
 		}
-		// A machine with much to do may have killed it long before it is tidied up.
-		task, err := e.rt.Task(ctx, c.id)
-		if dead := errdefs.IsNotFound(err) || (err == nil && !task.Running); !dead || time.Now().After(deadline) {
-			return fmt.Errorf("container %s was killed and has not ended in %s: %w", name, killTime, errdefs.ErrUnavailable)
+		dead, err := e.isDead(ctx, c)
+		if errors.Is(err, errHung) {
+			e.log.Warn("a container was killed, and its shim does not say so: the shim is killed", "container", name)
+			if err := e.rt.EndShim(c.id); err != nil {
+				return fmt.Errorf("kill container %s: %w", name, err)
+			}
+			dead = true
+		}
+		if !dead || time.Now().After(deadline) {
+			return fmt.Errorf("container %s was killed and has not ended in %s: %w", name, e.killTime, errdefs.ErrUnavailable)
 		}
 	}
+}
+
+// isDead says whether the container has ended, as far as its shim knows: a machine with
+// much to do may have killed it long before it is tidied up. errHung says that the shim
+// does not answer, or takes a process for running that is gone.
+func (e *Engine) isDead(ctx context.Context, c *instance) (bool, error) {
+	ctx, cancel := context.WithTimeoutCause(ctx, e.killTime, errHung)
+	defer cancel()
+	task, err := e.rt.Task(ctx, c.id)
+	switch {
+	case errdefs.IsNotFound(err):
+		return true, nil
+	case err != nil:
+		return false, errors.Join(err, context.Cause(ctx))
+	case task.Running && (task.PID == 0 || errors.Is(unix.Kill(task.PID, 0), unix.ESRCH)):
+		return false, errHung
+	}
+	return !task.Running, nil
 }
 
 // Kill sends the signal, a name or number; "" is SIGKILL, whose effect it waits

@@ -107,6 +107,44 @@ func (c *Containerd) ReapShims(ctx context.Context) error {
 	return errors.Join(errs...)
 }
 
+// EndShim kills the shim of a container, which does not answer any more. containerd,
+// which notices, ends what the shim ran; the exit code is lost.
+func (c *Containerd) EndShim(id string) error {
+	all, err := c.shims()
+	if err != nil {
+		return err
+	}
+	for _, s := range all {
+		if s.id != id {
+			continue
+		}
+		if err := c.killShim(s); err != nil {
+			return fmt.Errorf("end the shim of %s, process %d: %w", short(id), s.pid, err)
+		}
+	}
+	return nil
+}
+
+func (c *Containerd) killShim(s shimProcess) error {
+	fd, err := unix.PidfdOpen(s.pid, 0)
+	if errors.Is(err, unix.ESRCH) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	defer unix.Close(fd)
+	// The number may have become another process's before it was opened.
+	cmdline, err := os.ReadFile(fmt.Sprintf("/proc/%d/cmdline", s.pid))
+	if err != nil || shimOf(cmdline, c.namespace, c.address) != s.id {
+		return nil
+	}
+	if err := unix.PidfdSendSignal(fd, unix.SIGKILL, nil, 0); !errors.Is(err, unix.ESRCH) {
+		return err
+	}
+	return nil
+}
+
 func (c *Containerd) reap(ctx context.Context, s shimProcess) error {
 	// From here on the number cannot become another process's.
 	fd, err := unix.PidfdOpen(s.pid, 0)
