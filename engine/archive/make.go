@@ -75,6 +75,9 @@ func (x *extractor) makeLink(parent int, base string, h *tar.Header) error {
 		return fmt.Errorf("a link to %q, which is outside of what is extracted to: %w", h.Linkname, errdefs.ErrInvalidArgument)
 	}
 	target, err := x.root.open(x.dir+name, unix.O_PATH|unix.O_NOFOLLOW)
+	if absent(err) { // not to be taken for the directory's own absence
+		return fmt.Errorf("a link to %q, which is neither in the archive before nor in what is extracted to: %w", h.Linkname, errdefs.ErrInvalidArgument)
+	}
 	if err != nil {
 		return fmt.Errorf("a link to %q: %w: %w", h.Linkname, err, errdefs.ErrInvalidArgument)
 	}
