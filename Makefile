@@ -71,7 +71,7 @@ test: build ## run every test, installing what they need (root)
 	@hack/debian-install.sh $(TEST_DEPS)
 	@status=0; export FAIRLEAD_BIN=$(CURDIR)/bin/fairlead; \
 	race=$$(go list $(RACE)) && rest=$$(go list ./... | grep -vxF "$$race") || exit 1; \
-	go test -race -count=1 -timeout 15m $(TESTFLAGS) $$race || status=1; \
+	go test -race -count=1 -parallel 4 -timeout 15m $(TESTFLAGS) $$race || status=1; \
 	go test -count=1 -parallel 4 -timeout 24m $(TESTFLAGS) $$rest || status=1; \
 	exit $$status
 
