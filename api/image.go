@@ -1,6 +1,7 @@
 package api
 
 import (
+	"cmp"
 	"fmt"
 	"net/http"
 	"strings"
@@ -104,7 +105,7 @@ func (s *server) imageCreate(w http.ResponseWriter, r *http.Request) error {
 		}
 		defer archive.Close()
 	}
-	id, err := s.engine.ImageImport(r.Context(), archive, reference(q.Get("repo"), q.Get("tag")), q["changes"], q.Get("message"), q.Get("platform"))
+	id, err := s.engine.ImageImport(r.Context(), archive, reference(q.Get("repo"), q.Get("tag")), q["changes"], cmp.Or(q.Get("message"), "Imported from "+q.Get("fromSrc")), q.Get("platform"))
 	if err != nil {
 		return m.end(err)
 	}

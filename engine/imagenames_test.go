@@ -8,7 +8,9 @@ import (
 	"github.com/containerd/containerd/v2/core/images"
 	"github.com/containerd/containerd/v2/core/images/archive"
 	"github.com/containerd/errdefs"
+	"github.com/containerd/platforms"
 	"github.com/moby/moby/api/types/container"
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 )
 
 // TestNamesLikeIDs: no image gets a name by which another is asked for.
@@ -55,5 +57,28 @@ func TestNamesLikeIDs(t *testing.T) {
 	}
 	if r, err := f.Create(ctx, CreateRequest{Config: &container.Config{Image: id, Cmd: []string{"true"}}}); err != nil || f.inspect(r.ID).Image != id {
 		t.Errorf("a container of %s: %+v %v", id, r, err)
+	}
+}
+
+// TestLayersArePacked: what is imported or committed goes to registries as it is kept.
+func TestLayersArePacked(t *testing.T) {
+	t.Parallel()
+	f := newFixture(t)
+	ctx := t.Context()
+	id := f.shell("dd if=/dev/zero of=/root/file bs=1024 count=1024 2>/dev/null")
+	_, err := f.Commit(ctx, id, CommitOptions{Name: "mine"})
+	f.ok(err)
+	mine, err := f.runtime.Client().ImageService().Get(ctx, "docker.io/library/mine:latest")
+	f.ok(err)
+	m, err := images.Manifest(ctx, f.runtime.Client().ContentStore(), mine.Target, platforms.All)
+	f.ok(err)
+	limits := []int64{int64(len(host.image)), 100 << 10}
+	for i, l := range m.Layers {
+		if l.MediaType != ocispec.MediaTypeImageLayerGzip || l.Size >= limits[i] {
+			t.Errorf("layer %d: %+v, want less than %d bytes", i, l, limits[i])
+		}
+	}
+	if said, code := f.run(func(r *CreateRequest) { r.Config.Image = "mine" }, "wc", "-c", "/root/file"); code != 0 || !strings.HasPrefix(said, "1048576 ") {
+		t.Errorf("exit code %d, %s", code, said)
 	}
 }

@@ -12,6 +12,7 @@ import (
 	"github.com/containerd/errdefs"
 	"github.com/containerd/platforms"
 	dockerspec "github.com/moby/docker-image-spec/specs-go/v1"
+	"github.com/opencontainers/go-digest"
 	"github.com/opencontainers/image-spec/specs-go"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
@@ -38,11 +39,11 @@ func (s *Store) Commit(ctx context.Context, base *Image, ref string, o CommitOpt
 		return "", fmt.Errorf("commit: %w", err)
 	}
 	defer func() { _ = done(context.WithoutCancel(ctx)) }()
-	layer, err := s.layerOf(ctx, write)
+	layer, diff, err := s.layerOf(ctx, write)
 	if err != nil {
 		return "", fmt.Errorf("commit: %w", err)
 	}
-	target, err := s.commitManifest(ctx, base, layer, o)
+	target, err := s.commitManifest(ctx, base, layer, diff, o)
 	if err != nil {
 		return "", fmt.Errorf("commit: %w", err)
 	}
@@ -70,7 +71,7 @@ func commitName(ref string) (string, error) {
 }
 
 // layerOf stores what write writes.
-func (s *Store) layerOf(ctx context.Context, write func(io.Writer) error) (ocispec.Descriptor, error) {
+func (s *Store) layerOf(ctx context.Context, write func(io.Writer) error) (layer ocispec.Descriptor, diff digest.Digest, err error) {
 	r, w := io.Pipe()
 	written := make(chan error, 1)
 	go func() {
@@ -81,12 +82,12 @@ func (s *Store) layerOf(ctx context.Context, write func(io.Writer) error) (ocisp
 		w.CloseWithError(err) // nil is io.EOF to the reader
 		written <- err
 	}()
-	layer, err := s.writeLayer(ctx, r)
+	layer, diff, err = s.writeLayer(ctx, r)
 	r.CloseWithError(errors.Join(err, io.ErrClosedPipe))
 	if failed := <-written; failed != nil && err == nil {
 		err = failed
 	}
-	return layer, err
+	return layer, diff, err
 }
 
 // ociMediaTypes are the names that OCI has for the types of Docker's layers: an
@@ -97,7 +98,7 @@ var ociMediaTypes = map[string]string{
 	images.MediaTypeDockerSchema2LayerZstd: ocispec.MediaTypeImageLayerZstd,
 }
 
-func (s *Store) commitManifest(ctx context.Context, base *Image, layer ocispec.Descriptor, o CommitOptions) (ocispec.Descriptor, error) {
+func (s *Store) commitManifest(ctx context.Context, base *Image, layer ocispec.Descriptor, diff digest.Digest, o CommitOptions) (ocispec.Descriptor, error) {
 	now := time.Now().UTC()
 	p := platforms.DefaultSpec()
 	img := dockerspec.DockerOCIImage{Image: ocispec.Image{
@@ -118,7 +119,7 @@ func (s *Store) commitManifest(ctx context.Context, base *Image, layer ocispec.D
 	}
 	img.Config, img.Author, img.Created = o.Config, o.Author, &now
 	img.History = append(img.History, ocispec.History{Created: &now, CreatedBy: o.CreatedBy, Author: o.Author, Comment: o.Message})
-	img.RootFS.DiffIDs = append(img.RootFS.DiffIDs[:len(img.RootFS.DiffIDs):len(img.RootFS.DiffIDs)], layer.Digest)
+	img.RootFS.DiffIDs = append(img.RootFS.DiffIDs[:len(img.RootFS.DiffIDs):len(img.RootFS.DiffIDs)], diff)
 	config, err := s.writeJSON(ctx, ocispec.MediaTypeImageConfig, img, nil)
 	if err != nil {
 		return ocispec.Descriptor{}, err

@@ -15,6 +15,7 @@ import (
 	"github.com/containerd/containerd/v2/core/images"
 	"github.com/containerd/errdefs"
 	"github.com/containerd/platforms"
+	"github.com/klauspost/compress/gzip"
 	dockerspec "github.com/moby/docker-image-spec/specs-go/v1"
 	"github.com/opencontainers/go-digest"
 	"github.com/opencontainers/image-spec/specs-go"
@@ -52,11 +53,11 @@ func (s *Store) Import(ctx context.Context, r io.Reader, ref string, o ImportOpt
 		return "", fmt.Errorf("import an image: %w", err)
 	}
 	defer func() { _ = done(context.WithoutCancel(ctx)) }()
-	layer, err := s.writeLayer(ctx, r)
+	layer, diff, err := s.writeLayer(ctx, r)
 	if err != nil {
 		return "", fmt.Errorf("import an image: %w", err)
 	}
-	target, err := s.writeManifest(ctx, layer, config, o)
+	target, err := s.writeManifest(ctx, layer, diff, config, o)
 	if err != nil {
 		return "", fmt.Errorf("import an image: %w", err)
 	}
@@ -72,40 +73,55 @@ func (s *Store) Import(ctx context.Context, r io.Reader, ref string, o ImportOpt
 	return target.Digest.String(), nil
 }
 
-// writeLayer stores the archive as it unpacks to: its digest is the layer's
-// both as content and as difference.
-func (s *Store) writeLayer(ctx context.Context, r io.Reader) (ocispec.Descriptor, error) {
+// writeLayer stores the archive packed by gzip, as it goes to registries, and returns
+// the digest of what it unpacks to as well.
+func (s *Store) writeLayer(ctx context.Context, r io.Reader) (layer ocispec.Descriptor, diff digest.Digest, err error) {
 	plain, err := decompress(r)
 	if err != nil {
-		return ocispec.Descriptor{}, err
+		return layer, "", err
 	}
 	defer plain.Close()
 	archive := bufio.NewReader(plain)
 	if err := checkTar(archive); err != nil {
-		return ocispec.Descriptor{}, err
+		return layer, "", err
 	}
 	ref := fmt.Sprintf("import-%d", time.Now().UnixNano())
 	w, err := content.OpenWriter(ctx, s.client.ContentStore(), content.WithRef(ref))
 	if err != nil {
-		return ocispec.Descriptor{}, err
+		return layer, "", err
 	}
 	defer w.Close()
-	sum := digest.SHA256.Digester()
-	size, err := io.Copy(io.MultiWriter(w, sum.Hash()), archive)
+	packed, unpacked := digest.SHA256.Digester(), digest.SHA256.Digester()
+	counted := &countingWriter{w: io.MultiWriter(w, packed.Hash())}
+	zipped, err := gzip.NewWriterLevel(counted, gzip.BestSpeed)
 	if err != nil {
-		return ocispec.Descriptor{}, errors.Join(err, s.client.ContentStore().Abort(context.WithoutCancel(ctx), ref))
+		return layer, "", err
 	}
-	if size == 0 {
-		return ocispec.Descriptor{}, errors.Join(
-			fmt.Errorf("the archive is empty: %w", errdefs.ErrInvalidArgument),
-			s.client.ContentStore().Abort(context.WithoutCancel(ctx), ref))
+	size, err := io.Copy(io.MultiWriter(zipped, unpacked.Hash()), archive)
+	if err == nil && size == 0 {
+		err = fmt.Errorf("the archive is empty: %w", errdefs.ErrInvalidArgument)
 	}
-	d := ocispec.Descriptor{MediaType: ocispec.MediaTypeImageLayer, Digest: sum.Digest(), Size: size}
-	labels := map[string]string{"containerd.io/uncompressed": d.Digest.String()}
-	if err := w.Commit(ctx, size, d.Digest, content.WithLabels(labels)); err != nil && !errdefs.IsAlreadyExists(err) {
-		return ocispec.Descriptor{}, err
+	if err = errors.Join(err, zipped.Close()); err != nil {
+		return layer, "", errors.Join(err, s.client.ContentStore().Abort(context.WithoutCancel(ctx), ref))
 	}
-	return d, nil
+	layer = ocispec.Descriptor{MediaType: ocispec.MediaTypeImageLayerGzip, Digest: packed.Digest(), Size: counted.n}
+	labels := map[string]string{"containerd.io/uncompressed": unpacked.Digest().String()}
+	if err := w.Commit(ctx, layer.Size, layer.Digest, content.WithLabels(labels)); err != nil && !errdefs.IsAlreadyExists(err) {
+		return layer, "", err
+	}
+	return layer, unpacked.Digest(), nil
+}
+
+// countingWriter counts what is written, in bytes.
+type countingWriter struct {
+	w io.Writer
+	n int64
+}
+
+func (c *countingWriter) Write(b []byte) (int, error) {
+	n, err := c.w.Write(b)
+	c.n += int64(n)
+	return n, err
 }
 
 // checkTar looks at the first header: the layer would be refused too, after all of it
@@ -126,7 +142,7 @@ func checkTar(r *bufio.Reader) error {
 	return nil
 }
 
-func (s *Store) writeManifest(ctx context.Context, layer ocispec.Descriptor, config dockerspec.DockerOCIImageConfig, o ImportOptions) (ocispec.Descriptor, error) {
+func (s *Store) writeManifest(ctx context.Context, layer ocispec.Descriptor, diff digest.Digest, config dockerspec.DockerOCIImageConfig, o ImportOptions) (ocispec.Descriptor, error) {
 	now := time.Now().UTC()
 	p := platforms.DefaultSpec()
 	if o.Platform != nil {
@@ -136,7 +152,7 @@ func (s *Store) writeManifest(ctx context.Context, layer ocispec.Descriptor, con
 		Image: ocispec.Image{
 			Created:  &now,
 			Platform: ocispec.Platform{Architecture: p.Architecture, OS: p.OS, Variant: p.Variant},
-			RootFS:   ocispec.RootFS{Type: "layers", DiffIDs: []digest.Digest{layer.Digest}},
+			RootFS:   ocispec.RootFS{Type: "layers", DiffIDs: []digest.Digest{diff}},
 			History:  []ocispec.History{{Created: &now, Comment: o.Message}},
 		},
 		Config: config,
