@@ -120,7 +120,7 @@ func TestConnections(t *testing.T) {
 		"no host":          {"GET /_ping HTTP/1.1\r\n\r\n", false, []int{400}},
 		"HTTP/1.0":         {"GET /_ping HTTP/1.0\r\n\r\n", false, []int{200}},
 		"a huge header":    {"GET /_ping HTTP/1.1\r\nHost: x\r\nX: " + strings.Repeat("x", 1<<20+8<<10) + "\r\n\r\n", false, []int{431}},
-		"a NUL in a path":  {get("/containers/%00/json"), false, []int{404}},
+		"a NUL in a path":  {get("/containers/%00/json"), false, []int{400}},
 		"an endless path":  {get("/containers/" + strings.Repeat("x", 100_000) + "/json"), false, []int{404}},
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -170,7 +170,8 @@ func (a *app) inspect(ctx context.Context, c *client.Client, get getter, spec st
 			continue
 		}
 		got.older = func() (raw json.RawMessage, err error) {
-			return raw, a.call(ctx, http.MethodGet, got.before, &raw)
+			err = a.call(ctx, http.MethodGet, got.before, &raw)
+			return raw, err
 		}
 		found = append(found, got)
 	}
