@@ -5,6 +5,7 @@ import (
 	"bytes"
 	"encoding/json"
 	"io"
+	"net/http"
 	"slices"
 	"strings"
 	"testing"
@@ -16,6 +17,8 @@ import (
 	"github.com/opencontainers/go-digest"
 	"github.com/opencontainers/image-spec/specs-go"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+
+	"github.com/fairlead/fairlead/internal/lab"
 )
 
 // layout is an OCI image layout in the making.
@@ -187,5 +190,33 @@ func TestBrokenImages(t *testing.T) {
 			t.Errorf("%s: %v, and %d bytes", name, err, out.Len())
 		}
 		must(f.ImageRemove(ctx, name, true))
+	}
+}
+
+// TestPullOfBrokenIndex: a digest that is none is refused also where it is another
+// platform's, before anything is brought.
+func TestPullOfBrokenIndex(t *testing.T) {
+	t.Parallel()
+	f := newFixture(t)
+	own := must(f.images.Get(t.Context(), "demo")).Config.Platform
+	l := &layout{t: t, blobs: make(map[digest.Digest][]byte)}
+	top := l.index(l.manifest(own, nil), ocispec.Descriptor{MediaType: ocispec.MediaTypeImageManifest, Digest: ":", Size: 1, Platform: &ocispec.Platform{OS: "plan9", Architecture: "arm"}})
+	r := newRegistry(t, lab.RegistryOptions{Wrap: func(http.Handler) http.Handler {
+		return http.HandlerFunc(func(w http.ResponseWriter, q *http.Request) {
+			for d, raw := range l.blobs {
+				if strings.HasSuffix(q.URL.Path, d.String()) || (d == top.Digest && strings.HasSuffix(q.URL.Path, "/manifests/1")) {
+					w.Header().Set("Content-Type", top.MediaType)
+					w.Header().Set("Docker-Content-Digest", d.String())
+					_, _ = w.Write(raw)
+					return
+				}
+			}
+		})
+	}})
+	if err := f.ImagePull(t.Context(), PullRequest{Ref: r.Image("app:1")}); !errdefs.IsInvalidArgument(err) || !strings.Contains(err.Error(), "invalid digest") {
+		t.Error(err)
+	}
+	if list := must(f.images.List(t.Context())); len(list) != 1 {
+		t.Errorf("%d images", len(list))
 	}
 }

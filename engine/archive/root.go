@@ -163,7 +163,7 @@ func (r *Root) ReadFile(name string) ([]byte, error) {
 	defer found.Close()
 	info, err := found.Stat()
 	if err != nil || !info.Mode().IsRegular() || info.Size() > maxFile {
-		return nil, fmt.Errorf("read %s of the container: not a regular file of at most %d bytes", name, maxFile)
+		return nil, fmt.Errorf("read %s of the container: not a regular file of at most %d bytes: %w", name, maxFile, errdefs.ErrInvalidArgument)
 	}
 	return os.ReadFile(procPath(int(found.Fd())))
 }

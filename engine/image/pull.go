@@ -218,6 +218,10 @@ func (p *pull) choose(ctx context.Context, desc ocispec.Descriptor, raw []byte) 
 	if err := json.Unmarshal(raw, &index); err != nil {
 		return best, distribution.Refuse(errdefs.ErrInvalidArgument, "the index of %s cannot be read: %w", reference.FamiliarString(p.ref), err)
 	}
+	// Also of other platforms: the index is kept as it is.
+	if err := valid(index.Manifests); err != nil {
+		return best, distribution.Refuse(errdefs.ErrInvalidArgument, "the index of %s is not valid: %w", reference.FamiliarString(p.ref), err)
+	}
 	found := false
 	for _, d := range index.Manifests {
 		if d.Platform != nil && !p.platform.Match(platforms.Normalize(*d.Platform)) {
@@ -226,9 +230,6 @@ func (p *pull) choose(ctx context.Context, desc ocispec.Descriptor, raw []byte) 
 		if !found || (d.Platform != nil && (best.Platform == nil || p.platform.Less(*d.Platform, *best.Platform))) {
 			best, found = d, true
 		}
-	}
-	if found && best.Digest.Validate() != nil {
-		return best, distribution.Refuse(errdefs.ErrInvalidArgument, "invalid digest %.100q in the index of %s", best.Digest.String(), reference.FamiliarString(p.ref))
 	}
 	if !found {
 		want := platforms.DefaultSpec()

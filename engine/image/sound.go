@@ -32,10 +32,10 @@ func blobs(m ocispec.Manifest) []ocispec.Descriptor {
 func valid(all []ocispec.Descriptor) error {
 	for _, d := range all {
 		if err := d.Digest.Validate(); err != nil {
-			return fmt.Errorf("invalid digest %.100q in the manifest: %w: %w", d.Digest.String(), err, errdefs.ErrInvalidArgument)
+			return fmt.Errorf("invalid digest %.100q: %w: %w", d.Digest.String(), err, errdefs.ErrInvalidArgument)
 		}
 		if d.Size < 0 {
-			return fmt.Errorf("invalid size %d of %s in the manifest: %w", d.Size, d.Digest, errdefs.ErrInvalidArgument)
+			return fmt.Errorf("invalid size %d of %s: %w", d.Size, d.Digest, errdefs.ErrInvalidArgument)
 		}
 	}
 	return nil
