@@ -82,6 +82,12 @@ func TestCompose(t *testing.T) {
 	s.mustCompose("exec", "-T", "store", "sh", "-c", "echo said > /proc/1/fd/1")
 	eventually(t, "logs", func() bool { return strings.Contains(s.mustCompose("logs", "store"), "said") })
 
+	// In the foreground it follows events until the job's end.
+	if r := s.compose("-f", "job.yml", "up", "--exit-code-from", "job"); r.Code != 3 || !strings.Contains(r.Stdout, "the job is done") || strings.Contains(r.Stderr, "Traceback") {
+		t.Errorf("up in the foreground: %+v", r)
+	}
+	s.mustCompose("-f", "job.yml", "rm", "-f", "job")
+
 	s.mustCompose("stop", "-t", "1")
 	s.mustCompose("start")
 	s.mustCompose("down", "-t", "1")
