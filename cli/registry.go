@@ -106,6 +106,29 @@ type pullRequest struct {
 	platforms []ocispec.Platform
 }
 
+// pullRequest is what was typed: all tags of a name, or one, the default if none was
+// named, which is said.
+func (a *app) pullRequest(name string, all, quiet bool, platform platformFlag) (pullRequest, error) {
+	ref, err := imageName(name)
+	if err != nil {
+		return pullRequest{}, err
+	}
+	wanted, err := platform.platforms()
+	if err != nil {
+		return pullRequest{}, usageError{err}
+	}
+	if all && !reference.IsNameOnly(ref) {
+		return pullRequest{}, usagef("tag can't be used with --all-tags/-a: %s names one", name)
+	}
+	if !all && reference.IsNameOnly(ref) {
+		ref = reference.TagNameOnly(ref)
+		if tagged, ok := ref.(reference.Tagged); ok && !quiet {
+			fmt.Fprintln(a.Out, "Using default tag:", tagged.Tag())
+		}
+	}
+	return pullRequest{ref, all, wanted}, nil
+}
+
 // pull gets an image and shows how far it is.
 func (a *app) pull(ctx context.Context, c *client.Client, request pullRequest, progress io.Writer) error {
 	auth, err := a.authOf(request.ref)
@@ -163,32 +186,19 @@ func (a *app) pullCommand() *cobra.Command {
   fairlead pull -q alpine                        print the name alone`,
 		Args: exactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			ref, err := imageName(args[0])
+			request, err := a.pullRequest(args[0], all, quiet, platform)
 			if err != nil {
 				return err
-			}
-			wanted, err := platform.platforms()
-			if err != nil {
-				return usageError{err}
-			}
-			if all && !reference.IsNameOnly(ref) {
-				return usagef("tag can't be used with --all-tags/-a: %s names one", args[0])
-			}
-			if !all && reference.IsNameOnly(ref) {
-				ref = reference.TagNameOnly(ref)
-				if tagged, ok := ref.(reference.Tagged); ok && !quiet {
-					fmt.Fprintln(a.Out, "Using default tag:", tagged.Tag())
-				}
 			}
 			progress := a.Out
 			if quiet {
 				progress = io.Discard
 			}
 			return a.with(func(c *client.Client) error {
-				if err := a.pull(cmd.Context(), c, pullRequest{ref, all, wanted}, progress); err != nil {
+				if err := a.pull(cmd.Context(), c, request, progress); err != nil {
 					return err
 				}
-				fmt.Fprintln(a.Out, ref.String())
+				fmt.Fprintln(a.Out, request.ref.String())
 				return nil
 			})
 		},
@@ -225,24 +235,11 @@ func (a *app) pushCommand() *cobra.Command {
   fairlead push -a registry.example:5000/app       every tag of it that is here`,
 		Args: exactArgs(1), ValidArgsFunction: a.complete(1, listImages),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			ref, err := imageName(args[0])
+			request, err := a.pullRequest(args[0], all, quiet, platform)
 			if err != nil {
 				return err
 			}
-			wanted, err := platform.platforms()
-			if err != nil {
-				return usageError{err}
-			}
-			if all && !reference.IsNameOnly(ref) {
-				return usagef("tag can't be used with --all-tags/-a: %s names one", args[0])
-			}
-			if !all && reference.IsNameOnly(ref) {
-				ref = reference.TagNameOnly(ref)
-				if tagged, ok := ref.(reference.Tagged); ok && !quiet {
-					fmt.Fprintln(a.Out, "Using default tag:", tagged.Tag())
-				}
-			}
-			return a.with(func(c *client.Client) error { return a.push(cmd.Context(), c, pullRequest{ref, all, wanted}, quiet) })
+			return a.with(func(c *client.Client) error { return a.push(cmd.Context(), c, request, quiet) })
 		},
 	}
 	platform.register(cmd.Flags(), "platform to put there alone")

@@ -143,7 +143,7 @@ func (e *Engine) NetworkPrune(ctx context.Context, filters map[string][]string) 
 	var out network.PruneReport
 	var errs []error
 	for _, n := range e.cfg.Network.Networks() {
-		if n.Default || !match(n) || len(e.describe(n).Containers) > 0 {
+		if n.Default || !match(n.Labels, n.Created) || len(e.describe(n).Containers) > 0 {
 			continue
 		}
 		switch err := e.cfg.Network.RemoveNetwork(ctx, n.ID); {
@@ -158,30 +158,6 @@ func (e *Engine) NetworkPrune(ctx context.Context, filters map[string][]string) 
 	}
 	e.emit(apievents.NetworkEventType, apievents.ActionPrune, "", map[string]string{"reclaimed": "0"})
 	return out, errors.Join(errs...)
-}
-
-// pruneFilter makes one test of the filters. An unknown one is refused.
-func pruneFilter(filters map[string][]string, now time.Time) (func(spec.Network) bool, error) {
-	before := now
-	for key, values := range filters {
-		switch key {
-		case "label", "label!":
-		case "until":
-			if len(values) != 1 {
-				return nil, fmt.Errorf("more than one until filter specified: %w", errdefs.ErrInvalidArgument)
-			}
-			var err error
-			if before, err = moment(values[0], now); err != nil {
-				return nil, fmt.Errorf("invalid filter 'until=%s': %w", values[0], err)
-			}
-		default:
-			return nil, fmt.Errorf("invalid filter '%s': %w", key, errdefs.ErrInvalidArgument)
-		}
-	}
-	return func(n spec.Network) bool {
-		without := func(f string) bool { return labelsMatch(n.Labels, []string{f}) }
-		return labelsMatch(n.Labels, filters["label"]) && !slices.ContainsFunc(filters["label!"], without) && n.Created.Before(before)
-	}, nil
 }
 
 func portText(p uint16) string { return strconv.Itoa(int(p)) }

@@ -22,7 +22,7 @@ func (e *Engine) ContainerPrune(ctx context.Context, filters map[string][]string
 		return container.PruneReport{}, err
 	}
 	defer leave()
-	match, err := prunable(filters, time.Now())
+	match, err := pruneFilter(filters, time.Now())
 	if err != nil {
 		return container.PruneReport{}, err
 	}
@@ -34,7 +34,7 @@ func (e *Engine) ContainerPrune(ctx context.Context, filters map[string][]string
 	var errs []error
 	for _, c := range e.registry.all() {
 		rec := c.record()
-		if rec.State.Running || rec.State.Removing || !match(rec) {
+		if rec.State.Running || rec.State.Removing || !match(rec.Config.Labels, rec.Created) {
 			continue
 		}
 		if err := ctx.Err(); err != nil {
@@ -60,8 +60,9 @@ func (e *Engine) ContainerPrune(ctx context.Context, filters map[string][]string
 	return out, errors.Join(errs...)
 }
 
-// prunable makes one test of the filters. An unknown one is refused.
-func prunable(filters map[string][]string, now time.Time) (func(Record) bool, error) {
+// pruneFilter makes one test, of labels and the time of creation, of the filters. An
+// unknown one is refused.
+func pruneFilter(filters map[string][]string, now time.Time) (func(labels map[string]string, created time.Time) bool, error) {
 	before := now
 	for key, values := range filters {
 		switch key {
@@ -78,8 +79,8 @@ func prunable(filters map[string][]string, now time.Time) (func(Record) bool, er
 			return nil, fmt.Errorf("invalid filter '%s': %w", key, errdefs.ErrInvalidArgument)
 		}
 	}
-	return func(r Record) bool {
-		without := func(f string) bool { return labelsMatch(r.Config.Labels, []string{f}) }
-		return labelsMatch(r.Config.Labels, filters["label"]) && !slices.ContainsFunc(filters["label!"], without) && r.Created.Before(before)
+	return func(labels map[string]string, created time.Time) bool {
+		without := func(f string) bool { return labelsMatch(labels, []string{f}) }
+		return labelsMatch(labels, filters["label"]) && !slices.ContainsFunc(filters["label!"], without) && created.Before(before)
 	}, nil
 }
