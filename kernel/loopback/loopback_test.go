@@ -36,6 +36,9 @@ func newSite(t *testing.T) *site {
 		s.inside.Listen(proto, "0.0.0.0:80")
 		s.inside.Listen(proto, "[::]:80")
 	}
+	// The kernel joins the group by which a new IPv6 address is asked for in its own
+	// time; TCP asks again, and UDP finds the neighbour then.
+	lab.Seen(t, s.host, "tcp", "["+inside6+"]:80")
 	return s
 }
 
