@@ -111,7 +111,7 @@ func TestDockerCommit(t *testing.T) {
 	s.mustDocker("run", "-d", "--name", "runs", "demo", "sleep", "3600")
 	df := s.mustDocker("system", "df")
 	contains(t, "docker system df", df, "Images          3         1", "Containers      2         1", "Local Volumes   1         1", "Build Cache     0")
-	contains(t, "docker system df -v", s.mustDocker("system", "df", "-v"), "committed", "made", "3.17MB", "LINKS")
+	contains(t, "docker system df -v", s.mustDocker("system", "df", "-v"), "committed", "made", "3.18MB", "LINKS")
 	contains(t, "docker ps -s", s.mustDocker("ps", "-as", "--format", "{{.Names}} {{.Size}}"), "made 3.1")
 	pruned := s.mustDocker("container", "prune", "-f")
 	contains(t, "docker container prune", pruned, "Total reclaimed space: 3.1")
