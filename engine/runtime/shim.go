@@ -125,20 +125,30 @@ func (c *Containerd) EndShim(id string) error {
 	return nil
 }
 
-func (c *Containerd) killShim(s shimProcess) error {
-	fd, err := unix.PidfdOpen(s.pid, 0)
+// hold opens the shim's process, from when on its number cannot become another's. It
+// returns -1 if the shim is gone.
+func (c *Containerd) hold(s shimProcess) (fd int, err error) {
+	fd, err = unix.PidfdOpen(s.pid, 0)
 	if errors.Is(err, unix.ESRCH) {
-		return nil
+		return -1, nil
 	}
 	if err != nil {
+		return -1, err
+	}
+	// The number may have become another process's before.
+	cmdline, err := os.ReadFile(fmt.Sprintf("/proc/%d/cmdline", s.pid))
+	if err != nil || shimOf(cmdline, c.namespace, c.address) != s.id {
+		return -1, unix.Close(fd)
+	}
+	return fd, nil
+}
+
+func (c *Containerd) killShim(s shimProcess) error {
+	fd, err := c.hold(s)
+	if err != nil || fd < 0 {
 		return err
 	}
 	defer unix.Close(fd)
-	// The number may have become another process's before it was opened.
-	cmdline, err := os.ReadFile(fmt.Sprintf("/proc/%d/cmdline", s.pid))
-	if err != nil || shimOf(cmdline, c.namespace, c.address) != s.id {
-		return nil
-	}
 	if err := unix.PidfdSendSignal(fd, unix.SIGKILL, nil, 0); !errors.Is(err, unix.ESRCH) {
 		return err
 	}
@@ -146,19 +156,11 @@ func (c *Containerd) killShim(s shimProcess) error {
 }
 
 func (c *Containerd) reap(ctx context.Context, s shimProcess) error {
-	// From here on the number cannot become another process's.
-	fd, err := unix.PidfdOpen(s.pid, 0)
-	if errors.Is(err, unix.ESRCH) {
-		return nil
-	}
-	if err != nil {
+	fd, err := c.hold(s)
+	if err != nil || fd < 0 {
 		return err
 	}
 	defer unix.Close(fd)
-	cmdline, err := os.ReadFile(fmt.Sprintf("/proc/%d/cmdline", s.pid))
-	if err != nil || shimOf(cmdline, c.namespace, c.address) != s.id {
-		return nil
-	}
 	sockets := listening(s.pid)
 	bundle, _ := os.Readlink(fmt.Sprintf("/proc/%d/cwd", s.pid))
 	errs := []error{c.deleteByRunc(ctx, s.id)}
