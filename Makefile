@@ -39,15 +39,18 @@ RACE = ./network ./network/apply/... ./network/ports/... ./store/... ./engine/..
 	./relay/... ./proxy/... ./streams/... ./internal/fdpass/...
 # Further flags of `go test`: make test TESTFLAGS=-v
 TESTFLAGS ?=
-# How long `make fuzz` looks at each decoder.
-FUZZTIME ?= 1m
+# How long `make fuzz` looks at each decoder, and how many it looks at side by side.
+FUZZTIME ?= 10m
+FUZZJOBS ?= 2
+# How often `make soak` attaches and detaches.
+CYCLES   ?= 50000
 SHELL_SCRIPTS := hack/*.sh .ci/run packaging/build.sh packaging/scripts/*
 # What is packaged, and where the packages go.
 PACKAGED ?= bin/fairlead
 DIST     ?= dist
 
 .DEFAULT_GOAL := help
-.PHONY: help build deps run stop test check fuzz lint fmt bench package clean
+.PHONY: help build deps run stop test attack faults soak check fuzz lint fmt bench package clean
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-7s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -79,12 +82,23 @@ check: lint ## before a commit: lint, build, and the tests that need no root
 	@$(MAKE) --no-print-directory build
 	go test $(TESTFLAGS) $(PLAIN)
 
-fuzz: ## feed each decoder with whatever comes to mind; FUZZTIME=1m is how long each
-	@for package in $$(grep -rl --include='*_test.go' '^func Fuzz' . | xargs -n 1 dirname | sort -u); do \
-	  for target in $$(go test $$package -list '^Fuzz' | grep '^Fuzz'); do \
-	    echo "$$package $$target"; go test $$package -run '^$$' -fuzz "^$$target$$" -fuzztime $(FUZZTIME) || exit 1; \
-	  done; \
-	done
+fuzz: ## feed each decoder with whatever comes to mind; FUZZTIME=10m is how long each
+	@grep -rl --include='*_test.go' '^func Fuzz' . | xargs grep -Ho '^func Fuzz[A-Za-z0-9]*' | \
+	  sed 's|/[^/]*_test.go:func | |' | sort -u | \
+	  xargs -P $(FUZZJOBS) -L 1 hack/fuzz.sh $(FUZZTIME)
+
+# Every form that there is: each back end, each moment, each fault (make test runs some).
+attack: build ## run every attack by every back end, at every moment (root)
+	@hack/debian-install.sh $(TEST_DEPS)
+	FAIRLEAD_BIN=$(CURDIR)/bin/fairlead FAIRLEAD_FULL_MATRIX=1 go test -count=1 -parallel 4 -timeout 2h $(TESTFLAGS) ./e2e -run '^TestAttack'
+
+faults: build ## kill, fail and break everything at every step (root)
+	@hack/debian-install.sh $(TEST_DEPS)
+	FAIRLEAD_BIN=$(CURDIR)/bin/fairlead FAIRLEAD_FULL_MATRIX=1 go test -count=1 -parallel 4 -timeout 2h $(TESTFLAGS) ./network ./e2e -run '^Test(Crash|Fault|Recover)'
+
+soak: build ## attach and detach CYCLES=50000 times, and look for what grows (root)
+	@hack/debian-install.sh $(TEST_DEPS)
+	FAIRLEAD_SOAK_CYCLES=$(CYCLES) go test -count=1 -timeout 4h -v ./network -run '^TestSoak'
 
 lint: $(GOLANGCI_LINT) ## run golangci-lint and shellcheck as pinned and set here
 	@hack/debian-install.sh $(LINT_DEPS)
