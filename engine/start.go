@@ -184,6 +184,9 @@ func (e *Engine) specification(ctx context.Context, c *instance, rec Record, net
 			return nil, err
 		}
 	}
+	if err := e.cfg.checkDenied(rec.HostConfig); err != nil { // the daemon may be of another mind by now
+		return nil, err
+	}
 	user, err := oci.User(rootfs.Layers(c.root.Layers()), rec.Config.User, rec.HostConfig.GroupAdd)
 	if err != nil {
 		return nil, err
@@ -210,7 +213,7 @@ func (e *Engine) ociContainer(rec Record, user specs.User, netns string) oci.Con
 		ID: rec.ID, Config: rec.Config, HostConfig: e.cfg.atRun(rec.HostConfig), Args: rec.args(),
 		Hostname: rec.Config.Hostname, Domainname: rec.Config.Domainname,
 		User: user, NetworkNamespace: netns, OwnNetwork: rec.ownNetwork(),
-		AppArmor:        e.loadAppArmor(),
+		AppArmor:        e.loadAppArmor(), DeniedCapabilities: e.cfg.deniedCapabilities(),
 		RootPropagation: mounts.RootPropagation(rec.mounts()),
 		Files:           e.mountedFiles(rec), Sysctls: otherSysctls(rec.HostConfig.Sysctls), UnifiedCgroups: e.unified,
 	}
@@ -249,11 +252,7 @@ func (e *Engine) endTask(ctx context.Context, id string) error {
 func (e *Engine) askToEnd(ctx context.Context, id string) (err error) {
 	ctx, cancel := context.WithTimeoutCause(ctx, e.killTime, errHung)
 	defer cancel()
-	defer func() {
-		if err != nil && errors.Is(context.Cause(ctx), errHung) {
-			err = errHung
-		}
-	}()
+	defer func() { err = asHung(ctx, err) }()
 	task, err := e.rt.Task(ctx, id)
 	if errdefs.IsNotFound(err) {
 		return nil

@@ -125,6 +125,16 @@ func (e *Engine) halt(c *instance, byHand bool) (*run, error) {
 // errHung is that a container's shim does not answer.
 var errHung = fmt.Errorf("the container's shim does not answer: %w", errdefs.ErrUnavailable)
 
+// asHung makes errHung of an error that came of asking a shim in vain: in the time that
+// ctx gives, which ends with errHung, or in containerd's own.
+func asHung(ctx context.Context, err error) error {
+	cause := context.Cause(ctx)
+	if err != nil && (errors.Is(cause, errHung) || cause == nil && errors.Is(err, context.DeadlineExceeded)) {
+		return errHung
+	}
+	return err
+}
+
 // signal sends the container's first process a signal, and tells of it. One that is
 // to end it wakes a paused container.
 func (e *Engine) signal(ctx context.Context, c *instance, number int, toEnd bool) error {
@@ -133,10 +143,7 @@ func (e *Engine) signal(ctx context.Context, c *instance, number int, toEnd bool
 	ctx, cancel := context.WithTimeoutCause(ctx, e.killTime, errHung)
 	defer cancel()
 	if err := e.rt.KillTask(ctx, c.id, "", number, false); err != nil {
-		if cause := context.Cause(ctx); errors.Is(cause, errHung) {
-			return cause
-		}
-		return err
+		return asHung(ctx, err)
 	}
 	e.emitContainer(c.record(), apievents.ActionKill, "signal", strconv.Itoa(number))
 	if toEnd && c.record().State.Paused {
@@ -192,7 +199,7 @@ func (e *Engine) isDead(ctx context.Context, c *instance) (bool, error) {
 	case errdefs.IsNotFound(err):
 		return true, nil
 	case err != nil:
-		return false, errors.Join(err, context.Cause(ctx))
+		return false, asHung(ctx, err)
 	case task.Running && (task.PID == 0 || errors.Is(unix.Kill(task.PID, 0), unix.ESRCH)):
 		return false, errHung
 	}

@@ -2,6 +2,7 @@ package runtime
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"strings"
 	"time"
@@ -164,7 +165,17 @@ func processGone(err error) error {
 	if text := err.Error(); strings.Contains(text, "ttrpc: closed") || strings.Contains(text, "a stopped container") || strings.Contains(text, "a stopped process") {
 		return fmt.Errorf("%w: %w", err, errdefs.ErrNotFound)
 	}
-	return err
+	return inVain(err)
+}
+
+// inVain makes context.DeadlineExceeded of what containerd says when a shim did not
+// answer in the time that containerd gives it, which is its own or that of our call,
+// less the way: its words have no code either.
+func inVain(err error) error {
+	if errors.Is(err, context.DeadlineExceeded) || !strings.Contains(err.Error(), context.DeadlineExceeded.Error()) {
+		return err
+	}
+	return fmt.Errorf("%w: %w", err, context.DeadlineExceeded)
 }
 
 // DeleteTask removes the ended process with its shim; absent is no error.
@@ -254,7 +265,7 @@ func fromProcess(p *apitask.Process) Task {
 func (c *Containerd) Task(ctx context.Context, id string) (Task, error) {
 	resp, err := c.client.TaskService().Get(ctx, &tasks.GetRequest{ContainerID: id})
 	if err != nil {
-		return Task{}, fmt.Errorf("find the task of %s: %w", short(id), errgrpc.ToNative(err))
+		return Task{}, fmt.Errorf("find the task of %s: %w", short(id), inVain(errgrpc.ToNative(err)))
 	}
 	return fromProcess(resp.Process), nil
 }

@@ -1,6 +1,7 @@
 package runtime
 
 import (
+	"context"
 	"errors"
 	"testing"
 
@@ -11,7 +12,8 @@ import (
 )
 
 // TestProcessGone takes the answer of a shim that ends while it is asked for a
-// process that is no more, and no other answer without a code.
+// process that is no more, that of one that does not answer for a deadline, and no
+// other answer without a code.
 func TestProcessGone(t *testing.T) {
 	t.Parallel()
 	closed := errgrpc.ToNative(status.Error(codes.Unknown, "ttrpc: closed"))
@@ -21,7 +23,10 @@ func TestProcessGone(t *testing.T) {
 	if stopped := errgrpc.ToNative(status.Error(codes.Unknown, "cannot pause a stopped container: unknown")); !errdefs.IsNotFound(processGone(stopped)) {
 		t.Errorf("%v is not taken for a process that is gone", stopped)
 	}
-	if other := errors.New("permission denied"); errdefs.IsNotFound(processGone(other)) {
-		t.Errorf("%v is taken for a process that is gone", other)
+	if late := errgrpc.ToNative(status.Error(codes.Unknown, "context deadline exceeded: unknown")); !errors.Is(processGone(late), context.DeadlineExceeded) {
+		t.Errorf("%v is not taken for a shim that does not answer", late)
+	}
+	if other := errors.New("permission denied"); errdefs.IsNotFound(processGone(other)) || errors.Is(processGone(other), context.DeadlineExceeded) {
+		t.Errorf("%v is taken for something else", other)
 	}
 }
