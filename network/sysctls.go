@@ -14,6 +14,7 @@ import (
 
 	"github.com/containerd/errdefs"
 
+	"github.com/fairlead/fairlead/internal/faultpoint"
 	"github.com/fairlead/fairlead/kernel/sysctl"
 )
 
@@ -143,6 +144,9 @@ func (b *sysctlBook) keys() []string {
 func (b *sysctlBook) save() error {
 	raw, err := json.Marshal(b.was)
 	if err != nil {
+		return err
+	}
+	if err := faultpoint.Here("sysctls.save"); err != nil {
 		return err
 	}
 	tmp := b.path + ".tmp"

@@ -9,6 +9,8 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+
+	"github.com/fairlead/fairlead/internal/faultpoint"
 )
 
 // bootIDPath tells one boot of the machine from another (proc(5)).
@@ -80,7 +82,7 @@ func (j *Journal[T]) Begin(op, id string, v T) error {
 
 // Commit turns the intent into the lease of id, in the place of the one there is.
 func (j *Journal[T]) Commit(op, id string) error {
-	if err := os.Rename(j.intent(op, id), j.lease(id)); err != nil {
+	if err := rename(j.intent(op, id), j.lease(id)); err != nil {
 		return fmt.Errorf("journal the end of %s of %s: %w", op, id, err)
 	}
 	return nil
@@ -100,7 +102,7 @@ func (j *Journal[T]) Renew(id string, v T) error {
 
 // Reopen turns the lease of id into an intent to do op, such as to end it.
 func (j *Journal[T]) Reopen(op, id string) error {
-	if err := os.Rename(j.lease(id), j.intent(op, id)); err != nil {
+	if err := rename(j.lease(id), j.intent(op, id)); err != nil {
 		return fmt.Errorf("journal %s of %s: %w", op, id, err)
 	}
 	return nil
@@ -108,7 +110,11 @@ func (j *Journal[T]) Reopen(op, id string) error {
 
 // Clear drops the intent; one that is not there is no error.
 func (j *Journal[T]) Clear(op, id string) error {
-	if err := os.Remove(j.intent(op, id)); err != nil && !errors.Is(err, fs.ErrNotExist) {
+	err := faultpoint.Here("journal.remove")
+	if err == nil {
+		err = os.Remove(j.intent(op, id))
+	}
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return fmt.Errorf("journal the end of %s of %s: %w", op, id, err)
 	}
 	return nil
@@ -150,12 +156,22 @@ func (j *Journal[T]) Leases() ([]T, error) {
 	return out, err
 }
 
+func rename(from, to string) error {
+	if err := faultpoint.Here("journal.rename"); err != nil {
+		return err
+	}
+	return os.Rename(from, to)
+}
+
 // Remove drops the journal whole: at teardown nothing is left to record.
 func (j *Journal[T]) Remove() error {
 	return os.RemoveAll(filepath.Dir(j.intents))
 }
 
 func each(dir string, f func(name string, raw []byte) error) error {
+	if err := faultpoint.Here("journal.list"); err != nil {
+		return fmt.Errorf("read the journal: %w", err)
+	}
 	entries, err := os.ReadDir(dir)
 	if err != nil {
 		return fmt.Errorf("read the journal: %w", err)

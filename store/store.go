@@ -18,6 +18,8 @@ import (
 	"github.com/containerd/errdefs"
 	"go.etcd.io/bbolt"
 	bolterrors "go.etcd.io/bbolt/errors"
+
+	"github.com/fairlead/fairlead/internal/faultpoint"
 )
 
 // lockTimeout is how long Open waits for another process to let the file go: a
@@ -132,6 +134,9 @@ func (s *Store) writer() {
 
 func (s *Store) commit(batch []write) {
 	err := s.db.Update(func(tx *bbolt.Tx) error {
+		if err := faultpoint.Here("store.commit"); err != nil {
+			return err
+		}
 		for _, w := range batch {
 			if err := w.do(tx); err != nil {
 				return err
@@ -245,6 +250,9 @@ func (b *Bucket[T]) All() ([]T, error) {
 }
 
 func writeFile(path string, raw []byte) error {
+	if err := faultpoint.Here("journal.write"); err != nil {
+		return err
+	}
 	tmp := path + ".tmp"
 	if err := os.WriteFile(tmp, raw, 0o600); err != nil {
 		return err

@@ -142,6 +142,7 @@ func connect(address, namespace string) (*client.Client, error) {
 			grpc.WithTransportCredentials(insecure.NewCredentials()),
 			grpc.WithConnectParams(grpc.ConnectParams{Backoff: wait, MinConnectTimeout: 5 * time.Second}),
 			grpc.WithContextDialer(dial),
+			grpc.WithChainUnaryInterceptor(failing),
 		}))
 }
 

@@ -78,6 +78,9 @@ func (c *Client) Close() error {
 // returned descriptors are the caller's too. When ctx ends, the server is told
 // to give up. A server that is gone gives errdefs.ErrUnavailable.
 func (c *Client) Call(ctx context.Context, method string, params any, files []*os.File, result any) ([]int, error) {
+	if err := fault(method, ""); err != nil {
+		return nil, err
+	}
 	body, err := encodeBody(params)
 	if err != nil {
 		return nil, err
@@ -98,6 +101,10 @@ func (c *Client) Call(ctx context.Context, method string, params any, files []*o
 	}
 	select {
 	case a := <-ch:
+		if err := fault(method, ".unheard"); err != nil {
+			CloseFDs(a.fds)
+			return nil, err
+		}
 		return c.finish(a, result)
 	case <-ctx.Done():
 		_ = c.send(message{ID: id, Cancel: true}, nil)

@@ -17,6 +17,7 @@ import (
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
 
+	"github.com/fairlead/fairlead/internal/faultpoint"
 	"github.com/fairlead/fairlead/kernel/sysctl"
 )
 
@@ -218,7 +219,9 @@ func deleteMatching(family netlink.InetFamily, m match) error {
 	}
 	defer h.Close()
 	for range attempts {
-		_, err = h.ConntrackDeleteFilters(netlink.ConntrackTable, family, m)
+		if err = faultpoint.Here("conntrack.list"); err == nil {
+			_, err = h.ConntrackDeleteFilters(netlink.ConntrackTable, family, m)
+		}
 		if !errors.Is(err, netlink.ErrDumpInterrupted) {
 			break
 		}

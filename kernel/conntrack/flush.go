@@ -8,6 +8,8 @@ import (
 	"github.com/vishvananda/netlink"
 	"github.com/vishvananda/netlink/nl"
 	"golang.org/x/sys/unix"
+
+	"github.com/fairlead/fairlead/internal/faultpoint"
 )
 
 // Attributes and bits of linux/netfilter/nfnetlink_conntrack.h. The filter's flags
@@ -118,7 +120,10 @@ func (f filter) flush() error {
 		req.AddData(nl.NewRtAttr(ctaStatus, binary.BigEndian.AppendUint32(nil, want)))
 		req.AddData(nl.NewRtAttr(ctaStatusMask, binary.BigEndian.AppendUint32(nil, mask)))
 	}
-	_, err := req.Execute(unix.NETLINK_NETFILTER, 0)
+	err := faultpoint.Here("conntrack.flush")
+	if err == nil {
+		_, err = req.Execute(unix.NETLINK_NETFILTER, 0)
+	}
 	switch {
 	case errors.Is(err, unix.EINVAL), errors.Is(err, unix.EOPNOTSUPP):
 		return errNoFilter

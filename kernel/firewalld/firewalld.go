@@ -19,6 +19,8 @@ import (
 
 	"github.com/containerd/errdefs"
 	"github.com/godbus/dbus/v5"
+
+	"github.com/fairlead/fairlead/internal/faultpoint"
 )
 
 const (
@@ -229,10 +231,16 @@ func (c *Conn) interfaces(ctx context.Context) (names []string, err error) {
 }
 
 func (c *Conn) call(ctx context.Context, in, method string, args ...any) *dbus.Call {
+	if err := faultpoint.Here("firewalld.call"); err != nil {
+		return &dbus.Call{Err: err}
+	}
 	return c.bus.Object(service, object).CallWithContext(ctx, in+"."+method, 0, args...)
 }
 
 func (c *Conn) config(ctx context.Context, method string, args ...any) *dbus.Call {
+	if err := faultpoint.Here("firewalld.config"); err != nil {
+		return &dbus.Call{Err: err}
+	}
 	return c.bus.Object(service, configPath).CallWithContext(ctx, configInterface+"."+method, 0, args...)
 }
 

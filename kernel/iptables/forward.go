@@ -142,13 +142,16 @@ func (fam family) restore(ctx context.Context, changes []string) error {
 }
 
 func call(ctx context.Context, in, command string, args ...string) (string, error) {
+	if err := fault(command, ""); err != nil {
+		return "", err
+	}
 	cmd := exec.CommandContext(ctx, command, args...)
 	var stdout, stderr strings.Builder
 	cmd.Stdin, cmd.Stdout, cmd.Stderr = strings.NewReader(in), &stdout, &stderr
 	if err := cmd.Run(); err != nil {
 		return "", fmt.Errorf("%s %s: %w: %s", command, strings.Join(args, " "), err, strings.TrimSpace(stderr.String()))
 	}
-	return stdout.String(), nil
+	return stdout.String(), fault(command, ".unheard")
 }
 
 func (fam family) open(ctx context.Context, f Forward) (string, error) {

@@ -9,6 +9,8 @@ import (
 
 	"github.com/containerd/errdefs"
 	"golang.org/x/sys/unix"
+
+	"github.com/fairlead/fairlead/internal/faultpoint"
 )
 
 // dumpAttempts bounds how often a dump is repeated that a change cut across.
@@ -29,6 +31,9 @@ var buffers = sync.Pool{New: func() any { return new([64 << 10]byte) }}
 // dial opens a socket in the calling thread's namespace, for the events of
 // groups too if there are any.
 func dial(groups ...int) (*conn, error) {
+	if err := faultpoint.Here("link.socket"); err != nil {
+		return nil, fmt.Errorf("open rtnetlink socket: %w", err)
+	}
 	fd, err := unix.Socket(unix.AF_NETLINK, unix.SOCK_RAW|unix.SOCK_CLOEXEC, unix.NETLINK_ROUTE)
 	if err != nil {
 		return nil, fmt.Errorf("open rtnetlink socket: %w", err)
@@ -78,16 +83,27 @@ func (c *conn) do(reqs ...*request) ([]answer, error) {
 		return nil, os.ErrClosed
 	}
 	first := c.seq + 1
+	answers := make([]answer, len(reqs))
+	left := len(reqs)
 	var out []byte
-	for _, r := range reqs {
+	for i, r := range reqs {
 		c.seq++
+		if answers[i].err = r.fault(""); answers[i].err != nil {
+			left--
+			continue
+		}
 		out = append(out, r.encode(c.seq, unix.NLM_F_REQUEST|unix.NLM_F_ACK)...)
+	}
+	if left == 0 {
+		return answers, nil
 	}
 	if err := c.send(out); err != nil {
 		return nil, err
 	}
-	answers := make([]answer, len(reqs))
-	for left := len(reqs); left > 0; {
+	if err := reqs[0].fault(".unheard"); err != nil {
+		return nil, fmt.Errorf("receive from rtnetlink: %w", err)
+	}
+	for left > 0 {
 		packets, err := c.receive()
 		if err != nil {
 			return nil, err
@@ -145,6 +161,12 @@ func whole(read func() (all []packet, torn bool, err error)) ([]packet, error) {
 
 func (c *conn) dumpOnce(r *request) (all []packet, torn bool, err error) {
 	c.seq++
+	switch err := r.fault(".dump"); {
+	case errors.Is(err, unix.EINTR):
+		return nil, true, nil
+	case err != nil:
+		return nil, false, fmt.Errorf("receive from rtnetlink: %w", err)
+	}
 	if err := c.send(r.encode(c.seq, unix.NLM_F_REQUEST|unix.NLM_F_DUMP)); err != nil {
 		return nil, false, err
 	}

@@ -24,6 +24,8 @@ import (
 	"github.com/cilium/ebpf/link"
 	"github.com/containerd/errdefs"
 	"golang.org/x/sys/unix"
+
+	"github.com/fairlead/fairlead/internal/faultpoint"
 )
 
 const (
@@ -92,6 +94,9 @@ func open(tag string, kept []*os.File) (*Hooks, error) {
 		return nil, err
 	}
 	defer cgroup.Close()
+	if err := faultpoint.Here("loopback.open"); err != nil {
+		return nil, err
+	}
 	h := &Hooks{}
 	if err := h.openMaps(tag, kept); err != nil {
 		return nil, errors.Join(err, h.Close())
@@ -225,6 +230,9 @@ func (h *Hooks) Add(bindings []Binding) error {
 	if len(keys) == 0 {
 		return nil
 	}
+	if err := faultpoint.Here("loopback.add"); err != nil {
+		return fmt.Errorf("redirect loopback: %w", err)
+	}
 	if _, err := h.bindings.BatchUpdate(keys, values, nil); err != nil {
 		return fmt.Errorf("redirect loopback: %w", err)
 	}
@@ -245,6 +253,9 @@ func (h *Hooks) Remove(bindings []Binding) error {
 	}
 	if len(keys) == 0 {
 		return errors.Join(errs...)
+	}
+	if err := faultpoint.Here("loopback.remove"); err != nil {
+		return fmt.Errorf("redirect loopback no more: %w", err)
 	}
 	if _, err := h.bindings.BatchDelete(keys, nil); err == nil {
 		return errors.Join(errs...)

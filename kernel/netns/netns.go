@@ -17,6 +17,8 @@ import (
 
 	"github.com/containerd/errdefs"
 	"golang.org/x/sys/unix"
+
+	"github.com/fairlead/fairlead/internal/faultpoint"
 )
 
 // threadNS is the calling thread's own namespace. /proc/self would be the main
@@ -38,6 +40,9 @@ func Current() (*os.File, error) {
 // is no network namespace, such as a pin whose mount is gone, gives
 // errdefs.ErrFailedPrecondition.
 func Open(path string) (*os.File, error) {
+	if err := faultpoint.Here("netns.open"); err != nil {
+		return nil, fmt.Errorf("open network namespace: %w", err)
+	}
 	f, err := os.Open(path)
 	if errors.Is(err, os.ErrNotExist) {
 		return nil, fmt.Errorf("no network namespace at %s: %w", path, errdefs.ErrNotFound)
@@ -64,10 +69,14 @@ func Do(ns *os.File, f func() error) error {
 		return f()
 	}
 	return onThread(func(back *os.File) (bool, error) {
-		if err := unix.Setns(int(ns.Fd()), unix.CLONE_NEWNET); err != nil {
+		err := faultpoint.Here("netns.enter")
+		if err == nil {
+			err = unix.Setns(int(ns.Fd()), unix.CLONE_NEWNET)
+		}
+		if err != nil {
 			return true, fmt.Errorf("enter network namespace %s: %w", ns.Name(), err)
 		}
-		err := f()
+		err = f()
 		if e := unix.Setns(int(back.Fd()), unix.CLONE_NEWNET); e != nil {
 			return false, errors.Join(err, fmt.Errorf("leave network namespace %s: %w", ns.Name(), e))
 		}

@@ -10,6 +10,8 @@ import (
 
 	"github.com/containerd/errdefs"
 	"golang.org/x/sys/unix"
+
+	"github.com/fairlead/fairlead/internal/faultpoint"
 )
 
 // New makes an empty network namespace and pins it at path. The directory of
@@ -19,6 +21,9 @@ import (
 func New(path string) error {
 	if err := prepare(filepath.Dir(path)); err != nil {
 		return err
+	}
+	if err := faultpoint.Here("netns.pin"); err != nil {
+		return fmt.Errorf("pin network namespace: %w", err)
 	}
 	f, err := os.OpenFile(path, os.O_CREATE|os.O_EXCL|os.O_RDONLY, 0o444)
 	if errors.Is(err, fs.ErrExist) {
@@ -38,10 +43,16 @@ func New(path string) error {
 
 // unshareTo gives the calling thread a new namespace, pins that, and goes back.
 func unshareTo(path string, back *os.File) (fit bool, err error) {
-	if err := unix.Unshare(unix.CLONE_NEWNET); err != nil {
+	err = faultpoint.Here("netns.unshare")
+	if err == nil {
+		err = unix.Unshare(unix.CLONE_NEWNET)
+	}
+	if err != nil {
 		return true, fmt.Errorf("unshare: %w", err)
 	}
-	err = unix.Mount(threadNS, path, "", unix.MS_BIND, "")
+	if err = faultpoint.Here("netns.mount"); err == nil {
+		err = unix.Mount(threadNS, path, "", unix.MS_BIND, "")
+	}
 	if err != nil {
 		err = fmt.Errorf("bind mount: %w", err)
 	}
@@ -56,11 +67,17 @@ func unshareTo(path string, back *os.File) (fit bool, err error) {
 // afterwards, on its own time. A path that is absent is no error.
 func Remove(path string) error {
 	// EINVAL: a file without a mount, from a New that was cut short.
-	err := unix.Unmount(path, unix.MNT_DETACH|unix.UMOUNT_NOFOLLOW)
+	err := faultpoint.Here("netns.unmount")
+	if err == nil {
+		err = unix.Unmount(path, unix.MNT_DETACH|unix.UMOUNT_NOFOLLOW)
+	}
 	if err != nil && !errors.Is(err, unix.EINVAL) && !errors.Is(err, unix.ENOENT) {
 		return fmt.Errorf("unmount network namespace %s: %w", path, err)
 	}
-	if err := os.Remove(path); err != nil && !errors.Is(err, fs.ErrNotExist) {
+	if err = faultpoint.Here("netns.unlink"); err == nil {
+		err = os.Remove(path)
+	}
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return fmt.Errorf("remove network namespace: %w", err)
 	}
 	return nil

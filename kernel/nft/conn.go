@@ -22,6 +22,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/fairlead/fairlead/internal/faultpoint"
 	"github.com/fairlead/fairlead/ruleset"
 )
 
@@ -185,8 +186,18 @@ type failed struct {
 // has no end, and the kernel undoes it when it has checked it (as `nft -c` does).
 func (c *Conn) exchange(b *batch, commit bool) ([]failed, error) {
 	c.seq = b.finish(commit)
+	var refused *faultpoint.Error
+	if errors.As(faultpoint.Here("nft.refused"), &refused) {
+		return []failed{{part: -1, errno: refused.Errno}}, nil
+	}
+	if err := faultpoint.Here("nft.send"); err != nil {
+		return nil, err
+	}
 	if err := c.sock.send(b.w.buf); err != nil {
 		return nil, fmt.Errorf("send %d messages: %w", len(b.parts), err)
+	}
+	if err := faultpoint.Here("nft.unheard"); err != nil {
+		return nil, err
 	}
 	replies, lost, err := c.sock.replies()
 	if err != nil {

@@ -7,6 +7,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/fairlead/fairlead/internal/faultpoint"
 	"github.com/fairlead/fairlead/ruleset"
 )
 
@@ -237,6 +238,9 @@ func (c *Conn) dump(typ uint16, family uint8, ask func(w *writer), each func(fam
 
 func (c *Conn) dumpOnce(typ uint16, family uint8, ask func(w *writer), each func(family uint8, attrs []byte)) error {
 	if err := c.sock.drain(); err != nil {
+		return err
+	}
+	if err := faultpoint.Here("nft.dump"); err != nil {
 		return err
 	}
 	c.seq++

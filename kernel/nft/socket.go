@@ -7,6 +7,8 @@ import (
 	"os"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/fairlead/fairlead/internal/faultpoint"
 )
 
 // bufferSize is what a socket may queue in each direction. With the default of
@@ -19,6 +21,9 @@ const bufferSize = 8 << 20
 // belongs to the socket, not to the process: whoever holds it can change the
 // table, and the table is an orphan when the last holder has closed it.
 func NewSocket() (*os.File, error) {
+	if err := faultpoint.Here("nft.socket"); err != nil {
+		return nil, fmt.Errorf("open a netfilter socket: %w", err)
+	}
 	fd, err := unix.Socket(unix.AF_NETLINK, unix.SOCK_RAW|unix.SOCK_CLOEXEC|unix.SOCK_NONBLOCK, unix.NETLINK_NETFILTER)
 	if err != nil {
 		return nil, fmt.Errorf("open a netfilter socket: %w; is the kernel's nf_tables there?", err)

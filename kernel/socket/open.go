@@ -8,6 +8,8 @@ import (
 
 	"github.com/containerd/errdefs"
 	"golang.org/x/sys/unix"
+
+	"github.com/fairlead/fairlead/internal/faultpoint"
 )
 
 // ListenOpen binds a port on an IPv4 address, "tcp" or "udp", one of the kernel's
@@ -17,6 +19,9 @@ func ListenOpen(proto string, ap netip.AddrPort) (*os.File, netip.AddrPort, erro
 	kind, ok := map[string]int{"tcp": unix.SOCK_STREAM, "udp": unix.SOCK_DGRAM}[proto]
 	if !ok || !ap.Addr().Is4() {
 		return nil, netip.AddrPort{}, fmt.Errorf("cannot listen on %s/%s: want tcp or udp, and an IPv4 address: %w", ap, proto, errdefs.ErrInvalidArgument)
+	}
+	if err := faultpoint.Here("socket.open"); err != nil {
+		return nil, netip.AddrPort{}, explain(proto, ap, err)
 	}
 	fd, err := unix.Socket(unix.AF_INET, kind|unix.SOCK_CLOEXEC|unix.SOCK_NONBLOCK, 0)
 	if err != nil {

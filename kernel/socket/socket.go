@@ -18,6 +18,7 @@ import (
 	"github.com/containerd/errdefs"
 	"golang.org/x/sys/unix"
 
+	"github.com/fairlead/fairlead/internal/faultpoint"
 	"github.com/fairlead/fairlead/kernel/sysctl"
 )
 
@@ -65,6 +66,9 @@ func Listen(proto string, ap netip.AddrPort) (*os.File, error) {
 	if err != nil {
 		return nil, err
 	}
+	if err := faultpoint.Here("socket.open"); err != nil {
+		return nil, explain(proto, ap, err)
+	}
 	fd, err := unix.Socket(family, t.kind|unix.SOCK_CLOEXEC, t.number)
 	if err == nil {
 		if err = listen(fd, family, t.kind, sa); err != nil {
@@ -97,6 +101,9 @@ func listen(fd, family, kind int, sa unix.Sockaddr) error {
 		}
 	}
 	if err := Drop(fd); err != nil {
+		return err
+	}
+	if err := faultpoint.Here("socket.bind"); err != nil {
 		return err
 	}
 	if err := unix.Bind(fd, sa); err != nil {
@@ -160,6 +167,9 @@ func (f *failure) Unwrap() []error { return f.causes }
 // Activate lets traffic in: the filter is taken off, which has been there since
 // before the socket had a port. A socket without a filter is left so.
 func Activate(f *os.File) error {
+	if err := faultpoint.Here("socket.activate"); err != nil {
+		return fmt.Errorf("activate %s: SO_DETACH_FILTER: %w", f.Name(), err)
+	}
 	raw, err := f.SyscallConn()
 	if err != nil {
 		return fmt.Errorf("activate %s: %w", f.Name(), err)

@@ -19,6 +19,7 @@ import (
 	"github.com/containerd/errdefs"
 	"golang.org/x/sys/unix"
 
+	"github.com/fairlead/fairlead/internal/faultpoint"
 	"github.com/fairlead/fairlead/kernel/netns"
 )
 
@@ -57,6 +58,9 @@ func Get(key string) (string, error) {
 	if err != nil {
 		return "", err
 	}
+	if err := faultpoint.Here("sysctl.read"); err != nil {
+		return "", explain("read", key, err)
+	}
 	f, err := private.open(path, os.O_RDONLY)
 	if err != nil {
 		return "", explain("read", key, err)
@@ -92,6 +96,9 @@ func write(key, value string) error {
 	path, err := Path(key)
 	if err != nil {
 		return err
+	}
+	if err := faultpoint.Here("sysctl.write"); err != nil {
+		return explain("set", key+"="+value, err)
 	}
 	f, err := private.open(path, os.O_WRONLY)
 	if err != nil {
