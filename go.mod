@@ -19,6 +19,7 @@ require (
 	github.com/godbus/dbus/v5 v5.2.4
 	github.com/google/go-cmp v0.7.0
 	github.com/google/go-containerregistry v0.22.1
+	github.com/gopacket/gopacket v1.4.0
 	github.com/klauspost/compress v1.20.0
 	github.com/miekg/dns v1.1.68
 	github.com/moby/docker-image-spec v1.3.1
