@@ -50,7 +50,7 @@ PACKAGED ?= bin/fairlead
 DIST     ?= dist
 
 .DEFAULT_GOAL := help
-.PHONY: help build deps run stop test attack faults soak check fuzz lint fmt bench package clean
+.PHONY: help build deps run stop test attack faults soak check fuzz lint fmt bench package clean race-packages
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-7s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -77,6 +77,10 @@ test: build ## run every test, installing what they need (root)
 	go test -race -count=1 -parallel 4 -timeout 15m $(TESTFLAGS) $$race || status=1; \
 	go test -count=1 -parallel 4 -timeout 24m $(TESTFLAGS) $$rest || status=1; \
 	exit $$status
+
+# One line for each, for hack/again.sh.
+race-packages:
+	@go list $(RACE)
 
 check: lint ## before a commit: lint, build, and the tests that need no root
 	@$(MAKE) --no-print-directory build
