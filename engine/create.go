@@ -130,7 +130,7 @@ func (e *Engine) decide(ctx context.Context, req CreateRequest) (rec Record, war
 		host = *req.HostConfig
 	}
 	e.cfg.record(&host)
-	if err := refuse(&config, &host); err != nil {
+	if err := errors.Join(refuse(&config, &host), e.cfg.checkDenied(&host)); err != nil {
 		return rec, nil, img, err
 	}
 	host.LogConfig = logconfig.Merge(host.LogConfig, e.cfg.LogConfig)
@@ -140,6 +140,7 @@ func (e *Engine) decide(ctx context.Context, req CreateRequest) (rec Record, war
 	if warnings, err = e.fitLimits(&host); err != nil {
 		return rec, nil, img, err
 	}
+	warnings = append(warnings, e.cfg.deniedWarnings(&host)...)
 	if err := errors.Join(checkAppArmor(&host), e.decideNamespaces(&host)); err != nil {
 		return rec, nil, img, err
 	}

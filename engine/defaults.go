@@ -38,6 +38,10 @@ type Defaults struct {
 	// SeccompProfile is a profile in JSON for containers that name none,
 	// "unconfined", or "" for the one built in.
 	SeccompProfile string
+	// NoNetRaw keeps CAP_NET_RAW from every container and every exec, privileged ones
+	// too: none makes packets of its own or hears those of others. One that asks for it
+	// by name is refused.
+	NoNetRaw bool
 }
 
 // Settings are what may change while the engine runs: see Engine.Reload.

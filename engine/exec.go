@@ -197,11 +197,12 @@ func (e *Engine) execProcess(rec Record, req container.ExecCreateRequest) (*spec
 	if err != nil {
 		return nil, err
 	}
-	s, err := oci.Spec(e.ociContainer(rec, user, ""))
+	c := e.ociContainer(rec, user, "")
+	s, err := oci.Spec(c)
 	if err != nil {
 		return nil, err
 	}
-	return oci.Exec(s, rec.HostConfig, req, user)
+	return oci.Exec(c, s, req, user)
 }
 
 func (e *Engine) execStreams(x *execution) streams.Spec {

@@ -104,6 +104,9 @@ func (e *Engine) securityOptions() []string {
 	if e.cfg.NoNewPrivileges {
 		out = append(out, "name=no-new-privileges")
 	}
+	if e.cfg.NoNetRaw {
+		out = append(out, "name=no-net-raw")
+	}
 	return out
 }
 

@@ -5,6 +5,8 @@ import (
 	"strings"
 
 	"github.com/moby/moby/api/types/container"
+
+	"github.com/fairlead/fairlead/engine/oci"
 )
 
 // record fills in what a container's own configuration shows of the daemon's
@@ -48,4 +50,26 @@ func (d Defaults) atRun(h *container.HostConfig) *container.HostConfig {
 		out.SecurityOpt = append(out.SecurityOpt, "seccomp="+d.SeccompProfile)
 	}
 	return &out
+}
+
+// deniedCapabilities are what no container has, without CAP_.
+func (d Defaults) deniedCapabilities() []string {
+	if d.NoNetRaw {
+		return []string{"NET_RAW"}
+	}
+	return nil
+}
+
+// checkDenied refuses a container that asks for one of those by name.
+func (d Defaults) checkDenied(h *container.HostConfig) error {
+	return oci.CheckDenied(h, d.deniedCapabilities(), "the daemon's --no-net-raw")
+}
+
+// deniedWarnings tell those who asked for everything what they do not get.
+func (d Defaults) deniedWarnings(h *container.HostConfig) []string {
+	all := slices.ContainsFunc(h.CapAdd, func(name string) bool { return strings.EqualFold(strings.TrimSpace(name), "ALL") })
+	if !d.NoNetRaw || !h.Privileged && !all {
+		return nil
+	}
+	return []string{"The container gets every capability but CAP_NET_RAW, which the daemon's --no-net-raw keeps from all"}
 }

@@ -213,7 +213,7 @@ func (e *Engine) ociContainer(rec Record, user specs.User, netns string) oci.Con
 		ID: rec.ID, Config: rec.Config, HostConfig: e.cfg.atRun(rec.HostConfig), Args: rec.args(),
 		Hostname: rec.Config.Hostname, Domainname: rec.Config.Domainname,
 		User: user, NetworkNamespace: netns, OwnNetwork: rec.ownNetwork(),
-		AppArmor:        e.loadAppArmor(), DeniedCapabilities: e.cfg.deniedCapabilities(),
+		AppArmor: e.loadAppArmor(), DeniedCapabilities: e.cfg.deniedCapabilities(),
 		RootPropagation: mounts.RootPropagation(rec.mounts()),
 		Files:           e.mountedFiles(rec), Sysctls: otherSysctls(rec.HostConfig.Sysctls), UnifiedCgroups: e.unified,
 	}

@@ -20,6 +20,10 @@ var names = []string{
 	"CHECKPOINT_RESTORE",
 }
 
+// netRaw lets a process make any packet, and hear every frame of its links; ping does
+// without where ping_group_range lets its group.
+const netRaw = "NET_RAW"
+
 // defaults are Docker's.
 var defaults = []string{
 	"CHOWN", "DAC_OVERRIDE", "FSETID", "FOWNER", "MKNOD", "NET_RAW", "SETGID", "SETUID", "SETFCAP", "SETPCAP",
@@ -41,8 +45,8 @@ func every() []string {
 // capabilities are the container's, with CAP_ before each: all of ours for a
 // privileged one, else the defaults with --cap-add and without --cap-drop. ALL
 // stands for every one; an addition outweighs a drop of ALL, a drop an addition
-// of ALL.
-func capabilities(h *container.HostConfig) ([]string, error) {
+// of ALL. Those denied, without CAP_, no container has, a privileged one neither.
+func capabilities(h *container.HostConfig, denied []string) ([]string, error) {
 	add, addAll, err := words(h.CapAdd)
 	if err != nil {
 		return nil, err
@@ -54,7 +58,7 @@ func capabilities(h *container.HostConfig) ([]string, error) {
 	base := defaults
 	switch {
 	case h.Privileged:
-		return prefixed(every()), nil
+		return prefixed(without(every(), denied)), nil
 	case addAll:
 		base = every()
 	case dropAll:
@@ -69,7 +73,27 @@ func capabilities(h *container.HostConfig) ([]string, error) {
 			out = append(out, name)
 		}
 	}
-	return prefixed(out), nil
+	return prefixed(without(out, denied)), nil
+}
+
+func without(list, denied []string) []string {
+	return slices.DeleteFunc(list, func(name string) bool { return slices.Contains(denied, name) })
+}
+
+// CheckDenied refuses a container that asks by name for a capability that is denied to
+// all: it would start and not work. why is the setting that denies it. ALL, and a
+// privileged container, are given the others.
+func CheckDenied(h *container.HostConfig, denied []string, why string) error {
+	add, _, err := words(h.CapAdd)
+	if err != nil {
+		return err
+	}
+	for _, name := range add {
+		if slices.Contains(denied, name) {
+			return fmt.Errorf("--cap-add %s (HostConfig.CapAdd) is refused: %s keeps it from every container: %w", name, why, errdefs.ErrPermissionDenied)
+		}
+	}
+	return nil
 }
 
 func words(in []string) (out []string, all bool, err error) {

@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 	"testing"
 
 	"github.com/containerd/errdefs"
@@ -121,7 +122,7 @@ func TestCapabilities(t *testing.T) {
 	t.Parallel()
 	has := func(h container.HostConfig, name string) bool {
 		t.Helper()
-		caps, err := capabilities(&h)
+		caps, err := capabilities(&h, nil)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -142,8 +143,56 @@ func TestCapabilities(t *testing.T) {
 			t.Error(name)
 		}
 	}
-	if _, err := capabilities(&container.HostConfig{CapAdd: []string{"NONSENSE"}}); !errdefs.IsInvalidArgument(err) {
+	if _, err := capabilities(&container.HostConfig{CapAdd: []string{"NONSENSE"}}, nil); !errdefs.IsInvalidArgument(err) {
 		t.Error(err)
+	}
+}
+
+// TestDeniedCapabilities: no container and no exec has what is denied to all, and ping
+// does without it; who asks for it by name is refused.
+func TestDeniedCapabilities(t *testing.T) {
+	t.Parallel()
+	denied := []string{"NET_RAW"}
+	for name, h := range map[string]container.HostConfig{
+		"default":    {},
+		"all":        {CapAdd: []string{"ALL"}},
+		"privileged": {Privileged: true},
+	} {
+		c := example()
+		c.HostConfig, c.OwnNetwork = &h, true
+		with, err := Spec(c)
+		if err != nil {
+			t.Fatal(err)
+		}
+		c.DeniedCapabilities = denied
+		s, err := Spec(c)
+		if err != nil {
+			t.Fatal(err)
+		}
+		exec, err := Exec(c, s, container.ExecCreateRequest{Cmd: []string{"sh"}, Privileged: true}, c.User)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for what, caps := range map[string]*specs.LinuxCapabilities{"the container": s.Process.Capabilities, "a privileged exec": exec.Capabilities} {
+			if slices.Contains(slices.Concat(caps.Bounding, caps.Effective, caps.Permitted, caps.Inheritable, caps.Ambient), "CAP_NET_RAW") || len(caps.Bounding) == 0 {
+				t.Errorf("%s: %s has %v", name, what, caps)
+			}
+		}
+		if !slices.Contains(with.Process.Capabilities.Bounding, "CAP_NET_RAW") {
+			t.Errorf("%s: no CAP_NET_RAW though it is not denied", name)
+		}
+		if s.Linux.Sysctl["net.ipv4.ping_group_range"] != "0 2147483647" {
+			t.Errorf("%s: sysctls %v", name, s.Linux.Sysctl)
+		}
+	}
+	for _, add := range []string{"NET_RAW", "cap_net_raw"} {
+		h := &container.HostConfig{CapAdd: []string{add}, Privileged: true}
+		if err := CheckDenied(h, denied, "a policy"); !errdefs.IsPermissionDenied(err) || !strings.Contains(err.Error(), "--cap-add NET_RAW (HostConfig.CapAdd) is refused: a policy") {
+			t.Errorf("%s: %v", add, err)
+		}
+		if err := CheckDenied(h, nil, "nothing"); err != nil {
+			t.Error(err)
+		}
 	}
 }
 
@@ -268,7 +317,7 @@ func TestExec(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	p, err := Exec(s, c.HostConfig, container.ExecCreateRequest{
+	p, err := Exec(c, s, container.ExecCreateRequest{
 		Cmd: []string{"id"}, Env: []string{"B=2"}, Tty: true, ConsoleSize: &[2]uint{3, 4}, WorkingDir: "/w",
 	}, specs.User{})
 	if err != nil {
@@ -278,7 +327,7 @@ func TestExec(t *testing.T) {
 		!slices.Contains(p.Env, "TERM=xterm") || !slices.Contains(p.Env, "A=1") || !slices.Contains(p.Env, "B=2") || slices.Contains(s.Process.Env, "B=2") {
 		t.Errorf("%+v", p)
 	}
-	p, err = Exec(s, c.HostConfig, container.ExecCreateRequest{Cmd: []string{"id"}, Privileged: true}, specs.User{})
+	p, err = Exec(c, s, container.ExecCreateRequest{Cmd: []string{"id"}, Privileged: true}, specs.User{})
 	if err != nil || len(p.Capabilities.Effective) != len(every()) {
 		t.Errorf("%+v %v", p, err)
 	}

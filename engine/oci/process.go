@@ -104,9 +104,9 @@ func rlimits(h *container.HostConfig) []specs.POSIXRlimit {
 	return out
 }
 
-// Exec makes a further process of the running container s.
-func Exec(s *specs.Spec, h *container.HostConfig, req container.ExecCreateRequest, u specs.User) (*specs.Process, error) {
-	p := *s.Process
+// Exec makes a further process of the running container c, whose specification is s.
+func Exec(c Container, s *specs.Spec, req container.ExecCreateRequest, u specs.User) (*specs.Process, error) {
+	p, h := *s.Process, c.HostConfig
 	p.Terminal, p.Args, p.User = req.Tty, req.Cmd, u
 	p.User.Umask = h.Umask
 	p.Env = slices.Clone(p.Env)
@@ -123,7 +123,7 @@ func Exec(s *specs.Spec, h *container.HostConfig, req container.ExecCreateReques
 	}
 	limits := *h
 	limits.Privileged = limits.Privileged || req.Privileged
-	caps, err := capabilities(&limits)
+	caps, err := capabilities(&limits, c.DeniedCapabilities)
 	if err != nil {
 		return nil, err
 	}

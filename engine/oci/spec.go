@@ -56,6 +56,9 @@ type Container struct {
 	PIDNamespace, IPCNamespace, Shm string
 	// AppArmor is the profile for a container that names none; "" on a host without.
 	AppArmor string
+	// DeniedCapabilities are what no container has, whatever it asks for, a privileged
+	// one neither; without CAP_.
+	DeniedCapabilities []string
 	// UnifiedCgroups says that the host has cgroup v2 alone: the container
 	// then has a cgroup namespace of its own unless told otherwise.
 	UnifiedCgroups bool
@@ -63,7 +66,7 @@ type Container struct {
 
 // Spec makes the specification. Errors are errdefs.ErrInvalidArgument.
 func Spec(c Container) (*specs.Spec, error) {
-	caps, err := capabilities(c.HostConfig)
+	caps, err := capabilities(c.HostConfig, c.DeniedCapabilities)
 	if err != nil {
 		return nil, err
 	}
@@ -138,7 +141,8 @@ func namespaces(c Container) []specs.LinuxNamespace {
 // namespace neither is a privilege of the host's.
 func sysctls(c Container) map[string]string {
 	out := maps.Clone(c.Sysctls)
-	if !c.OwnNetwork || c.HostConfig.Privileged {
+	// A privileged container needs neither, unless it has no raw sockets.
+	if !c.OwnNetwork || c.HostConfig.Privileged && !slices.Contains(c.DeniedCapabilities, netRaw) {
 		return out
 	}
 	if out == nil {
