@@ -87,6 +87,9 @@ type Link struct {
 	// Running says that it is up and its carrier is on.
 	Running bool
 	Addrs   []netip.Prefix
+
+	// info and afSpec are the kernel's IFLA_LINKINFO and IFLA_AF_SPEC.
+	info, afSpec value
 }
 
 // Links returns every link of the namespace with its addresses, by index.
@@ -196,8 +199,10 @@ func parseLink(p packet) (Link, bool) {
 		MTU:         int(a[unix.IFLA_MTU].uint32()),
 		MasterIndex: int(a[unix.IFLA_MASTER].uint32()),
 		MAC:         net.HardwareAddr(a[unix.IFLA_ADDRESS]),
+
+		info: a[unix.IFLA_LINKINFO], afSpec: a[unix.IFLA_AF_SPEC],
 	}
-	l.Kind = parseAttrs(a[unix.IFLA_LINKINFO])[unix.IFLA_INFO_KIND].text()
+	l.Kind = parseAttrs(l.info)[unix.IFLA_INFO_KIND].text()
 	return l, true
 }
 

@@ -27,6 +27,8 @@ type route struct {
 	index  int
 	metric uint32
 	main   bool
+	// gateway says that it leads on by another host.
+	gateway bool
 }
 
 // routes reads both families: every table save local, which holds the host's own
@@ -62,6 +64,7 @@ func parseRoute(p packet) (route, bool) {
 	a := parseAttrs(p.body[unix.SizeofRtMsg:])
 	dst, ok := prefixOf(p.body[0], a[unix.RTA_DST], int(p.body[1]))
 	r := route{dst: dst, index: int(a[unix.RTA_OIF].uint32()), metric: a[unix.RTA_PRIORITY].uint32(), main: table == unix.RT_TABLE_MAIN}
+	r.gateway = a[unix.RTA_GATEWAY] != nil || a[unix.RTA_VIA] != nil || a[unix.RTA_MULTIPATH] != nil
 	// Of several next hops, struct rtnexthop, the first.
 	if hops := a[unix.RTA_MULTIPATH]; r.index == 0 && len(hops) >= unix.SizeofRtNexthop {
 		r.index = int(binary.NativeEndian.Uint32(hops[4:]))
