@@ -57,7 +57,7 @@ func (c *containerSettings) register(f *pflag.FlagSet) {
 	f.StringVar(&c.CgroupParent, "cgroup-parent", "", "cgroup to make containers' in")
 	f.StringArrayVar(&c.ExecOptions, "exec-opt", nil, "native.cgroupdriver=cgroupfs is what there is")
 	f.BoolVar(&c.NoNewPrivileges, "no-new-privileges", false, "keep containers that do not say otherwise from gaining privileges")
-	f.BoolVar(&c.NoNetRaw, "no-net-raw", false, "keep CAP_NET_RAW, and with it packet sockets, from every container, privileged ones too; ping goes on working")
+	f.BoolVar(&c.NoNetRaw, "no-net-raw", false, "keep CAP_NET_RAW, and with it packet sockets, from every container, privileged ones too; ping works by ICMP sockets")
 	f.StringVar(&c.SeccompProfile, "seccomp-profile", c.SeccompProfile, "seccomp profile of containers that name none: a file, builtin or unconfined")
 	f.IntVar(&c.ShutdownTimeout, "shutdown-timeout", c.ShutdownTimeout, "seconds that containers have to stop when the daemon does, without --live-restore; -1 for ever")
 	f.StringArrayVar(&c.Labels, "label", nil, "label of the daemon, KEY=VALUE; several times for several")
