@@ -42,8 +42,9 @@ TESTFLAGS ?=
 # How long `make fuzz` looks at each decoder, and how many it looks at side by side.
 FUZZTIME ?= 10m
 FUZZJOBS ?= 2
-# How often `make soak` attaches and detaches.
+# How often `make soak` attaches and detaches, and for how many seconds it kills daemons.
 CYCLES   ?= 50000
+CHAOS    ?= 600
 SHELL_SCRIPTS := hack/*.sh .ci/run packaging/build.sh packaging/scripts/*
 # What is packaged, and where the packages go.
 PACKAGED ?= bin/fairlead
@@ -100,9 +101,11 @@ faults: build ## kill, fail and break everything at every step (root)
 	@hack/debian-install.sh $(TEST_DEPS)
 	FAIRLEAD_BIN=$(CURDIR)/bin/fairlead FAIRLEAD_FULL_MATRIX=1 go test -count=1 -parallel 4 -timeout 2h $(TESTFLAGS) ./network ./e2e -run '^Test(Crash|Fault|Recover)'
 
-soak: build ## attach and detach CYCLES=50000 times, and look for what grows (root)
+soak: ## attach and detach CYCLES=50000 times, kill daemons for CHAOS=600 seconds (root)
 	@hack/debian-install.sh $(TEST_DEPS)
+	go build -race -o bin/race/fairlead ./cmd/fairlead
 	FAIRLEAD_SOAK_CYCLES=$(CYCLES) go test -count=1 -timeout 4h -v ./network -run '^TestSoak'
+	FAIRLEAD_BIN=$(CURDIR)/bin/race/fairlead FAIRLEAD_CHAOS=$(CHAOS) go test -count=1 -timeout 4h -v ./e2e -run '^TestChaos$$'
 
 lint: $(GOLANGCI_LINT) ## run golangci-lint and shellcheck as pinned and set here
 	@hack/debian-install.sh $(LINT_DEPS)

@@ -1,7 +1,9 @@
 package lab
 
 import (
+	"os"
 	"path/filepath"
+	"regexp"
 )
 
 // Teardown has the daemon take everything of its own away, and waits until it has
@@ -62,10 +64,31 @@ func (d *Daemon) groups() (left []string) {
 	return left
 }
 
+// unsound fails the test if the daemon or a helper says that it is broken: by a panic,
+// or a data race where the program was built to look for them.
+func (d *Daemon) unsound() {
+	d.lab.t.Helper()
+	logs, _ := filepath.Glob(filepath.Join(d.ExecRoot, "*.log"))
+	for _, path := range append(logs, d.LogFile) {
+		text, err := os.ReadFile(path)
+		if err != nil {
+			continue // none was started
+		}
+		if at := broken.FindIndex(text); at != nil {
+			d.lab.t.Errorf("%s says:\n%s", filepath.Base(path), text[at[0]:min(len(text), at[0]+4000)])
+		}
+	}
+}
+
+// broken is how the Go runtime begins to tell of what no program may do.
+var broken = regexp.MustCompile(`(?m)^(WARNING: DATA RACE|panic: |fatal error: )`)
+
 // end is the daemon's part in the lab's end.
 func (d *Daemon) end() {
 	d.lab.t.Helper()
+	d.unsound() // of the helpers, whose logs go with them
 	d.Teardown()
+	d.unsound()
 	if d.lab.t.Failed() {
 		d.lab.t.Logf("log of daemon %s:\n%s", d.Name, d.LogTail(80))
 	}
