@@ -43,7 +43,7 @@ func (h *Handle) CreateBridge(b Bridge) error {
 		create.attr(unix.IFLA_ADDRESS, b.MAC)
 	}
 	create.nest(unix.IFLA_LINKINFO, func() { create.text(unix.IFLA_INFO_KIND, "bridge") })
-	err := h.apply(change{fmt.Sprintf("create bridge %s", b.Name), create})
+	err := h.created(h.apply(change{fmt.Sprintf("create bridge %s", b.Name), create}), Link{Name: b.Name, Kind: "bridge", MAC: b.MAC})
 	if errdefs.IsUnavailable(err) {
 		return fmt.Errorf("this kernel has no bridges (CONFIG_BRIDGE, module bridge): %w", err)
 	}

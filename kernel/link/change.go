@@ -1,6 +1,7 @@
 package link
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"net/netip"
@@ -35,6 +36,24 @@ func (h *Handle) apply(changes ...change) error {
 		}
 	}
 	return errors.Join(errs...)
+}
+
+// created makes up for a lost answer to the request for a link: the one there is is
+// ours if it has the hardware address that was asked for, and is then taken as made.
+func (h *Handle) created(err error, want Link) error {
+	if !errors.Is(err, errUnheard) || want.MAC == nil {
+		return err
+	}
+	have, readErr := h.get(want.Name)
+	switch {
+	case errdefs.IsNotFound(readErr):
+		return err
+	case readErr != nil:
+		return errors.Join(err, readErr)
+	case have.Kind != want.Kind || !bytes.Equal(have.MAC, want.MAC):
+		return err
+	}
+	return nil
 }
 
 // kernelError is the kernel's word with the class it belongs to.

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"slices"
 	"sync"
 
 	"github.com/containerd/errdefs"
@@ -13,8 +14,16 @@ import (
 	"github.com/fairlead/fairlead/internal/faultpoint"
 )
 
-// dumpAttempts bounds how often a dump is repeated that a change cut across.
-const dumpAttempts = 20
+const (
+	// dumpAttempts bounds how often a dump is repeated that a change cut across.
+	dumpAttempts = 20
+	// repeats bounds how often what may be done twice is asked for when the answer is lost.
+	repeats = 3
+)
+
+// errUnheard says that the kernel may have done what it was asked for: the answer is
+// lost. The kernel loses one when it has no memory for it (ENOBUFS of netlink(7)).
+var errUnheard = errors.New("the answer is lost")
 
 // conn is one rtnetlink socket. Several requests go to the kernel in one system
 // call and are answered in order; calls take turns.
@@ -75,10 +84,22 @@ type answer struct {
 
 // do sends the requests in one system call and returns an answer to each. The
 // kernel works through all of them, whatever became of those before. The error is
-// about the socket, not about a request.
-func (c *conn) do(reqs ...*request) ([]answer, error) {
+// about the socket, not about a request. Requests whose answers are lost are made
+// again, unless they must not find done what they are to do: then the error is
+// errUnheard.
+func (c *conn) do(reqs ...*request) (answers []answer, err error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	once := slices.ContainsFunc(reqs, func(r *request) bool { return r.flags&unix.NLM_F_EXCL != 0 })
+	for range repeats {
+		if answers, err = c.doOnce(reqs...); once || !errors.Is(err, errUnheard) {
+			break
+		}
+	}
+	return answers, err
+}
+
+func (c *conn) doOnce(reqs ...*request) ([]answer, error) {
 	if c.fd < 0 {
 		return nil, os.ErrClosed
 	}
@@ -101,12 +122,12 @@ func (c *conn) do(reqs ...*request) ([]answer, error) {
 		return nil, err
 	}
 	if err := reqs[0].fault(".unheard"); err != nil {
-		return nil, fmt.Errorf("receive from rtnetlink: %w", err)
+		return nil, &unheard{err}
 	}
 	for left > 0 {
 		packets, err := c.receive()
 		if err != nil {
-			return nil, err
+			return nil, &unheard{err}
 		}
 		for _, p := range packets {
 			i := int(p.seq - first)
@@ -123,6 +144,12 @@ func (c *conn) do(reqs ...*request) ([]answer, error) {
 	}
 	return answers, nil
 }
+
+// unheard is why an answer was lost.
+type unheard struct{ err error }
+
+func (u *unheard) Error() string   { return "receive from rtnetlink: " + u.err.Error() }
+func (u *unheard) Unwrap() []error { return []error{u.err, errUnheard} }
 
 // one sends one request, and returns its reply if there is one.
 func (c *conn) one(r *request) (packet, error) {
@@ -162,7 +189,7 @@ func whole(read func() (all []packet, torn bool, err error)) ([]packet, error) {
 func (c *conn) dumpOnce(r *request) (all []packet, torn bool, err error) {
 	c.seq++
 	switch err := r.fault(".dump"); {
-	case errors.Is(err, unix.EINTR):
+	case errors.Is(err, unix.EINTR), errors.Is(err, unix.ENOBUFS):
 		return nil, true, nil
 	case err != nil:
 		return nil, false, fmt.Errorf("receive from rtnetlink: %w", err)
@@ -172,8 +199,11 @@ func (c *conn) dumpOnce(r *request) (all []packet, torn bool, err error) {
 	}
 	for {
 		packets, err := c.receive()
+		if errors.Is(err, unix.ENOBUFS) {
+			return nil, true, nil // a part was lost
+		}
 		if err != nil {
-			return nil, false, err
+			return nil, false, fmt.Errorf("receive from rtnetlink: %w", err)
 		}
 		for _, p := range packets {
 			if p.seq != c.seq {
@@ -216,13 +246,13 @@ func (c *conn) receive() ([]packet, error) {
 			continue
 		}
 		if err != nil {
-			return nil, fmt.Errorf("receive from rtnetlink: %w", err)
+			return nil, err
 		}
 		if sa, ok := from.(*unix.SockaddrNetlink); !ok || sa.Pid != 0 {
 			continue // not the kernel
 		}
 		if flags&unix.MSG_TRUNC != 0 {
-			return nil, fmt.Errorf("receive from rtnetlink: %w", unix.EMSGSIZE)
+			return nil, unix.EMSGSIZE
 		}
 		return parsePackets(append([]byte(nil), buf[:n]...))
 	}

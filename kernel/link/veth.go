@@ -57,7 +57,7 @@ func (h *Handle) CreateVeth(v Veth) error {
 			return err
 		}
 	}
-	err := h.apply(change{"create veth " + v.Name, v.request()})
+	err := h.created(h.apply(change{"create veth " + v.Name, v.request()}), Link{Name: v.Name, Kind: "veth", MAC: v.MAC})
 	switch {
 	case errdefs.IsUnavailable(err):
 		return fmt.Errorf("this kernel has no veth links (CONFIG_VETH, module veth): %w", err)
