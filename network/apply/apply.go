@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"reflect"
 	"strings"
+	"time"
 
 	"github.com/fairlead/fairlead/internal/crashpoint"
 	"github.com/fairlead/fairlead/network/plan"
@@ -32,8 +33,8 @@ type Record interface {
 }
 
 // Run does the steps of the operation called op. When it returns an error, what
-// was done has been undone; what could not be undone is in the error too, and
-// stays on record for the next start.
+// was done has been undone; what could not be undone stays on record, and the error
+// is a LeftError.
 //
 // Crash points: op.begin, op.STEP after each run of steps, op.commit.
 func Run(ctx context.Context, k Kernel, rec Record, op string, steps []plan.Step) error {
@@ -58,14 +59,50 @@ func Run(ctx context.Context, k Kernel, rec Record, op string, steps []plan.Step
 func giveUp(ctx context.Context, k Kernel, rec Record, done [][]plan.Step, cause error) error {
 	// What was asked for may have been cancelled; the way back may not.
 	err := undo(context.WithoutCancel(ctx), k, "", done)
-	if err != nil {
-		return errors.Join(cause, fmt.Errorf("undo: %w", err))
+	if err == nil {
+		err = again(rec.Abort)
 	}
-	return errors.Join(cause, rec.Abort())
+	if err != nil {
+		return &LeftError{Cause: cause, Left: err}
+	}
+	return cause
+}
+
+// LeftError is a failed operation of which something is left: it stays on record.
+type LeftError struct {
+	// Cause is why it failed, Left why it could not be undone.
+	Cause, Left error
+}
+
+func (e *LeftError) Error() string {
+	return strings.ReplaceAll(fmt.Sprintf("%v; and it could not be undone yet: %v", e.Cause, e.Left), "\n", "; ")
+}
+
+// Unwrap gives the cause first.
+func (e *LeftError) Unwrap() []error { return []error{e.Cause, e.Left} }
+
+// tries bounds how often what takes away is tried in a row, and pause is between two
+// tries: what there is no memory for now may be done in a moment.
+const (
+	tries = 3
+	pause = 2 * time.Millisecond
+)
+
+// again calls f until it succeeds, a few times.
+func again(f func() error) (err error) {
+	for n := range tries {
+		if err = f(); err == nil {
+			return nil
+		}
+		if n < tries-1 {
+			time.Sleep(pause << (2 * n))
+		}
+	}
+	return err
 }
 
 // Undo undoes the steps of the operation called op in reverse, whether they were
-// done or not, past errors, which it joins.
+// done or not, past errors, which it joins. What fails is tried again a few times.
 func Undo(ctx context.Context, k Kernel, op string, steps []plan.Step) error {
 	return undo(ctx, k, op, split(steps))
 }
@@ -73,7 +110,7 @@ func Undo(ctx context.Context, k Kernel, op string, steps []plan.Step) error {
 func undo(ctx context.Context, k Kernel, op string, runs [][]plan.Step) error {
 	var errs []error
 	for i := len(runs) - 1; i >= 0; i-- {
-		if err := k.Undo(ctx, runs[i]); err != nil {
+		if err := again(func() error { return k.Undo(ctx, runs[i]) }); err != nil {
 			errs = append(errs, fmt.Errorf("%s: %w", name(runs[i][0]), err))
 		}
 		if op != "" {
@@ -83,13 +120,13 @@ func undo(ctx context.Context, k Kernel, op string, runs [][]plan.Step) error {
 	return errors.Join(errs...)
 }
 
-// Finish does steps that only take away: every one is tried, errors are joined,
-// and nothing is undone. It is how an operation that had begun is ended after a
+// Finish does steps that only take away: every one is tried, a few times, errors are
+// joined, and nothing is undone. It is how an operation that had begun is ended after a
 // crash, too.
 func Finish(ctx context.Context, k Kernel, op string, steps []plan.Step) error {
 	var errs []error
 	for _, run := range split(steps) {
-		if err := k.Do(ctx, run); err != nil {
+		if err := again(func() error { return k.Do(ctx, run) }); err != nil {
 			errs = append(errs, fmt.Errorf("%s: %w", name(run[0]), err))
 		}
 		crashpoint.Here(op + "." + name(run[0]))

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"testing"
 
@@ -16,6 +17,8 @@ type fakeKernel struct {
 	calls    []string
 	failDo   string // name of the step that cannot be done
 	failUndo string
+	// recovers is how many failures there are before all goes well.
+	recovers int
 }
 
 func label(s plan.Step) string { return strings.Join(s.Commands(), ";") }
@@ -24,9 +27,12 @@ func (k *fakeKernel) Do(_ context.Context, steps []plan.Step) error {
 	k.calls = append(k.calls, fmt.Sprintf("do %d", len(steps)))
 	for _, s := range steps {
 		if k.failDo != "" && label(s) == k.failDo {
+			k.relent()
 			return errors.New("kernel says no")
 		}
-		k.done = append(k.done, label(s))
+		if !slices.Contains(k.done, label(s)) {
+			k.done = append(k.done, label(s))
+		}
 	}
 	return nil
 }
@@ -36,6 +42,7 @@ func (k *fakeKernel) Undo(_ context.Context, steps []plan.Step) error {
 	for i := len(steps) - 1; i >= 0; i-- {
 		k.calls = append(k.calls, "undo "+label(steps[i]))
 		if k.failUndo != "" && label(steps[i]) == k.failUndo {
+			k.relent()
 			errs = append(errs, errors.New("cannot undo"))
 			continue
 		}
@@ -47,6 +54,13 @@ func (k *fakeKernel) Undo(_ context.Context, steps []plan.Step) error {
 		}
 	}
 	return errors.Join(errs...)
+}
+
+// relent counts a failure.
+func (k *fakeKernel) relent() {
+	if k.recovers--; k.recovers == 0 {
+		k.failDo, k.failUndo = "", ""
+	}
 }
 
 // fakeRecord writes down the life of the record.
@@ -133,5 +147,29 @@ func TestUndoAndFinishGoOnPastErrors(t *testing.T) {
 	}
 	if got := strings.Join(k.done, "|"); got != "sysctl -w a=1||sysctl -w c=1" {
 		t.Errorf("did %q", got)
+	}
+}
+
+// TestTriesAgain: what fails once on the way back, or at the end, is done after all.
+func TestTriesAgain(t *testing.T) {
+	t.Parallel()
+	k := fakeKernel{failDo: "sysctl -w b=1", recovers: tries - 1}
+	if err := Finish(t.Context(), &k, "test", steps()); err != nil {
+		t.Error(err)
+	}
+	k.failUndo, k.recovers = "sysctl -w b=1", tries-1
+	if err := Undo(t.Context(), &k, "test", steps()); err != nil || len(k.done) > 0 {
+		t.Errorf("left %q: %v", k.done, err)
+	}
+}
+
+// TestLeft: the error says that something is left, and is one line.
+func TestLeft(t *testing.T) {
+	t.Parallel()
+	k := fakeKernel{failDo: "sysctl -w c=1", failUndo: "sysctl -w b=1"}
+	err := Run(t.Context(), &k, &fakeRecord{}, "test", steps())
+	var left *LeftError
+	if !errors.As(err, &left) || left.Left == nil || strings.Contains(err.Error(), "\n") {
+		t.Errorf("%v", err)
 	}
 }
