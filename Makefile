@@ -93,9 +93,9 @@ fuzz: ## feed each decoder with whatever comes to mind; FUZZTIME=10m is how long
 	  xargs -P $(FUZZJOBS) -L 1 hack/fuzz.sh $(FUZZTIME)
 
 # Every form that there is: each back end, each moment, each fault (make test runs some).
-attack: build ## run every attack by every back end, at every moment (root)
+attack: build ## run every attack, beside every other firewall, at every moment (root)
 	@hack/debian-install.sh $(TEST_DEPS)
-	FAIRLEAD_BIN=$(CURDIR)/bin/fairlead FAIRLEAD_FULL_MATRIX=1 go test -count=1 -parallel 4 -timeout 2h $(TESTFLAGS) ./e2e -run '^TestAttack'
+	FAIRLEAD_BIN=$(CURDIR)/bin/fairlead FAIRLEAD_FULL_MATRIX=1 go test -count=1 -parallel 4 -timeout 2h $(TESTFLAGS) ./e2e -run '^Test(Attack|Firewalld$$|UFW$$|Neighbours$$)'
 
 faults: build ## kill, fail and break everything at every step (root)
 	@hack/debian-install.sh $(TEST_DEPS)

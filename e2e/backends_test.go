@@ -28,6 +28,16 @@ func forBackends(t *testing.T, test func(t *testing.T, backend string)) {
 	}
 }
 
+// chosen says whether a test of several choices, each by its number, runs a combination
+// of them. In short it runs every other: each two choices still meet.
+func chosen(choices ...int) bool {
+	sum := 0
+	for _, c := range choices {
+		sum += c
+	}
+	return full() || sum%2 == 0
+}
+
 // newSiteOn is newSite with a firewall back end.
 func newSiteOn(t *testing.T, backend string, daemonArgs ...string) *site {
 	t.Helper()

@@ -94,8 +94,11 @@ func (s *site) rules() string {
 // host. Teardown leaves firewalld as it was.
 func TestFirewalld(t *testing.T) {
 	forBackends(t, func(t *testing.T, backend string) {
-		for _, theirs := range []string{"nftables", "iptables"} {
-			for _, first := range []bool{true, false} {
+		for i, theirs := range backends {
+			for j, first := range []bool{true, false} {
+				if !chosen(slices.Index(backends, backend), i, j) {
+					continue
+				}
 				t.Run(fmt.Sprintf("%s, first %v", theirs, first), func(t *testing.T) {
 					t.Parallel()
 					testFirewalld(t, backend, theirs, first)

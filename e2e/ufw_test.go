@@ -3,6 +3,7 @@ package e2e
 import (
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -45,11 +46,14 @@ func (s *site) newUFW(forward string) {
 // ufw is told to allow it.
 func TestUFW(t *testing.T) {
 	forBackends(t, func(t *testing.T, backend string) {
-		for _, forward := range []string{"DROP", "REJECT"} {
-			for name, first := range map[string]bool{"first": true, "later": false} {
-				t.Run(forward+" "+name, func(t *testing.T) {
+		for i, forward := range []string{"DROP", "REJECT"} {
+			for j, when := range []string{"first", "later"} {
+				if !chosen(slices.Index(backends, backend), i, j) {
+					continue
+				}
+				t.Run(forward+" "+when, func(t *testing.T) {
 					t.Parallel()
-					testUFW(t, backend, forward, first)
+					testUFW(t, backend, forward, when == "first")
 				})
 			}
 		}
