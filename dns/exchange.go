@@ -14,6 +14,8 @@ import (
 	"time"
 
 	wire "github.com/miekg/dns"
+
+	"github.com/fairlead/fairlead/internal/panics"
 )
 
 type server = netip.AddrPort
@@ -24,11 +26,22 @@ const upstreamUDP = 1232
 
 var buffers = sync.Pool{New: func() any { b := make([]byte, maxUDP); return &b }}
 
-// exchange asks one server, by UDP, and by TCP where the answer is cut short.
-// Every query has an ID by chance and a socket of its own, whose port is the
-// kernel's choice (RFC 5452, 9.2).
-func (r *Resolver) exchange(ctx context.Context, k key, to server) (*wire.Msg, error) {
-	m, err := r.exchangeBy(ctx, "udp", k, to, true)
+// nearMisses is after how many packets that come to a query's port from its server's
+// address, and are no answer to it, somebody is taken to be guessing.
+const nearMisses = 3
+
+var errGuessed = errors.New("packets came that are no answer to the question, as if somebody guessed")
+
+// exchange asks one server, by UDP, and by TCP where the answer is cut short, or
+// somebody forges one. Every query has an ID by chance and a socket of its own, whose
+// port is the kernel's choice (RFC 5452, 9.2).
+func (r *Resolver) exchange(ctx context.Context, k key, to server) (m *wire.Msg, err error) {
+	defer panics.Catch(&err)
+	m, err = r.exchangeBy(ctx, "udp", k, to, true)
+	if errors.Is(err, errGuessed) {
+		r.guessed(to)
+		return r.exchangeBy(ctx, "tcp", k, to, true)
+	}
 	if err == nil && (m.Rcode == wire.RcodeFormatError || m.Rcode == wire.RcodeNotImplemented) {
 		// A server that knows no EDNS (RFC 6891, 7).
 		m, err = r.exchangeBy(ctx, "udp", k, to, false)
@@ -61,7 +74,7 @@ func (r *Resolver) exchangeBy(ctx context.Context, network string, k key, to ser
 	}
 	b := buffers.Get().(*[]byte)
 	defer buffers.Put(b)
-	for {
+	for range nearMisses {
 		n, err := conn.Read(*b)
 		if err != nil {
 			return nil, err
@@ -70,7 +83,24 @@ func (r *Resolver) exchangeBy(ctx context.Context, network string, k key, to ser
 			return m, nil
 		}
 	}
+	return nil, errGuessed
 }
+
+// guessed tells of a forger, not too often.
+func (r *Resolver) guessed(server server) {
+	now := time.Now()
+	r.mu.Lock()
+	quiet := now.Sub(r.warned) < quietFor
+	if !quiet {
+		r.warned = now
+	}
+	r.mu.Unlock()
+	if !quiet {
+		r.log.Warn("packets that pretend to be a DNS server's answers: asking it by TCP", "server", server)
+	}
+}
+
+const quietFor = 10 * time.Second
 
 // query is the question as others are asked.
 func (k key) query(edns bool) (*wire.Msg, []byte, error) {

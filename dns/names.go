@@ -109,59 +109,92 @@ func canonical(name string) string { return strings.ToLower(strings.TrimSuffix(n
 // canonical.
 //
 // A name with dots is looked for whole, then as name.network with the network's
-// name after each of its dots, the last first.
+// name after each of its dots, the last first. Further names, which anybody may
+// choose, come after what is called so itself: an alias "db.back" does not take the
+// place of db on network back.
 func (n *names) addresses(sandbox, name string, v4 bool) (addrs []netip.Addr, known bool) {
 	n.mu.RLock()
 	defer n.mu.RUnlock()
 	host, network := name, ""
 	for {
-		for _, links := range []bool{true, false} {
-			found, there := n.on(sandbox, host, network, links, v4)
-			known = known || there
-			if len(found) > 0 {
-				k := int(n.turn.Add(1) % uint32(len(found)))
-				return append(found[k:len(found):len(found)], found[:k]...), true
-			}
+		found := n.on(sandbox, host, network, v4)
+		known = known || found.known
+		if len(addrs) == 0 || (found.own && len(found.addrs) > 0) {
+			addrs = found.addrs
 		}
 		dot := strings.LastIndexByte(host, '.')
-		if dot <= 0 {
-			return nil, known
+		if (found.own && len(addrs) > 0) || dot <= 0 {
+			break
 		}
 		host, network = name[:dot], name[dot+1:]
 	}
+	if len(addrs) == 0 {
+		return nil, known
+	}
+	k := int(n.turn.Add(1) % uint32(len(addrs)))
+	return append(addrs[k:len(addrs):len(addrs)], addrs[:k]...), true
+}
+
+// found is what is called by a name.
+type found struct {
+	addrs []netip.Addr
+	// known says that something is, own that it is its own name, or the asker's for it.
+	known, own bool
 }
 
 // on looks through the networks of the sandbox, all of them or the one called so,
-// and returns what the first has that has any.
-func (n *names) on(sandbox, host, network string, links, v4 bool) (addrs []netip.Addr, known bool) {
-	for _, e := range n.asking[sandbox] {
-		if network != "" && !strings.EqualFold(e.Network, network) {
-			continue
-		}
-		z := n.networks[e.NetworkID]
-		who := z.names[host]
-		if links {
-			who = nil
-			for _, l := range e.Links {
-				if l.Alias == host {
-					who = append(who, l.Sandbox)
+// and returns what the first has that has any: the asker's links before all names.
+func (n *names) on(sandbox, host, network string, v4 bool) (out found) {
+	for _, links := range []bool{true, false} {
+		for _, e := range n.asking[sandbox] {
+			if network != "" && !strings.EqualFold(e.Network, network) {
+				continue
+			}
+			z := n.networks[e.NetworkID]
+			who, own := z.called(host)
+			if links {
+				who, own = e.linked(host), true
+			}
+			for _, id := range who {
+				m, there := z.members[id]
+				out.known = out.known || there
+				for _, a := range m.Addrs {
+					if a.Is4() == v4 {
+						out.addrs = append(out.addrs, a)
+					}
 				}
 			}
-		}
-		for _, id := range who {
-			m, there := z.members[id]
-			known = known || there
-			for _, a := range m.Addrs {
-				if a.Is4() == v4 {
-					addrs = append(addrs, a)
-				}
+			if len(out.addrs) > 0 {
+				out.own = own
+				return out
 			}
-		}
-		if len(addrs) > 0 {
-			return addrs, true
 		}
 	}
-	return nil, known
+	return out
+}
+
+// called returns who on the network is called so: whose own name it is, and nobody
+// else; else all that go by it.
+func (z *zone) called(name string) (who []string, own bool) {
+	for _, id := range z.names[name] {
+		if z.members[id].Names[0] == name {
+			who = append(who, id)
+		}
+	}
+	if len(who) > 0 {
+		return who, true
+	}
+	return z.names[name], false
+}
+
+// linked returns the sandboxes that the endpoint's owner calls so.
+func (e *Endpoint) linked(alias string) (who []string) {
+	for _, l := range e.Links {
+		if l.Alias == alias {
+			who = append(who, l.Sandbox)
+		}
+	}
+	return who
 }
 
 // owner returns the name.network of the address as the sandbox sees it.

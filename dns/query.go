@@ -94,6 +94,14 @@ func check(m *wire.Msg) int {
 func (r *Resolver) local(q *Query) *wire.Msg {
 	question := q.msg.Question[0]
 	id := q.sandbox.id
+	name, own := q.name, false
+	if name == localhost || strings.HasSuffix(name, "."+localhost) {
+		return loopback(question)
+	}
+	if name == Domain {
+		return new(wire.Msg)
+	}
+	name, own = strings.CutSuffix(name, "."+Domain)
 	if a, ok := reverse(q.name); ok {
 		name, ours := r.names.owner(id, a)
 		if !ours {
@@ -105,7 +113,7 @@ func (r *Resolver) local(q *Query) *wire.Msg {
 		}
 		return m
 	}
-	addrs, known := r.names.addresses(id, q.name, question.Qtype != wire.TypeAAAA)
+	addrs, known := r.names.addresses(id, name, question.Qtype != wire.TypeAAAA)
 	if q.by == UDP && len(addrs) > maxUDP/leastRecord {
 		addrs = addrs[:maxUDP/leastRecord] // the rest would be cut anyway
 	}
@@ -118,12 +126,30 @@ func (r *Resolver) local(q *Query) *wire.Msg {
 		}
 		return m
 	}
+	if own {
+		return &wire.Msg{MsgHdr: wire.MsgHdr{Rcode: wire.RcodeNameError}}
+	}
 	if n := q.sandbox.ndots(); n > 0 && !strings.Contains(q.name, ".") && (question.Qtype == wire.TypeA || question.Qtype == wire.TypeAAAA) {
 		// The client comes again with its search list. Not an empty answer: some
 		// (musl's) take that for the end of the search.
 		return &wire.Msg{MsgHdr: wire.MsgHdr{Rcode: wire.RcodeNameError}}
 	}
 	return nil
+}
+
+// localhost and what is under it is the container itself, whatever another calls
+// itself (RFC 6761, 6.3).
+const localhost = "localhost"
+
+func loopback(q wire.Question) *wire.Msg {
+	m := new(wire.Msg)
+	switch q.Qtype {
+	case wire.TypeA, wire.TypeANY:
+		m.Answer = []wire.RR{record(q, netip.AddrFrom4([4]byte{127, 0, 0, 1}))}
+	case wire.TypeAAAA:
+		m.Answer = []wire.RR{record(q, netip.IPv6Loopback())}
+	}
+	return m
 }
 
 // presentation escapes what would not be read back as it stands (RFC 1035, 5.1).

@@ -59,6 +59,7 @@ type Resolver struct {
 	host    *source
 	routes  []route
 	host0   Upstreams
+	warned  time.Time // of forged answers
 }
 
 // route is a Route ready for use.

@@ -11,10 +11,24 @@ import (
 	"cmp"
 	"net/netip"
 	"slices"
+	"strings"
 )
 
 // Address is where every container with a resolver finds it.
 var Address = netip.AddrPortFrom(netip.AddrFrom4([4]byte{127, 0, 0, 11}), 53)
+
+// Domain is one of ours (.internal is kept for private use: ICANN's SAC113). The names
+// of an asker's neighbours are under it too, and nothing under it is asked of others. A
+// search list that begins with it finds them before what a domain of somebody else has
+// of the same name.
+const Domain = "fairlead.internal"
+
+// Reserved says that no container may choose the name: it is one of the asker's own
+// host (RFC 6761, 6.3), or under Domain.
+func Reserved(name string) bool {
+	name = "." + canonical(name)
+	return strings.HasSuffix(name, "."+localhost) || strings.HasSuffix(name, "."+Domain)
+}
 
 // MaxServers is how many servers are asked at most, as resolv.conf(5) has it.
 const MaxServers = 3

@@ -299,7 +299,7 @@ func TestDNSServers(t *testing.T) {
 		t.Errorf("the server of --dns was asked by %v, want %s alone", inside.peers, user4)
 	}
 	inside.mu.Unlock()
-	if got := user.resolvConf(); got != "nameserver 127.0.0.11\nsearch inner.example\noptions ndots:1" {
+	if got := user.resolvConf(); got != "nameserver 127.0.0.11\nsearch fairlead.internal inner.example\noptions ndots:1" {
 		t.Errorf("resolv.conf:\n%s", got)
 	}
 	six := s.idle("--network", "front", "--dns", ns6)

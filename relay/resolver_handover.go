@@ -27,7 +27,7 @@ func (t *resolvers) snapshot() (resolverState, []int) {
 	defer t.mu.Unlock()
 	var fds []int
 	for _, s := range told {
-		if v := t.owners[s.ID]; v != nil {
+		if v := t.owners[s.ID]; v != nil && !v.gone {
 			st.Sandboxes = append(st.Sandboxes, s)
 			fds = append(fds, v.udp, v.tcp)
 		}
@@ -39,12 +39,15 @@ func (t *resolvers) snapshot() (resolverState, []int) {
 // returns.
 func (t *resolvers) adopt(st resolverState, fds []int) error {
 	// Nobody is answered before everything is known.
-	errs := []error{t.followHost(st.Host)}
+	err := t.followHost(st.Host)
 	t.introduce(st.Sandboxes)
 	for i, s := range st.Sandboxes {
-		errs = append(errs, t.serve(s, fds[2*i], fds[2*i+1]))
+		// Whoever mends the difference opens others.
+		if err := t.serve(s, fds[2*i], fds[2*i+1]); err != nil {
+			t.logger.Warn("a container's resolver cannot be taken over", "container", s.ID, "err", err)
+		}
 	}
-	return errors.Join(errs...)
+	return err
 }
 
 // abandon leaves the sockets to the successor and ends the loop. What is live is

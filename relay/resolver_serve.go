@@ -1,28 +1,29 @@
 package relay
 
 import (
-	"context"
 	"encoding/binary"
 	"errors"
 	"io"
 	"net"
-	"net/netip"
 	"os"
+	"runtime"
 	"time"
 
 	"golang.org/x/sys/unix"
 
 	"github.com/fairlead/fairlead/dns"
-	"github.com/fairlead/fairlead/kernel/netns"
+	"github.com/fairlead/fairlead/internal/panics"
 )
 
 const (
 	// queryBurst queries are read of one socket before the next has its turn.
 	queryBurst = 16
-	// maxConnections of one sandbox at a time; more are refused.
+	// maxConnections of one sandbox at a time.
 	maxConnections = 64
 	// idleTime is how long a connection may be silent (RFC 7766, 6.2.3).
 	idleTime = 10 * time.Second
+	// crowdedTime is how long connections wait for which there is no descriptor.
+	crowdedTime = 100 * time.Millisecond
 )
 
 // ready serves one readable socket.
@@ -42,12 +43,18 @@ func (t *resolvers) ready(key uint64) {
 		switch {
 		case errors.Is(err, unix.EINTR):
 			continue
-		case err != nil: // no more, or an ICMP error of an answer's
+		case errors.Is(err, unix.EAGAIN):
 			return
+		case err != nil:
+			if boundTo(v.udp).Port() == 0 {
+				t.lost(v, err)
+				return
+			}
+			continue // an ICMP error of an answer's
 		case n > len(t.buf) || from == nil:
 			continue
 		}
-		answer, ahead := t.dns.Answer(v.id, t.buf[:n], dns.UDP)
+		answer, ahead := t.answer(v, t.buf[:n], dns.UDP)
 		if answer != nil {
 			// Who does not read its answers loses them.
 			_ = unix.Sendto(v.udp, answer, unix.MSG_DONTWAIT, from)
@@ -56,7 +63,7 @@ func (t *resolvers) ready(key uint64) {
 			v.live.Add(1)
 			go func() {
 				defer v.live.Done()
-				answer := t.dns.Forward(v.ctx, ahead)
+				answer := t.forward(v, ahead)
 				if v.ctx.Err() == nil {
 					_ = unix.Sendto(v.udp, answer, unix.MSG_DONTWAIT, from)
 				}
@@ -65,17 +72,76 @@ func (t *resolvers) ready(key uint64) {
 	}
 }
 
+// answer and forward are the resolver's own. What a packet does to it ends neither the
+// process nor what others have of it.
+func (t *resolvers) answer(v *served, packet []byte, by dns.Transport) (answer []byte, ahead *dns.Query) {
+	var err error
+	defer func() {
+		if err != nil {
+			answer, ahead = nil, nil
+		}
+	}()
+	defer panics.Catch(&err)
+	return t.dns.Answer(v.id, packet, by)
+}
+
+func (t *resolvers) forward(v *served, ahead *dns.Query) (answer []byte) {
+	var err error
+	defer func() {
+		if err != nil {
+			answer = ahead.Fail()
+		}
+	}()
+	defer panics.Catch(&err)
+	return t.dns.Forward(v.ctx, ahead)
+}
+
+// lost gives a sandbox's sockets up of which one is none any more: a container that
+// may administer its network can destroy them (SOCK_DESTROY of sock_diag(7)), and they
+// would be readable for ever. Its names stay; list does not have it, so that whoever
+// mends the difference opens others. mu is held.
+func (t *resolvers) lost(v *served, err error) {
+	t.logger.Warn("a container's resolver has lost a socket, which was destroyed inside the container", "container", v.id, "err", err)
+	v.gone = true
+	if err := t.unpoll(v); err != nil {
+		t.logger.Warn("give a resolver up", "container", v.id, "err", err)
+	}
+}
+
+// crowded leaves connections to the sandbox waiting for a moment, when the process has
+// no descriptor for them. mu is held.
+func (t *resolvers) crowded(v *served, err error) {
+	t.logger.Error("no room for a connection to a resolver", "container", v.id, "err", err)
+	if err := t.poller.remove(v.tcp); err != nil {
+		return // it goes
+	}
+	v.parked = true
+	time.AfterFunc(crowdedTime, func() {
+		t.mu.Lock()
+		defer t.mu.Unlock()
+		if !v.parked || t.served[v.key] != v {
+			return
+		}
+		v.parked = false
+		if err := t.poller.add(v.tcp, v.key|tcpBit); err != nil {
+			t.lost(v, err)
+		}
+	})
+}
+
 func (t *resolvers) accept(v *served) {
 	for range acceptBurst {
-		fd, _, err := unix.Accept4(v.tcp, unix.SOCK_CLOEXEC)
+		fd, _, err := unix.Accept4(v.tcp, unix.SOCK_CLOEXEC|unix.SOCK_NONBLOCK)
 		switch {
 		case errors.Is(err, unix.EINTR), errors.Is(err, unix.ECONNABORTED):
 			continue
-		case errors.Is(err, unix.EMFILE), errors.Is(err, unix.ENFILE):
-			t.logger.Error("no room for a connection to a resolver", "container", v.id, "err", err)
-			time.Sleep(10 * time.Millisecond) // it is still there, and would be told of at once
+		case errors.Is(err, unix.EAGAIN):
+			return
+		case errors.Is(err, unix.EMFILE), errors.Is(err, unix.ENFILE), errors.Is(err, unix.ENOBUFS), errors.Is(err, unix.ENOMEM):
+			t.crowded(v, err)
 			return
 		case err != nil:
+			t.lost(v, err)
 			return
 		}
 		f := os.NewFile(uintptr(fd), "query")
@@ -85,10 +151,7 @@ func (t *resolvers) accept(v *served) {
 			t.logger.Warn("accept a connection to a resolver", "container", v.id, "err", err)
 			continue
 		}
-		if !v.track(conn) {
-			_ = conn.Close()
-			continue
-		}
+		v.track(conn)
 		go func() {
 			defer v.live.Done()
 			t.converse(v, conn)
@@ -100,16 +163,24 @@ func (t *resolvers) accept(v *served) {
 	}
 }
 
-// track counts the connection; false where there are too many.
-func (v *served) track(conn net.Conn) bool {
+// track counts the connection. Where there are too many, the one that has asked
+// nothing for longest is closed for it (RFC 7766, 6.2.3): connections that only wait
+// bar nobody's way.
+func (v *served) track(conn net.Conn) {
 	v.mu.Lock()
 	defer v.mu.Unlock()
 	if len(v.conns) >= maxConnections {
-		return false
+		var idlest net.Conn
+		for c, since := range v.conns {
+			if idlest == nil || since.Before(v.conns[idlest]) {
+				idlest = c
+			}
+		}
+		delete(v.conns, idlest)
+		_ = idlest.Close()
 	}
-	v.conns[conn] = struct{}{}
+	v.conns[conn] = time.Now()
 	v.live.Add(1)
-	return true
 }
 
 // converse answers the queries of one connection, one after the other.
@@ -130,9 +201,10 @@ func (t *resolvers) converse(v *served, conn net.Conn) {
 		if _, err := io.ReadFull(conn, packet); err != nil {
 			return
 		}
-		answer, ahead := t.dns.Answer(v.id, packet, dns.TCP)
+		v.asked(conn)
+		answer, ahead := t.answer(v, packet, dns.TCP)
 		if ahead != nil {
-			answer = t.dns.Forward(v.ctx, ahead)
+			answer = t.forward(v, ahead)
 		}
 		if answer == nil || v.deadline(conn) != nil {
 			return
@@ -141,6 +213,18 @@ func (t *resolvers) converse(v *served, conn net.Conn) {
 		if _, err := conn.Write(append(out, answer...)); err != nil {
 			return
 		}
+		// One whose next query is there already would go on until the runtime takes
+		// the processor away, 10 ms later, from each of them in turn.
+		runtime.Gosched()
+	}
+}
+
+// asked notes that the connection is of use.
+func (v *served) asked(conn net.Conn) {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	if _, there := v.conns[conn]; there {
+		v.conns[conn] = time.Now()
 	}
 }
 
@@ -152,32 +236,4 @@ func (v *served) deadline(conn net.Conn) error {
 		return err
 	}
 	return conn.SetDeadline(time.Now().Add(idleTime))
-}
-
-// dialer reaches servers from this process's namespace, or from inside one that is
-// opened for the moment: an open one would outlive its container.
-type dialer struct{}
-
-// Dial implements dns.Dialer.
-func (dialer) Dial(ctx context.Context, namespace, network string, server netip.AddrPort) (conn net.Conn, err error) {
-	var d net.Dialer
-	if namespace == "" {
-		return d.DialContext(ctx, network, server.String())
-	}
-	ns, err := netns.Open(namespace)
-	if err != nil {
-		return nil, err
-	}
-	err = netns.Do(ns, func() error {
-		// The socket is made here, on this thread, for there is one address.
-		conn, err = d.DialContext(ctx, network, server.String())
-		return err
-	})
-	if cerr := ns.Close(); cerr != nil && err == nil {
-		err = errors.Join(cerr, conn.Close())
-	}
-	if err != nil {
-		return nil, err
-	}
-	return conn, nil
 }

@@ -44,8 +44,13 @@ type served struct {
 	cancel   context.CancelFunc
 	live     sync.WaitGroup
 
-	mu    sync.Mutex
-	conns map[net.Conn]struct{}
+	// gone says that a socket was destroyed, parked that the poller does not have tcp
+	// for the moment; mu of the loop covers them.
+	gone, parked bool
+
+	mu sync.Mutex
+	// conns are the connections, with when they last asked something.
+	conns map[net.Conn]time.Time
 }
 
 // The two sockets of a resolver are told apart by the lowest bit of their key.
@@ -85,13 +90,8 @@ func (t *resolvers) serve(s dns.Sandbox, udp, tcp int) error {
 	if err := checkResolver(s.ID, udp, tcp); err != nil {
 		return errors.Join(err, unix.Close(udp), unix.Close(tcp))
 	}
-	t.mu.Lock()
-	_, there := t.owners[s.ID]
-	t.mu.Unlock()
-	if there {
-		if err := t.release(s.ID); err != nil {
-			return errors.Join(err, unix.Close(udp), unix.Close(tcp))
-		}
+	if err := t.drop(s.ID); err != nil {
+		return errors.Join(err, unix.Close(udp), unix.Close(tcp))
 	}
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -99,7 +99,7 @@ func (t *resolvers) serve(s dns.Sandbox, udp, tcp int) error {
 		return errors.Join(errFrozen, unix.Close(udp), unix.Close(tcp))
 	}
 	t.next += 2
-	v := &served{id: s.ID, key: t.next, udp: udp, tcp: tcp, conns: make(map[net.Conn]struct{})}
+	v := &served{id: s.ID, key: t.next, udp: udp, tcp: tcp, conns: make(map[net.Conn]time.Time)}
 	v.ctx, v.cancel = context.WithCancel(context.Background())
 	t.dns.Set(s)
 	err := t.poller.add(udp, v.key)
@@ -130,7 +130,7 @@ func (t *resolvers) tell(s dns.Sandbox) error {
 	if t.frozen {
 		return errFrozen
 	}
-	if t.owners[s.ID] == nil {
+	if v := t.owners[s.ID]; v == nil || v.gone {
 		return fmt.Errorf("sandbox %s has no resolver: %w", s.ID, errdefs.ErrNotFound)
 	}
 	t.dns.Set(s)
@@ -144,19 +144,47 @@ func (t *resolvers) release(id string) error {
 		t.mu.Unlock()
 		return errFrozen
 	}
+	v, err := t.take(id)
+	t.mu.Unlock()
+	if v != nil {
+		v.hangUp()
+	}
+	t.dns.Remove(id) // one without sockets may have been introduced
+	return errors.Join(err, v.end())
+}
+
+// drop ends what serves the sandbox, which others are to do. Its names stay.
+func (t *resolvers) drop(id string) error {
+	t.mu.Lock()
+	if t.frozen {
+		t.mu.Unlock()
+		return errFrozen
+	}
+	v, err := t.take(id)
+	t.mu.Unlock()
+	if v != nil {
+		v.hangUp()
+	}
+	return errors.Join(err, v.end())
+}
+
+// take takes the sandbox's sockets out of the loop; nil where it has none. mu is held.
+func (t *resolvers) take(id string) (*served, error) {
 	v := t.owners[id]
 	if v == nil {
-		t.mu.Unlock()
-		t.dns.Remove(id) // it may have been introduced
-		return nil
+		return nil, nil
 	}
 	delete(t.owners, id)
-	err := t.unpoll(v)
-	t.mu.Unlock()
-	v.hangUp()
-	t.dns.Remove(id)
+	return v, t.unpoll(v)
+}
+
+// end closes the sockets when nothing uses them any more.
+func (v *served) end() error {
+	if v == nil {
+		return nil
+	}
 	v.live.Wait()
-	return errors.Join(err, v.close())
+	return v.close()
 }
 
 // unpoll takes the sockets out of the loop, once.
@@ -165,7 +193,11 @@ func (t *resolvers) unpoll(v *served) error {
 		return nil
 	}
 	delete(t.served, v.key)
-	return errors.Join(t.poller.remove(v.udp), t.poller.remove(v.tcp))
+	err := t.poller.remove(v.udp)
+	if !v.parked {
+		err = errors.Join(err, t.poller.remove(v.tcp))
+	}
+	return err
 }
 
 // hangUp ends what waits for others, and connections.
@@ -197,7 +229,7 @@ func (t *resolvers) list() []Served {
 	defer t.mu.Unlock()
 	out := make([]Served, 0, len(told))
 	for _, s := range told {
-		if v := t.owners[s.ID]; v != nil {
+		if v := t.owners[s.ID]; v != nil && !v.gone {
 			out = append(out, Served{Sandbox: s, UDP: boundTo(v.udp), TCP: boundTo(v.tcp)})
 		}
 	}

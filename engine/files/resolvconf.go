@@ -26,7 +26,8 @@ var fallback = []netip.Addr{netip.AddrFrom4([4]byte{8, 8, 8, 8}), netip.AddrFrom
 
 // ResolvConf renders a resolv.conf from the host's, for a container that asks the
 // servers itself. Servers on a loopback address are the host's own and mean nothing
-// in a container: they are left out, as are those that it has no IPv6 for; where the
+// in a container: they are left out, as are those that it has no IPv6 for, and those
+// on one of the host's links (there a container would ask its neighbours); where the
 // only one is systemd-resolved's, those that it asks itself, in uplinks, take its
 // place. See resolv.conf(5).
 func ResolvConf(host, uplinks []byte, user Resolver, ipv6 bool) []byte {
@@ -35,7 +36,7 @@ func ResolvConf(host, uplinks []byte, user Resolver, ipv6 bool) []byte {
 		c.Servers = dns.ParseHostConfig(uplinks).Servers
 	}
 	servers := slices.DeleteFunc(c.Servers, func(a netip.Addr) bool {
-		return a.IsLoopback() || (a.Is6() && !ipv6)
+		return a.IsLoopback() || (a.Is6() && (!ipv6 || a.IsLinkLocalUnicast()))
 	})
 	if len(user.Servers) > 0 {
 		servers = user.Servers
@@ -49,13 +50,40 @@ func ResolvConf(host, uplinks []byte, user Resolver, ipv6 bool) []byte {
 
 // OwnResolvConf renders the resolv.conf of a container that has a resolver of ours,
 // which asks the servers for it. Names are given to it as they are, for those of
-// containers have no dots.
+// containers have no dots. Where they are not, for ndots is more than that, our own
+// domain is searched first: a domain of the host's that has the same name must not
+// take a container's place.
 func OwnResolvConf(host []byte, user Resolver) []byte {
 	search, options := user.over(dns.ParseHostConfig(host))
 	if !slices.ContainsFunc(options, func(o string) bool { return strings.HasPrefix(o, "ndots:") }) {
 		options = append(slices.Clone(options), "ndots:0")
 	}
+	if ndots(options) {
+		own := []string{dns.Domain}
+		if !noSearch(search) {
+			own = append(own, slices.DeleteFunc(slices.Clone(search), func(d string) bool { return d == dns.Domain })...)
+		}
+		search = own
+	}
 	return render([]netip.Addr{dns.Address.Addr()}, search, options)
+}
+
+// ndots says that names with few dots are searched for before they are asked for as
+// they are. Of several options the last counts; what is no number is taken for one.
+func ndots(options []string) (searched bool) {
+	for _, o := range options {
+		if n, ok := strings.CutPrefix(o, "ndots:"); ok {
+			v, err := strconv.Atoi(n)
+			searched = err != nil || v > 0
+		}
+	}
+	return searched
+}
+
+// noSearch says that there is no search list: one of one dot is how a user asks for
+// none.
+func noSearch(search []string) bool {
+	return len(search) == 0 || (len(search) == 1 && search[0] == ".")
 }
 
 // over is the user's search list and options, or else the host's.
@@ -75,8 +103,7 @@ func render(servers []netip.Addr, search, options []string) []byte {
 	for _, s := range servers {
 		fmt.Fprintf(&b, "nameserver %s\n", s)
 	}
-	// A search list of one dot is how a user asks for none.
-	if len(search) > 0 && (len(search) != 1 || search[0] != ".") {
+	if !noSearch(search) {
 		fmt.Fprintf(&b, "search %s\n", strings.Join(search, " "))
 	}
 	if len(options) > 0 {

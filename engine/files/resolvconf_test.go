@@ -14,6 +14,7 @@ func TestResolvConfOfOneWithoutIPv6OrBehindResolved(t *testing.T) {
 		ipv6                      bool
 	}{
 		{"no IPv6", "nameserver fd00::53\nnameserver 10.0.0.1\n", "", "nameserver 10.0.0.1\n", false},
+		{"of a link of the host's", "nameserver fe80::1%eth0\nnameserver fd00::53\n", "", "nameserver fd00::53\n", true},
 		{"only IPv6", "nameserver fd00::53\n", "", "nameserver 8.8.8.8\nnameserver 8.8.4.4\n", false},
 		{"systemd-resolved", "nameserver 127.0.0.53\nsearch lan\noptions edns0\n", "nameserver 10.0.0.9\nsearch x\n", "nameserver 10.0.0.9\nsearch lan\noptions edns0\n", true},
 		{"another on loopback too", "nameserver 127.0.0.53\nnameserver 10.0.0.1\n", "nameserver 10.0.0.9\n", "nameserver 10.0.0.1\n", true},
@@ -33,9 +34,11 @@ func TestOwnResolvConf(t *testing.T) {
 	}{
 		{"no dots needed", host, "nameserver 127.0.0.11\nsearch corp lan\noptions timeout:1 ndots:0\n", Resolver{}},
 		{"no file", "", "nameserver 127.0.0.11\noptions ndots:0\n", Resolver{}},
-		{"the host's dots", "options ndots:3\n", "nameserver 127.0.0.11\noptions ndots:3\n", Resolver{}},
+		{"the host's dots", "search corp\noptions ndots:3\n", "nameserver 127.0.0.11\nsearch fairlead.internal corp\noptions ndots:3\n", Resolver{}},
+		{"the last of the host's dots", "search corp\noptions ndots:3 ndots:0\n", "nameserver 127.0.0.11\nsearch corp\noptions ndots:3 ndots:0\n", Resolver{}},
+		{"dots and no search", "search corp\noptions ndots:3\n", "nameserver 127.0.0.11\nsearch fairlead.internal\noptions ndots:3\n", Resolver{Search: []string{"."}}},
 		{
-			"the user's servers are the resolver's", host, "nameserver 127.0.0.11\nsearch x\noptions ndots:1\n",
+			"the user's servers are the resolver's", host, "nameserver 127.0.0.11\nsearch fairlead.internal x\noptions ndots:1\n",
 			Resolver{addrs("9.9.9.9"), []string{"x"}, []string{"ndots:1"}},
 		},
 		{"no search", host, "nameserver 127.0.0.11\noptions timeout:1 ndots:0\n", Resolver{Search: []string{"."}}},

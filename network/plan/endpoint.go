@@ -9,6 +9,7 @@ import (
 
 	"github.com/containerd/errdefs"
 
+	"github.com/fairlead/fairlead/dns"
 	"github.com/fairlead/fairlead/network/ipam"
 	"github.com/fairlead/fairlead/network/spec"
 )
@@ -97,6 +98,9 @@ func (seg *segment) checkEndpoint(req spec.EndpointRequest) error {
 	for _, alias := range req.Aliases {
 		if err := spec.ValidName("alias", alias); err != nil {
 			return err
+		}
+		if dns.Reserved(alias) {
+			return fmt.Errorf("alias %q is reserved, choose another: localhost is every container itself, and %s is the resolver's: %w", alias, dns.Domain, errdefs.ErrInvalidArgument)
 		}
 	}
 	for i, addr := range req.LinkLocal {
