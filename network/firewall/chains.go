@@ -208,11 +208,16 @@ func outbound() ruleset.Chain {
 	}}
 }
 
-// input keeps internal networks from the host, and everybody else from what is
-// published on loopback. The kernel does not track
+// input keeps internal networks from the host, everybody else from what is published on
+// loopback, and containers from all that is on the host's loopback: the kernel's routing
+// drops what comes to 127.0.0.0/8 from elsewhere, but where route_localnet is on, as
+// other programs set it (CVE-2020-8558). What such a program turns to loopback for
+// containers passes: it has been translated. The kernel does not track
 // neighbour discovery and multicast listener reports (net/netfilter/
 // nf_conntrack_proto_icmpv6.c), so they are neither new nor invalid and pass.
 func input() ruleset.Chain {
+	const loopback = "the host's loopback is not for containers"
+	toLoopback := ruleset.Address{Selector: ruleset.IPDAddr, Prefix: netip.MustParsePrefix("127.0.0.0/8")}
 	return ruleset.Chain{
 		Name: chainInput, Type: ruleset.Filter, Hook: ruleset.Input,
 		Priority: ruleset.PriorityFilter, Policy: ruleset.PolicyAccept,
@@ -221,6 +226,9 @@ func input() ruleset.Chain {
 			ruleset.NewRule("what is published on loopback is not for elsewhere", reached(ruleset.IPDAddr, setLoopback4), ruleset.Counter{}, ruleset.Drop),
 			ruleset.NewRule("an internal network does not reach the host",
 				familyOn(ruleset.IIfName, setInternal), ruleset.CTState{ruleset.Invalid, ruleset.New}, ruleset.Counter{}, ruleset.Drop),
+			ruleset.NewRule("but what the host turns there for them", toLoopback, onBridge(ruleset.IIfName, setBridges), ruleset.CTStatusDNAT{}, ruleset.Accept),
+			ruleset.NewRule(loopback, toLoopback, onBridge(ruleset.IIfName, setBridges),
+				ruleset.CTState{ruleset.Invalid, ruleset.New}, ruleset.Counter{}, ruleset.Drop),
 		},
 	}
 }

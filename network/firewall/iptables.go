@@ -166,7 +166,19 @@ func (b IPTables) constant(f xtables.Family) []xtables.Rule {
 	rules = append(rules,
 		xtables.Rule{Chain: n.forward, Spec: "-j " + n.internal.Name},
 		xtables.Rule{Chain: n.forward, Spec: "-j " + n.bridge.Name})
+	if f == xtables.IPv4 {
+		rules = append(rules, b.notLoopback(fmt.Sprintf("-m devgroup --src-group %#x", DefaultGroup)))
+	}
 	return of(f, rules)
+}
+
+// notLoopback keeps containers from the host's loopback; see input in chains.go. The
+// kernel itself drops what comes to ::1 from elsewhere.
+func (b IPTables) notLoopback(from string) xtables.Rule {
+	return xtables.Rule{
+		Chain: filterInput, First: true,
+		Spec: "-d 127.0.0.0/8 " + from + " -m conntrack --ctstate INVALID,NEW -m conntrack ! --ctstate DNAT " + b.tag() + "-j DROP",
+	}
 }
 
 // served are the rules behind everybody's that let pass what others want forwarded;

@@ -14,6 +14,9 @@ import (
 // addresses of must be kept in, and others out.
 func (b IPTables) network(n spec.Network) []xtables.Rule {
 	var rules []xtables.Rule
+	if n.Foreign { // it is not in our group
+		rules = append(rules, of(xtables.IPv4, []xtables.Rule{b.notLoopback("-i " + n.Bridge)})...)
+	}
 	for _, f := range b.Families() {
 		mode := n.Gateway(f == xtables.IPv4)
 		if n.Internal || mode == spec.GatewayIsolated {

@@ -1,0 +1,118 @@
+package e2e
+
+import (
+	"fmt"
+	"math/rand/v2"
+	"net"
+	"net/netip"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/fairlead/fairlead/internal/craft"
+	"github.com/fairlead/fairlead/internal/lab"
+)
+
+// shot is a crafted packet. An open one is a control, which is answered; no other is.
+type shot struct {
+	craft.Packet
+	open bool
+}
+
+// aim is a packet from an address to an address and port ("" for the port of an echo
+// request, which has none); volley gives it what tells it from the others.
+func aim(proto, src, dst, port string) shot {
+	if port == "" {
+		port = "0"
+	}
+	return shot{Packet: craft.Packet{
+		Proto: proto, Src: netip.AddrPortFrom(netip.MustParseAddr(src), 0), Dst: netip.MustParseAddrPort(at(dst, port)),
+	}}
+}
+
+// control is a shot that must be answered.
+func control(proto, src, dst, port string) shot {
+	s := aim(proto, src, dst, port)
+	s.open = true
+	return s
+}
+
+// volley sends packets out of a link of a host, past its stack, to the hardware address
+// of who is to pass them on, and fails the test unless the controls are answered and
+// nothing else is. It returns the texts that the others carry, for ears elsewhere.
+func volley(t *testing.T, h *lab.Host, dev string, via net.HardwareAddr, shots []shot) (texts []string) {
+	t.Helper()
+	shots = slices.Clone(shots)
+	first := uint16(20000 + rand.IntN(20000)) // flows of an earlier volley may still be known
+	for i := range shots {
+		p := &shots[i].Packet
+		p.Src, p.Mark = netip.AddrPortFrom(p.Src.Addr(), first+uint16(i)), uint16(rand.Uint32())
+		p.Text = fmt.Sprintf("shot %d of %d ", i, rand.Uint64())
+		if !shots[i].open {
+			texts = append(texts, p.Text)
+		}
+	}
+	var wire *craft.Wire
+	if err := h.Do(func() (err error) { wire, err = craft.Open(dev); return err }); err != nil {
+		t.Fatal(err)
+	}
+	defer wire.Close()
+	answered, missing := make([]bool, len(shots)), true
+	// As long as lab.Unreachable waits for nothing, and longer for the controls.
+	for begin := time.Now(); time.Since(begin) < time.Second || missing && time.Since(begin) < 10*time.Second; {
+		for i, s := range shots {
+			if answered[i] {
+				continue
+			}
+			if err := wire.Send(via, s.Packet); err != nil {
+				t.Fatal(err)
+			}
+		}
+		err := wire.Listen(time.Now().Add(350*time.Millisecond), func(frame []byte) bool {
+			for i, s := range shots {
+				answered[i] = answered[i] || s.AnsweredBy(frame)
+			}
+			return false
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		missing = slices.ContainsFunc(shots, func(s shot) bool { return s.open && !answered[slices.IndexFunc(shots, s.is)] })
+	}
+	for i, s := range shots {
+		switch {
+		case s.open && !answered[i]:
+			t.Errorf("crafted on %s: cannot tell: the control %s is not answered", h.Name(), s)
+		case !s.open && answered[i]:
+			t.Errorf("crafted on %s: %s is answered, and should not be", h.Name(), s)
+		}
+	}
+	return texts
+}
+
+func (s shot) is(o shot) bool { return s.Text == o.Text }
+
+// hardware is the hardware address of a host's link that has the address.
+func hardware(t *testing.T, h *lab.Host, addr string) (mac net.HardwareAddr) {
+	t.Helper()
+	err := h.Do(func() error {
+		links, err := net.Interfaces()
+		for _, l := range links {
+			addrs, err := l.Addrs()
+			if err != nil {
+				return err
+			}
+			for _, a := range addrs {
+				if strings.HasPrefix(a.String(), addr+"/") {
+					mac = l.HardwareAddr
+				}
+			}
+		}
+		return err
+	})
+	if err != nil || mac == nil {
+		t.Fatalf("no link of %s has %s: %v", h.Name(), addr, err)
+	}
+	return mac
+}
