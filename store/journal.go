@@ -204,3 +204,32 @@ func PutAside(path string) error {
 	}
 	return os.Rename(path, filepath.Join(dir, filepath.Base(path)))
 }
+
+// Open says that an intent about id is on record: an operation on it is under way, or
+// could not be ended.
+func (j *Journal[T]) Open(id string) bool {
+	found, err := filepath.Glob(filepath.Join(j.intents, "*@"+id)) // an ID has no wildcard
+	return err == nil && len(found) > 0
+}
+
+// Leased says that there is a lease of id.
+func (j *Journal[T]) Leased(id string) bool {
+	_, err := os.Lstat(j.lease(id))
+	return err == nil
+}
+
+// LeasedIDs are the IDs that there are leases of.
+func (j *Journal[T]) LeasedIDs() (map[string]bool, error) {
+	entries, err := os.ReadDir(j.leases)
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return nil, fmt.Errorf("list leases: %w", err)
+	}
+	out := make(map[string]bool, len(entries))
+	for _, e := range entries {
+		out[e.Name()] = true
+	}
+	return out, nil
+}
+
+// LeasePath is where the lease of id is: "" for the directory of all.
+func (j *Journal[T]) LeasePath(id string) string { return j.lease(id) }

@@ -6,18 +6,16 @@
 package store
 
 import (
-	"crypto/rand"
-	"encoding/hex"
 	"encoding/json"
 	"errors"
 	"fmt"
+	"log/slog"
 	"os"
-	"path/filepath"
 	"time"
 
 	"github.com/containerd/errdefs"
 	"go.etcd.io/bbolt"
-	bolterrors "go.etcd.io/bbolt/errors"
+	"golang.org/x/sys/unix"
 
 	"github.com/fairlead/fairlead/internal/faultpoint"
 )
@@ -35,7 +33,12 @@ var ErrLocked = errors.New("another daemon uses this data root")
 // transaction, and so an fsync.
 type Store struct {
 	db     *bbolt.DB
+	root   string
 	id     string
+	log    *slog.Logger
+	repair *Repair
+	losses losses
+	copies copies
 	writes chan write
 	done   chan struct{}
 }
@@ -50,63 +53,15 @@ type meta struct {
 	ID     string `json:"id"`
 }
 
-// Open opens DATA_ROOT/fairlead.db, made when it is not there. It returns
-// ErrLocked when another process holds it.
-func Open(dataRoot string) (*Store, error) {
-	path := filepath.Join(dataRoot, "fairlead.db")
-	db, err := bbolt.Open(path, 0o600, &bbolt.Options{Timeout: lockTimeout})
-	if errors.Is(err, bolterrors.ErrTimeout) {
-		return nil, fmt.Errorf("%s: %w", dataRoot, ErrLocked)
-	}
-	if err != nil {
-		return nil, fmt.Errorf("open the store %s: %w", path, err)
-	}
-	s := &Store{db: db, writes: make(chan write, 64), done: make(chan struct{})}
-	if err := s.identify(); err != nil {
-		return nil, errors.Join(fmt.Errorf("open the store %s: %w", path, err), db.Close())
-	}
-	go s.writer()
-	return s, nil
-}
-
-func (s *Store) identify() error {
-	return s.db.Update(func(tx *bbolt.Tx) error {
-		b, err := tx.CreateBucketIfNotExists([]byte("meta"))
-		if err != nil {
-			return err
-		}
-		var m meta
-		if raw := b.Get([]byte("meta")); raw != nil {
-			if err := json.Unmarshal(raw, &m); err != nil {
-				return err
-			}
-			if m.Schema > schema {
-				return fmt.Errorf("its schema %d is newer than this program's %d; run the newer fairlead", m.Schema, schema)
-			}
-			s.id = m.ID
-			return nil
-		}
-		id := make([]byte, 6)
-		if _, err := rand.Read(id); err != nil {
-			return err
-		}
-		s.id = hex.EncodeToString(id)
-		raw, err := json.Marshal(meta{Schema: schema, ID: s.id})
-		if err != nil {
-			return err
-		}
-		return b.Put([]byte("meta"), raw)
-	})
-}
-
 // ID names this store for life: twelve hex digits. Every kernel object of the
 // daemon carries it, so that two daemons on one machine know theirs apart.
 func (s *Store) ID() string { return s.id }
 
-// Close waits for the writes under way and closes the file.
+// Close waits for the writes under way, brings the copy up to date and closes the file.
 func (s *Store) Close() error {
 	close(s.writes)
 	<-s.done
+	s.endCopies()
 	return s.db.Close()
 }
 
@@ -129,6 +84,7 @@ func (s *Store) writer() {
 			}
 		}
 		s.commit(batch)
+		s.changed()
 	}
 }
 
@@ -160,7 +116,18 @@ func (s *Store) commit(batch []write) {
 func (s *Store) update(do func(*bbolt.Tx) error) error {
 	errc := make(chan error, 1)
 	s.writes <- write{do, errc}
-	return <-errc
+	return s.explain(<-errc)
+}
+
+// explain names the way out where the disk is what is wrong.
+func (s *Store) explain(err error) error {
+	switch {
+	case errors.Is(err, unix.ENOSPC), errors.Is(err, unix.EDQUOT):
+		return fmt.Errorf("%w in the data root %s: free some and try again: %w", err, s.root, errdefs.ErrResourceExhausted)
+	case errors.Is(err, unix.EROFS), errors.Is(err, unix.EIO):
+		return fmt.Errorf("%w in the data root %s: look at its file system: %w", err, s.root, errdefs.ErrInternal)
+	}
+	return err
 }
 
 // Bucket is a typed collection of values by key.
@@ -171,10 +138,17 @@ type Bucket[T any] struct {
 
 // NewBucket opens the bucket called name, made when it is not there.
 func NewBucket[T any](s *Store, name string) (*Bucket[T], error) {
-	err := s.update(func(tx *bbolt.Tx) error {
-		_, err := tx.CreateBucketIfNotExists([]byte(name))
-		return err
+	var there bool
+	err := s.db.View(func(tx *bbolt.Tx) error {
+		there = tx.Bucket([]byte(name)) != nil
+		return nil
 	})
+	if err == nil && !there { // a full disk keeps nobody from starting
+		err = s.update(func(tx *bbolt.Tx) error {
+			_, err := tx.CreateBucketIfNotExists([]byte(name))
+			return err
+		})
+	}
 	if err != nil {
 		return nil, fmt.Errorf("open the bucket %s: %w", name, err)
 	}

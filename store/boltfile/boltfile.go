@@ -20,9 +20,11 @@ type Contents struct {
 	// Problems are what is wrong with the file, a line each. With none bbolt may be
 	// trusted with it.
 	Problems []string
-	// Earlier says that the last transaction is damaged, and Buckets are, wholly,
-	// what the one before it left.
-	Earlier bool
+	// Transaction is the number of the last one; they count up.
+	Transaction uint64
+	// Before is, where there are problems, what the transaction before the last left,
+	// if that is there without any; else nil.
+	Before map[string]map[string][]byte
 }
 
 const (
@@ -67,8 +69,7 @@ func Read(raw []byte) (Contents, error) {
 	}
 	if len(metas) > 1 {
 		if before := read(raw, metas[1]); len(before.Problems) == 0 {
-			before.Problems, before.Earlier = newest.Problems, true
-			return before, nil
+			newest.Before = before.Buckets
 		}
 	}
 	return newest, nil
@@ -144,7 +145,7 @@ type reader struct {
 }
 
 func read(raw []byte, m meta) Contents {
-	r := &reader{raw: raw, meta: m, used: map[uint64]bool{0: true, 1: true}, out: Contents{Buckets: make(map[string]map[string][]byte)}}
+	r := &reader{raw: raw, meta: m, used: map[uint64]bool{0: true, 1: true}, out: Contents{Buckets: make(map[string]map[string][]byte), Transaction: m.txid}}
 	if m.high > uint64(len(raw))/m.pageSize {
 		r.problem("it has %d bytes, and should have %d pages of %d", len(raw), m.high, m.pageSize)
 	}

@@ -91,7 +91,7 @@ func TestReadsWhatBboltReads(t *testing.T) {
 	t.Parallel()
 	raw := sample(t)
 	got, err := Read(raw)
-	if err != nil || len(got.Problems) > 0 || got.Earlier {
+	if err != nil || len(got.Problems) > 0 || got.Before != nil {
 		t.Fatalf("%v, %v", got.Problems, err)
 	}
 	if want := opens(t, raw); !same(got, want) || len(got.Buckets["many"]) != 200 {
@@ -157,8 +157,8 @@ func TestTornCommit(t *testing.T) {
 	torn := bytes.Clone(raw)
 	clear(torn[metas[0].root*metas[0].pageSize:][:metas[0].pageSize])
 	got, err := Read(torn)
-	if err != nil || !got.Earlier || len(got.Problems) == 0 || !same(got, want) {
-		t.Errorf("earlier %v, problems %v, %v", got.Earlier, got.Problems, err)
+	if err != nil || len(got.Problems) == 0 || !same(Contents{Buckets: got.Before}, want) {
+		t.Errorf("before %v, problems %v, %v", got.Before != nil, got.Problems, err)
 	}
 	// A torn root is what any crash may leave: nothing is wrong.
 	half := bytes.Clone(raw)
