@@ -34,7 +34,7 @@ func (s *apart) member(name string, n int, permits ...firewall.Permit) firewall.
 		Networks: map[string]spec.Network{"br-x": s.policy.Networks[0]}, Permits: permits,
 		Attachment: spec.Attachment{Sandbox: spec.Sandbox{ID: name}, Endpoints: []spec.Endpoint{{
 			NetworkID: "br-x", Bridge: "br-x", HostIf: "v" + name, Interface: "eth0",
-			Addr4: netip.PrefixFrom(four, 24), Addr6: netip.PrefixFrom(six, 64),
+			Addr4: netip.PrefixFrom(four, 24), Addr6: netip.PrefixFrom(six, 64), Spoofing: true,
 		}}},
 	}
 	for _, proto := range []spec.Proto{spec.TCP, spec.UDP} {

@@ -91,6 +91,8 @@ type NFTables struct {
 	Table string
 	// AllowDirectRouting is Policy's.
 	AllowDirectRouting bool
+	// Unguarded is Layer2's.
+	Unguarded bool
 }
 
 // Name implements Backend.
@@ -108,12 +110,12 @@ func (b NFTables) RemoveNetwork(n spec.Network) Changes {
 
 // AddMember implements Backend.
 func (b NFTables) AddMember(m Member) Changes {
-	return Changes{Rules: b.member(m).additions()}.Then(Layer2{b.Table}.AddMember(m))
+	return Changes{Rules: b.member(m).additions()}.Then(Layer2{b.Table, b.Unguarded}.AddMember(m))
 }
 
 // RemoveMember implements Backend.
 func (b NFTables) RemoveMember(m Member) Changes {
-	return Changes{Rules: b.member(m).deletions()}.Then(Layer2{b.Table}.RemoveMember(m))
+	return Changes{Rules: b.member(m).deletions()}.Then(Layer2{b.Table, b.Unguarded}.RemoveMember(m))
 }
 
 // Guard implements Backend.

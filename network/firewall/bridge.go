@@ -1,13 +1,15 @@
 package firewall
 
-import "github.com/fairlead/fairlead/ruleset"
+import (
+	"slices"
+
+	"github.com/fairlead/fairlead/ruleset"
+)
 
 // The names of the bridge table's sets; links are called as in the other table.
 const (
 	setIsolated = "isolated"
 	setPairs    = "pairs"
-	setOwn4     = "own4"
-	setOwn6     = "own6"
 	setLodgers  = "lodgers"
 	setLodged4  = "lodged4"
 	setLodged6  = "lodged6"
@@ -52,24 +54,26 @@ func BridgeTable(p Policy) ruleset.Table {
 func bridgeSets() []ruleset.Set {
 	key := func(t ...ruleset.DataType) []ruleset.DataType { return t }
 	const iface, ip4, ip6, proto, port = ruleset.IfName, ruleset.IPv4Addr, ruleset.IPv6Addr, ruleset.InetProto, ruleset.InetService
-	return []ruleset.Set{
+	return append(guardSets(), []ruleset.Set{
 		{Name: setIsolated, Key: key(iface), Comment: "ports of containers that are kept apart"},
 		{Name: setPairs, Key: key(iface, iface), Comment: "ports with a link between them, both ways"},
-		{Name: setOwn4, Key: key(iface, ip4), Comment: "whose address it is"},
-		{Name: setOwn6, Key: key(iface, ip6), Comment: "whose address it is"},
 		{Name: setLodgers, Key: key(iface), Comment: "ports of containers that are kept apart on a bridge of the host's own"},
 		{Name: setLodged4, Key: key(ip4), Comment: "the addresses of those containers"},
 		{Name: setLodged6, Key: key(ip6), Comment: "the addresses of those containers"},
 		{Name: setLinks4, Key: key(ip4, ip4, proto, port), Comment: "ports that links open"},
 		{Name: setLinks6, Key: key(ip6, ip6, proto, port), Comment: "ports that links open"},
-	}
+	}...)
 }
 
 // portElements gives every element of the attachment in the bridge table.
 func portElements(m Member, add adder) {
 	for _, e := range m.Endpoints {
 		n, known := m.Networks[e.NetworkID]
-		if !known || n.ICC {
+		if !known {
+			continue
+		}
+		guardElements(m, n, e, add)
+		if n.ICC {
 			continue
 		}
 		port := ruleset.Interface(e.HostIf)
@@ -77,14 +81,10 @@ func portElements(m Member, add adder) {
 		if n.Foreign {
 			add(setLodgers, key(port))
 		}
-		for _, p := range e.Addrs() {
-			add(byFamily(p.Addr(), setOwn4, setOwn6), key(port, ruleset.Addr(p.Addr())))
-			if n.Foreign {
+		if n.Foreign {
+			for _, p := range e.Addrs() {
 				add(byFamily(p.Addr(), setLodged4, setLodged6), key(ruleset.Addr(p.Addr())))
 			}
-		}
-		for _, a := range e.LinkLocal {
-			add(byFamily(a, setOwn4, setOwn6), key(port, ruleset.Addr(a.WithZone(""))))
 		}
 	}
 	paired := make(map[[2]string]bool)
@@ -99,18 +99,17 @@ func portElements(m Member, add adder) {
 	m.links(add)
 }
 
-// bridgeChains are the bridge table's rules. A frame between ports that are not kept
-// apart costs one lookup at each hook.
+// bridgeChains are the bridge table's rules.
 func bridgeChains() []ruleset.Chain {
-	base := func(name string, hook ruleset.Hook, rule ruleset.Rule) ruleset.Chain {
+	base := func(name string, hook ruleset.Hook, rules ...ruleset.Rule) ruleset.Chain {
 		return ruleset.Chain{
 			Name: name, Type: ruleset.Filter, Hook: hook, Priority: ruleset.PriorityBridgeFilter,
-			Policy: ruleset.PolicyAccept, Rules: []ruleset.Rule{rule},
+			Policy: ruleset.PolicyAccept, Rules: rules,
 		}
 	}
 	from, to := onBridge(ruleset.IIfName, setIsolated), onBridge(ruleset.OIfName, setIsolated)
-	return []ruleset.Chain{
-		base(chainFrames, ruleset.Prerouting, ruleset.NewRule("from a container that is kept apart", from, ruleset.Goto(chainBorrowed))),
+	chains := []ruleset.Chain{
+		base(chainFrames, ruleset.Prerouting, append(guardRules(), fromApart())...),
 		{Name: chainBorrowed, Rules: borrowed()},
 		base(chainCross, ruleset.Forward, ruleset.NewRule("between containers that are kept apart", from, to, ruleset.Goto(chainApart))),
 		{Name: chainApart, Rules: apart()},
@@ -119,6 +118,7 @@ func bridgeChains() []ruleset.Chain {
 		{Name: chainAnswers, Rules: answering()},
 		{Name: chainBack, Rules: back()},
 	}
+	return slices.Concat(chains, guardChains(), guardChains6())
 }
 
 // opened and answered match what goes to a port that a link opens, and what comes
@@ -137,17 +137,11 @@ func answered(v4 bool) ruleset.Lookup {
 	return ruleset.Lookup{Key: []ruleset.Selector{ruleset.IP6DAddr, ruleset.IP6SAddr, ruleset.L4Proto, ruleset.THSPort}, Set: setLinks6}
 }
 
-// own matches where the sender's address is the port's.
-func own(saddr ruleset.Selector, set string) ruleset.Lookup {
-	return ruleset.Lookup{Key: []ruleset.Selector{ruleset.IIfName, saddr}, Set: set}
-}
-
 // borrowed keeps a container from the links of another, whose address it may write
 // into its packets; also of those that it sends to the gateway, to be routed back.
 func borrowed() []ruleset.Rule {
 	const why = "a link is for the container that has the address"
-	own4, own6 := own(ruleset.IPSAddr, setOwn4), own(ruleset.IP6SAddr, setOwn6)
-	own4.Not, own6.Not = true, true
+	own4, own6 := notByPort(ruleset.IPSAddr, setOwn4), notByPort(ruleset.IP6SAddr, setOwn6)
 	return []ruleset.Rule{
 		ruleset.NewRule(why, opened(true), own4, ruleset.Counter{}, ruleset.Drop),
 		ruleset.NewRule(why, answered(true), own4, ruleset.Counter{}, ruleset.Drop),
@@ -199,13 +193,13 @@ func linked() []ruleset.Rule {
 	// Of no use without the first fragment, which has the ports.
 	const rest = "the rest of a fragmented packet"
 	return []ruleset.Rule{
-		ruleset.NewRule(found, own(ruleset.ARPSAddr, setOwn4), ruleset.Accept),
+		ruleset.NewRule(found, byPort(ruleset.ARPSAddr, setOwn4), ruleset.Accept),
 		ruleset.NewRule(found, ruleset.NeighbourSolicit, ruleset.Accept),
-		ruleset.NewRule(found, ruleset.NeighbourAdvert, ruleset.Accept),
+		ruleset.NewRule(found, ruleset.NeighbourAdvert, byPort(ruleset.NDTarget, setTargets), ruleset.Accept),
 		ruleset.NewRule(to, opened(true), ruleset.Accept),
 		ruleset.NewRule(to, opened(false), ruleset.Accept),
-		ruleset.NewRule(rest, own(ruleset.IPSAddr, setOwn4), ruleset.LaterFragment{Family: ruleset.IPv4}, ruleset.Accept),
-		ruleset.NewRule(rest, own(ruleset.IP6SAddr, setOwn6), ruleset.LaterFragment{Family: ruleset.IPv6}, ruleset.Accept),
+		ruleset.NewRule(rest, byPort(ruleset.IPSAddr, setOwn4), ruleset.LaterFragment{Family: ruleset.IPv4}, ruleset.Accept),
+		ruleset.NewRule(rest, byPort(ruleset.IP6SAddr, setOwn6), ruleset.LaterFragment{Family: ruleset.IPv6}, ruleset.Accept),
 		ruleset.NewRule("an answer opens no connection", ruleset.Opening{}, ruleset.Counter{}, ruleset.Drop),
 		ruleset.NewRule(from, answered(true), ruleset.Accept),
 		ruleset.NewRule(from, answered(false), ruleset.Accept),
@@ -218,6 +212,9 @@ func linked() []ruleset.Rule {
 type Layer2 struct {
 	// Table is the table's name, see TableName.
 	Table string
+	// Unguarded leaves out what guards ports: the kernel has no tables of the family.
+	// That ports are kept apart is not left out, so that it fails.
+	Unguarded bool
 }
 
 // AddMember puts the attachment's elements into the bridge table.
@@ -231,5 +228,8 @@ func (l Layer2) RemoveMember(m Member) Changes {
 }
 
 func (l Layer2) collect(m Member) *collector {
+	if l.Unguarded {
+		m = m.unguarded()
+	}
 	return collect(ruleset.Bridge, l.Table, func(add adder) { portElements(m, add) })
 }

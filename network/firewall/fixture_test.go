@@ -64,7 +64,7 @@ func fullMembers() []firewall.Member {
 		byID[n.ID] = n
 	}
 	on := func(bridge, port, addr4, addr6 string, bindings ...spec.PortBinding) firewall.Member {
-		e := spec.Endpoint{NetworkID: bridge, Bridge: bridge, HostIf: port}
+		e := spec.Endpoint{NetworkID: bridge, Bridge: bridge, HostIf: port, MAC: spec.HardwareAddr{2, 0x42, 0, 0, 0, port[len(port)-1] - '0'}}
 		if addr4 != "" {
 			e.Addr4 = pfx(addr4)
 		}

@@ -27,6 +27,8 @@ type IPTables struct {
 	// AllowDirectRouting and AcceptMark are Policy's.
 	AllowDirectRouting bool
 	AcceptMark         Mark
+	// Unguarded is Layer2's.
+	Unguarded bool
 }
 
 // UserChain is for the user's own rules: it is gone through before ours, made where it
@@ -97,12 +99,12 @@ func (b IPTables) RemoveNetwork(n spec.Network) Changes {
 
 // AddMember implements Backend.
 func (b IPTables) AddMember(m Member) Changes {
-	return Changes{XTables: xtables.Add(b.member(m))}.Then(Layer2{b.Table}.AddMember(m))
+	return Changes{XTables: xtables.Add(b.member(m))}.Then(Layer2{b.Table, b.Unguarded}.AddMember(m))
 }
 
 // RemoveMember implements Backend.
 func (b IPTables) RemoveMember(m Member) Changes {
-	return Changes{XTables: xtables.Delete(b.member(m))}.Then(Layer2{b.Table}.RemoveMember(m))
+	return Changes{XTables: xtables.Delete(b.member(m))}.Then(Layer2{b.Table, b.Unguarded}.RemoveMember(m))
 }
 
 // Guard implements Backend: as Docker does, by the policy of the chain FORWARD.
@@ -166,19 +168,7 @@ func (b IPTables) constant(f xtables.Family) []xtables.Rule {
 	rules = append(rules,
 		xtables.Rule{Chain: n.forward, Spec: "-j " + n.internal.Name},
 		xtables.Rule{Chain: n.forward, Spec: "-j " + n.bridge.Name})
-	if f == xtables.IPv4 {
-		rules = append(rules, b.notLoopback(fmt.Sprintf("-m devgroup --src-group %#x", DefaultGroup)))
-	}
 	return of(f, rules)
-}
-
-// notLoopback keeps containers from the host's loopback; see input in chains.go. The
-// kernel itself drops what comes to ::1 from elsewhere.
-func (b IPTables) notLoopback(from string) xtables.Rule {
-	return xtables.Rule{
-		Chain: filterInput, First: true,
-		Spec: "-d 127.0.0.0/8 " + from + " -m conntrack --ctstate INVALID,NEW -m conntrack ! --ctstate DNAT " + b.tag() + "-j DROP",
-	}
 }
 
 // served are the rules behind everybody's that let pass what others want forwarded;

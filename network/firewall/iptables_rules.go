@@ -14,9 +14,12 @@ import (
 // addresses of must be kept in, and others out.
 func (b IPTables) network(n spec.Network) []xtables.Rule {
 	var rules []xtables.Rule
-	if n.Foreign { // it is not in our group
-		rules = append(rules, of(xtables.IPv4, []xtables.Rule{b.notLoopback("-i " + n.Bridge)})...)
-	}
+	// The host's loopback is not for containers, see input in chains.go; the kernel
+	// itself drops what comes to ::1 from elsewhere.
+	rules = append(rules, of(xtables.IPv4, []xtables.Rule{{
+		Chain: filterInput, First: true,
+		Spec: "-d 127.0.0.0/8 -i " + n.Bridge + " -m conntrack --ctstate INVALID,NEW -m conntrack ! --ctstate DNAT " + b.tag() + "-j DROP",
+	}})...)
 	for _, f := range b.Families() {
 		mode := n.Gateway(f == xtables.IPv4)
 		if n.Internal || mode == spec.GatewayIsolated {

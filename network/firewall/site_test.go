@@ -53,7 +53,7 @@ func newSite(t *testing.T, guard bool) *site {
 	s.in1 = s.plug("in1", "br-in", "10.9.0", "fd00:9:", 2)
 	s.in2 = s.plug("in2", "br-in", "10.9.0", "fd00:9:", 3)
 	s.policy.Members = members(spec.Attachment{Endpoints: []spec.Endpoint{{
-		NetworkID: "br-a", Bridge: "br-a", HostIf: "vweb", Addr4: pfx("172.18.0.2/24"), Addr6: pfx("fd00:18::2/64"),
+		NetworkID: "br-a", Bridge: "br-a", HostIf: "vweb", Addr4: pfx("172.18.0.2/24"), Addr6: pfx("fd00:18::2/64"), Spoofing: true,
 	}}, Ports: []spec.PortBinding{
 		{Proto: spec.TCP, Host: ap("0.0.0.0:8080"), Container: ap("172.18.0.2:80")},
 		{Proto: spec.TCP, Host: ap("[::]:8080"), Container: ap("[fd00:18::2]:80")},
