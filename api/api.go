@@ -33,9 +33,9 @@ type Options struct {
 	// Teardown answers POST /fairlead/v1/system/teardown. It returns when
 	// everything is away; the daemon is to end after the answer went out.
 	Teardown func(context.Context) error
-	// Hosts are further names that clients on TCP may call this host by; IP
-	// addresses, localhost and the host's own name are always good.
-	Hosts []string
+	// KnownHost says whether clients on TCP may call this host by a name; nil says no.
+	// IP addresses, localhost and the host's own name are always good.
+	KnownHost func(name string) bool
 }
 
 // server is what the handlers have in common.

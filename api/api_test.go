@@ -275,38 +275,6 @@ func TestBadBodies(t *testing.T) {
 	}
 }
 
-func TestGuard(t *testing.T) {
-	t.Parallel()
-	l := unixLab(t)
-	l.image()
-	resp, body := l.do("POST", "/containers/create", `{"Image":"demo"}`, "Origin", "http://evil.example")
-	if resp.StatusCode != 403 || !strings.Contains(body, "web pages are refused") {
-		t.Errorf("%s %s", resp.Status, body)
-	}
-	if len(l.engine.Created) != 0 {
-		t.Error("it was created")
-	}
-	if resp, _ := l.do("GET", "/_ping", "", "Host", "docker"); resp.StatusCode != 200 {
-		t.Errorf("any Host is good on a unix socket: %s", resp.Status)
-	}
-}
-
-func TestGuardTCP(t *testing.T) {
-	t.Parallel()
-	l := newLab(t, "tcp", api.Options{Hosts: []string{"known.example"}})
-	for host, status := range map[string]int{
-		"evil.example": 403, "evil.example:2375": 403, "": 200, "known.example:2375": 200,
-		"localhost:2375": 200, "127.0.0.1:2375": 200, "[::1]:2375": 200, "192.0.2.1": 200,
-	} {
-		if host == "" {
-			continue
-		}
-		if resp, body := l.do("GET", "/containers/json", "", "Host", host); resp.StatusCode != status {
-			t.Errorf("%s: %s %s, want %d", host, resp.Status, body, status)
-		}
-	}
-}
-
 func TestPanic(t *testing.T) {
 	t.Parallel()
 	var log strings.Builder

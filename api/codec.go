@@ -62,7 +62,11 @@ func readJSONWithin(w http.ResponseWriter, r *http.Request, v any, limit time.Du
 	if err := dec.Decode(v); err != nil {
 		return false, badJSON(err, v)
 	}
-	if dec.More() {
+	if _, err := dec.Token(); !errors.Is(err, io.EOF) {
+		var tooLarge *http.MaxBytesError
+		if errors.As(err, &tooLarge) || errors.Is(err, os.ErrDeadlineExceeded) {
+			return false, badJSON(err, v)
+		}
 		return false, invalid("unexpected content after JSON")
 	}
 	return false, wellformed.Check(v)

@@ -24,40 +24,40 @@ const maxDrained = 4 << 30
 func foreignRoutes() []route {
 	get, post, put, del := http.MethodGet, http.MethodPost, http.MethodPut, http.MethodDelete
 	out := []route{
-		{method: post, path: "/swarm/init", handle: refuse(errdefs.ErrNotImplemented, "Fairlead runs containers on one host and makes no swarm; networks between hosts are not its own")},
-		{method: post, path: "/swarm/join", handle: refuse(errdefs.ErrNotImplemented, "Fairlead runs containers on one host and joins no swarm")},
-		{method: post, path: "/swarm/leave", handle: refuse(errdefs.ErrUnavailable, "This node is not part of a swarm")},
+		{method: post, path: "/swarm/init", body: true, handle: refuse(errdefs.ErrNotImplemented, "Fairlead runs containers on one host and makes no swarm; networks between hosts are not its own")},
+		{method: post, path: "/swarm/join", body: true, handle: refuse(errdefs.ErrNotImplemented, "Fairlead runs containers on one host and joins no swarm")},
+		{method: post, path: "/swarm/leave", body: true, handle: refuse(errdefs.ErrUnavailable, "This node is not part of a swarm")},
 
 		{method: get, path: "/plugins", handle: answer200([]plugin.Plugin{})},
-		{method: get, path: "/plugins/privileges", handle: refuse(errdefs.ErrNotImplemented, noPlugins)},
+		{method: get, path: "/plugins/privileges", body: true, handle: refuse(errdefs.ErrNotImplemented, noPlugins)},
 		{method: get, path: "/plugins/{name}/json", handle: noPlugin, slashes: true},
 		{method: del, path: "/plugins/{name}", handle: noPlugin, slashes: true},
-		{method: post, path: "/plugins/pull", handle: refuse(errdefs.ErrNotImplemented, noPlugins)},
-		{method: post, path: "/plugins/create", handle: refuse(errdefs.ErrNotImplemented, noPlugins)},
+		{method: post, path: "/plugins/pull", body: true, handle: refuse(errdefs.ErrNotImplemented, noPlugins)},
+		{method: post, path: "/plugins/create", body: true, handle: refuse(errdefs.ErrNotImplemented, noPlugins)},
 		{method: post, path: "/plugins/{name}", handle: noPlugin, slashes: true},
 
-		{method: post, path: "/build", handle: refuse(errdefs.ErrNotImplemented, noBuild)},
-		{method: post, path: "/build/cancel", handle: refuse(errdefs.ErrNotImplemented, noBuild)},
+		{method: post, path: "/build", body: true, handle: refuse(errdefs.ErrNotImplemented, noBuild)},
+		{method: post, path: "/build/cancel", body: true, handle: refuse(errdefs.ErrNotImplemented, noBuild)},
 		// There is no cache to prune: `docker system prune` prunes it with the rest.
 		{method: post, path: "/build/prune", handle: answer200(build.CachePruneReport{CachesDeleted: []string{}})},
-		{method: post, path: "/session", handle: refuse(errdefs.ErrNotImplemented, noBuild)},
-		{method: post, path: "/grpc", handle: refuse(errdefs.ErrNotImplemented, noBuild)},
+		{method: post, path: "/session", body: true, handle: refuse(errdefs.ErrNotImplemented, noBuild)},
+		{method: post, path: "/grpc", body: true, handle: refuse(errdefs.ErrNotImplemented, noBuild)},
 
-		{method: get, path: "/images/search", handle: refuse(errdefs.ErrNotImplemented, "Fairlead does not search registries; their own pages do, as https://hub.docker.com/search, and `pull` takes what is found there")},
-		{method: get, path: "/images/{name}/attestations", slashes: true, handle: refuse(errdefs.ErrNotImplemented, "Fairlead reads no attestations of images; `docker buildx imagetools inspect` reads those that a registry has")},
-		{method: get, path: "/containers/{name}/attach/ws", handle: refuse(errdefs.ErrNotImplemented, "Fairlead speaks no WebSockets; POST /containers/{id}/attach does the same on the connection itself")},
-		{method: put, path: "/volumes/{name}", handle: refuse(errdefs.ErrUnavailable, noSwarm)},
+		{method: get, path: "/images/search", body: true, handle: refuse(errdefs.ErrNotImplemented, "Fairlead does not search registries; their own pages do, as https://hub.docker.com/search, and `pull` takes what is found there")},
+		{method: get, path: "/images/{name}/attestations", slashes: true, body: true, handle: refuse(errdefs.ErrNotImplemented, "Fairlead reads no attestations of images; `docker buildx imagetools inspect` reads those that a registry has")},
+		{method: get, path: "/containers/{name}/attach/ws", body: true, handle: refuse(errdefs.ErrNotImplemented, "Fairlead speaks no WebSockets; POST /containers/{id}/attach does the same on the connection itself")},
+		{method: put, path: "/volumes/{name}", body: true, handle: refuse(errdefs.ErrUnavailable, noSwarm)},
 	}
 	for _, kind := range []string{"nodes", "services", "tasks", "secrets", "configs", "swarm"} {
 		for _, method := range []string{get, post, del} {
 			for _, path := range []string{"/" + kind, "/" + kind + "/{name}"} {
-				out = append(out, route{method: method, path: path, handle: refuse(errdefs.ErrUnavailable, noSwarm), slashes: true})
+				out = append(out, route{method: method, path: path, body: true, handle: refuse(errdefs.ErrUnavailable, noSwarm), slashes: true})
 			}
 		}
 	}
 	for _, path := range []string{"/containers/{name}/checkpoints", "/containers/{name}/checkpoints/"} {
 		for _, method := range []string{get, post, del} {
-			out = append(out, route{method: method, path: path, handle: refuse(errdefs.ErrNotImplemented, noCheckpoints)})
+			out = append(out, route{method: method, path: path, body: true, handle: refuse(errdefs.ErrNotImplemented, noCheckpoints)})
 		}
 	}
 	return out

@@ -3,16 +3,10 @@ package api
 import (
 	"bufio"
 	"errors"
-	"fmt"
 	"net"
 	"net/http"
-	"net/netip"
 	"runtime/debug"
-	"slices"
-	"strings"
 	"time"
-
-	"github.com/containerd/errdefs"
 )
 
 // answer remembers what was answered, for the log and for recovered.
@@ -88,34 +82,4 @@ func (s *server) recovered(next http.Handler) http.Handler {
 		}()
 		next.ServeHTTP(w, r)
 	})
-}
-
-// guarded refuses, before anything is done, what a web page can make a browser
-// send. A page's requests carry its Origin; a page that had its own name point
-// to this host (DNS rebinding) is told by the Host, which matters on TCP alone:
-// no browser speaks to a unix socket.
-func (s *server) guarded(next http.Handler) http.Handler {
-	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		if origin := r.Header.Get("Origin"); origin != "" {
-			s.writeError(w, r, fmt.Errorf("requests from web pages are refused (Origin %q): %w", origin, errdefs.ErrPermissionDenied))
-			return
-		}
-		if local, ok := r.Context().Value(http.LocalAddrContextKey).(net.Addr); ok && local.Network() == "tcp" && !s.knownHost(r.Host) {
-			s.writeError(w, r, fmt.Errorf("this host is not known as %q: %w", r.Host, errdefs.ErrPermissionDenied))
-			return
-		}
-		next.ServeHTTP(w, r)
-	})
-}
-
-// knownHost says whether a client on TCP may call this host so.
-func (s *server) knownHost(host string) bool {
-	if name, _, err := net.SplitHostPort(host); err == nil {
-		host = name
-	}
-	host = strings.TrimSuffix(strings.TrimPrefix(host, "["), "]")
-	if _, err := netip.ParseAddr(host); err == nil {
-		return true
-	}
-	return strings.EqualFold(host, "localhost") || strings.EqualFold(host, s.hostname) || slices.Contains(s.options.Hosts, host)
 }

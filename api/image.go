@@ -90,6 +90,9 @@ func (s *server) imageRemove(w http.ResponseWriter, r *http.Request) error {
 func (s *server) imageCreate(w http.ResponseWriter, r *http.Request) error {
 	q := r.URL.Query()
 	if q.Get("fromImage") != "" {
+		if err := ignoreBody(w, r); err != nil {
+			return err
+		}
 		return s.imagePull(w, r)
 	}
 	m := &messages{s: s, w: w, r: r}

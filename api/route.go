@@ -24,6 +24,9 @@ type route struct {
 	method, path string
 	handle       handler
 	slashes      bool
+	// body says that the handler reads the request's body, or takes the connection
+	// over; what others are sent is read, and refused if it is much, before they run.
+	body bool
 }
 
 // name returns what stands for {name} in path, and whether the route is path's.
@@ -54,24 +57,24 @@ func (s *server) routes() []route {
 		{method: get, path: "/events", handle: s.events},
 
 		{method: get, path: "/containers/json", handle: s.containerList},
-		{method: post, path: "/containers/create", handle: s.containerCreate},
+		{method: post, path: "/containers/create", handle: s.containerCreate, body: true},
 		// A link is called CONTAINER/ALIAS.
 		{method: get, path: "/containers/{name}/json", handle: s.containerInspect, slashes: true},
 		{method: del, path: "/containers/{name}", handle: s.containerRemove, slashes: true},
 		{method: post, path: "/containers/{name}/rename", handle: s.containerRename},
-		{method: post, path: "/containers/{name}/start", handle: s.containerStart},
+		{method: post, path: "/containers/{name}/start", handle: s.containerStart, body: true},
 		{method: post, path: "/containers/{name}/stop", handle: s.containerStop},
 		{method: post, path: "/containers/{name}/restart", handle: s.containerRestart},
 		{method: post, path: "/containers/{name}/kill", handle: s.containerKill},
 		{method: post, path: "/containers/{name}/pause", handle: s.containerPause},
 		{method: post, path: "/containers/{name}/unpause", handle: s.containerUnpause},
-		{method: post, path: "/containers/{name}/update", handle: s.containerUpdate},
+		{method: post, path: "/containers/{name}/update", handle: s.containerUpdate, body: true},
 		{method: post, path: "/containers/{name}/wait", handle: s.containerWait},
-		{method: post, path: "/containers/{name}/attach", handle: s.containerAttach},
+		{method: post, path: "/containers/{name}/attach", handle: s.containerAttach, body: true},
 		{method: get, path: "/containers/{name}/logs", handle: s.containerLogs},
 		{method: post, path: "/containers/{name}/resize", handle: s.containerResize},
 		{method: get, path: "/system/df", handle: s.diskUsage},
-		{method: post, path: "/commit", handle: s.containerCommit},
+		{method: post, path: "/commit", handle: s.containerCommit, body: true},
 		{method: get, path: "/containers/{name}/changes", handle: s.containerChanges},
 		{method: get, path: "/containers/{name}/export", handle: s.containerExport},
 		{method: post, path: "/containers/prune", handle: s.containerPrune},
@@ -79,15 +82,15 @@ func (s *server) routes() []route {
 		{method: get, path: "/containers/{name}/stats", handle: s.containerStats},
 		{method: http.MethodHead, path: "/containers/{name}/archive", handle: s.archiveHead},
 		{method: get, path: "/containers/{name}/archive", handle: s.archiveGet},
-		{method: http.MethodPut, path: "/containers/{name}/archive", handle: s.archivePut},
-		{method: post, path: "/containers/{name}/exec", handle: s.execCreate},
-		{method: post, path: "/exec/{name}/start", handle: s.execStart},
+		{method: http.MethodPut, path: "/containers/{name}/archive", handle: s.archivePut, body: true},
+		{method: post, path: "/containers/{name}/exec", handle: s.execCreate, body: true},
+		{method: post, path: "/exec/{name}/start", handle: s.execStart, body: true},
 		{method: get, path: "/exec/{name}/json", handle: s.execInspect},
 		{method: post, path: "/exec/{name}/resize", handle: s.execResize},
 
 		{method: get, path: "/images/json", handle: s.imageList},
-		{method: post, path: "/images/load", handle: s.imageLoad},
-		{method: post, path: "/images/create", handle: s.imageCreate},
+		{method: post, path: "/images/load", handle: s.imageLoad, body: true},
+		{method: post, path: "/images/create", handle: s.imageCreate, body: true},
 		{method: get, path: "/images/get", handle: s.imageSave},
 		{method: post, path: "/images/prune", handle: s.imagePrune},
 		{method: get, path: "/images/{name}/get", handle: s.imageSave, slashes: true},
@@ -98,20 +101,20 @@ func (s *server) routes() []route {
 		{method: del, path: "/images/{name}", handle: s.imageRemove, slashes: true},
 
 		{method: get, path: "/volumes", handle: s.volumeList},
-		{method: post, path: "/volumes/create", handle: s.volumeCreate},
+		{method: post, path: "/volumes/create", handle: s.volumeCreate, body: true},
 		{method: post, path: "/volumes/prune", handle: s.volumePrune},
 		{method: get, path: "/volumes/{name}", handle: s.volumeInspect},
 		{method: del, path: "/volumes/{name}", handle: s.volumeRemove},
 
-		{method: post, path: "/auth", handle: s.auth},
+		{method: post, path: "/auth", handle: s.auth, body: true},
 		{method: get, path: "/distribution/{name}/json", handle: s.distributionInspect, slashes: true},
 
 		{method: get, path: "/networks", handle: s.networkList},
 		{method: get, path: "/networks/", handle: s.networkList},
-		{method: post, path: "/networks/create", handle: s.networkCreate},
+		{method: post, path: "/networks/create", handle: s.networkCreate, body: true},
 		{method: post, path: "/networks/prune", handle: s.networkPrune},
-		{method: post, path: "/networks/{name}/connect", handle: s.networkConnect},
-		{method: post, path: "/networks/{name}/disconnect", handle: s.networkDisconnect},
+		{method: post, path: "/networks/{name}/connect", handle: s.networkConnect, body: true},
+		{method: post, path: "/networks/{name}/disconnect", handle: s.networkDisconnect, body: true},
 		{method: get, path: "/networks/{name}", handle: s.networkInspect},
 		{method: del, path: "/networks/{name}", handle: s.networkRemove},
 
@@ -196,6 +199,12 @@ func (s *server) serve(w http.ResponseWriter, r *http.Request) {
 		if strings.Contains(r.URL.RawQuery, "%00") || strings.ContainsRune(r.URL.Path, 0) {
 			s.writeError(w, r, invalid("invalid request: %q has a NUL in it", r.URL.RequestURI()))
 			return
+		}
+		if !rt.body {
+			if err := ignoreBody(w, r); err != nil {
+				s.writeError(w, r, err)
+				return
+			}
 		}
 		r = r.WithContext(context.WithValue(r.Context(), versionKey{}, version))
 		r.SetPathValue("name", name)

@@ -54,7 +54,7 @@ func TestAttach(t *testing.T) {
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
-			l := newLab(t, tt.network, api.Options{Hosts: []string{"docker"}})
+			l := newLab(t, tt.network, api.Options{KnownHost: func(name string) bool { return name == "docker" }})
 			// The start below must wait for what the 101 promised.
 			l.engine.AttachDelay = 50 * time.Millisecond
 			l.image()

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 
 	"github.com/spf13/pflag"
 )
@@ -95,6 +96,19 @@ func (t *tlsSettings) tlsConfig() (*tls.Config, error) {
 	}
 	out.ClientAuth = tls.RequireAndVerifyClientCert
 	return out, nil
+}
+
+// certified says of names whether the API's certificate has them: by those a client
+// may call this host, and no page can have one of them lead here.
+func certified(secure *tls.Config) func(name string) bool {
+	if secure == nil {
+		return nil
+	}
+	return func(name string) bool {
+		return slices.ContainsFunc(secure.Certificates, func(c tls.Certificate) bool {
+			return c.Leaf != nil && c.Leaf.VerifyHostname(name) == nil
+		})
+	}
 }
 
 // optionalBool is a flag of which it counts whether it was given.

@@ -35,7 +35,8 @@ func NewAuthority(t testing.TB) *Authority {
 // Path is a file's in the directory.
 func (a *Authority) Path(name string) string { return filepath.Join(a.dir, name) }
 
-// Sign writes NAME.pem and NAME-key.pem, for servers on the addresses and for clients.
+// Sign writes NAME.pem and NAME-key.pem, for servers on the addresses, or by the host
+// names, and for clients.
 func (a *Authority) Sign(name string, addresses ...string) (cert, key string) {
 	a.t.Helper()
 	a.sign(name, false, addresses...)
@@ -70,7 +71,11 @@ func (a *Authority) sign(name string, ca bool, addresses ...string) (*x509.Certi
 		ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth, x509.ExtKeyUsageClientAuth},
 	}
 	for _, address := range addresses {
-		template.IPAddresses = append(template.IPAddresses, net.ParseIP(address))
+		if ip := net.ParseIP(address); ip != nil {
+			template.IPAddresses = append(template.IPAddresses, ip)
+		} else {
+			template.DNSNames = append(template.DNSNames, address)
+		}
 	}
 	parent, signer := template, key
 	if a.cert != nil {
