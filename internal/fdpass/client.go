@@ -9,9 +9,13 @@ import (
 	"net"
 	"os"
 	"sync"
+	"time"
 
 	"github.com/containerd/errdefs"
 )
+
+// patience is how long a call that was given up waits for the server to say so.
+const patience = 5 * time.Second
 
 // Client makes calls over a connection. Its methods may be called by several
 // goroutines at once.
@@ -75,8 +79,10 @@ func (c *Client) Close() error {
 
 // Call asks for method with params (marshalled to JSON) and files, and decodes
 // the answer into result, which may be nil. The files stay the caller's; the
-// returned descriptors are the caller's too. When ctx ends, the server is told
-// to give up. A server that is gone gives errdefs.ErrUnavailable.
+// returned descriptors are the caller's too. When ctx ends, the server is told to give
+// up; the call may succeed nevertheless, and fails with ctx's error when the server
+// does not say within patience what came of it. A server that is gone gives
+// errdefs.ErrUnavailable.
 func (c *Client) Call(ctx context.Context, method string, params any, files []*os.File, result any) ([]int, error) {
 	if err := fault(method, ""); err != nil {
 		return nil, err
@@ -99,17 +105,37 @@ func (c *Client) Call(ctx context.Context, method string, params any, files []*o
 		c.forget(id, ch)
 		return nil, fmt.Errorf("%s: %w (%w)", method, errdefs.ErrUnavailable, err)
 	}
+	a, err := c.await(ctx, id, ch)
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", method, err)
+	}
+	if err := fault(method, ".unheard"); err != nil {
+		CloseFDs(a.fds)
+		return nil, err
+	}
+	out, err := c.finish(a, result)
+	if ctx.Err() != nil && errors.Is(err, context.Canceled) {
+		err = fmt.Errorf("%s: %w", method, ctx.Err()) // the server gave up because we said so
+	}
+	return out, err
+}
+
+// await waits for the answer. A call whose ctx ends is told to give up, and what came of
+// it is waited for still: it may be done already, and what its caller does next, to undo
+// it say, must not overtake it.
+func (c *Client) await(ctx context.Context, id uint64, ch chan answer) (answer, error) {
 	select {
 	case a := <-ch:
-		if err := fault(method, ".unheard"); err != nil {
-			CloseFDs(a.fds)
-			return nil, err
-		}
-		return c.finish(a, result)
+		return a, nil
 	case <-ctx.Done():
-		_ = c.send(message{ID: id, Cancel: true}, nil)
+	}
+	_ = c.send(message{ID: id, Cancel: true}, nil) // a peer that is gone fails the call
+	select {
+	case a := <-ch:
+		return a, nil
+	case <-time.After(patience):
 		c.forget(id, ch)
-		return nil, fmt.Errorf("%s: %w", method, ctx.Err())
+		return answer{}, ctx.Err()
 	}
 }
 

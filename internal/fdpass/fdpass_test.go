@@ -10,6 +10,7 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -332,4 +333,34 @@ func BenchmarkCall(b *testing.B) {
 	_ = l.Close()
 	s.Close()
 	<-done
+}
+
+// TestGivenUpCallIsNotOvertaken: what a caller does after a call that it gave up, to
+// undo it say, comes after what the server did of it.
+func TestGivenUpCallIsNotOvertaken(t *testing.T) {
+	t.Parallel()
+	var mu sync.Mutex
+	var done []string
+	c := serve(t, func(_ context.Context, r *Request) (Response, error) {
+		if r.Method == "do" {
+			time.Sleep(100 * time.Millisecond) // it does not look whether it is to give up
+		}
+		mu.Lock()
+		defer mu.Unlock()
+		done = append(done, r.Method)
+		return Response{}, nil
+	})
+	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Millisecond)
+	defer cancel()
+	if _, err := c.Call(ctx, "do", nil, nil, nil); err != nil {
+		t.Errorf("it was done in the end, and says %v", err)
+	}
+	if _, err := c.Call(t.Context(), "undo", nil, nil, nil); err != nil {
+		t.Error(err)
+	}
+	mu.Lock()
+	defer mu.Unlock()
+	if want := []string{"do", "undo"}; !slices.Equal(done, want) {
+		t.Errorf("done %v, want %v", done, want)
+	}
 }

@@ -1,6 +1,7 @@
 package fdpass
 
 import (
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -50,6 +51,7 @@ var kinds = []struct {
 	{"conflict", errdefs.ErrConflict},
 	{"unavailable", errdefs.ErrUnavailable},
 	{"not_implemented", errdefs.ErrNotImplemented},
+	{"canceled", context.Canceled},
 }
 
 func toWire(err error) *wireError {
