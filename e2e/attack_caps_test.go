@@ -58,9 +58,9 @@ func plainPing(t *testing.T) string {
 	return copied
 }
 
-// pings checks that containers reach a2 by ping, of both families, and that it is not
+// pingsByICMPSocket checks that containers reach a2 by ping, of both families, and that it is not
 // so everywhere.
-func (r *attackRange) pings(names ...string) {
+func (r *attackRange) pingsByICMPSocket(names ...string) {
 	r.t.Helper()
 	ping := plainPing(r.t)
 	// It makes ICMP sockets, which the namespace's ping_group_range allows (icmp(7)).
@@ -94,7 +94,7 @@ func TestAttackRawSockets(t *testing.T) {
 		r.raws(false, "tame", "eth0", gateway4, gateway6)
 		r.raws(false, "bare", "eth0", gateway4, gateway6)
 		r.raws(true, "tame", "eth0", gateway4, gateway6, "--privileged") // who may use the API says so
-		r.pings("tame", "bare")
+		r.pingsByICMPSocket("tame", "bare")
 	})
 }
 
@@ -119,7 +119,7 @@ func TestAttackNoNetRaw(t *testing.T) {
 			r.raws(false, name, "eth0", gateway4, gateway6)
 			r.raws(false, name, "eth0", gateway4, gateway6, "--privileged")
 		}
-		r.pings("usual", "everything", "privileged")
+		r.pingsByICMPSocket("usual", "everything", "privileged")
 		r.raws(false, "hosts", "uplink", lan4, lan6, "--privileged")
 		fresh := r.Must("run", "--rm", "--privileged", "--network", "A", "demo", "sh", "-c", rawTries("eth0", gateway4, gateway6)["a packet socket"]+" 2>&1 || true")
 		contains(r.t, "a packet socket in a fresh container", fresh, "Operation not permitted")
