@@ -5,36 +5,54 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"strconv"
 	"strings"
+
+	"github.com/fairlead/fairlead/network/spec"
 )
 
-// The options of an endpoint, by Docker's names.
+// The options of an endpoint, by Docker's names, and our own, which networks have too.
 const (
-	optSysctls   = "com.docker.network.endpoint.sysctls"
-	optInterface = "com.docker.network.endpoint.ifname"
+	optSysctls      = "com.docker.network.endpoint.sysctls"
+	optInterface    = "com.docker.network.endpoint.ifname"
+	optAntiSpoofing = spec.OptAntiSpoofing
 )
 
 // anyInterface stands in a sysctl for the endpoint's interface, whose name is not
 // known before.
 const anyInterface = "IFNAME"
 
-// driverOptions reads an endpoint's options. One that is not known is refused.
-func driverOptions(opts map[string]string) (ifname string, sysctls map[string]string, err error) {
+// driverOptions reads an endpoint's options into the request. One that is not known is
+// refused.
+func driverOptions(req *spec.EndpointRequest, opts map[string]string) error {
 	for _, key := range slices.Sorted(maps.Keys(opts)) {
+		var err error
 		switch key {
 		case optInterface:
-			ifname = opts[key]
-			err = checkInterface(ifname)
+			req.Interface = opts[key]
+			err = checkInterface(req.Interface)
 		case optSysctls:
-			sysctls, err = interfaceSysctls(opts[key])
+			req.Sysctls, err = interfaceSysctls(opts[key])
+		case optAntiSpoofing:
+			req.Spoofing, err = spoofing(opts[key])
 		default:
-			err = fmt.Errorf("unknown driver option %q: there are %s and %s", key, optInterface, optSysctls)
+			err = fmt.Errorf("unknown driver option %q: there are %s, %s and %s", key, optInterface, optSysctls, optAntiSpoofing)
 		}
 		if err != nil {
-			return "", nil, err
+			return err
 		}
 	}
-	return ifname, sysctls, nil
+	return nil
+}
+
+// spoofing is the contrary of what the option says.
+func spoofing(val string) (*bool, error) {
+	guarded, err := strconv.ParseBool(val)
+	if err != nil {
+		return nil, fmt.Errorf("%s: %q is neither true nor false", optAntiSpoofing, val)
+	}
+	allowed := !guarded
+	return &allowed, nil
 }
 
 // checkInterface keeps to what the kernel takes for a name (dev_valid_name in

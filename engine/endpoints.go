@@ -243,9 +243,7 @@ func (e *Engine) endpointRequest(rec Record, n spec.Network, s *network.Endpoint
 		req.Aliases, req.Names = s.Aliases, endpointNames(rec, s.Aliases)
 		req.Links = e.endpointLinks(s)
 	}
-	var err error
-	req.Interface, req.Sysctls, err = driverOptions(s.DriverOpts)
-	if err != nil {
+	if err := driverOptions(&req, s.DriverOpts); err != nil {
 		return req, fmt.Errorf("invalid endpoint settings for network %s: %w: %w", n.Name, err, errdefs.ErrInvalidArgument)
 	}
 	return req, nil

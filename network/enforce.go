@@ -48,7 +48,7 @@ func (c *Controller) openEnforcer(ctx context.Context) error {
 	err := c.openFirewall(ctx)
 	switch c.cfg.Firewall {
 	case FirewallNFTables:
-		c.enforcer, c.plan.Firewall = nftEnforcer{c}, firewall.NFTables{Table: c.plan.Table, AllowDirectRouting: c.cfg.AllowDirectRouting}
+		c.enforcer, c.plan.Firewall = nftEnforcer{c}, firewall.NFTables{Table: c.plan.Table, AllowDirectRouting: c.cfg.AllowDirectRouting, Unguarded: c.unguarded()}
 	case FirewallIPTables:
 		if err != nil {
 			break
@@ -70,6 +70,9 @@ func (c *Controller) openEnforcer(ctx context.Context) error {
 	}
 	return err
 }
+
+// unguarded says that the kernel cannot look at what ports of a bridge send.
+func (c *Controller) unguarded() bool { return c.fw == nil || !c.fw.Features().Bridge }
 
 // mendFirewall puts our policy in the place of whatever stands of it, takes away
 // what another back end made before a restart, and opens foreign chains that would

@@ -51,7 +51,7 @@ func (e *iptablesEnforcer) sharesGuard(ctx context.Context, f xtables.Family) (b
 func (c *Controller) newIPTables(ctx context.Context) (*iptablesEnforcer, error) {
 	e := &iptablesEnforcer{c: c, programs: make(map[xtables.Family]iptables.Programs)}
 	e.backend = firewall.IPTables{
-		Table: c.plan.Table, Tag: tagPrefix + c.plan.Daemon, IPv6: c.plan.HostIPv6 && !c.cfg.NoIPv6Firewall, Hairpin: !c.cfg.UserlandProxy,
+		Table: c.plan.Table, Tag: tagPrefix + c.plan.Daemon, IPv6: c.plan.HostIPv6 && !c.cfg.NoIPv6Firewall, Hairpin: !c.cfg.UserlandProxy, Unguarded: c.unguarded(),
 		AllowDirectRouting: c.cfg.AllowDirectRouting, AcceptMark: c.cfg.AcceptMark,
 	}
 	for _, f := range e.backend.Families() {

@@ -33,6 +33,25 @@ const (
 	ARPSAddr Selector = "arp saddr ip"
 	THSPort  Selector = "th sport"
 	THDPort  Selector = "th dport"
+
+	EtherSAddr Selector = "ether saddr"
+	ARPSEther  Selector = "arp saddr ether"
+)
+
+// What nft 1.0 has no name for: a header, where it begins and how long it is, in bits.
+// Whoever reads these must know already what packet it is.
+const (
+	// IP6SenderID is the interface identifier of an IPv6 source address: its last 64
+	// bits (RFC 4291, section 2.5.1).
+	IP6SenderID Selector = "@nh,128,64"
+	// NDTarget is the address that a neighbour solicitation or advertisement is about
+	// (RFC 4861, sections 4.3 and 4.4), and NDTargetID its interface identifier.
+	NDTarget   Selector = "@th,64,128"
+	NDTargetID Selector = "@th,128,64"
+	// NDLinkAddr is the hardware address in the first option of such a message, where
+	// that is one of 8 bytes; RSLinkAddr that of a router solicitation (section 4.1).
+	NDLinkAddr Selector = "@th,208,48"
+	RSLinkAddr Selector = "@th,80,48"
 )
 
 // String is the selector as nft writes it.
@@ -46,7 +65,7 @@ func (s Selector) Family() Family {
 		return IPv4
 	case IP6SAddr, IP6DAddr:
 		return IPv6
-	case ARPSAddr:
+	case ARPSAddr, ARPSEther:
 		return ARP
 	}
 	return ""
@@ -111,13 +130,21 @@ type Mark struct{ Value, Mask uint32 }
 // or port (PACKET_HOST of linux/if_packet.h).
 type ToHost struct{}
 
-// Neighbour matches one kind of message of IPv6 neighbour discovery (RFC 4861).
+// Neighbour matches one kind of message of IPv6 neighbour discovery (RFC 4861), or of
+// multicast listener discovery (RFC 3810), by which neighbours are found, too.
 type Neighbour string
 
-// The messages that ask for a neighbour's MAC address, and that tell it.
+// The messages that ask for a neighbour's MAC address, and that tell it; that ask for a
+// router, are one's word, or send elsewhere; and that tell which groups are heard.
 const (
 	NeighbourSolicit Neighbour = "nd-neighbor-solicit"
 	NeighbourAdvert  Neighbour = "nd-neighbor-advert"
+	RouterSolicit    Neighbour = "nd-router-solicit"
+	RouterAdvert     Neighbour = "nd-router-advert"
+	Redirect6        Neighbour = "nd-redirect"
+	ListenerReport   Neighbour = "mld-listener-report"
+	ListenerDone     Neighbour = "mld-listener-done"
+	ListenerReport2  Neighbour = "mld2-listener-report"
 )
 
 // LaterFragment matches every fragment of a packet but the first, which alone has
@@ -142,6 +169,9 @@ const (
 
 // Goto continues in another chain and does not come back.
 type Goto string
+
+// Jump goes through another chain and comes back, unless that decides.
+type Jump string
 
 // Masquerade gives packets the address of the interface they leave by.
 type Masquerade struct{}
@@ -179,6 +209,7 @@ func (LaterFragment) expr()    {}
 func (Counter) expr()          {}
 func (Verdict) expr()          {}
 func (Goto) expr()             {}
+func (Jump) expr()             {}
 func (Masquerade) expr()       {}
 func (DNAT) expr()             {}
 func (SNAT) expr()             {}
@@ -253,6 +284,9 @@ func (v Verdict) String() string { return string(v) }
 
 // String implements Expr.
 func (g Goto) String() string { return "goto " + string(g) }
+
+// String implements Expr.
+func (j Jump) String() string { return "jump " + string(j) }
 
 // String implements Expr.
 func (Masquerade) String() string { return "masquerade" }

@@ -3,6 +3,8 @@ package ruleset
 import (
 	"cmp"
 	"fmt"
+	"math/big"
+	"net"
 	"net/netip"
 	"slices"
 	"strconv"
@@ -20,6 +22,12 @@ const (
 	InetProto
 	InetService
 	NFProto
+	EtherAddr
+	// What has no name: bits, as many as 48, 64 or 128. A set of them says where they
+	// are read, see Set.Of.
+	Bits48
+	Bits64
+	Bits128
 )
 
 // String is nft's name of the type.
@@ -37,6 +45,8 @@ func (d DataType) String() string {
 		return "inet_service"
 	case NFProto:
 		return "nf_proto"
+	case EtherAddr:
+		return "ether_addr"
 	}
 	return "type " + strconv.Itoa(int(d))
 }
@@ -48,8 +58,13 @@ type Set struct {
 	Key  []DataType
 	// Data is the type of a map's values.
 	Data []DataType
+	// Of says where the key is read, for a key with a field that has no name; nft
+	// prints it in the key's place.
+	Of []Selector
 	// Interval says that elements are prefixes or ranges.
 	Interval bool
+	// Counter has each element count the packets that it is found for (Linux 5.7).
+	Counter bool
 	// Comment is at most 127 bytes.
 	Comment  string
 	Elements []Element
@@ -92,6 +107,14 @@ func addrType(a netip.Addr) DataType {
 	return IPv6Addr
 }
 
+// Ether is a hardware address of six bytes.
+func Ether(mac []byte) Value { return Value{typ: EtherAddr, name: string(mac)} }
+
+// Bits are bytes without a type of their own: 6, 8 or 16.
+func Bits(b []byte) Value {
+	return Value{typ: map[int]DataType{6: Bits48, 8: Bits64, 16: Bits128}[len(b)], name: string(b)}
+}
+
 // The transport protocols, as values.
 var (
 	TCP  = Value{typ: InetProto, name: "tcp", num: 6}
@@ -125,7 +148,8 @@ func (v Value) IsInterval() bool { return v.interval }
 // Prefix is the prefix of an address value; a single address has its full length.
 func (v Value) Prefix() netip.Prefix { return v.prefix }
 
-// Name is the name of an interface or protocol.
+// Name is the name of an interface or protocol; of a hardware address and of bits
+// their bytes.
 func (v Value) Name() string { return v.name }
 
 // Number is the number of a port or protocol; of a range of ports the first.
@@ -151,6 +175,10 @@ func (v Value) String() string {
 		return v.prefix.String()
 	case InetProto, NFProto:
 		return v.name
+	case EtherAddr:
+		return net.HardwareAddr(v.name).String()
+	case Bits48, Bits64, Bits128:
+		return "0x" + new(big.Int).SetBytes([]byte(v.name)).Text(16)
 	case InetService:
 		if last := v.Last(); last != v.num {
 			return fmt.Sprintf("%d-%d", v.num, last)
@@ -200,13 +228,20 @@ func (s Set) Kind() string {
 const elementIndent = "\n\t\t\t     "
 
 func (s Set) print(b *strings.Builder) {
-	fmt.Fprintf(b, "\t%s %s {\n\t\ttype %s", s.Kind(), s.Name, concat(s.Key))
+	key := "type " + concat(s.Key)
+	if len(s.Of) > 0 {
+		key = "typeof " + concat(s.Of)
+	}
+	fmt.Fprintf(b, "\t%s %s {\n\t\t%s", s.Kind(), s.Name, key)
 	if len(s.Data) > 0 {
 		fmt.Fprintf(b, " : %s", concat(s.Data))
 	}
 	b.WriteByte('\n')
 	if s.Interval {
 		b.WriteString("\t\tflags interval\n")
+	}
+	if s.Counter {
+		b.WriteString("\t\tcounter\n")
 	}
 	if s.Comment != "" {
 		fmt.Fprintf(b, "\t\tcomment %s\n", quote(s.Comment))
@@ -219,6 +254,9 @@ func (s Set) print(b *strings.Builder) {
 				b.WriteString("," + elementIndent)
 			}
 			b.WriteString(e.String())
+			if s.Counter {
+				b.WriteString(" counter")
+			}
 		}
 		b.WriteString(" }\n")
 	}

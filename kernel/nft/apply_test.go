@@ -47,7 +47,7 @@ func policy() firewall.Policy {
 		{Proto: spec.SCTP, Host: ap("0.0.0.0:83"), Container: ap("172.17.0.2:80")},
 	}}}
 	routed := firewall.Member{Networks: networks, Attachment: spec.Attachment{Endpoints: []spec.Endpoint{
-		{NetworkID: "4", HostIf: "veth4", Addr4: pfx("10.0.4.2/24"), Addr6: pfx("fd00:19::2/64")},
+		{NetworkID: "4", HostIf: "veth4", MAC: spec.HardwareAddr{2, 0x42, 10, 0, 0, 1}, Addr4: pfx("10.0.4.2/24"), Addr6: pfx("fd00:19::2/64")},
 	}}}
 	for port := uint16(9000); port < 9010; port++ {
 		for _, b := range [][2]string{{"0.0.0.0", "172.17.0.2"}, {"192.0.2.1", "172.17.0.2"}, {"::", "fd00:17::2"}, {"2001:db8::1", "fd00:17::2"}} {
@@ -61,13 +61,13 @@ func policy() firewall.Policy {
 		spec.PortBinding{Proto: spec.TCP, Host: ap("0.0.0.0:80"), Container: ap("10.0.4.2:80")},
 		spec.PortBinding{Proto: spec.TCP, Host: ap("[::]:80"), Container: ap("[fd00:19::2]:80")})
 	linked := firewall.Member{Networks: networks, Attachment: spec.Attachment{Endpoints: []spec.Endpoint{
-		{NetworkID: "3", HostIf: "veth5", Addr4: pfx("10.0.2.2/24"), Addr6: pfx("fd00:18::2/64")},
+		{NetworkID: "3", HostIf: "veth5", MAC: spec.HardwareAddr{2, 0x42, 10, 0, 0, 2}, Addr4: pfx("10.0.2.2/24"), Addr6: pfx("fd00:18::2/64")},
 	}}, Permits: []firewall.Permit{
 		{From: ip("10.0.2.2"), To: ip("10.0.2.3"), Proto: spec.TCP, Port: 80, FromIf: "veth5", ToIf: "veth6"},
 		{From: ip("fd00:18::2"), To: ip("fd00:18::3"), Proto: spec.TCP, Port: 80, FromIf: "veth5", ToIf: "veth6"},
 	}}
 	lodger := firewall.Member{Networks: networks, Attachment: spec.Attachment{Endpoints: []spec.Endpoint{
-		{NetworkID: "6", HostIf: "veth7", Addr4: pfx("10.0.6.2/24"), Addr6: pfx("fd00:21::2/64")},
+		{NetworkID: "6", HostIf: "veth7", MAC: spec.HardwareAddr{2, 0x42, 10, 0, 0, 3}, Addr4: pfx("10.0.6.2/24"), Addr6: pfx("fd00:21::2/64")},
 	}}}
 	p.Members = []firewall.Member{web, routed, linked, lodger}
 	return p

@@ -12,14 +12,18 @@ import (
 // packetHost is PACKET_HOST of linux/if_packet.h.
 const packetHost = 0
 
-// The flags of a TCP header's 14th byte (RFC 9293, section 3.1), and the types of
-// neighbour discovery (RFC 4861, section 4).
+// The flags of a TCP header's 14th byte (RFC 9293, section 3.1).
 const (
 	tcpFIN, tcpSYN, tcpRST, tcpACK = 0x01, 0x02, 0x04, 0x10
-
-	neighbourSolicitation  = 135
-	neighbourAdvertisement = 136
 )
+
+// neighbours are the messages' types (RFC 4861, section 4; RFC 2710 and 3810 for those of
+// listeners).
+var neighbours = map[ruleset.Neighbour]byte{
+	ruleset.RouterSolicit: 133, ruleset.RouterAdvert: 134,
+	ruleset.NeighbourSolicit: 135, ruleset.NeighbourAdvert: 136, ruleset.Redirect6: 137,
+	ruleset.ListenerReport: 131, ruleset.ListenerDone: 132, ruleset.ListenerReport2: 143,
+}
 
 // match writes the matches of one field each that no set is asked for.
 func (e *exprWriter) match(x ruleset.Expr) error {
@@ -41,9 +45,7 @@ func (e *exprWriter) match(x ruleset.Expr) error {
 	case ruleset.LaterFragment:
 		e.laterFragment(x.Family)
 	case ruleset.Neighbour:
-		typ, ok := map[ruleset.Neighbour]byte{
-			ruleset.NeighbourSolicit: neighbourSolicitation, ruleset.NeighbourAdvert: neighbourAdvertisement,
-		}[x]
+		typ, ok := neighbours[x]
 		if !ok {
 			return fmt.Errorf("unknown message of neighbour discovery %q", string(x))
 		}

@@ -29,6 +29,7 @@ const (
 	attrTableOwner    = 7
 
 	attrSetDescConcat   = 2
+	attrSetExpr         = 17 // Linux 5.7
 	attrSetFieldLen     = 1
 	attrSetElemKeyEnd   = 10
 	setFlagConcat       = 0x80

@@ -48,6 +48,8 @@ func TestKernelWithoutBridge(t *testing.T) {
 	}
 	h.conn.ForgetBridge()
 	p := policy()
+	backend := backend
+	backend.Unguarded = true
 	h.apply(t, firewall.Replace(p)...)
 	if out := h.run(t, "nft", "list", "tables"); out != "table inet fairlead\n" {
 		t.Errorf("tables: %q", out)

@@ -114,6 +114,9 @@ func (e *exprWriter) write(x ruleset.Expr) error {
 		return e.group(x)
 	case ruleset.Mark, ruleset.ToHost, ruleset.Neighbour, ruleset.Opening, ruleset.LaterFragment:
 		return e.match(x)
+	case ruleset.Carries, ruleset.Transport, ruleset.UDPTo, ruleset.HasPorts, ruleset.Fragmented,
+		ruleset.WithOptions, ruleset.SourceRoute, ruleset.Redirect4, ruleset.Length6:
+		return e.frame(x)
 	default:
 		return e.statement(x)
 	}
@@ -144,6 +147,8 @@ func (e *exprWriter) statement(x ruleset.Expr) error {
 		e.expr("masq", func(*writer) {})
 	case ruleset.Goto:
 		e.verdict(unix.NFT_GOTO, string(x))
+	case ruleset.Jump:
+		e.verdict(unix.NFT_JUMP, string(x))
 	case ruleset.Verdict:
 		code, ok := map[ruleset.Verdict]int32{ruleset.Accept: nfAccept, ruleset.Drop: nfDrop, ruleset.Return: unix.NFT_RETURN}[x]
 		if !ok {
@@ -220,6 +225,14 @@ var payloads = map[ruleset.Selector]struct{ base, offset, size uint32 }{
 	ruleset.ARPSAddr: {unix.NFT_PAYLOAD_NETWORK_HEADER, 14, 4},
 	ruleset.THSPort:  {unix.NFT_PAYLOAD_TRANSPORT_HEADER, 0, 2},
 	ruleset.THDPort:  {unix.NFT_PAYLOAD_TRANSPORT_HEADER, 2, 2},
+
+	ruleset.EtherSAddr:  {unix.NFT_PAYLOAD_LL_HEADER, 6, 6},
+	ruleset.ARPSEther:   {unix.NFT_PAYLOAD_NETWORK_HEADER, 8, 6},
+	ruleset.IP6SenderID: {unix.NFT_PAYLOAD_NETWORK_HEADER, 16, 8},
+	ruleset.NDTarget:    {unix.NFT_PAYLOAD_TRANSPORT_HEADER, 8, 16},
+	ruleset.NDTargetID:  {unix.NFT_PAYLOAD_TRANSPORT_HEADER, 16, 8},
+	ruleset.NDLinkAddr:  {unix.NFT_PAYLOAD_TRANSPORT_HEADER, 26, 6},
+	ruleset.RSLinkAddr:  {unix.NFT_PAYLOAD_TRANSPORT_HEADER, 10, 6},
 }
 
 // etherTypes are the families' numbers in a frame (IEEE 802 numbers, IANA).

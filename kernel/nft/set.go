@@ -26,6 +26,12 @@ func fieldSize(d ruleset.DataType) int {
 		return 1
 	case ruleset.InetService:
 		return 2
+	case ruleset.EtherAddr, ruleset.Bits48:
+		return 6
+	case ruleset.Bits64:
+		return 8
+	case ruleset.Bits128:
+		return 16
 	}
 	return 0
 }
@@ -36,6 +42,8 @@ func typeNumber(d ruleset.DataType) uint32 {
 	switch d {
 	case ruleset.NFProto:
 		return 2
+	case ruleset.Bits48, ruleset.Bits64, ruleset.Bits128:
+		return 4
 	case ruleset.IPv4Addr:
 		return 7
 	case ruleset.IPv6Addr:
@@ -44,6 +52,8 @@ func typeNumber(d ruleset.DataType) uint32 {
 		return 12
 	case ruleset.InetService:
 		return 13
+	case ruleset.EtherAddr:
+		return 9
 	case ruleset.IfName:
 		return 41
 	}
@@ -66,15 +76,14 @@ func concatType(types []ruleset.DataType) (number uint32, size int) {
 // unless the set says that its key is in the host's.
 const (
 	userdataKeyByteOrder = 0
+	byteOrderNone        = 0
 	byteOrderHost        = 1
 	byteOrderBig         = 2
 )
 
 func (b *batch) newSet(t ruleset.Table, s ruleset.Set) error {
-	for _, d := range append(append([]ruleset.DataType{}, s.Key...), s.Data...) {
-		if fieldSize(d) == 0 {
-			return fmt.Errorf("set %s: unknown type %s", s.Name, d)
-		}
+	if err := checkSet(s); err != nil {
+		return err
 	}
 	b.message(unix.NFT_MSG_NEWSET, unix.NLM_F_CREATE, t.Family, part{about: s.Kind() + " " + s.Name}, func(w *writer) {
 		w.str(unix.NFTA_SET_TABLE, t.Name)
@@ -102,7 +111,22 @@ func (b *batch) newSet(t ruleset.Table, s ruleset.Set) error {
 			concatDescription(w, s.Key)
 		}
 		w.bytes(unix.NFTA_SET_USERDATA, setUserdata(s))
+		if s.Counter {
+			expr := w.nest(attrSetExpr)
+			w.str(unix.NFTA_EXPR_NAME, "counter")
+			w.close(w.nest(unix.NFTA_EXPR_DATA))
+			w.close(expr)
+		}
 	})
+	return nil
+}
+
+func checkSet(s ruleset.Set) error {
+	for _, d := range append(append([]ruleset.DataType{}, s.Key...), s.Data...) {
+		if fieldSize(d) == 0 {
+			return fmt.Errorf("set %s: unknown type %s", s.Name, d)
+		}
+	}
 	return nil
 }
 
@@ -126,6 +150,10 @@ func setUserdata(s ruleset.Set) []byte {
 	}
 	// A number of four bytes, in the host's order as libnftnl writes it.
 	data := []byte{userdataKeyByteOrder, 4, order, 0, 0, 0}
+	if len(s.Of) > 0 {
+		data[2] = byteOrderNone
+		data = append(data, keyTypeof(s.Of)...)
+	}
 	if s.Comment != "" {
 		data = append(data, userdata(userdataSetComment, s.Comment)...)
 	}
@@ -180,6 +208,8 @@ func checkElement(e ruleset.Element) error {
 		switch {
 		case v.Type() == 0:
 			return fmt.Errorf("a field has no value")
+		case fieldSize(v.Type()) == 0 || v.Type() == ruleset.EtherAddr && len(v.Name()) != fieldSize(v.Type()):
+			return fmt.Errorf("a field is of no known length")
 		case v.Type() == ruleset.IfName && (v.Name() == "" || len(v.Name()) >= unix.IFNAMSIZ):
 			return fmt.Errorf("interface name %q is not 1 to %d bytes long", v.Name(), unix.IFNAMSIZ-1)
 		}
@@ -262,7 +292,7 @@ func writeFields(w *writer, typ uint16, fields []ruleset.Value, which bound) {
 
 func putField(out []byte, v ruleset.Value, which bound) {
 	switch v.Type() {
-	case ruleset.IfName:
+	case ruleset.IfName, ruleset.EtherAddr, ruleset.Bits48, ruleset.Bits64, ruleset.Bits128:
 		copy(out, v.Name())
 	case ruleset.IPv4Addr, ruleset.IPv6Addr:
 		a := v.Prefix().Masked().Addr()

@@ -28,7 +28,7 @@ func mixed() firewall.Policy {
 		byID[n.ID] = n
 	}
 	member := func(network, addr4, addr6 string, permits []firewall.Permit, ports ...spec.PortBinding) firewall.Member {
-		e := spec.Endpoint{NetworkID: network, Bridge: byID[network].Bridge, Addr4: pfx(addr4)}
+		e := spec.Endpoint{NetworkID: network, Bridge: byID[network].Bridge, Addr4: pfx(addr4), Spoofing: true}
 		if addr6 != "" {
 			e.Addr6 = pfx(addr6)
 		}

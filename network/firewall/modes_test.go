@@ -22,7 +22,7 @@ func newModes(t *testing.T, change func(*spec.Network, *firewall.Policy)) (s *si
 	change(&n, &s.policy)
 	s.policy.Networks = []spec.Network{n, s.network("br-a", "172.18.0", "fd00:18:")}
 	m := firewall.Member{Networks: map[string]spec.Network{n.ID: n}, Attachment: spec.Attachment{Endpoints: []spec.Endpoint{{
-		NetworkID: n.ID, Bridge: n.Bridge, HostIf: "vc", Addr4: pfx("172.21.0.2/24"), Addr6: pfx("fd00:21::2/64"),
+		NetworkID: n.ID, Bridge: n.Bridge, HostIf: "vc", Addr4: pfx("172.21.0.2/24"), Addr6: pfx("fd00:21::2/64"), Spoofing: true,
 	}}}}
 	bind := func(proto spec.Proto, host string, hostPort, port uint16) {
 		addr, container := netip.MustParseAddr(host), netip.MustParseAddr("172.21.0.2")

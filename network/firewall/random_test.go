@@ -173,7 +173,7 @@ func randomNetwork(rng *rand.Rand, id int) spec.Network {
 func randomMember(rng *rand.Rand, id int) firewall.Member {
 	n := spec.Network{ID: "n", ICC: rng.IntN(3) == 0, Foreign: rng.IntN(3) == 0, Gateway4: modes[rng.IntN(4)], Gateway6: modes[rng.IntN(4)]}
 	m := firewall.Member{Networks: map[string]spec.Network{"n": n}, Attachment: spec.Attachment{Endpoints: []spec.Endpoint{{
-		NetworkID: "n", HostIf: fmt.Sprintf("veth%d", id),
+		NetworkID: "n", HostIf: fmt.Sprintf("veth%d", id), MAC: spec.HardwareAddr{2, 0x42, 0, 0, byte(id >> 8), byte(id)}, Spoofing: rng.IntN(4) == 0,
 		Addr4: netip.PrefixFrom(address(id, true), 24), Addr6: netip.PrefixFrom(address(id, false), 64),
 	}}}}
 	hosts := []string{"0.0.0.0", "::", "192.0.2.1", "2001:db8::1", "127.0.0.1", "::1"}

@@ -62,7 +62,10 @@ func (s *State) decideEndpoint(req spec.EndpointRequest, names interfaceNames, s
 	e := spec.Endpoint{
 		ID: newID(), NetworkID: seg.ID, Network: seg.Name, Bridge: seg.Bridge,
 		Interface: req.Interface, MTU: seg.MTU, Aliases: req.Aliases, Names: req.Names, Links: req.Links,
-		LinkLocal: req.LinkLocal, GwPriority: req.GwPriority, Sysctls: req.Sysctls,
+		LinkLocal: req.LinkLocal, GwPriority: req.GwPriority, Sysctls: req.Sysctls, Spoofing: seg.Spoofing,
+	}
+	if req.Spoofing != nil {
+		e.Spoofing = *req.Spoofing
 	}
 	if e.Interface == "" {
 		e.Interface = names.next(seg.InterfacePrefix)

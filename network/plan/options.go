@@ -14,7 +14,7 @@ import (
 	"github.com/fairlead/fairlead/network/spec"
 )
 
-// The driver options, by Docker's names.
+// The driver options, by Docker's names, and our own.
 const (
 	OptBridgeName      = "com.docker.network.bridge.name"
 	OptMTU             = "com.docker.network.driver.mtu"
@@ -31,6 +31,7 @@ const (
 	OptIPv4            = "com.docker.network.enable_ipv4"
 	OptIPv6            = "com.docker.network.enable_ipv6"
 	OptDefaultBridge   = "com.docker.network.bridge.default_bridge"
+	OptAntiSpoofing    = spec.OptAntiSpoofing
 	OptAnnounceCount   = "com.docker.network.advertise_addr_nmsgs"
 	OptAnnouncePause   = "com.docker.network.advertise_addr_ms"
 )
@@ -105,6 +106,10 @@ func (s *State) applyOption(n *spec.Network, req spec.NetworkRequest, key, val s
 		n.Masquerade, err = parseBool(val)
 	case OptICC:
 		n.ICC, err = parseBool(val)
+	case OptAntiSpoofing:
+		var guarded bool
+		guarded, err = parseBool(val)
+		n.Spoofing = !guarded
 	case OptInhibitIPv4:
 		n.InhibitIPv4, err = parseBool(val)
 	case OptHostBinding:

@@ -86,6 +86,8 @@ type EndpointRequest struct {
 	// Sysctls of the interface, keys as net.ipv4.conf.IFNAME.arp_announce with
 	// IFNAME as it stands.
 	Sysctls map[string]string
+	// Spoofing is Network.Spoofing for this endpoint; nil leaves it to the network.
+	Spoofing *bool
 }
 
 // Endpoint is one sandbox's attachment to one network.
@@ -116,6 +118,8 @@ type Endpoint struct {
 	LinkLocal  []netip.Addr      `json:"link_local,omitempty"`
 	GwPriority int               `json:"gw_priority,omitempty"`
 	Sysctls    map[string]string `json:"sysctls,omitempty"`
+	// Spoofing is Network.Spoofing, for this endpoint.
+	Spoofing bool `json:"spoofing,omitempty"`
 	// Moved are addresses that neighbours may remember at another MAC.
 	Moved []netip.Addr `json:"-"`
 }

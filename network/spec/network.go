@@ -17,6 +17,10 @@ const DefaultNetwork = "bridge"
 // DriverBridge is the driver of networks that are a Linux bridge.
 const DriverBridge = "bridge"
 
+// OptAntiSpoofing is the driver option of networks, and of endpoints, that says whether
+// what a container sends is held to its own addresses: true or false.
+const OptAntiSpoofing = "com.fairlead.network.anti_spoofing"
+
 // Network is a layer-2 segment as it is wanted: a Linux bridge with its subnets
 // and policy.
 type Network struct {
@@ -46,6 +50,9 @@ type Network struct {
 	Masquerade bool `json:"masquerade"`
 	// ICC lets endpoints of this network reach each other.
 	ICC bool `json:"icc"`
+	// Spoofing lets endpoints of this network send under addresses that are not
+	// theirs, and speak as a router or a DHCP server does.
+	Spoofing bool `json:"spoofing,omitempty"`
 	// MTU of the bridge and its ports; 0 leaves the kernel's default.
 	MTU int `json:"mtu,omitempty"`
 	// HostBinding is the host address for ports published without one; the

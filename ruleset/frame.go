@@ -1,0 +1,118 @@
+package ruleset
+
+import (
+	"fmt"
+	"strconv"
+)
+
+// Carries matches frames by what they carry; one VLAN tag, which the kernel takes off
+// before, does not count.
+type Carries Carried
+
+// Carried is a protocol that Ethernet carries.
+type Carried string
+
+// The protocols in use, as nft calls them.
+const (
+	CarriedIPv4 Carried = "ip"
+	CarriedIPv6 Carried = "ip6"
+	CarriedARP  Carried = "arp"
+	// CarriedTag and CarriedServiceTag are further VLAN tags (IEEE 802.1Q, 802.1ad).
+	CarriedTag        Carried = "8021q"
+	CarriedServiceTag Carried = "8021ad"
+)
+
+// Transport matches the protocol that the packet's headers lead to. A packet whose
+// headers lead to none matches neither this nor its contrary.
+type Transport struct {
+	Protocol TransportProtocol
+	// Not matches every other.
+	Not bool
+}
+
+// TransportProtocol is a protocol over IP (IANA, protocol numbers).
+type TransportProtocol uint8
+
+// The protocols in use.
+const (
+	TransportICMPv6   TransportProtocol = 58
+	TransportReserved TransportProtocol = 255
+)
+
+// String is the protocol as nft writes it.
+func (p TransportProtocol) String() string {
+	if p == TransportICMPv6 {
+		return "ipv6-icmp"
+	}
+	return strconv.Itoa(int(p))
+}
+
+// UDPTo matches datagrams to a port.
+type UDPTo uint16
+
+// HasPorts matches where there are four bytes behind the headers, which in TCP and UDP
+// are the ports: a first fragment may end before.
+type HasPorts struct{}
+
+// Fragmented matches fragments of IPv6 packets, the first as well.
+type Fragmented struct{}
+
+// WithOptions matches IPv4 packets with options in their header.
+type WithOptions struct{}
+
+// SourceRoute matches IPv4 packets that say by which way they go (RFC 791, section 3.1).
+type SourceRoute string
+
+// The two kinds: by these routers, and by these alone.
+const (
+	LooseSourceRoute  SourceRoute = "lsrr"
+	StrictSourceRoute SourceRoute = "ssrr"
+)
+
+// Redirect4 matches ICMP redirects (RFC 792).
+type Redirect4 struct{}
+
+// Length6 matches IPv6 packets with as many bytes behind their first header.
+type Length6 uint16
+
+func (Carries) expr()     {}
+func (Transport) expr()   {}
+func (UDPTo) expr()       {}
+func (HasPorts) expr()    {}
+func (Fragmented) expr()  {}
+func (WithOptions) expr() {}
+func (SourceRoute) expr() {}
+func (Redirect4) expr()   {}
+func (Length6) expr()     {}
+
+// String implements Expr.
+func (c Carries) String() string { return "meta protocol " + string(c) }
+
+// String implements Expr.
+func (t Transport) String() string {
+	if t.Not {
+		return "meta l4proto != " + t.Protocol.String()
+	}
+	return "meta l4proto " + t.Protocol.String()
+}
+
+// String implements Expr.
+func (u UDPTo) String() string { return fmt.Sprintf("udp dport %d", uint16(u)) }
+
+// String implements Expr.
+func (HasPorts) String() string { return "th dport & 0 == 0" }
+
+// String implements Expr.
+func (Fragmented) String() string { return "exthdr frag exists" }
+
+// String implements Expr.
+func (WithOptions) String() string { return "ip hdrlength != 5" }
+
+// String implements Expr.
+func (s SourceRoute) String() string { return "ip option " + string(s) + " exists" }
+
+// String implements Expr.
+func (Redirect4) String() string { return "icmp type redirect" }
+
+// String implements Expr.
+func (l Length6) String() string { return fmt.Sprintf("ip6 length %d", uint16(l)) }
