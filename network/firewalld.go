@@ -46,22 +46,22 @@ func (c *Controller) heedFirewalld(bus *firewalld.Conn) {
 	_ = bus.Close()
 }
 
-// zoneFirewalld has our bridges in firewalld's zone of ours, and says whether it
-// changed anything.
-func (c *Controller) zoneFirewalld(ctx context.Context, nets []spec.Network) (changed bool, err error) {
+// zoneFirewalld has our bridges in firewalld's zone of ours, and says what it changed.
+func (c *Controller) zoneFirewalld(ctx context.Context, nets []spec.Network) (changed []string, err error) {
 	ctx, cancel := context.WithTimeout(ctx, busTimeout)
 	defer cancel()
 	c.foreign.zoned = false
 	bus, err := c.firewalldHere(ctx)
 	if bus == nil || err != nil {
-		return false, err
+		return nil, err
 	}
 	c.foreign.zoned = true
 	done, err := bus.Serve(ctx, bridges(nets))
 	for _, line := range done {
 		c.log.Info("firewalld runs: "+line, "operation", "let containers through")
+		changed = append(changed, "firewalld: "+line)
 	}
-	return len(done) > 0, err
+	return changed, err
 }
 
 // greetFirewalld has a new network's bridge in the zone. Where that fails the network
@@ -104,9 +104,6 @@ func bridges(nets []spec.Network) []string {
 
 // closeForeign ends the watch over other programs.
 func (c *Controller) closeForeign() error {
-	if c.foreign.stopHealing != nil {
-		c.foreign.stopHealing()
-	}
 	c.foreign.mending.Lock()
 	defer c.foreign.mending.Unlock()
 	if c.foreign.bus == nil {

@@ -6,6 +6,8 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
+	"time"
 
 	"github.com/fairlead/fairlead/kernel/firewalld"
 	"github.com/fairlead/fairlead/kernel/iptables"
@@ -28,8 +30,10 @@ type foreignRules struct {
 	// changed tells of changes of nf_tables, and wake has us look, too.
 	changed <-chan struct{}
 	wake    chan struct{}
-	// stopHealing ends what startHealing began.
-	stopHealing func()
+	// touched says that another program changed our own tables, and compared is when
+	// these were read last.
+	touched  atomic.Bool
+	compared time.Time
 
 	mu    sync.Mutex
 	found abroad
@@ -177,8 +181,8 @@ func (c *Controller) guestBridges(names, daemons []string) ([]string, error) {
 // what is forwarded: an accept in our table does not override their drop. What we
 // forbid stays forbidden, since a drop in our table is not overridden either. The
 // rules are tagged with our table's name: two daemons in one host namespace each
-// have their own. It says whether it changed any.
-func (c *Controller) openForeignForward(ctx context.Context, nets []spec.Network) (changed bool, err error) {
+// have their own. It says what it changed.
+func (c *Controller) openForeignForward(ctx context.Context, nets []spec.Network) (changed []string, err error) {
 	var bridges []string
 	for _, n := range nets {
 		if n.Foreign {
@@ -203,7 +207,7 @@ func (c *Controller) openForeignForward(ctx context.Context, nets []spec.Network
 		// its own containers otherwise.
 		peers, err2 := c.otherTables()
 		if err2 != nil {
-			return false, err2
+			return nil, err2
 		}
 		for _, name := range peers {
 			leave = append(leave, string(ruleset.Inet)+" "+name)
@@ -211,7 +215,9 @@ func (c *Controller) openForeignForward(ctx context.Context, nets []spec.Network
 		var found []nft.ForeignChain
 		found, err = c.fw.OpenForward(ctx, nft.Forward{Tag: c.plan.Table, Group: Group, Bridges: bridges, Others: others, Leave: leave})
 		for _, ch := range found {
-			changed = changed || ch.Added > 0
+			if ch.Added > 0 {
+				changed = append(changed, ch.String())
+			}
 			c.sayForeign(ch.String(), ch.Err != nil)
 		}
 	}
@@ -223,7 +229,9 @@ func (c *Controller) openForeignForward(ctx context.Context, nets []spec.Network
 	}
 	legacy, err2 := iptables.OpenForward(ctx, iptables.Forward{Tag: c.plan.Table, Group: Group, Bridges: bridges, Others: others})
 	for _, line := range legacy {
-		changed = changed || strings.HasSuffix(line, "were added")
+		if strings.HasSuffix(line, "were added") {
+			changed = append(changed, line)
+		}
 		c.sayForeign(line, false)
 	}
 	return changed, errors.Join(err, err2)

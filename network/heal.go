@@ -4,256 +4,271 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"reflect"
 	"slices"
+	"strings"
 	"sync"
 	"time"
 
-	"github.com/fairlead/fairlead/kernel/iptables"
-	"github.com/fairlead/fairlead/kernel/nft"
-	"github.com/fairlead/fairlead/network/firewall"
 	"github.com/fairlead/fairlead/network/spec"
 )
 
+// What another program changes of ours while the daemon runs is put back. The kernel
+// tells of changes (network/watch.go), a survey finds what differs (network/survey.go),
+// and each finding knows its mend (network/heal_mend.go). Two goroutines do it, for
+// firewalld may take seconds to answer: one for the packet filters of all programs
+// (network/heal_policy.go), one for everything else.
+
 const (
-	// quiet is how long other programs must have changed nothing before we look:
-	// a reload is many changes. impatience is for those that never stop.
-	quiet, impatience = 100 * time.Millisecond, time.Second
-	// pause is between two looks.
-	pause = 500 * time.Millisecond
-	// burst is how often we put things back in a row, and refill how long it takes
-	// until we do once more: somebody may be taking them away on purpose.
-	burst, refill = 20, 10 * time.Second
+	// quiet is how long other programs must have changed nothing in the packet
+	// filters before we look: a reload is many changes. impatience is for those that
+	// never stop, and pause is between two looks.
+	quiet, impatience, pause = 100 * time.Millisecond, 300 * time.Millisecond, 200 * time.Millisecond
+	// The same of links and the rest. With no end of events, as while containers come
+	// and go, the pause is at least tenfold what the last look took.
+	quietHost, impatientHost, pauseHost = 20 * time.Millisecond, 100 * time.Millisecond, 50 * time.Millisecond
+	maxPauseHost                        = 400 * time.Millisecond
+	// busyAgain is when a thing is looked at again that an operation was at.
+	busyAgain = 100 * time.Millisecond
+	// everyLook is between looks at what nothing tells of.
+	everyLook = 10 * time.Second
 	// legacyEvery is between two looks at legacy iptables, which has no events.
 	legacyEvery = 2 * time.Second
+	// keptMends is how many mends are remembered one by one.
+	keptMends = 50
 )
 
-// watchForeign readies the watch over other programs' packet filters. What happens
-// from now on is seen, but nothing is done until startHealing.
-func (c *Controller) watchForeign(ctx context.Context) error {
-	c.foreign.wake = make(chan struct{}, 1)
-	c.foreign.stopHealing = func() {}
-	if c.cfg.Firewall == FirewallNone {
-		return nil
-	}
-	if c.fw != nil {
-		port, err := c.fw.Port()
-		if err != nil {
-			return err
-		}
-		w, err := nft.Watch(ctx, port)
-		if err != nil {
-			return err
-		}
-		c.foreign.changed = w.Changed()
-	}
-	return nil
+// healer is what is known of what was put back. The zero value is ready.
+type healer struct {
+	noticed notice
+
+	mu      sync.Mutex
+	paused  time.Time // zero when it is not
+	counts  map[string]uint64
+	last    []spec.Mend // newest last
+	budgets map[string]*budget
+
+	stop func()
 }
 
-// startHealing looks at other programs' packet filters whenever they change, until
-// stopHealing.
+// startHealing puts back what other programs change, until stopHealing.
 func (c *Controller) startHealing() {
-	if c.cfg.Firewall == FirewallNone {
-		return
-	}
-	c.foreign.stopHealing()
+	c.stopHealing()
 	ctx, cancel := context.WithCancel(context.Background())
 	var ended sync.WaitGroup
-	ended.Go(func() { c.heal(ctx, c.foreign.changed) })
-	c.foreign.stopHealing = func() {
+	if c.cfg.Firewall != FirewallNone {
+		ended.Go(func() { c.healPolicy(ctx, c.foreign.changed) })
+	}
+	c.watchHost(ctx, &ended)
+	ended.Go(func() { c.healHost(ctx) })
+	c.healer.stop = func() {
 		cancel()
 		ended.Wait()
 	}
 }
 
-func (c *Controller) wakeWatcher() {
-	select {
-	case c.foreign.wake <- struct{}{}:
-	default:
+// stopHealing ends what startHealing began.
+func (c *Controller) stopHealing() {
+	if c.healer.stop != nil {
+		c.healer.stop()
+		c.healer.stop = nil
 	}
 }
 
-func (c *Controller) heal(ctx context.Context, changed <-chan struct{}) {
-	legacy := time.NewTicker(legacyEvery)
-	defer legacy.Stop()
-	left, since := burst, time.Now()
-	last, _ := iptables.Fingerprint()
+// healHost looks at the host whenever something has changed.
+func (c *Controller) healHost(ctx context.Context) {
+	tick := time.NewTicker(everyLook)
+	defer tick.Stop()
+	again := time.NewTimer(everyLook)
+	defer again.Stop()
 	for {
 		select {
 		case <-ctx.Done():
 			return
-		case <-changed:
-		case <-c.foreign.wake:
-		case <-legacy.C:
-			now, err := iptables.Fingerprint()
-			if err != nil || now == last {
-				continue
+		case <-c.healer.noticed.wake:
+			c.healer.noticed.settle(ctx, quietHost, impatientHost)
+		case <-tick.C:
+			c.healer.noticed.add(everything, time.Time{})
+		case <-again.C:
+		}
+		what, since := c.healer.noticed.take()
+		if c.isPaused() || ctx.Err() != nil {
+			continue // to go on is to look at everything
+		}
+		begun := time.Now()
+		if wait := c.mendHost(ctx, what, since); wait > 0 {
+			again.Reset(wait)
+		}
+		sleep(ctx, min(max(pauseHost, 10*time.Since(begun)), maxPauseHost))
+	}
+}
+
+func sleep(ctx context.Context, d time.Duration) {
+	select {
+	case <-ctx.Done():
+	case <-time.After(d):
+	}
+}
+
+// mendHost looks once and puts right what it finds. It returns when to look again
+// though nothing tells, 0 for not.
+func (c *Controller) mendHost(ctx context.Context, what aspect, since time.Time) (again time.Duration) {
+	s, err := c.newSurvey(what&aspectRoutes != 0)
+	if err == nil {
+		s.all()
+		err = s.more(ctx, what)
+	}
+	if err != nil && ctx.Err() == nil {
+		c.log.Error("the host could not be looked at for what other programs changed", "err", err)
+		again = everyLook
+	}
+	if s == nil {
+		return again
+	}
+	for _, f := range gather(s.found) {
+		wait := c.mendOne(ctx, f, since)
+		if wait > 0 {
+			c.healer.noticed.add(what, since) // for the next look
+			if again == 0 || wait < again {
+				again = wait
 			}
 		}
-		settle(ctx, changed)
-		mended, err := c.mendForeign(ctx)
-		if err != nil && ctx.Err() == nil {
-			c.log.Error("another program changed the packet filter, and containers may be cut off", "err", err)
+	}
+	c.healer.mu.Lock()
+	c.healer.tidy(time.Now())
+	c.healer.mu.Unlock()
+	return again
+}
+
+// gather makes one of all that was found on a thing, and leaves out what nobody can
+// put right.
+func gather(found []finding) (out []finding) {
+	at := make(map[string]int)
+	for _, f := range found {
+		if f.mend == nil {
+			continue
 		}
-		last, _ = iptables.Fingerprint()
-		if back := int(time.Since(since) / refill); back > 0 {
-			left, since = min(left+back, burst), time.Now()
+		i, seen := at[f.kind+f.on]
+		if !seen {
+			at[f.kind+f.on] = len(out)
+			out = append(out, f)
+			continue
 		}
-		wait := pause
-		if mended {
-			left--
+		out[i].text += "; " + f.text[strings.LastIndex(f.text, f.on)+len(f.on):]
+	}
+	return out
+}
+
+// mendOne puts one thing right, as far as its budget allows. It returns when to try
+// again, 0 for not.
+func (c *Controller) mendOne(ctx context.Context, f finding, since time.Time) (again time.Duration) {
+	if wait := c.allowed(f); wait > 0 {
+		return wait
+	}
+	err := f.mend(ctx)
+	if errors.Is(err, errBusy) || ctx.Err() != nil {
+		return busyAgain
+	}
+	return c.mended(f, since, err)
+}
+
+// allowed says how long the thing has to wait for its turn, and says so in the log
+// when it comes to that.
+func (c *Controller) allowed(f finding) time.Duration {
+	c.healer.mu.Lock()
+	defer c.healer.mu.Unlock()
+	wait, exhausted := c.healer.budget(f).wait(time.Now())
+	if exhausted {
+		c.log.Warn("something is changed again and again by another program; it is put back more slowly", "kind", f.kind, "what", f.text, "every", refill,
+			"hint", "fairlead heal pause leaves it")
+	}
+	return wait
+}
+
+// mended notes what came of a mend: it is counted and said.
+func (c *Controller) mended(f finding, since time.Time, err error) (again time.Duration) {
+	c.healer.mu.Lock()
+	defer c.healer.mu.Unlock()
+	b, now := c.healer.budget(f), time.Now()
+	if errors.Is(err, errRight) {
+		b.fine()
+		return 0
+	}
+	if err != nil {
+		again, first := b.fail(now, err)
+		if first {
+			c.log.Error("what another program changed cannot be put back; it is tried again", "kind", f.kind, "what", f.text, "err", err)
 		}
-		if left <= 0 {
-			c.log.Warn("something takes away again and again what containers need in other programs' packet filters; it is put back more slowly", "every", refill)
-			wait = refill
-		}
-		select {
-		case <-ctx.Done():
-			return
-		case <-time.After(wait):
-		}
+		return again
+	}
+	b.spend(now)
+	m := spec.Mend{Time: now, Kind: f.kind, What: f.text}
+	if !since.IsZero() {
+		m.Took = now.Sub(since)
+	}
+	c.healer.count(m)
+	c.log.Warn("put back what another program had changed", "kind", m.Kind, "what", m.What, "took", m.Took.Round(time.Microsecond))
+	return 0
+}
+
+// errRight is a mend's word that there was nothing to put right any more.
+var errRight = errors.New("it is as it should be")
+
+func (h *healer) count(m spec.Mend) {
+	if h.counts == nil {
+		h.counts = make(map[string]uint64)
+	}
+	h.counts[m.Kind]++
+	if h.last = append(h.last, m); len(h.last) > keptMends {
+		h.last = slices.Delete(h.last, 0, len(h.last)-keptMends)
 	}
 }
 
-// settle waits until nothing has changed for a while.
-func settle(ctx context.Context, changed <-chan struct{}) {
-	deadline := time.After(impatience)
-	for {
-		select {
-		case <-changed:
-		case <-time.After(quiet):
-			return
-		case <-deadline:
-			return
-		case <-ctx.Done():
-			return
-		}
+func (c *Controller) isPaused() bool {
+	c.healer.mu.Lock()
+	defer c.healer.mu.Unlock()
+	return !c.healer.paused.IsZero()
+}
+
+// PauseHealing leaves what other programs change as it is, until ResumeHealing or the
+// next Restore.
+func (c *Controller) PauseHealing() {
+	c.healer.mu.Lock()
+	defer c.healer.mu.Unlock()
+	if c.healer.paused.IsZero() {
+		c.healer.paused = time.Now()
+		c.log.Warn("healing is paused: what other programs change of ours stays so until fairlead heal resume, or the daemon's next start")
 	}
 }
 
-// FirewallChanged puts back what of ours another program took away: our rules in
-// its chains, our bridges in its zones, and rules of ours that stand in chains it
-// can flush. What is the other program's own stays as it is.
-func (c *Controller) FirewallChanged(ctx context.Context) error {
-	_, err := c.mendForeign(ctx)
-	return err
+// ResumeHealing goes on, with all that differs by now.
+func (c *Controller) ResumeHealing() {
+	c.healer.mu.Lock()
+	was := c.healer.paused
+	c.healer.paused, c.healer.budgets = time.Time{}, nil
+	c.healer.mu.Unlock()
+	if was.IsZero() {
+		return
+	}
+	c.log.Info("healing goes on", "paused for", time.Since(was).Round(time.Millisecond))
+	c.healer.noticed.add(everything, time.Now())
+	c.wakeWatcher()
 }
 
-func (c *Controller) mendForeign(ctx context.Context) (changed bool, err error) {
-	if c.cfg.Firewall == FirewallNone {
-		return false, nil
+// Healing says what was put back, and what differs now.
+func (c *Controller) Healing(ctx context.Context) (spec.Healing, error) {
+	pending, err := c.Check(ctx)
+	if err != nil {
+		return spec.Healing{}, fmt.Errorf("look for what differs: %w", err)
 	}
-	c.netOps.Lock()
-	defer c.netOps.Unlock()
-	ours, err := c.mendPolicy(ctx)
-	theirs, err2 := c.openAbroad(ctx, c.Networks())
-	return ours || theirs, errors.Join(err, err2)
-}
-
-// openAbroad makes other programs let our networks through, and our guard let
-// theirs. The caller has netOps, or is Restore.
-func (c *Controller) openAbroad(ctx context.Context, nets []spec.Network) (changed bool, err error) {
-	c.foreign.mending.Lock()
-	defer c.foreign.mending.Unlock()
-	before, err := c.lookAbroad(ctx, nets)
-	if now := c.abroadNow(); err == nil && !now.same(before) {
-		err = c.changeServed(ctx, before, now)
+	c.healer.mu.Lock()
+	defer c.healer.mu.Unlock()
+	out := spec.Healing{
+		Paused: !c.healer.paused.IsZero(), Since: c.healer.paused, Counts: make(map[string]uint64),
+		Last: slices.Clone(c.healer.last), Pending: append([]string{}, pending...),
 	}
-	zoned, err2 := c.zoneFirewalld(ctx, nets)
-	opened, err3 := c.openForeignForward(ctx, nets)
-	return zoned || opened, errors.Join(err, err2, err3)
-}
-
-// changeServed has our rules heed what others forward now.
-func (c *Controller) changeServed(ctx context.Context, before, now abroad) error {
-	c.sayAbroad(before, now)
-	if c.cfg.Firewall != FirewallNFTables {
-		return c.replacePolicy(ctx)
+	slices.Reverse(out.Last)
+	for kind, n := range c.healer.counts {
+		out.Counts[kind] = n
 	}
-	lacks := func(names []string) func(string) bool {
-		return func(n string) bool { return slices.Contains(names, n) }
-	}
-	more := slices.DeleteFunc(slices.Clone(now.served), lacks(before.served))
-	less := slices.DeleteFunc(slices.Clone(before.served), lacks(now.served))
-	return c.fw.Apply(ctx, firewall.ChangeServed(c.plan.Table, more, less))
-}
-
-// sayAbroad logs who else forwards.
-func (c *Controller) sayAbroad(before, now abroad) {
-	if !slices.Equal(before.peers, now.peers) {
-		c.log.Info("bridges of other daemons in this host namespace, which the guard of forwarding lets be", "bridges", now.peers)
-	}
-	strangers, former := now.strangers(), before.strangers()
-	switch {
-	case slices.Equal(strangers, former) && slices.Equal(now.others, before.others):
-	case len(strangers) == 0 && len(now.others) == 0:
-		c.log.Info("no other program forwards any more", "interfaces", former, "guests", before.others)
-	default:
-		c.log.Info("other programs forward as well; the guard of forwarding lets them, and their guests stay shut off from containers as from others",
-			"interfaces", strangers, "guests", now.others)
-	}
-}
-
-// mendPolicy puts our rules back where another program can take them away: those of
-// iptables, and a table that the kernel cannot keep for its owner.
-func (c *Controller) mendPolicy(ctx context.Context) (changed bool, err error) {
-	if c.cfg.Firewall == FirewallNFTables && c.fw.Features().Persist {
-		return false, nil
-	}
-	c.mu.Lock()
-	nets, members := c.state.Networks(), c.state.Members()
-	c.mu.Unlock()
-	lines, err := c.enforcer.Compare(ctx, c.policy(nets, members))
-	if err != nil || len(lines) == 0 {
-		return false, err
-	}
-	// What is being attached is half there: the second look is at leisure.
-	err = c.atRest(ctx, func(p firewall.Policy) error {
-		lines, err := c.enforcer.Compare(ctx, p)
-		if err != nil || len(lines) == 0 {
-			return err
-		}
-		c.log.Warn("another program took rules of ours away; they are made again", "differences", len(lines), "first", lines[0])
-		changed = true
-		return c.enforcer.Replace(ctx, p)
-	})
-	return changed, err
-}
-
-// replacePolicy makes all of our rules anew.
-func (c *Controller) replacePolicy(ctx context.Context) error {
-	return c.atRest(ctx, func(p firewall.Policy) error { return c.enforcer.Replace(ctx, p) })
-}
-
-// atRest calls f with the wanted policy while no container comes, goes or changes,
-// and again where one came meanwhile.
-func (c *Controller) atRest(ctx context.Context, f func(p firewall.Policy) error) error {
-	for range 5 {
-		again, err := c.atRestOnce(ctx, f)
-		if err != nil || !again {
-			return err
-		}
-	}
-	return fmt.Errorf("containers come faster than their rules can be looked at: %w", context.DeadlineExceeded)
-}
-
-func (c *Controller) atRestOnce(ctx context.Context, f func(p firewall.Policy) error) (again bool, err error) {
-	for _, a := range c.Attachments() {
-		done, err := c.turns.take(ctx, a.Sandbox.ID)
-		if err != nil {
-			return false, err
-		}
-		defer done()
-	}
-	snapshot := func() ([]spec.Network, []firewall.Member) {
-		c.mu.Lock()
-		defer c.mu.Unlock()
-		return c.state.Networks(), c.state.Members()
-	}
-	nets, members := snapshot()
-	if err := f(c.policy(nets, members)); err != nil {
-		return false, err
-	}
-	netsNow, membersNow := snapshot()
-	return !reflect.DeepEqual(nets, netsNow) || !reflect.DeepEqual(members, membersNow), nil
+	return out, nil
 }

@@ -159,17 +159,3 @@ func (c *Controller) mendLoopback() error {
 	}
 	return errors.Join(c.hooks.Remove(surplus), c.hooks.Add(missing))
 }
-
-func (d *differences) loopback(c *Controller, attachments []spec.Attachment) error {
-	missing, surplus, err := c.loopbackDifference(attachments)
-	for _, b := range missing {
-		d.say("loopback %s/%s does not lead to %s", b.Host, b.Proto, b.Container)
-	}
-	for _, b := range surplus {
-		d.say("loopback %s/%s leads to %s and nobody wants it", b.Host, b.Proto, b.Container)
-	}
-	if err != nil {
-		return fmt.Errorf("look at the connect hooks: %w", err)
-	}
-	return nil
-}

@@ -12,7 +12,9 @@ import (
 
 	"github.com/fairlead/fairlead/kernel/link"
 	"github.com/fairlead/fairlead/kernel/netns"
+	"github.com/fairlead/fairlead/kernel/nft"
 	"github.com/fairlead/fairlead/kernel/sysctl"
+	"github.com/fairlead/fairlead/network/apply"
 	"github.com/fairlead/fairlead/network/plan"
 	"github.com/fairlead/fairlead/network/ports"
 	"github.com/fairlead/fairlead/relay"
@@ -29,6 +31,9 @@ type operation struct {
 	c    *Controller
 	held []ports.Held
 	ns   map[string]*sandbox
+	// whole says that of a step that fails nothing is to be left, also where it may
+	// have been done: what makes is undone, what takes away is tried again.
+	whole bool
 }
 
 // sandbox is an entered namespace.
@@ -82,10 +87,33 @@ func (o *operation) leave(path string) error {
 func (o *operation) Do(ctx context.Context, steps []plan.Step) error {
 	for _, step := range steps {
 		if err := o.do(ctx, step); err != nil {
+			if left := o.takeBack(ctx, step, err); left != nil {
+				return &apply.LeftError{Cause: err, Left: left}
+			}
 			return err
 		}
 	}
 	return nil
+}
+
+// takeBack undoes a step that failed and may have been done. Those that are not here
+// see to it themselves.
+func (o *operation) takeBack(ctx context.Context, step plan.Step, cause error) error {
+	if !o.whole {
+		return nil
+	}
+	var refused *nft.Error
+	switch step.(type) {
+	case plan.Firewall:
+		if errors.As(cause, &refused) {
+			return nil // for certain; and what it ran into may be somebody else's
+		}
+	case plan.Resolver, plan.Republish, plan.Redirect:
+	default:
+		return nil
+	}
+	ctx = context.WithoutCancel(ctx)
+	return apply.Again(func() error { return o.undo(ctx, step) })
 }
 
 func (o *operation) do(ctx context.Context, step plan.Step) error {
@@ -95,6 +123,8 @@ func (o *operation) do(ctx context.Context, step plan.Step) error {
 	case plan.Namespace:
 		return o.makeNamespace(s)
 	case plan.Bridge:
+		o.c.ground.Lock()
+		defer o.c.ground.Unlock()
 		return o.c.ensureBridge(s)
 	case plan.Veth:
 		return o.makeVeth(s)
@@ -142,6 +172,8 @@ func (o *operation) undo(ctx context.Context, step plan.Step) error {
 	case plan.Namespace:
 		return errors.Join(o.leave(s.Path), netns.Remove(s.Path))
 	case plan.Bridge:
+		o.c.ground.Lock()
+		defer o.c.ground.Unlock()
 		return o.c.deleteBridge(s)
 	case plan.Veth:
 		return o.c.deleteLink(s.Name, s.Alias)

@@ -48,6 +48,7 @@ func TestRestoreMendsWhatIsBroken(t *testing.T) {
 
 func TestCheckSeesWhatIsBroken(t *testing.T) {
 	h := newHost(t)
+	h.PauseHealing()
 	a := h.attach(t, 1, "bridge", tcp(8080, 80))
 	for _, c := range []struct{ do, says string }{
 		{"ip link set " + a.Endpoints[0].HostIf + " down", "is down"},

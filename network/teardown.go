@@ -17,7 +17,7 @@ func (c *Controller) Teardown(ctx context.Context) error { return c.teardown(ctx
 func (c *Controller) Withdraw(ctx context.Context) error { return c.teardown(ctx, false) }
 
 func (c *Controller) teardown(ctx context.Context, forget bool) error {
-	c.foreign.stopHealing()
+	c.stopHealing()
 	c.stopHolding()
 	var errs []error
 	for _, a := range c.Attachments() {

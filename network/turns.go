@@ -39,3 +39,17 @@ func (t *turns) take(ctx context.Context, sandboxID string) (done func(), err er
 		}
 	}
 }
+
+// try is take for those who do not wait; ok is false where another has the turn.
+func (t *turns) try(sandboxID string) (done func(), ok bool) {
+	t.mu.Lock()
+	_, busy := t.taken[sandboxID]
+	t.mu.Unlock()
+	if busy {
+		return nil, false
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	cancel()
+	done, err := t.take(ctx, sandboxID)
+	return done, err == nil
+}

@@ -108,6 +108,14 @@ func (j *Journal[T]) Reopen(op, id string) error {
 	return nil
 }
 
+// Drop drops the lease of id; one that is not there is no error.
+func (j *Journal[T]) Drop(id string) error {
+	if err := os.Remove(j.lease(id)); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return fmt.Errorf("journal the end of the lease of %s: %w", id, err)
+	}
+	return nil
+}
+
 // Clear drops the intent; one that is not there is no error.
 func (j *Journal[T]) Clear(op, id string) error {
 	err := faultpoint.Here("journal.remove")

@@ -118,6 +118,12 @@ func (s *State) SetBusy(id, doing string) {
 	}
 }
 
+// Busy says that the network is being created or removed.
+func (s *State) Busy(id string) bool {
+	seg, ok := s.networks[id]
+	return ok && seg.busy != ""
+}
+
 // RemoveNetwork forgets the network.
 func (s *State) RemoveNetwork(id string) {
 	if seg, ok := s.networks[id]; ok {

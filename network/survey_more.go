@@ -1,0 +1,101 @@
+package network
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+
+	"github.com/fairlead/fairlead/kernel/netns"
+	"github.com/fairlead/fairlead/network/firewall"
+	"github.com/fairlead/fairlead/network/plan"
+	"github.com/fairlead/fairlead/network/spec"
+	"github.com/fairlead/fairlead/relay"
+)
+
+// more looks at the aspects that are not looked at each time.
+func (s *survey) more(ctx context.Context, what aspect) error {
+	if what&aspectFiles != 0 {
+		if err := s.files(); err != nil {
+			return err
+		}
+	}
+	if what&aspectPorts == 0 {
+		return nil
+	}
+	return errors.Join(s.ports(ctx), s.loopback())
+}
+
+// files looks at pins and leases.
+func (s *survey) files() error {
+	leased, err := s.c.journal.LeasedIDs()
+	if err != nil {
+		return err
+	}
+	pinned := make(map[string]uint64, len(s.attachments))
+	for _, a := range s.attachments {
+		id := a.Sandbox.ID
+		if inode, ok := netns.Inode(a.Sandbox.Path); ok {
+			pinned[id] = inode
+		} else {
+			s.say(finding{kind: kindNamespace, on: a.Sandbox.Path, mend: func(context.Context) error { return s.c.mendPin(id) }},
+				"container %s: namespace %s is not pinned", a.Sandbox.Name, a.Sandbox.Path)
+		}
+		if !leased[id] {
+			s.say(finding{kind: kindRecord, on: s.c.journal.LeasePath(id), mend: func(context.Context) error { return s.c.mendLease(id) }},
+				"container %s: its lease %s is missing", a.Sandbox.Name, s.c.journal.LeasePath(id))
+		}
+	}
+	s.c.pins.note(pinned, func(id string) bool {
+		return slices.ContainsFunc(s.attachments, func(a spec.Attachment) bool { return a.Sandbox.ID == id })
+	})
+	return nil
+}
+
+// ports looks at what the relay holds.
+func (s *survey) ports(ctx context.Context) error {
+	have, err := s.c.cfg.Relay.List(ctx)
+	if err != nil {
+		return err
+	}
+	held := make(map[string]relay.Binding, len(have))
+	for _, b := range have {
+		held[bindingKey(b.Owner, b.Proto, b.Host.String())] = b
+	}
+	for _, a := range s.attachments {
+		f := finding{kind: kindPort, on: a.Sandbox.Name, mend: func(ctx context.Context) error { return s.c.mendHeld(ctx, a.Sandbox.ID) }}
+		for _, p := range plan.HostPorts(a.Ports) {
+			key := bindingKey(a.Sandbox.ID, string(p.Proto), p.Host.String())
+			switch b, ok := held[key]; {
+			case !ok:
+				s.say(f, "container %s: host port %s %s is not held", a.Sandbox.Name, p.Proto, p.Host)
+			case b.Backend != p.Container:
+				s.say(f, "container %s: host port %s %s leads to %s, wanted %s", a.Sandbox.Name, p.Proto, p.Host, b.Backend, p.Container)
+			}
+			delete(held, key)
+		}
+	}
+	for key, b := range held {
+		s.say(finding{kind: kindPort, on: key, mend: func(ctx context.Context) error { return s.c.mendHeld(ctx, b.Owner) }}, "the relay holds a port that nobody wants: %s", key)
+	}
+	return nil
+}
+
+// loopback looks at the connect hooks.
+func (s *survey) loopback() error {
+	missing, surplus, err := s.c.loopbackDifference(s.attachments)
+	mend := func(ctx context.Context) error {
+		// A container that comes or goes has its own half-way.
+		return s.c.atRest(ctx, func(firewall.Policy) error { return s.c.mendLoopback() })
+	}
+	for _, b := range missing {
+		s.say(finding{kind: kindLoopback, on: "loopback", mend: mend}, "loopback %s/%s does not lead to %s", b.Host, b.Proto, b.Container)
+	}
+	for _, b := range surplus {
+		s.say(finding{kind: kindLoopback, on: "loopback", mend: mend}, "loopback %s/%s leads to %s and nobody wants it", b.Host, b.Proto, b.Container)
+	}
+	if err != nil {
+		return fmt.Errorf("look at the connect hooks: %w", err)
+	}
+	return nil
+}
