@@ -177,7 +177,7 @@ func (d *daemon) unlock() {
 // teardown the network need not be as it is wanted.
 func (d *daemon) start(ctx context.Context, netCfg network.Config, teardown bool) error {
 	var err error
-	if d.store, err = store.Open(d.cfg.DataRoot); err != nil {
+	if d.store, err = d.openStore(); err != nil {
 		return err
 	}
 	if err := d.startHelpers(ctx); err != nil {

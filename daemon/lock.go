@@ -24,7 +24,10 @@ func lockRoot(flag, dir string) (*os.File, error) {
 		return nil, errors.Join(fmt.Errorf("another fairlead daemon (process %s) uses --%s %s: stop it, or choose another directory", strings.TrimSpace(string(pid)), flag, dir), f.Close())
 	}
 	if err == nil {
-		err = errors.Join(f.Truncate(0), writePID(f))
+		// Who holds it is for people to know: a full disk keeps no daemon from starting.
+		if err = errors.Join(f.Truncate(0), writePID(f)); errors.Is(err, unix.ENOSPC) || errors.Is(err, unix.EDQUOT) {
+			err = nil
+		}
 	}
 	if err != nil {
 		return nil, errors.Join(fmt.Errorf("lock --%s %s: %w", flag, dir, err), f.Close())
