@@ -117,8 +117,8 @@ func (p Packet) AnsweredBy(frame []byte) bool {
 	got := gopacket.NewPacket(frame, layers.LayerTypeEthernet, gopacket.DecodeOptions{Lazy: true, NoCopy: true})
 	switch p.Proto {
 	case "tcp":
-		l, ok := got.Layer(layers.LayerTypeTCP).(*layers.TCP)
-		return ok && l.SYN && l.ACK && uint16(l.DstPort) == p.Src.Port() && l.Ack>>16 == uint32(p.Mark)
+		port, mark, ok := synACK(got)
+		return ok && port == p.Src.Port() && mark == p.Mark
 	case "udp":
 		l, ok := got.Layer(layers.LayerTypeUDP).(*layers.UDP)
 		return ok && uint16(l.DstPort) == p.Src.Port()
@@ -129,4 +129,17 @@ func (p Packet) AnsweredBy(frame []byte) bool {
 	l, ok := got.Layer(layers.LayerTypeICMPv6).(*layers.ICMPv6)
 	echo, ok2 := got.Layer(layers.LayerTypeICMPv6Echo).(*layers.ICMPv6Echo)
 	return ok && ok2 && l.TypeCode.Type() == layers.ICMPv6TypeEchoReply && echo.Identifier == p.Src.Port() && echo.SeqNumber == p.Mark
+}
+
+// SYNACK reads the answer to a SYN: the port and the mark that it had.
+func SYNACK(frame []byte) (port, mark uint16, ok bool) {
+	return synACK(gopacket.NewPacket(frame, layers.LayerTypeEthernet, gopacket.DecodeOptions{Lazy: true, NoCopy: true}))
+}
+
+func synACK(p gopacket.Packet) (port, mark uint16, ok bool) {
+	l, ok := p.Layer(layers.LayerTypeTCP).(*layers.TCP)
+	if !ok || !l.SYN || !l.ACK {
+		return 0, 0, false
+	}
+	return uint16(l.DstPort), uint16(l.Ack >> 16), true
 }
