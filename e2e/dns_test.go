@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"net/netip"
 	"os"
 	"path/filepath"
 	"slices"
@@ -61,6 +62,15 @@ type nameServer struct {
 	mu    sync.Mutex
 	asked []string
 	peers map[string]bool
+	// before is called with what comes by UDP, before it is answered; it may be nil.
+	before func(q *wire.Msg, from netip.AddrPort)
+}
+
+// beforehand has f called before each answer by UDP.
+func (s *nameServer) beforehand(f func(q *wire.Msg, from netip.AddrPort)) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.before = f
 }
 
 // serveNames starts a server that has addr for every name under domain, and nothing
@@ -107,7 +117,11 @@ func (s *nameServer) answer(q *wire.Msg, from net.Addr, domain, addr string, udp
 	s.mu.Lock()
 	s.asked = append(s.asked, name)
 	s.peers[host] = true
+	before := s.before
 	s.mu.Unlock()
+	if before != nil && udp {
+		before(q, netip.MustParseAddrPort(from.String()))
+	}
 	m := new(wire.Msg).SetReply(q)
 	switch {
 	case name != domain && !strings.HasSuffix(name, "."+domain):
