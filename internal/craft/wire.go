@@ -36,6 +36,8 @@ func Open(dev string) (*Wire, error) {
 	w := &Wire{file: os.NewFile(uintptr(fd), "packet:"+dev), index: i.Index, MAC: i.HardwareAddr}
 	err = errors.Join(
 		unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_RCVBUFFORCE, ears),
+		// Not what goes out, by this wire or others (Linux 4.20).
+		unix.SetsockoptInt(fd, unix.SOL_PACKET, unix.PACKET_IGNORE_OUTGOING, 1),
 		unix.Bind(fd, &unix.SockaddrLinklayer{Protocol: all & 0xffff, Ifindex: i.Index}))
 	if err != nil {
 		return nil, errors.Join(fmt.Errorf("open %s for raw frames: %w", dev, err), w.Close())
