@@ -94,11 +94,11 @@ func (c *Controller) healHost(ctx context.Context) {
 		if c.isPaused() || ctx.Err() != nil {
 			continue // to go on is to look at everything
 		}
-		begun := time.Now()
-		if wait := c.mendHost(ctx, what, since); wait > 0 {
+		wait, took := c.mendHost(ctx, what, since)
+		if wait > 0 {
 			again.Reset(wait)
 		}
-		sleep(ctx, min(max(pauseHost, 10*time.Since(begun)), maxPauseHost))
+		sleep(ctx, min(max(pauseHost, 10*took), maxPauseHost))
 	}
 }
 
@@ -110,8 +110,9 @@ func sleep(ctx context.Context, d time.Duration) {
 }
 
 // mendHost looks once and puts right what it finds. It returns when to look again
-// though nothing tells, 0 for not.
-func (c *Controller) mendHost(ctx context.Context, what aspect, since time.Time) (again time.Duration) {
+// though nothing tells, 0 for not, and how long the look took.
+func (c *Controller) mendHost(ctx context.Context, what aspect, since time.Time) (again, look time.Duration) {
+	begun := time.Now()
 	s, err := c.newSurvey(what&aspectRoutes != 0)
 	if err == nil {
 		s.all()
@@ -121,8 +122,9 @@ func (c *Controller) mendHost(ctx context.Context, what aspect, since time.Time)
 		c.log.Error("the host could not be looked at for what other programs changed", "err", err)
 		again = everyLook
 	}
+	look = time.Since(begun)
 	if s == nil {
-		return again
+		return again, look
 	}
 	for _, f := range gather(s.found) {
 		wait := c.mendOne(ctx, f, since)
@@ -136,7 +138,7 @@ func (c *Controller) mendHost(ctx context.Context, what aspect, since time.Time)
 	c.healer.mu.Lock()
 	c.healer.tidy(time.Now())
 	c.healer.mu.Unlock()
-	return again
+	return again, look
 }
 
 // gather makes one of all that was found on a thing, and leaves out what nobody can
@@ -153,7 +155,7 @@ func gather(found []finding) (out []finding) {
 			out = append(out, f)
 			continue
 		}
-		out[i].text += "; " + f.text[strings.LastIndex(f.text, f.on)+len(f.on):]
+		out[i].text += "; " + strings.TrimSpace(f.text[strings.LastIndex(f.text, f.on)+len(f.on):])
 	}
 	return out
 }
