@@ -73,6 +73,9 @@ func attacked(t *testing.T, daemonArgs []string, prepare, try func(t *testing.T,
 	run(t, nftables)
 }
 
+// atFirst is the first moment.
+const atFirst = "after the start"
+
 // everyMoment calls try at each moment, and ends the test after the first at which it
 // failed.
 func (r *attackRange) everyMoment(try func()) {
@@ -84,7 +87,7 @@ func (r *attackRange) everyMoment(try func()) {
 			r.t.Fatalf("so it is %s, by %s\n%s", moment, r.backend, r.rules())
 		}
 	}
-	at("after the start")
+	at(atFirst)
 	if full() {
 		r.Restart()
 		at("after a restart")

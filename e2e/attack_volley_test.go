@@ -94,7 +94,27 @@ func volley(t *testing.T, h *lab.Host, dev string, via net.HardwareAddr, shots [
 func (s shot) is(o shot) bool { return s.Text == o.Text }
 
 // hardware is the hardware address of a host's link that has the address.
-func hardware(t *testing.T, h *lab.Host, addr string) (mac net.HardwareAddr) {
+func hardware(t *testing.T, h *lab.Host, addr string) net.HardwareAddr {
+	t.Helper()
+	l, _ := linkWith(t, h, addr)
+	return l.HardwareAddr
+}
+
+// linkLocal is the link-local address of a host's link that has the address.
+func linkLocal(t *testing.T, h *lab.Host, addr string) string {
+	t.Helper()
+	_, addrs := linkWith(t, h, addr)
+	for _, a := range addrs {
+		if p, err := netip.ParsePrefix(a.String()); err == nil && p.Addr().Is6() && p.Addr().IsLinkLocalUnicast() {
+			return p.Addr().String()
+		}
+	}
+	t.Fatalf("the link of %s that has %s has no link-local address: %v", h.Name(), addr, addrs)
+	return ""
+}
+
+// linkWith is a host's link that has the address, and all that it has.
+func linkWith(t *testing.T, h *lab.Host, addr string) (with net.Interface, all []net.Addr) {
 	t.Helper()
 	err := h.Do(func() error {
 		links, err := net.Interfaces()
@@ -103,16 +123,14 @@ func hardware(t *testing.T, h *lab.Host, addr string) (mac net.HardwareAddr) {
 			if err != nil {
 				return err
 			}
-			for _, a := range addrs {
-				if strings.HasPrefix(a.String(), addr+"/") {
-					mac = l.HardwareAddr
-				}
+			if slices.ContainsFunc(addrs, func(a net.Addr) bool { return strings.HasPrefix(a.String(), addr+"/") }) {
+				with, all = l, addrs
 			}
 		}
 		return err
 	})
-	if err != nil || mac == nil {
+	if err != nil || all == nil {
 		t.Fatalf("no link of %s has %s: %v", h.Name(), addr, err)
 	}
-	return mac
+	return with, all
 }

@@ -61,6 +61,18 @@ func (w *Wire) Send(to net.HardwareAddr, p Packet) error {
 	return nil
 }
 
+// SendFrame sends a whole Ethernet frame, padded to the least that Ethernet has.
+func (w *Wire) SendFrame(frame []byte) error {
+	const least = 60 // without the checksum
+	if short := least - len(frame); short > 0 {
+		frame = append(frame[:len(frame):len(frame)], make([]byte, short)...)
+	}
+	if _, err := w.file.Write(frame); err != nil {
+		return fmt.Errorf("send a frame of %d bytes: %w", len(frame), err)
+	}
+	return nil
+}
+
 // Listen calls heard with each frame that comes in, until heard says that it is
 // enough, or the time is over.
 func (w *Wire) Listen(until time.Time, heard func(frame []byte) (enough bool)) error {
