@@ -28,6 +28,9 @@ func (c *Controller) Attach(ctx context.Context, req spec.AttachRequest) (spec.A
 		return spec.Attachment{}, err
 	}
 	defer done()
+	if _, err := c.endSandbox(ctx, req.ID); err != nil {
+		return spec.Attachment{}, err
+	}
 	var a spec.Attachment
 	held, err := c.hold(req.Ports, func(foreign plan.Foreign) (fresh []spec.PortBinding, err error) {
 		if a, err = c.state.DecideAttachment(req, newID, foreign); err != nil {
@@ -40,9 +43,17 @@ func (c *Controller) Attach(ctx context.Context, req spec.AttachRequest) (spec.A
 	}
 	m := c.member(a)
 	op := c.newOperation(held)
+	op.whole = true
 	err = apply.Run(ctx, op, c.entry("attach", a.Sandbox.ID, record{Attachment: &a}), "attach", c.plan.Attach(m))
-	if err = errors.Join(err, op.close()); err != nil {
+	err = errors.Join(err, op.close())
+	var left *apply.LeftError
+	switch {
+	case errors.As(err, &left):
+		c.leftOfAttach(a)
+	case err != nil:
 		err = errors.Join(err, c.forget(ctx, a, m.Permits))
+	}
+	if err != nil {
 		return spec.Attachment{}, fmt.Errorf("failed to set up container networking: %w", err)
 	}
 	c.settleLinks(ctx, a.Sandbox.ID, m.Permits)
@@ -122,13 +133,22 @@ func (c *Controller) Detach(ctx context.Context, sandboxID string) error {
 	defer done()
 	a, ok := c.Attachment(sandboxID)
 	if !ok {
-		return nil
+		_, err := c.endSandbox(ctx, sandboxID)
+		return err
 	}
-	if err := c.journal.Reopen("detach", sandboxID); err != nil {
+	unrecorded := apply.Again(func() error { return c.journal.Reopen("detach", sandboxID) })
+	if unrecorded != nil {
 		// The record is lost, not the sandbox: it is taken down all the same.
-		c.log.Warn("detach is not on record", "container", a.Sandbox.Name, "err", err)
+		c.log.Warn("detach is not on record", "container", a.Sandbox.Name, "err", unrecorded)
 	}
-	return c.finishDetach(context.WithoutCancel(ctx), a)
+	err = c.finishDetach(context.WithoutCancel(ctx), a)
+	if err == nil && unrecorded != nil {
+		err = c.journal.Drop(sandboxID)
+	}
+	if err != nil {
+		c.endLater(leftover{op: "detach", id: sandboxID, end: func(ctx context.Context) error { return c.finishDetach(ctx, a) }})
+	}
+	return err
 }
 
 func (c *Controller) finishDetach(ctx context.Context, a spec.Attachment) error {
@@ -143,10 +163,9 @@ func (c *Controller) finishDetach(ctx context.Context, a spec.Attachment) error 
 		return err
 	}
 	// One that could not be ended has nothing left to end.
-	for _, op := range []string{"connect", "disconnect", "detach"} {
-		if err := c.journal.Clear(op, a.Sandbox.ID); err != nil {
-			return err
-		}
+	for _, op := range []string{"attach", "connect", "disconnect", "detach"} {
+		c.unended.forget(op, a.Sandbox.ID)
+		c.clearRecord(op, a.Sandbox.ID)
 	}
 	crashpoint.Here("detach.commit")
 	return nil

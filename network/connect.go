@@ -40,6 +40,9 @@ func (c *Controller) change(
 		return spec.Attachment{}, err
 	}
 	defer done()
+	if _, err := c.endSandbox(ctx, sandboxID); err != nil {
+		return spec.Attachment{}, err
+	}
 	var ch plan.Change
 	var requests []spec.PortRequest
 	if a, ok := c.Attachment(sandboxID); ok {
@@ -66,12 +69,26 @@ func (c *Controller) change(
 func (c *Controller) connect(ctx context.Context, op *operation, ch plan.Change) error {
 	id := ch.After.Sandbox.ID
 	before, after := c.member(ch.Before), c.member(ch.After)
-	err := apply.Run(ctx, op, c.entry("connect", id, record{Attachment: &ch.After}), "connect", c.plan.Connect(ch, before, after))
+	op.whole = true
+	steps, settled := c.plan.Connect(ch, before, after), ch.After
+	err := apply.Run(ctx, op, c.entry("connect", id, record{Attachment: &ch.After}), "connect", steps)
 	if err != nil {
 		err = fmt.Errorf("connect container %s to network %s: %w", ch.Before.Sandbox.Name, ch.Endpoint.Network, err)
-		ch.After = ch.Before
+		settled = ch.Before
 	}
-	return errors.Join(err, c.settleChange(ctx, ch.After, before, after))
+	var left *apply.LeftError
+	if errors.As(err, &left) {
+		settled = ch.During() // its address stays taken
+		c.endLater(leftover{op: "connect", id: id, end: func(ctx context.Context) error {
+			op := c.newOperation(nil)
+			if err := errors.Join(apply.Undo(ctx, op, "", steps), op.close()); err != nil {
+				return err
+			}
+			c.clearRecord("connect", id)
+			return c.settleChange(ctx, ch.Before, before, after)
+		}})
+	}
+	return errors.Join(err, c.settleChange(ctx, settled, before, after))
 }
 
 func (c *Controller) disconnect(ctx context.Context, op *operation, ch plan.Change) error {
@@ -80,7 +97,14 @@ func (c *Controller) disconnect(ctx context.Context, op *operation, ch plan.Chan
 		return errors.Join(err, c.settleChange(ctx, ch.Before))
 	}
 	crashpoint.Here("disconnect.begin")
-	return c.finishDisconnect(context.WithoutCancel(ctx), op, "disconnect", ch)
+	err := c.finishDisconnect(context.WithoutCancel(ctx), op, "disconnect", ch)
+	if err != nil {
+		c.endLater(leftover{op: "disconnect", id: id, end: func(ctx context.Context) error {
+			op := c.newOperation(nil)
+			return errors.Join(c.finishDisconnect(ctx, op, "disconnect", ch), op.close())
+		}})
+	}
+	return err
 }
 
 // finishDisconnect does what takes the endpoint away; name is what crash points call
@@ -89,7 +113,7 @@ func (c *Controller) finishDisconnect(ctx context.Context, op *operation, name s
 	before, after := c.member(ch.Before), c.member(ch.After)
 	err := apply.Finish(ctx, op, name, c.plan.Disconnect(ch, before, after))
 	if err == nil {
-		err = c.journal.Commit("disconnect", ch.After.Sandbox.ID)
+		err = apply.Again(func() error { return c.journal.Commit("disconnect", ch.After.Sandbox.ID) })
 	}
 	if err != nil {
 		// Its address stays taken, and the next start ends what is on record.

@@ -234,8 +234,17 @@ func (c *Controller) holdAgain(ctx context.Context, sandboxID string) error {
 func bindingKey(owner, proto, host string) string { return owner + " " + proto + " " + host }
 
 // RelayRestarted gives a new relay process what its predecessor held: the socket
-// that owns our table, and every published port.
+// that owns our table, every published port, every resolver. What cannot be given is
+// tried again until it can.
 func (c *Controller) RelayRestarted(ctx context.Context) error {
+	err := c.fillRelay(ctx)
+	if err != nil {
+		c.endLater(leftover{op: "relay", end: c.fillRelay})
+	}
+	return err
+}
+
+func (c *Controller) fillRelay(ctx context.Context) error {
 	err := errors.Join(c.keepLoopback(ctx), c.mendPorts(ctx), c.mendResolvers(ctx))
 	if c.fwSocket == nil {
 		return err

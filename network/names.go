@@ -3,6 +3,7 @@ package network
 import (
 	"context"
 	"errors"
+	"fmt"
 	"reflect"
 
 	"github.com/fairlead/fairlead/dns"
@@ -70,6 +71,7 @@ func (c *Controller) mendResolvers(ctx context.Context) error {
 	if err := c.introduce(ctx, told); err != nil {
 		return err
 	}
+	var errs []error
 	for _, a := range c.Attachments() {
 		want := c.resolved(a)
 		if want == nil {
@@ -81,11 +83,9 @@ func (c *Controller) mendResolvers(ctx context.Context) error {
 			continue
 		}
 		if err := c.mendResolver(ctx, want.ID); err != nil {
-			// The container runs, and others have names: said, not fatal.
-			c.log.Error("a container's resolver cannot be mended", "container", a.Sandbox.Name, "err", err)
+			errs = append(errs, fmt.Errorf("the resolver of container %s: %w", a.Sandbox.Name, err))
 		}
 	}
-	var errs []error
 	for id := range told {
 		errs = append(errs, c.cfg.Relay.Unresolve(ctx, id))
 	}

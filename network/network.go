@@ -158,6 +158,13 @@ type Controller struct {
 
 	// unheld are whose ports are tried to be held.
 	unheld unheld
+	// unended are operations of which something is left.
+	unended unended
+
+	// ground has bridges made, mended and deleted one at a time.
+	ground sync.Mutex
+	healer healer
+	pins   pins
 
 	// turns has one operation at a time on each sandbox.
 	turns turns
@@ -186,6 +193,7 @@ func Open(ctx context.Context, cfg Config) (*Controller, error) {
 		cfg.Default.Bridge = DefaultBridge
 	}
 	c := &Controller{cfg: cfg, log: cfg.Log}
+	c.healer.noticed.wake = make(chan struct{}, 1)
 	if err := c.open(ctx); err != nil {
 		return nil, errors.Join(fmt.Errorf("open the network: %w", err), c.Close())
 	}
@@ -277,14 +285,16 @@ func (c *Controller) openFirewall(ctx context.Context) error {
 	}
 	c.fwSocket = f
 	if c.fw, err = nft.Open(f); err == nil && !c.fw.Features().Bridge {
-		c.log.Warn("the kernel has no nf_tables of family bridge (CONFIG_NF_TABLES_BRIDGE): no container can be attached to a network that keeps its containers apart")
+		c.log.Warn("the kernel has no nf_tables of family bridge (CONFIG_NF_TABLES_BRIDGE): no container can be attached to a network that keeps its containers apart, and containers may send under each other's addresses")
 	}
 	return err
 }
 
 // Close lets go of sockets; the kernel stays as it is.
 func (c *Controller) Close() error {
+	c.stopHealing()
 	c.stopHolding()
+	c.stopEnding()
 	errs := []error{c.closeForeign()}
 	if c.stopWatch != nil {
 		c.stopWatch()

@@ -10,6 +10,8 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/containerd/errdefs"
+
 	"github.com/fairlead/fairlead/internal/crashpoint"
 	"github.com/fairlead/fairlead/network/apply"
 	"github.com/fairlead/fairlead/network/plan"
@@ -21,6 +23,9 @@ import (
 func (c *Controller) CreateNetwork(ctx context.Context, req spec.NetworkRequest) (spec.Network, error) {
 	c.netOps.Lock()
 	defer c.netOps.Unlock()
+	if _, err := c.endNetworks(ctx); err != nil {
+		c.log.Warn("a network before this one", "err", err)
+	}
 	host, err := c.surroundings()
 	if err != nil {
 		return spec.Network{}, err
@@ -37,9 +42,14 @@ func (c *Controller) CreateNetwork(ctx context.Context, req spec.NetworkRequest)
 	}
 	c.warnOutbound(n, host)
 	if err := c.makeNetwork(ctx, n); err != nil {
-		c.mu.Lock()
-		c.state.RemoveNetwork(n.ID)
-		c.mu.Unlock()
+		var left *apply.LeftError
+		if errors.As(err, &left) { // its name and its addresses stay taken
+			c.endLater(leftover{op: "network-create", id: n.ID, network: true, end: func(ctx context.Context) error { return c.unmakeNetwork(ctx, n, "network-create", "") }})
+		} else {
+			c.mu.Lock()
+			c.state.RemoveNetwork(n.ID)
+			c.mu.Unlock()
+		}
 		return spec.Network{}, fmt.Errorf("create network %s: %w", n.Name, err)
 	}
 	c.greetFirewalld(ctx, n)
@@ -62,6 +72,7 @@ func (c *Controller) warnOutbound(n spec.Network, host plan.Surroundings) {
 
 func (c *Controller) makeNetwork(ctx context.Context, n spec.Network) error {
 	op := c.newOperation(nil)
+	op.whole = true
 	defer func() { _ = op.close() }() // it entered no namespace
 	if n.IPv6 {
 		if err := c.forwardIPv6(ctx); err != nil {
@@ -82,10 +93,12 @@ type networkRecord struct {
 
 func (r networkRecord) Commit() error {
 	if err := r.c.networks.Put(r.n.ID, r.n); err != nil {
-		return err
+		// It may be there all the same: a sync failed, say.
+		return errors.Join(err, apply.Again(func() error { return r.c.networks.Delete(r.n.ID) }))
 	}
 	crashpoint.Here("network-create.stored")
-	return r.Record.Commit()
+	r.c.clearRecord("network-create", r.n.ID) // it is made, whatever becomes of the record
+	return nil
 }
 
 // RemoveNetwork removes a network without endpoints. It goes on past errors and
@@ -93,12 +106,19 @@ func (r networkRecord) Commit() error {
 func (c *Controller) RemoveNetwork(ctx context.Context, ref string) error {
 	c.netOps.Lock()
 	defer c.netOps.Unlock()
+	some, err := c.endNetworks(ctx)
+	if err != nil {
+		c.log.Warn("a network before this one", "err", err)
+	}
 	c.mu.Lock()
 	n, err := c.state.DecideRemoval(ref)
 	if err == nil {
 		c.state.SetBusy(n.ID, "removed")
 	}
 	c.mu.Unlock()
+	if some && errdefs.IsNotFound(err) {
+		return nil // it was removed just now
+	}
 	if err != nil {
 		return err
 	}
@@ -111,26 +131,37 @@ func (c *Controller) RemoveNetwork(ctx context.Context, ref string) error {
 		c.mu.Lock()
 		c.state.SetBusy(n.ID, "")
 		c.mu.Unlock()
-		return errors.Join(err, c.journal.Clear("network-rm", n.ID))
+		c.clearRecord("network-rm", n.ID)
+		return err
 	}
 	crashpoint.Here("network-rm.unstored")
 	ctx = context.WithoutCancel(ctx)
 	return errors.Join(c.unzoneFirewalld(ctx, []spec.Network{n}, false), c.finishRemoval(ctx, n))
 }
 
+// finishRemoval takes away what the network has in the kernel. Its name and addresses
+// stay taken until nothing is left of it.
 func (c *Controller) finishRemoval(ctx context.Context, n spec.Network) error {
+	err := c.unmakeNetwork(ctx, n, "network-rm", "network-rm")
+	if err != nil {
+		c.endLater(leftover{op: "network-rm", id: n.ID, network: true, end: func(ctx context.Context) error { return c.unmakeNetwork(ctx, n, "network-rm", "") }})
+		return fmt.Errorf("remove network %s: %w", n.Name, err)
+	}
+	crashpoint.Here("network-rm.commit")
+	return nil
+}
+
+// unmakeNetwork takes away what the network has, which is on record as an operation of
+// that name; point is what crash points call it.
+func (c *Controller) unmakeNetwork(ctx context.Context, n spec.Network, record, point string) error {
 	op := c.newOperation(nil)
-	err := apply.Undo(ctx, op, "network-rm", c.plan.CreateNetwork(n))
+	if err := errors.Join(apply.Undo(ctx, op, point, c.plan.CreateNetwork(n)), op.close()); err != nil {
+		return err
+	}
 	c.mu.Lock()
 	c.state.RemoveNetwork(n.ID)
 	c.mu.Unlock()
-	if err = errors.Join(err, op.close()); err != nil {
-		return fmt.Errorf("remove network %s: %w", n.Name, err)
-	}
-	if err := c.journal.Clear("network-rm", n.ID); err != nil {
-		return err
-	}
-	crashpoint.Here("network-rm.commit")
+	c.clearRecord(record, n.ID)
 	return nil
 }
 

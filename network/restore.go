@@ -102,35 +102,56 @@ func (c *Controller) loadWith(ctx context.Context, settle func(leases []record) 
 func (c *Controller) endIntents(ctx context.Context, intents []store.Intent[record]) error {
 	for _, in := range intents {
 		c.log.Info("ending an operation that a crash cut short", "op", in.Op, "id", in.ID)
-		op := c.newOperation(nil)
-		var err error
-		switch a, n := in.Value.Attachment, in.Value.Network; {
-		case (in.Op == "attach" || in.Op == "detach") && a != nil:
-			err = apply.Finish(ctx, op, "recover", c.plan.Detach(c.member(*a)))
-		case (in.Op == "connect" || in.Op == "disconnect") && a != nil:
-			err = c.endChange(ctx, op, in.Op, *a)
-		case in.Op == "network-create" && n != nil:
-			if _, kept := c.networks.Get(n.ID); kept != nil {
-				err = apply.Undo(ctx, op, "recover", c.plan.CreateNetwork(*n))
-			}
-		case in.Op == "network-rm" && n != nil:
-			if _, kept := c.networks.Get(n.ID); kept != nil {
-				err = apply.Undo(ctx, op, "recover", c.plan.CreateNetwork(*n))
-			}
-		default:
-			c.log.Error("a record of the journal says nothing that is known and is dropped", "op", in.Op, "id", in.ID)
-		}
-		if err = errors.Join(err, op.close()); err != nil {
-			// It stays on record, for the next start and for check to tell;
-			// everybody else's containers do not wait for it.
-			c.log.Error("an operation that a crash cut short could not be ended", "op", in.Op, "id", in.ID, "err", err)
-			continue
-		}
-		if err := c.journal.Clear(in.Op, in.ID); err != nil {
-			return err
+		if err := c.endIntent(ctx, in); err != nil {
+			// It stays on record, and is tried again; everybody else's containers do
+			// not wait for it.
+			c.log.Error("an operation that a crash cut short could not be ended yet", "op", in.Op, "id", in.ID, "err", err)
+			c.reserve(in)
+			c.endLater(leftover{op: in.Op, id: in.ID, network: in.Value.Network != nil, end: func(ctx context.Context) error { return c.endIntent(ctx, in) }})
 		}
 	}
 	return nil
+}
+
+// reserve keeps the addresses and ports of a sandbox of which something is left.
+func (c *Controller) reserve(in store.Intent[record]) {
+	if in.Value.Attachment == nil || in.Op != "attach" && in.Op != "detach" {
+		return
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if err := c.state.AddAttachment(*in.Value.Attachment); err != nil {
+		c.log.Warn("the addresses of a sandbox that could not be taken away cannot be kept", "container", in.Value.Attachment.Sandbox.Name, "err", err)
+	}
+}
+
+// endIntent ends one and drops its record.
+func (c *Controller) endIntent(ctx context.Context, in store.Intent[record]) error {
+	op := c.newOperation(nil)
+	var err error
+	switch a, n := in.Value.Attachment, in.Value.Network; {
+	case (in.Op == "attach" || in.Op == "detach") && a != nil:
+		m := c.member(*a)
+		if err = apply.Finish(ctx, op, "recover", c.plan.Detach(m)); err == nil {
+			err = c.forget(ctx, *a, m.Permits)
+		}
+	case (in.Op == "connect" || in.Op == "disconnect") && a != nil:
+		err = c.endChange(ctx, op, in.Op, *a)
+	case in.Op == "network-create" && n != nil:
+		if _, kept := c.networks.Get(n.ID); kept != nil {
+			err = apply.Undo(ctx, op, "recover", c.plan.CreateNetwork(*n))
+		}
+	case in.Op == "network-rm" && n != nil:
+		if _, kept := c.networks.Get(n.ID); kept != nil {
+			err = apply.Undo(ctx, op, "recover", c.plan.CreateNetwork(*n))
+		}
+	default:
+		c.log.Error("a record of the journal says nothing that is known and is dropped", "op", in.Op, "id", in.ID)
+	}
+	if err = errors.Join(err, op.close()); err == nil {
+		c.clearRecord(in.Op, in.ID)
+	}
+	return err
 }
 
 // endChange undoes a connect and finishes a disconnect. The lease has the sandbox as it
@@ -196,7 +217,12 @@ func (c *Controller) mend(ctx context.Context) error {
 	if err := c.mendRoutes(ctx, attachments); err != nil {
 		return err
 	}
-	return errors.Join(c.mendLoopback(), c.mendPorts(ctx), c.mendResolvers(ctx))
+	if err := errors.Join(c.mendPorts(ctx), c.mendResolvers(ctx)); err != nil {
+		// Containers run, and others have their ports and names.
+		c.log.Error("the relay was not given all that it should hold; it is tried again until it has", "err", err)
+		c.endLater(leftover{op: "relay", end: c.fillRelay})
+	}
+	return c.mendLoopback()
 }
 
 // mendLinks brings every endpoint's veth pair back to its place, and takes away
@@ -221,7 +247,7 @@ func (c *Controller) mendLinks(ctx context.Context, nets []spec.Network, attachm
 		if !netns.IsPinned(a.Sandbox.Path) {
 			c.log.Error("a sandbox's namespace is gone; its lease is dropped", "container", a.Sandbox.Name, "path", a.Sandbox.Path)
 			if err := c.Detach(ctx, a.Sandbox.ID); err != nil {
-				return err
+				c.log.Error("a sandbox that is gone could not be taken down yet", "container", a.Sandbox.Name, "err", err)
 			}
 			continue
 		}

@@ -17,7 +17,8 @@ import (
 
 // Kernel does and undoes a run of steps of one type.
 //
-// Do leaves nothing behind of a step that failed. Undo is right for a step that
+// Do leaves nothing behind of a step that failed; where it has to, the error is a
+// LeftError. Undo is right for a step that
 // was done, half done or never done, and goes on past errors, which it joins.
 type Kernel interface {
 	Do(ctx context.Context, steps []plan.Step) error
@@ -45,7 +46,7 @@ func Run(ctx context.Context, k Kernel, rec Record, op string, steps []plan.Step
 	runs := split(steps)
 	for i, run := range runs {
 		if err := k.Do(ctx, run); err != nil {
-			return giveUp(ctx, k, rec, runs[:i], fmt.Errorf("%s: %w", name(run[0]), err))
+			return giveUp(ctx, k, rec, runs[:i], named(run, err))
 		}
 		crashpoint.Here(op + "." + name(run[0]))
 	}
@@ -59,13 +60,26 @@ func Run(ctx context.Context, k Kernel, rec Record, op string, steps []plan.Step
 func giveUp(ctx context.Context, k Kernel, rec Record, done [][]plan.Step, cause error) error {
 	// What was asked for may have been cancelled; the way back may not.
 	err := undo(context.WithoutCancel(ctx), k, "", done)
+	var left *LeftError
+	if errors.As(cause, &left) { // of the step that failed
+		cause, err = left.Cause, errors.Join(left.Left, err)
+	}
 	if err == nil {
-		err = again(rec.Abort)
+		err = Again(rec.Abort)
 	}
 	if err != nil {
 		return &LeftError{Cause: cause, Left: err}
 	}
 	return cause
+}
+
+// named says which step failed.
+func named(run []plan.Step, err error) error {
+	var left *LeftError
+	if errors.As(err, &left) {
+		return &LeftError{Cause: fmt.Errorf("%s: %w", name(run[0]), left.Cause), Left: left.Left}
+	}
+	return fmt.Errorf("%s: %w", name(run[0]), err)
 }
 
 // LeftError is a failed operation of which something is left: it stays on record.
@@ -88,8 +102,8 @@ const (
 	pause = 2 * time.Millisecond
 )
 
-// again calls f until it succeeds, a few times.
-func again(f func() error) (err error) {
+// Again calls f until it succeeds, a few times.
+func Again(f func() error) (err error) {
 	for n := range tries {
 		if err = f(); err == nil {
 			return nil
@@ -110,7 +124,7 @@ func Undo(ctx context.Context, k Kernel, op string, steps []plan.Step) error {
 func undo(ctx context.Context, k Kernel, op string, runs [][]plan.Step) error {
 	var errs []error
 	for i := len(runs) - 1; i >= 0; i-- {
-		if err := again(func() error { return k.Undo(ctx, runs[i]) }); err != nil {
+		if err := Again(func() error { return k.Undo(ctx, runs[i]) }); err != nil {
 			errs = append(errs, fmt.Errorf("%s: %w", name(runs[i][0]), err))
 		}
 		if op != "" {
@@ -126,7 +140,7 @@ func undo(ctx context.Context, k Kernel, op string, runs [][]plan.Step) error {
 func Finish(ctx context.Context, k Kernel, op string, steps []plan.Step) error {
 	var errs []error
 	for _, run := range split(steps) {
-		if err := again(func() error { return k.Do(ctx, run) }); err != nil {
+		if err := Again(func() error { return k.Do(ctx, run) }); err != nil {
 			errs = append(errs, fmt.Errorf("%s: %w", name(run[0]), err))
 		}
 		crashpoint.Here(op + "." + name(run[0]))
