@@ -22,6 +22,8 @@ type batch struct {
 	// next part, left out or not.
 	skip map[int]bool
 	next int
+	// refill has the changes that leave the table's chains and sets, see refilled.
+	refill map[int]bool
 }
 
 // part is one message that changes something.
@@ -78,6 +80,9 @@ func (c *Conn) encode(b *batch, change ruleset.Change) error {
 		if c.lacks(ch.Table.Family) {
 			return nil
 		}
+		if b.refill[b.change] {
+			return c.refillTable(b, ch.Table)
+		}
 		return c.replaceTable(b, ch.Table)
 	case ruleset.DeleteTable:
 		typ, forgive := uint16(unix.NFT_MSG_DELTABLE), ch.IgnoreMissing
@@ -125,18 +130,13 @@ func (c *Conn) deleteElements(b *batch, ch ruleset.DeleteElements) error {
 // replaceTable destroys what is there and makes the table anew, all before the
 // next packet. A table whose owner is gone may be destroyed by anybody.
 func (c *Conn) replaceTable(b *batch, t ruleset.Table) error {
-	flags := uint32(0)
-	// Without persist the table would go with the socket, and the policy with it.
-	if t.Owner && t.Persist && c.features.Persist {
-		flags = tableFlagOwner | tableFlagPersist
-	}
 	if c.features.Destroy {
 		b.tableRef(msgDestroyTable, t.Family, t.Name)
 	} else {
 		b.newTable(ruleset.Table{Family: t.Family, Name: t.Name}, 0)
 		b.tableRef(unix.NFT_MSG_DELTABLE, t.Family, t.Name)
 	}
-	b.newTable(t, flags)
+	b.newTable(t, c.tableFlags(t))
 	for _, s := range t.Sets {
 		if err := b.newSet(t, s); err != nil {
 			return err
@@ -146,6 +146,20 @@ func (c *Conn) replaceTable(b *batch, t ruleset.Table) error {
 	for _, ch := range t.Chains {
 		b.newChain(t, ch)
 	}
+	return b.contents(t)
+}
+
+// tableFlags are the table's: without persist it would go with the socket, and the
+// policy with it.
+func (c *Conn) tableFlags(t ruleset.Table) uint32 {
+	if t.Owner && t.Persist && c.features.Persist {
+		return tableFlagOwner | tableFlagPersist
+	}
+	return 0
+}
+
+// contents adds the elements and the rules of a table whose sets and chains are there.
+func (b *batch) contents(t ruleset.Table) error {
 	for _, s := range t.Sets {
 		list := elementList{t.Family, t.Name, s.Name, s.Elements, 0}
 		if err := b.elements(unix.NFT_MSG_NEWSETELEM, unix.NLM_F_CREATE, part{about: "elements of " + s.Name}, list); err != nil {

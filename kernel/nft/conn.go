@@ -17,6 +17,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"slices"
 	"sync"
 	"time"
 
@@ -77,6 +78,10 @@ func (c *Conn) Close() error { return c.file.Close() }
 // Features is what Open found.
 func (c *Conn) Features() Features { return c.features }
 
+// cannot is what the kernel answers to what it does not know: a flag, a message, a
+// family, a subsystem.
+var cannot = []unix.Errno{unix.EOPNOTSUPP, unix.EINVAL, unix.EAFNOSUPPORT, unix.EPROTONOSUPPORT, unix.ENOENT}
+
 // probe asks in batches that the kernel checks and then drops.
 func (c *Conn) probe() error {
 	const name = "fairlead_probe"
@@ -88,8 +93,12 @@ func (c *Conn) probe() error {
 			return false, fmt.Errorf("ask what the kernel's nf_tables can do: %w", err)
 		}
 		for _, f := range failures {
-			if errors.Is(f.errno, unix.EPERM) {
+			switch {
+			case errors.Is(f.errno, unix.EPERM):
 				return false, fmt.Errorf("ask what the kernel's nf_tables can do: %w; CAP_NET_ADMIN is needed", f.errno)
+			case !slices.Contains(cannot, f.errno):
+				// No memory, say: it is no answer to what was asked.
+				return false, fmt.Errorf("ask what the kernel's nf_tables can do: %w", f.errno)
 			}
 		}
 		return len(failures) == 0, nil
@@ -138,9 +147,14 @@ func (c *Conn) run(ctx context.Context, changes []ruleset.Change, commit bool) e
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	skip := make(map[int]bool)
+	refill, err := c.refilled(changes)
+	if err != nil {
+		return fmt.Errorf("nft: %w", err)
+	}
+	skip, lost := make(map[int]bool), 0
 	for {
 		b := c.newBatch(skip)
+		b.refill = refill
 		for i, ch := range changes {
 			b.change = i
 			if err := c.encode(b, ch); err != nil {
@@ -151,11 +165,20 @@ func (c *Conn) run(ctx context.Context, changes []ruleset.Change, commit bool) e
 			return nil
 		}
 		failures, err := c.exchange(b, commit)
+		if err != nil && lost < repeats && repeatable(changes) {
+			lost++
+			continue
+		}
 		if err != nil {
 			return fmt.Errorf("nft: %w", err)
 		}
 		if len(failures) == 0 {
 			return nil
+		}
+		if len(refill) > 0 {
+			// Whatever is in the way there, the whole can be put in its place.
+			refill, skip = nil, make(map[int]bool)
+			continue
 		}
 		// What was to be deleted and is not there leaves the batch, once.
 		forgiven := 0
@@ -172,6 +195,25 @@ func (c *Conn) run(ctx context.Context, changes []ruleset.Change, commit bool) e
 			return failure(changes, b, failures)
 		}
 	}
+}
+
+// repeats bounds how often a batch is sent again when the answer to it is lost, for
+// lack of memory (ENOBUFS): it may have been made, or not.
+const repeats = 2
+
+// repeatable says that the changes may be made though they have been made already.
+func repeatable(changes []ruleset.Change) bool {
+	return !slices.ContainsFunc(changes, func(change ruleset.Change) bool {
+		switch ch := change.(type) {
+		case ruleset.ReplaceTable, ruleset.AddElements:
+			return false
+		case ruleset.DeleteTable:
+			return !ch.IgnoreMissing
+		case ruleset.DeleteElements:
+			return !ch.IgnoreMissing
+		}
+		return true
+	})
 }
 
 // failed is one message of a batch that the kernel refused; part is -1 where the

@@ -43,26 +43,30 @@ func (c *Conn) Tables() ([]TableInfo, error) {
 	defer c.mu.Unlock()
 	var out []TableInfo
 	err := c.dump(unix.NFT_MSG_GETTABLE, unix.AF_UNSPEC, nil, func(family uint8, attrs []byte) {
-		t := TableInfo{Family: familyName(family)}
-		attributes(attrs, func(typ uint16, val []byte) {
-			switch typ {
-			case unix.NFTA_TABLE_NAME:
-				t.Name = cString(val)
-			case unix.NFTA_TABLE_FLAGS:
-				t.Owner = number(val)&tableFlagOwner != 0
-				t.Persist = number(val)&tableFlagPersist != 0
-			case attrTableOwner:
-				t.Port = number(val)
-			case attrTableUserdata:
-				t.Comment = userdataComment(val)
-			}
-		})
-		out = append(out, t)
+		out = append(out, parseTable(family, attrs))
 	}, func() { out = nil })
 	if err != nil {
 		return nil, fmt.Errorf("list nft tables: %w", err)
 	}
 	return out, nil
+}
+
+func parseTable(family uint8, attrs []byte) TableInfo {
+	t := TableInfo{Family: familyName(family)}
+	attributes(attrs, func(typ uint16, val []byte) {
+		switch typ {
+		case unix.NFTA_TABLE_NAME:
+			t.Name = cString(val)
+		case unix.NFTA_TABLE_FLAGS:
+			t.Owner = number(val)&tableFlagOwner != 0
+			t.Persist = number(val)&tableFlagPersist != 0
+		case attrTableOwner:
+			t.Port = number(val)
+		case attrTableUserdata:
+			t.Comment = userdataComment(val)
+		}
+	})
+	return t
 }
 
 // HasTable says whether the table is there.
@@ -228,7 +232,7 @@ const dumpTries = 20
 func (c *Conn) dump(typ uint16, family uint8, ask func(w *writer), each func(family uint8, attrs []byte), reset func()) error {
 	for range dumpTries {
 		err := c.dumpOnce(typ, family, ask, each)
-		if !errors.Is(err, unix.EINTR) {
+		if !errors.Is(err, unix.EINTR) && !errors.Is(err, unix.ENOBUFS) {
 			return err
 		}
 		reset()
