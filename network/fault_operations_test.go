@@ -140,4 +140,3 @@ func (r *fakeRelay) forgetAll() {
 	}
 	r.held = nil
 }
-
