@@ -264,8 +264,16 @@ func (e *Engine) decideHostname(rec *Record) error {
 	case c.Hostname == "":
 		c.Hostname = short(rec.ID)
 	}
-	if len(c.Hostname) > 64 || len(c.Domainname) > 64 || strings.ContainsAny(c.Hostname+c.Domainname, " \t\n#/") {
-		return fmt.Errorf("invalid hostname %q or domain name %q: %w", c.Hostname, c.Domainname, errdefs.ErrInvalidArgument)
+	for what, name := range map[string]string{"hostname": c.Hostname, "domain name": c.Domainname} {
+		if name == "" {
+			continue
+		}
+		if err := wellformed.HostName(name); err != nil {
+			return fmt.Errorf("invalid %s: %w", what, err)
+		}
+		if len(name) > 64 { // __NEW_UTS_LEN of uname(2)
+			return fmt.Errorf("invalid %s %q: want at most 64 bytes: %w", what, name, errdefs.ErrInvalidArgument)
+		}
 	}
 	return nil
 }

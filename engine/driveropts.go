@@ -8,6 +8,7 @@ import (
 	"strconv"
 	"strings"
 
+	"github.com/fairlead/fairlead/engine/oci"
 	"github.com/fairlead/fairlead/network/spec"
 )
 
@@ -59,8 +60,8 @@ func spoofing(val string) (*bool, error) {
 // net/core/dev.c: at most 15 bytes, no slash, colon or space).
 func checkInterface(name string) error {
 	if name == "" || len(name) > 15 || name == "." || name == ".." || name == "lo" || name == "all" || name == "default" ||
-		strings.ContainsAny(name, "/: \t\n%") {
-		return fmt.Errorf("%s: %q is not a name for an interface: want 1 to 15 bytes without slash, colon, percent or space", optInterface, name)
+		strings.ContainsAny(name, "/:%*\"'`$;&|<>(){}[]#\\,") || strings.ContainsFunc(name, func(c rune) bool { return c <= ' ' || c > '~' }) {
+		return fmt.Errorf("%s: %q is not a name for an interface: want 1 to 15 printable bytes of ASCII without spaces, quotes, brackets, slash, colon or percent", optInterface, name)
 	}
 	return nil
 }
@@ -72,6 +73,9 @@ func interfaceSysctls(text string) (map[string]string, error) {
 		key, value, found := strings.Cut(strings.TrimSpace(field), "=")
 		if !found || value == "" {
 			return nil, fmt.Errorf("%s: %q is not KEY=VALUE", optSysctls, field)
+		}
+		if err := oci.CheckSysctl(key, value); err != nil {
+			return nil, fmt.Errorf("%s: %w", optSysctls, err)
 		}
 		// Clients write the placeholder in small letters too.
 		part := strings.SplitN(key, ".", 5)

@@ -13,6 +13,7 @@ import (
 	"github.com/moby/moby/api/types/container"
 	"github.com/moby/moby/api/types/network"
 
+	"github.com/fairlead/fairlead/internal/wellformed"
 	"github.com/fairlead/fairlead/network/spec"
 )
 
@@ -265,8 +266,8 @@ func endpointNames(rec Record, aliases []string) []string {
 // network.
 func checkSettings(n spec.Network, s *network.EndpointSettings) error {
 	for _, alias := range s.Aliases {
-		if alias == "" || len(alias) > 253 || strings.ContainsAny(alias, " \t\n,/") {
-			return fmt.Errorf("alias %q is not a host name", alias)
+		if err := wellformed.HostName(alias); err != nil {
+			return fmt.Errorf("alias %w", err)
 		}
 	}
 	if len(s.MacAddress) > 0 && len(s.MacAddress) != 6 {

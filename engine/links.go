@@ -5,7 +5,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"path"
 	"reflect"
 	"slices"
 	"strings"
@@ -14,6 +13,7 @@ import (
 	"github.com/moby/moby/api/types/network"
 
 	"github.com/fairlead/fairlead/engine/files"
+	"github.com/fairlead/fairlead/internal/wellformed"
 	"github.com/fairlead/fairlead/network/spec"
 )
 
@@ -35,9 +35,11 @@ func parseLink(s string) (name, alias string, err error) {
 	if !found {
 		alias = name
 	}
-	alias = path.Base("/" + alias)
-	if name == "" || alias == "/" || strings.ContainsAny(alias, ": \t\n,") {
-		return "", "", fmt.Errorf("bad format for links: %s: want NAME or NAME:ALIAS: %w", s, errdefs.ErrInvalidArgument)
+	if owned, is := strings.CutPrefix(alias, "/"); is {
+		_, alias, _ = strings.Cut(owned, "/")
+	}
+	if err := wellformed.HostName(alias); err != nil || name == "" {
+		return "", "", fmt.Errorf("bad format for links: %s: want NAME or NAME:ALIAS, a host name: %w", s, errdefs.ErrInvalidArgument)
 	}
 	return name, alias, nil
 }

@@ -107,8 +107,11 @@ func invalid(c *container.Config, h *container.HostConfig) error {
 			return fmt.Errorf("sysctl %s is not allowed in network mode %s: the network is not the container's own: %w", key, h.NetworkMode, errdefs.ErrInvalidArgument)
 		}
 	}
-	if strings.ContainsFunc(h.CgroupParent, unicode.IsControl) {
-		return fmt.Errorf("invalid --cgroup-parent %q: it has control characters: %w", h.CgroupParent, errdefs.ErrInvalidArgument)
+	if p := h.CgroupParent; strings.ContainsFunc(p, unicode.IsControl) || slices.Contains(strings.Split(p, "/"), "..") {
+		return fmt.Errorf("invalid --cgroup-parent %q: it has control characters, or leads upwards: %w", p, errdefs.ErrInvalidArgument)
+	}
+	if strings.ContainsFunc(c.User, unicode.IsControl) {
+		return fmt.Errorf("invalid user %q: it has control characters: %w", c.User, errdefs.ErrInvalidArgument)
 	}
 	return errors.Join(oci.CheckSysctls(h), oci.SecurityOptions(h))
 }

@@ -12,6 +12,8 @@ import (
 	"strings"
 
 	"github.com/containerd/errdefs"
+
+	"github.com/fairlead/fairlead/internal/wellformed"
 )
 
 // localNames are the lines every hosts file begins with.
@@ -102,8 +104,11 @@ const HostGateway = "host-gateway"
 // in brackets, and host-gateway stands for each of gateways.
 func ParseExtraHost(s string, gateways []netip.Addr) ([]Entry, error) {
 	name, value, ok := strings.Cut(s, ":")
-	if !ok || name == "" || strings.ContainsAny(name, " \t\n#") {
+	if !ok || name == "" {
 		return nil, fmt.Errorf("invalid extra host %q: want NAME:ADDRESS: %w", s, errdefs.ErrInvalidArgument)
+	}
+	if err := wellformed.HostName(name); err != nil {
+		return nil, fmt.Errorf("invalid extra host: %w", err)
 	}
 	if value == HostGateway {
 		if len(gateways) == 0 {
@@ -118,6 +123,9 @@ func ParseExtraHost(s string, gateways []netip.Addr) ([]Entry, error) {
 	addr, err := netip.ParseAddr(strings.TrimSuffix(strings.TrimPrefix(value, "["), "]"))
 	if err != nil {
 		return nil, fmt.Errorf("invalid IP address in extra host %q: %w: %w", s, err, errdefs.ErrInvalidArgument)
+	}
+	if err := wellformed.Addr(addr); err != nil {
+		return nil, fmt.Errorf("invalid IP address in extra host %q: %w", s, err)
 	}
 	return []Entry{{Addr: addr, Names: []string{name}}}, nil
 }

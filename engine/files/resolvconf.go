@@ -11,6 +11,7 @@ import (
 	"github.com/containerd/errdefs"
 
 	"github.com/fairlead/fairlead/dns"
+	"github.com/fairlead/fairlead/internal/wellformed"
 )
 
 // Resolver is what the user said about names; empty fields leave the host's.
@@ -120,12 +121,12 @@ func CheckServer(a netip.Addr) error {
 	case a.Unmap() == dns.Address.Addr():
 		return fmt.Errorf("%s is where every container finds its resolver, which cannot ask itself: %w", a, errdefs.ErrInvalidArgument)
 	}
-	return nil
+	return wellformed.Addr(a)
 }
 
 // CheckOption refuses what is not one option of resolv.conf(5).
 func CheckOption(o string) error {
-	if o == "" || strings.ContainsAny(o, " \t\r\n#;") {
+	if o == "" || len(o) > 64 || strings.ContainsFunc(o, func(c rune) bool { return c <= ' ' || c > '~' || strings.ContainsRune("#;/$`\"'\\,|&<>(){}", c) }) {
 		return fmt.Errorf("%q is not one option of resolv.conf(5): %w", o, errdefs.ErrInvalidArgument)
 	}
 	if n, ok := strings.CutPrefix(o, "ndots:"); ok {
@@ -138,8 +139,11 @@ func CheckOption(o string) error {
 
 // CheckSearch refuses what is no domain; a dot asks for no search list.
 func CheckSearch(domain string) error {
-	if domain == "" || len(domain) > 254 || strings.ContainsAny(domain, " \t\r\n#;/:@") {
-		return fmt.Errorf("%q is not a domain: %w", domain, errdefs.ErrInvalidArgument)
+	if domain == "." {
+		return nil
+	}
+	if err := wellformed.HostName(domain); err != nil {
+		return fmt.Errorf("%q is not a domain: %w", domain, err)
 	}
 	return nil
 }

@@ -8,6 +8,8 @@ import (
 
 	"github.com/containerd/errdefs"
 	"github.com/moby/moby/api/types/container"
+
+	"github.com/fairlead/fairlead/internal/wellformed"
 )
 
 // ipcSysctls belong to an IPC namespace, see ipc_namespaces(7).
@@ -20,6 +22,9 @@ var ipcSysctls = []string{
 // own. Those of the network, net.…, are left to who makes it.
 func CheckSysctls(h *container.HostConfig) error {
 	for _, key := range slices.Sorted(maps.Keys(h.Sysctls)) {
+		if err := CheckSysctl(key, h.Sysctls[key]); err != nil {
+			return err
+		}
 		var why string
 		switch name := strings.ReplaceAll(key, "/", "."); {
 		case strings.HasPrefix(name, "net."):
@@ -39,6 +44,22 @@ func CheckSysctls(h *container.HostConfig) error {
 		if why != "" {
 			return fmt.Errorf("sysctl '%s' is not allowed: %s: %w", key, why, errdefs.ErrInvalidArgument)
 		}
+	}
+	return nil
+}
+
+// CheckSysctl refuses what names no parameter, and a value that is no line of its own:
+// both lead to a file of the kernel's.
+func CheckSysctl(key, value string) error {
+	parts := strings.FieldsFunc(key, func(c rune) bool { return c == '.' || c == '/' })
+	plain := !strings.ContainsFunc(key, func(c rune) bool {
+		return (c < 'a' || c > 'z') && (c < 'A' || c > 'Z') && (c < '0' || c > '9') && !strings.ContainsRune("_-./@", c)
+	})
+	if !plain || len(key) > 255 || len(parts) < 2 || strings.Contains(key, "..") || strings.Contains(key, "./") || strings.Contains(key, "//") {
+		return fmt.Errorf("invalid sysctl %.300q: want a key such as net.ipv4.ip_forward: %w", key, errdefs.ErrInvalidArgument)
+	}
+	if err := wellformed.Line(value); err != nil || len(value) > 4096 {
+		return fmt.Errorf("sysctl %s: invalid value %.300q: want a line of printable characters: %w", key, value, errdefs.ErrInvalidArgument)
 	}
 	return nil
 }

@@ -25,7 +25,10 @@ func TestCheckSysctls(t *testing.T) {
 		{"kernel.hostname", container.HostConfig{}, "--hostname"},
 		{"vm.swappiness", container.HostConfig{}, "not of a namespace"},
 		{"kernel.core_pattern", container.HostConfig{Privileged: true}, "not of a namespace"},
-		{"", container.HostConfig{}, "not of a namespace"},
+		{"", container.HostConfig{}, "invalid sysctl"},
+		{"net/../kernel/core_pattern", container.HostConfig{}, "invalid sysctl"},
+		{"net.ipv4.conf.a\nb.rp_filter", container.HostConfig{}, "invalid sysctl"},
+		{"net", container.HostConfig{}, "invalid sysctl"},
 	} {
 		tc.h.Sysctls = map[string]string{tc.key: "1"}
 		err := CheckSysctls(&tc.h)

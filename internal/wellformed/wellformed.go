@@ -1,10 +1,12 @@
-// Package wellformed finds in decoded JSON what no program below could make anything
-// of: null as an element of a list of objects, and strings with a NUL, which end there
-// for the kernel.
+// Package wellformed finds in what came from outside what no program below could make
+// anything of: in decoded JSON null as an element of a list of objects, strings with a
+// NUL, which end there for the kernel, and addresses with a zone that is none; and text
+// that is to be a host's name, or a line, and cannot.
 package wellformed
 
 import (
 	"fmt"
+	"net/netip"
 	"reflect"
 	"strconv"
 	"strings"
@@ -17,6 +19,12 @@ import (
 func Check(v any) error { return check("", reflect.ValueOf(v)) }
 
 func check(at string, v reflect.Value) error {
+	if a, is := reflect.TypeAssert[netip.Addr](v); is {
+		if err := Addr(a); err != nil {
+			return fmt.Errorf("invalid value of %s: %w", name(at), err)
+		}
+		return nil
+	}
 	switch v.Kind() {
 	case reflect.Pointer, reflect.Interface:
 		if !v.IsNil() {
