@@ -22,6 +22,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/fairlead/fairlead/bench/throwaway"
 	"github.com/fairlead/fairlead/relay"
 )
 
@@ -41,9 +42,9 @@ type options struct {
 }
 
 func main() {
-	if len(os.Args) == 4 && (os.Args[1] == stageHost || os.Args[1] == stageSubject) {
-		if err := stage(os.Args[1], os.Args[2], os.Args[3]); err != nil {
-			fmt.Fprintf(os.Stderr, "%s %s: %v\n", os.Args[1], os.Args[2], err)
+	if was, err := throwaway.Staged(serve); was {
+		if err != nil {
+			fmt.Fprintln(os.Stderr, err)
 			os.Exit(1)
 		}
 		return
@@ -93,7 +94,7 @@ func run(ctx context.Context, o options) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, os.RemoveAll(dir)) }()
-	if err := writeImage(filepath.Join(dir, imageFile)); err != nil {
+	if err := throwaway.WriteImage(filepath.Join(dir, imageFile)); err != nil {
 		return err
 	}
 	if err := os.Symlink(o.binary, filepath.Join(dir, binaryLink)); err != nil {
@@ -145,10 +146,10 @@ func measureAttach(ctx context.Context, o options, dir string) (results, error) 
 		return nil, err
 	}
 	for _, h := range hosts {
-		if !strings.HasSuffix(h.name, loaded) {
+		if !strings.HasSuffix(h.Name, loaded) {
 			continue
 		}
-		fmt.Fprintf(os.Stderr, "filling %s: %d endpoints, %d ports each\n", h.name, o.endpoints, o.ports)
+		fmt.Fprintf(os.Stderr, "filling %s: %d endpoints, %d ports each\n", h.Name, o.endpoints, o.ports)
 		if err := h.fill(o.endpoints, o.ports); err != nil {
 			return nil, err
 		}
@@ -177,14 +178,14 @@ func measureMemory(o options, dir string) (map[string]int64, error) {
 	}
 	out := map[string]int64{}
 	for _, h := range hosts {
-		fmt.Fprintf(os.Stderr, "filling %s: %d containers\n", h.name, o.containers)
+		fmt.Fprintf(os.Stderr, "filling %s: %d containers\n", h.Name, o.containers)
 		if err := h.fill(o.containers, 1); err != nil {
 			return nil, err
 		}
 	}
 	time.Sleep(o.quiet)
 	for _, h := range hosts {
-		if out[h.name], err = h.memory(); err != nil {
+		if out[h.Name], err = h.memory(); err != nil {
 			return nil, err
 		}
 	}
@@ -210,7 +211,7 @@ func interleave(ctx context.Context, hosts []*host, kinds []string, rounds int, 
 					return nil, err
 				}
 				if i > 0 {
-					all.add(h.name, kind, up, down)
+					all.add(h.Name, kind, up, down)
 				}
 				time.Sleep(settle)
 			}

@@ -1,4 +1,4 @@
-package main
+package throwaway
 
 import (
 	"archive/tar"
@@ -9,10 +9,10 @@ import (
 	"strings"
 )
 
-// writeImage writes the root file system of the image demo: the machine's
-// static busybox and links to it by its commands' names. Both engines import
+// WriteImage writes the root file system of the image demo: the machine's
+// static busybox and links to it by its commands' names. All engines import
 // this one file.
-func writeImage(path string) error {
+func WriteImage(path string) error {
 	program, err := exec.LookPath("busybox")
 	if err != nil {
 		return err
