@@ -25,8 +25,8 @@ type forger struct {
 	err        error
 }
 
-// forgery is an answer that guesses.
-type forgery struct {
+// falseAnswer is one that guesses.
+type falseAnswer struct {
 	*wire.Msg
 	craft.Packet
 }
@@ -35,14 +35,14 @@ const forgedAddr = "203.0.113.99"
 
 // guesses are the ways to be wrong, each in the one thing that is not known; i counts the
 // packets of a volley. The first is right.
-var guesses = map[string]func(f *forgery, i uint16){
-	"right":    func(*forgery, uint16) {},
-	"id":       func(f *forgery, i uint16) { f.Id += 1 + i },
-	"question": func(f *forgery, _ uint16) { f.Question[0].Name = "x" + f.Question[0].Name },
-	"type":     func(f *forgery, _ uint16) { f.Question[0].Qtype = wire.TypeTXT },
-	"port":     func(f *forgery, i uint16) { f.Dst = netip.AddrPortFrom(f.Dst.Addr(), f.Dst.Port()+1+i) },
-	"server":   func(f *forgery, _ uint16) { f.Src = netip.AddrPortFrom(f.Src.Addr().Prev(), 53) },
-	"service":  func(f *forgery, i uint16) { f.Src = netip.AddrPortFrom(f.Src.Addr(), 54+i) },
+var guesses = map[string]func(f *falseAnswer, i uint16){
+	"right":    func(*falseAnswer, uint16) {},
+	"id":       func(f *falseAnswer, i uint16) { f.Id += 1 + i },
+	"question": func(f *falseAnswer, _ uint16) { f.Question[0].Name = "x" + f.Question[0].Name },
+	"type":     func(f *falseAnswer, _ uint16) { f.Question[0].Qtype = wire.TypeTXT },
+	"port":     func(f *falseAnswer, i uint16) { f.Dst = netip.AddrPortFrom(f.Dst.Addr(), f.Dst.Port()+1+i) },
+	"server":   func(f *falseAnswer, _ uint16) { f.Src = netip.AddrPortFrom(f.Src.Addr().Prev(), 53) },
+	"service":  func(f *falseAnswer, i uint16) { f.Src = netip.AddrPortFrom(f.Src.Addr(), 54+i) },
 }
 
 // volleys are how many packets of a guess come: one, which is passed over, and many, as
@@ -61,7 +61,7 @@ func (f *forger) forge(q *wire.Msg, from, server netip.AddrPort) {
 		return
 	}
 	for i := range volleys[words[1]] {
-		forged := forgery{new(wire.Msg).SetReply(q), craft.Packet{Proto: "udp", Src: server, Dst: from}}
+		forged := falseAnswer{new(wire.Msg).SetReply(q), craft.Packet{Proto: "udp", Src: server, Dst: from}}
 		rr, err := wire.NewRR(q.Question[0].Name + " 60 IN A " + forgedAddr)
 		if err == nil {
 			forged.Answer = []wire.RR{rr}

@@ -140,9 +140,9 @@ func (n *namesRange) searched(t *testing.T, r *attackRange) {
 		})
 		for _, from := range []box{r.a1, n.a3} {
 			// The control: the program searches the domain, and finds there what is not here.
-			contains(t, "ping", r.pings(from, "nobody"), "("+external+")")
-			contains(t, "ping by a container's name", r.pings(from, "a2"), "("+a24+")")
-			contains(t, "ping by a container's name on a network", r.pings(from, "a2.A"), "("+a24+")")
+			contains(t, "ping", r.called(from, "nobody"), "("+external+")")
+			contains(t, "ping by a container's name", r.called(from, "a2"), "("+a24+")")
+			contains(t, "ping by a container's name on a network", r.called(from, "a2.A"), "("+a24+")")
 			from.resolves("a2", wire.TypeAAAA, "NOERROR "+a26)
 			from.resolves("a2.fairlead.internal", wire.TypeAAAA, "NOERROR "+a26)
 			// Who says which domain is meant gets that one.
@@ -155,8 +155,8 @@ func (n *namesRange) searched(t *testing.T, r *attackRange) {
 	n.ask(t, far4)
 }
 
-// pings is what ping says in the container, which asks as all its programs do.
-func (r *attackRange) pings(from box, name string) string {
+// called is what ping says in the container, which asks as all its programs do.
+func (r *attackRange) called(from box, name string) string {
 	r.t.Helper()
 	out, stderr, _ := r.CLI("exec", from.id, "ping", "-4", "-c", "1", "-W", "1", name)
 	return out + stderr

@@ -22,8 +22,12 @@ const (
 	maxConnections = 64
 	// idleTime is how long a connection may be silent (RFC 7766, 6.2.3).
 	idleTime = 10 * time.Second
-	// crowdedTime is how long connections wait for which there is no descriptor.
+	// crowdedTime is how long connections wait for which there is no descriptor. In that
+	// time crowdedRate more are taken from a sandbox that has too many.
 	crowdedTime = 100 * time.Millisecond
+	crowdedRate = 100
+	// quietTime is between two lines in the log on the same.
+	quietTime = 10 * time.Second
 )
 
 // ready serves one readable socket.
@@ -108,15 +112,13 @@ func (t *resolvers) lost(v *served, err error) {
 	}
 }
 
-// crowded leaves connections to the sandbox waiting for a moment, when the process has
-// no descriptor for them. mu is held.
-func (t *resolvers) crowded(v *served, err error) {
-	t.logger.Error("no room for a connection to a resolver", "container", v.id, "err", err)
+// park leaves connections to the sandbox waiting for a while. mu is held.
+func (t *resolvers) park(v *served, while time.Duration) {
 	if err := t.poller.remove(v.tcp); err != nil {
 		return // it goes
 	}
 	v.parked = true
-	time.AfterFunc(crowdedTime, func() {
+	time.AfterFunc(while, func() {
 		t.mu.Lock()
 		defer t.mu.Unlock()
 		if !v.parked || t.served[v.key] != v {
@@ -138,7 +140,11 @@ func (t *resolvers) accept(v *served) {
 		case errors.Is(err, unix.EAGAIN):
 			return
 		case errors.Is(err, unix.EMFILE), errors.Is(err, unix.ENFILE), errors.Is(err, unix.ENOBUFS), errors.Is(err, unix.ENOMEM):
-			t.crowded(v, err)
+			if now := time.Now(); now.Sub(t.warned) > quietTime {
+				t.warned = now
+				t.logger.Error("no room for a connection to a resolver", "container", v.id, "err", err)
+			}
+			t.park(v, crowdedTime)
 			return
 		case err != nil:
 			t.lost(v, err)
@@ -151,7 +157,7 @@ func (t *resolvers) accept(v *served) {
 			t.logger.Warn("accept a connection to a resolver", "container", v.id, "err", err)
 			continue
 		}
-		v.track(conn)
+		crowded := v.track(conn)
 		go func() {
 			defer v.live.Done()
 			t.converse(v, conn)
@@ -160,16 +166,20 @@ func (t *resolvers) accept(v *served) {
 			v.mu.Unlock()
 			_ = conn.Close()
 		}()
+		if crowded {
+			t.park(v, crowdedTime/crowdedRate)
+			return
+		}
 	}
 }
 
 // track counts the connection. Where there are too many, the one that has asked
 // nothing for longest is closed for it (RFC 7766, 6.2.3): connections that only wait
-// bar nobody's way.
-func (v *served) track(conn net.Conn) {
+// bar nobody's way. It says whether one was.
+func (v *served) track(conn net.Conn) (crowded bool) {
 	v.mu.Lock()
 	defer v.mu.Unlock()
-	if len(v.conns) >= maxConnections {
+	if crowded = len(v.conns) >= maxConnections; crowded {
 		var idlest net.Conn
 		for c, since := range v.conns {
 			if idlest == nil || since.Before(v.conns[idlest]) {
@@ -181,6 +191,7 @@ func (v *served) track(conn net.Conn) {
 	}
 	v.conns[conn] = time.Now()
 	v.live.Add(1)
+	return crowded
 }
 
 // converse answers the queries of one connection, one after the other.

@@ -25,6 +25,7 @@ type resolvers struct {
 	dns    *dns.Resolver
 	logger *slog.Logger
 	buf    []byte // of the loop
+	warned time.Time
 
 	next   uint64
 	served map[uint64]*served
