@@ -35,6 +35,7 @@ type Engine interface {
 	Connections
 	Events
 	System
+	Healing
 	Archives
 	Monitors
 	Differences
@@ -175,6 +176,14 @@ type System interface {
 	// Check returns every difference between the wanted state and the
 	// kernel's, one line each; none is a nil slice.
 	Check(ctx context.Context) ([]string, error)
+}
+
+// Healing puts back what other programs change of the network.
+type Healing interface {
+	// PauseHealing leaves it as it is until ResumeHealing.
+	PauseHealing()
+	ResumeHealing()
+	Healing(ctx context.Context) (engine.Healing, error)
 }
 
 // Archives are copies of containers' files as tar archives.

@@ -119,6 +119,9 @@ func (s *server) routes() []route {
 		{method: del, path: "/networks/{name}", handle: s.networkRemove},
 
 		{method: get, path: "/fairlead/v1/debug/check", handle: s.check},
+		{method: get, path: "/fairlead/v1/heal", handle: s.healing},
+		{method: post, path: "/fairlead/v1/heal/pause", handle: s.healPause},
+		{method: post, path: "/fairlead/v1/heal/resume", handle: s.healResume},
 		{method: post, path: "/fairlead/v1/system/teardown", handle: s.teardown},
 	}
 }

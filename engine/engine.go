@@ -74,8 +74,17 @@ type Network interface {
 	Sandboxes
 	Endpoints
 	Networks
+	Healer
 	// Check returns every difference between the wanted state and the kernel.
 	Check(ctx context.Context) ([]string, error)
+}
+
+// Healer puts back what other programs change of the network; *network.Controller
+// documents the methods.
+type Healer interface {
+	PauseHealing()
+	ResumeHealing()
+	Healing(ctx context.Context) (spec.Healing, error)
 }
 
 // Streams carries containers' input and output in a process that outlives the

@@ -150,6 +150,12 @@ func (n *fakeNetwork) Warnings() []string { return n.warnings }
 
 func (n *fakeNetwork) Check(context.Context) ([]string, error) { return nil, nil }
 
+func (n *fakeNetwork) PauseHealing() {}
+
+func (n *fakeNetwork) ResumeHealing() {}
+
+func (n *fakeNetwork) Healing(context.Context) (spec.Healing, error) { return spec.Healing{}, nil }
+
 func (n *fakeNetwork) CreateNetwork(_ context.Context, req spec.NetworkRequest) (spec.Network, error) {
 	n.mu.Lock()
 	defer n.mu.Unlock()

@@ -35,6 +35,7 @@ type Engine struct {
 	networks    []*network.Inspect
 	volumes     []volume.Volume
 	differences []string
+	healing     engine.Healing
 	bus         *events.Bus
 
 	// AttachDelay is how long Attach takes.
