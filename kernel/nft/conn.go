@@ -18,6 +18,7 @@ import (
 	"fmt"
 	"os"
 	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -48,6 +49,22 @@ type Features struct {
 	// Bridge: tables of the family bridge can be had. Without them Apply passes over
 	// a ReplaceTable of that family, and refuses elements.
 	Bridge bool
+}
+
+// LacksEnv names features in the environment, persist and destroy, that are taken to be
+// missing: how a test has an older kernel. It must not be used for anything else.
+const LacksEnv = "FAIRLEAD_NFT_LACKS"
+
+// lack forgets features by their names, with commas between them.
+func (f *Features) lack(names string) {
+	for name := range strings.SplitSeq(names, ",") {
+		switch name {
+		case "persist":
+			f.Persist = false
+		case "destroy":
+			f.Destroy = false
+		}
+	}
 }
 
 // Open takes over a socket of NewSocket, whoever held it before: answers still
@@ -123,6 +140,7 @@ func (c *Conn) probe() error {
 		return err
 	}
 	c.features.Bridge, err = ask(func(b *batch) { b.newTable(ruleset.Table{Family: ruleset.Bridge, Name: name}, 0) })
+	c.features.lack(os.Getenv(LacksEnv))
 	return err
 }
 
