@@ -18,6 +18,7 @@ import (
 	"github.com/fairlead/fairlead/engine/oci"
 	"github.com/fairlead/fairlead/engine/rootfs"
 	"github.com/fairlead/fairlead/engine/runtime"
+	"github.com/fairlead/fairlead/internal/crashpoint"
 	"github.com/fairlead/fairlead/streams"
 )
 
@@ -157,14 +158,17 @@ func (e *Engine) runExec(ctx context.Context, c *instance, x *execution, opts Ex
 	if err := x.save(e); err != nil {
 		return err
 	}
+	crashpoint.Here("engine-exec-saved")
 	io := runtime.Stdio{Stdin: s.Stdin, Stdout: s.Stdout, Stderr: s.Stderr, Terminal: s.Terminal}
 	if err := e.rt.Exec(ctx, c.id, x.id, process, io); err != nil {
 		return execError(x, err)
 	}
+	crashpoint.Here("engine-exec-made")
 	pid, err := e.rt.StartTask(ctx, c.id, x.id)
 	if err != nil {
 		return execError(x, err)
 	}
+	crashpoint.Here("engine-exec-started")
 	x.setPID(pid)
 	e.emitExec(x, apievents.ActionExecStart)
 	e.followExec(x)

@@ -125,6 +125,7 @@ func (e *Engine) Rename(ctx context.Context, ref, name string) error {
 		e.registry.release(name, c.id)
 		return fmt.Errorf("rename container %s: %w", old.Name, err)
 	}
+	crashpoint.Here("engine-rename-stored")
 	rec = c.update(func(r *Record) { r.Name = name })
 	e.registry.release(old.Name, c.id)
 	e.tellLinkers(ctx, c.id)

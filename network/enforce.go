@@ -7,6 +7,7 @@ import (
 
 	"github.com/containerd/errdefs"
 
+	"github.com/fairlead/fairlead/internal/crashpoint"
 	"github.com/fairlead/fairlead/network/firewall"
 	"github.com/fairlead/fairlead/ruleset"
 )
@@ -89,6 +90,7 @@ func (c *Controller) mendFirewall(ctx context.Context, p firewall.Policy) error 
 	if err := c.enforcer.Replace(ctx, p); err != nil {
 		return err
 	}
+	crashpoint.Here("backend.replaced")
 	if err := c.dropOtherBackends(ctx); err != nil {
 		return fmt.Errorf("take away what another firewall back end made: %w", err)
 	}
@@ -132,12 +134,15 @@ func (c *Controller) dropOtherBackends(ctx context.Context) error {
 	if err != nil || m.Kind == c.cfg.Firewall {
 		return err
 	}
+	crashpoint.Here("backend.removed")
 	m.Kind = c.cfg.Firewall
 	if e, ok := c.enforcer.(*iptablesEnforcer); ok {
 		m = e.memory
 		m.Kind = c.cfg.Firewall
 	}
-	return m.save()
+	err = m.save()
+	crashpoint.Here("backend.noted")
+	return err
 }
 
 // changeFirewall makes one transaction of the back end's.

@@ -10,6 +10,7 @@ import (
 
 	"github.com/containerd/errdefs"
 
+	"github.com/fairlead/fairlead/internal/crashpoint"
 	"github.com/fairlead/fairlead/kernel/link"
 	"github.com/fairlead/fairlead/kernel/netns"
 	"github.com/fairlead/fairlead/network/apply"
@@ -195,9 +196,11 @@ func (c *Controller) mend(ctx context.Context) error {
 	if err := c.announceForwarding(ctx, nets); err != nil {
 		return err
 	}
+	crashpoint.Here("restore.loaded")
 	if err := c.mendFirewall(ctx, c.policy(nets, members)); err != nil {
 		return err
 	}
+	crashpoint.Here("restore.policy")
 	if err := c.forwardIPv4(); err != nil {
 		return err
 	}
@@ -211,13 +214,19 @@ func (c *Controller) mend(ctx context.Context) error {
 			return fmt.Errorf("network %s: %w", n.Name, err)
 		}
 	}
+	crashpoint.Here("restore.bridges")
 	if err := c.mendLinks(ctx, nets, attachments); err != nil {
 		return err
 	}
 	if err := c.mendRoutes(ctx, attachments); err != nil {
 		return err
 	}
-	if err := errors.Join(c.mendPorts(ctx), c.mendResolvers(ctx)); err != nil {
+	crashpoint.Here("restore.links")
+	err := c.mendPorts(ctx)
+	crashpoint.Here("restore.ports")
+	err = errors.Join(err, c.mendResolvers(ctx))
+	crashpoint.Here("restore.resolvers")
+	if err != nil {
 		// Containers run, and others have their ports and names.
 		c.log.Error("the relay was not given all that it should hold; it is tried again until it has", "err", err)
 		c.endLater(leftover{op: "relay", end: c.fillRelay})

@@ -174,10 +174,15 @@ func (s *Store) write(v Volume, durable bool) error {
 		err = errors.Join(syncPath(meta), syncPath(aside))
 	}
 	if err == nil {
+		crashpoint.Here("volume-made")
 		err = os.Rename(aside, filepath.Join(s.root, v.Name))
 	}
-	if err == nil && durable {
-		err = syncPath(s.root)
+	if err == nil {
+		crashpoint.Here("volume-named")
+		aside = filepath.Join(s.root, v.Name)
+		if durable {
+			err = syncPath(s.root)
+		}
 	}
 	if err != nil {
 		return errors.Join(err, os.RemoveAll(aside))

@@ -15,29 +15,36 @@ import (
 )
 
 // Env names the point at which the process kills itself with SIGKILL. A suffix
-// "@N" waits for the N-th time the point is reached.
+// "@N" waits for the N-th time the point is reached, and ":PID" kills that process
+// instead, and goes on: one that this one relies on.
 const Env = "FAIRLEAD_CRASHPOINT"
+
+// HelperEnv is Env for the processes that this one starts.
+const HelperEnv = "FAIRLEAD_CRASHPOINT_HELPER"
 
 // LogEnv names a file to which every point that is reached is appended, a line
 // each: how a test knows that it has not forgotten one.
 const LogEnv = "FAIRLEAD_CRASHPOINT_LOG"
 
 var (
-	armed, countdown = parse(os.Getenv(Env))
-	hits             atomic.Int64
-	logFile          = open(os.Getenv(LogEnv))
+	armed, countdown, other = parse(os.Getenv(Env))
+	hits                    atomic.Int64
+	logFile                 = open(os.Getenv(LogEnv))
 )
 
-func parse(v string) (string, int64) {
-	name, n, found := strings.Cut(v, "@")
-	if !found {
-		return name, 1
+// parse gives the point, the time at which it counts, and the process to kill, 0 for
+// this one.
+func parse(v string) (name string, n int64, pid int) {
+	name, who, found := strings.Cut(v, ":")
+	if found {
+		pid, _ = strconv.Atoi(who)
 	}
-	k, err := strconv.ParseInt(n, 10, 64)
-	if err != nil || k < 1 {
-		return name, 1
+	name, times, _ := strings.Cut(name, "@")
+	n, err := strconv.ParseInt(times, 10, 64)
+	if err != nil || n < 1 {
+		n = 1
 	}
-	return name, k
+	return name, n, max(pid, 0)
 }
 
 // open opens the log; without one, or if it cannot be opened, nothing is noted.
@@ -61,8 +68,12 @@ func Here(name string) {
 	if armed == "" || armed != name {
 		return
 	}
-	if hits.Add(1) == countdown {
+	if hits.Add(1) != countdown {
+		return
+	}
+	if other == 0 {
 		_ = syscall.Kill(syscall.Getpid(), syscall.SIGKILL)
 		select {}
 	}
+	_ = syscall.Kill(other, syscall.SIGKILL)
 }

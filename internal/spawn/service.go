@@ -13,6 +13,7 @@ import (
 
 	"github.com/containerd/errdefs"
 
+	"github.com/fairlead/fairlead/internal/crashpoint"
 	"github.com/fairlead/fairlead/internal/fdpass"
 )
 
@@ -201,6 +202,7 @@ func (s *Service) handOver(r *fdpass.Request) (fdpass.Response, error) {
 	if err != nil {
 		return fdpass.Response{}, err
 	}
+	crashpoint.Here(s.Name + ".paused")
 	resp, err := s.envelope(h)
 	if err != nil {
 		h.Resume()
@@ -244,6 +246,7 @@ func (s *Service) envelope(h Handover) (fdpass.Response, error) {
 		_ = l.Close()
 		_ = state.Close()
 		sent()
+		crashpoint.Here(s.Name + ".sent")
 	}}, nil
 }
 
@@ -283,6 +286,7 @@ func (s *Service) commit(r *fdpass.Request) (fdpass.Response, error) {
 	if err := errors.Join(h.Commit(), s.listener.Close()); err != nil {
 		s.Logger.Warn("let go of what was handed over", "error", err)
 	}
+	crashpoint.Here(s.Name + ".let-go")
 	// Not before the answer is on its way: it leads to the end of this process.
 	return fdpass.Response{After: func() { close(s.handedOver) }}, nil
 }
@@ -317,9 +321,11 @@ func (s *Service) takeOver(ctx context.Context, conn *fdpass.Conn) error {
 		return fmt.Errorf("take over: %w", err)
 	}
 	fds, err := pred.Call(ctx, "handover", nil, nil, nil)
+	crashpoint.Here(s.Name + ".received")
 	if err == nil {
 		err = s.adopt(fds)
 	}
+	crashpoint.Here(s.Name + ".adopted")
 	if err == nil {
 		_, err = pred.Call(ctx, "handed-over", nil, nil, nil)
 		if errdefs.IsUnavailable(err) {
@@ -330,6 +336,7 @@ func (s *Service) takeOver(ctx context.Context, conn *fdpass.Conn) error {
 		return errors.Join(fmt.Errorf("take over from process %d: %w", pred.Hello().PID, err), pred.Close())
 	}
 	s.predecessor = pred
+	crashpoint.Here(s.Name + ".took-over")
 	return nil
 }
 

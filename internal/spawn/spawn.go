@@ -23,6 +23,8 @@ import (
 	"github.com/containerd/errdefs"
 	"golang.org/x/sys/unix"
 
+	"github.com/fairlead/fairlead/internal/crashpoint"
+	"github.com/fairlead/fairlead/internal/faultpoint"
 	"github.com/fairlead/fairlead/internal/fdpass"
 )
 
@@ -198,14 +200,18 @@ func (p Process) exec(env string, socket func() (*os.File, error)) (child, error
 
 // environ is the environment without what is meant for the daemon alone.
 func environ() []string {
-	return slices.DeleteFunc(os.Environ(), func(kv string) bool {
+	env := slices.DeleteFunc(os.Environ(), func(kv string) bool {
 		name, _, _ := strings.Cut(kv, "=")
 		switch name {
-		case "NOTIFY_SOCKET", "WATCHDOG_PID", "WATCHDOG_USEC", "LISTEN_PID", "LISTEN_FDS", "LISTEN_FDNAMES", "FAIRLEAD_CRASHPOINT":
+		case "NOTIFY_SOCKET", "WATCHDOG_PID", "WATCHDOG_USEC", "LISTEN_PID", "LISTEN_FDS", "LISTEN_FDNAMES", crashpoint.Env, crashpoint.HelperEnv, faultpoint.Env:
 			return true
 		}
 		return false
 	})
+	if point := os.Getenv(crashpoint.HelperEnv); point != "" {
+		env = append(env, crashpoint.Env+"="+point)
+	}
+	return env
 }
 
 // lock takes the lock file, waiting for whoever has it: two daemons, or two
