@@ -49,7 +49,7 @@ func (c *Controller) Check(ctx context.Context) ([]string, error) {
 		return nil, err
 	}
 	d.lines = append(d.lines, rules...)
-	if c.foreign.touched.Load() {
+	if c.touched() {
 		d.say("table %s was changed by another program", c.plan.Table)
 	}
 	return d.lines, nil

@@ -30,8 +30,9 @@ type foreignRules struct {
 	// changed tells of changes of nf_tables, and wake has us look, too.
 	changed <-chan struct{}
 	wake    chan struct{}
-	// touched says that another program changed our own tables, and compared is when
-	// these were read last.
+	// tables tells whether another program changed our own; touched that it did and
+	// they could not be made again; compared is when they were read last.
+	tables   *nft.Watcher
 	touched  atomic.Bool
 	compared time.Time
 

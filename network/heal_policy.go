@@ -27,11 +27,11 @@ func (c *Controller) watchForeign(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
-		w, err := nft.Watch(ctx, port)
+		w, err := nft.Watch(ctx, port, c.plan.Table)
 		if err != nil {
 			return err
 		}
-		c.foreign.changed = w.Changed()
+		c.foreign.changed, c.foreign.tables = w.Changed(), w
 	}
 	return nil
 }
@@ -192,7 +192,8 @@ func (c *Controller) sayAbroad(before, now abroad) {
 // were. The kernel keeps a table for its owner (Linux 6.9): such a one is only looked at
 // now and then.
 func (c *Controller) mendPolicy(ctx context.Context) (changed []string, err error) {
-	touched := c.foreign.touched.Swap(false)
+	touched := c.touched()
+	c.foreign.touched.Store(false)
 	if owned := c.cfg.Firewall == FirewallNFTables && c.fw.Features().Persist; owned && !touched && time.Since(c.foreign.compared) < everyLook {
 		return nil, nil
 	}
@@ -219,6 +220,14 @@ func (c *Controller) mendPolicy(ctx context.Context) (changed []string, err erro
 		c.foreign.touched.Store(true)
 	}
 	return changed, err
+}
+
+// touched says whether another program changed our own tables since they were made.
+func (c *Controller) touched() bool {
+	if c.foreign.tables != nil && c.foreign.tables.Touched() {
+		c.foreign.touched.Store(true)
+	}
+	return c.foreign.touched.Load()
 }
 
 // summary is the first of the lines, and how many more there are.

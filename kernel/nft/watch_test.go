@@ -19,7 +19,7 @@ func TestWatch(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	defer cancel()
 	var w *nft.Watcher
-	h.do(t, func() { w, err = nft.Watch(ctx, port) })
+	h.do(t, func() { w, err = nft.Watch(ctx, port, "ours") })
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -50,6 +50,18 @@ func TestWatch(t *testing.T) {
 	h.nftScript(t, "flush chain ip site fw; delete table ip site")
 	if !seen() {
 		t.Error("a table's end was not told")
+	}
+	if w.Touched() {
+		t.Error("others' tables were taken for ours")
+	}
+	for _, script := range []string{
+		"add table ip ours", "add set ip ours s { type ifname; }", "add element ip ours s { eth0 }", "delete element ip ours s { eth0 }",
+		"add chain ip ours c", "add rule ip ours c drop", "flush chain ip ours c", "delete table ip ours",
+	} {
+		h.nftScript(t, script)
+		if !seen() || !w.Touched() || w.Touched() {
+			t.Errorf("%q by another was not told, or not told of once", script)
+		}
 	}
 }
 
