@@ -16,7 +16,8 @@ type change struct {
 	req  *request
 }
 
-// apply sends the changes together and returns what failed, all of it.
+// apply sends the changes together and returns what failed first: what failed after it
+// did so because of it, as a rule.
 func (h *Handle) apply(changes ...change) error {
 	if len(changes) == 0 {
 		return nil
@@ -29,13 +30,12 @@ func (h *Handle) apply(changes ...change) error {
 	if err != nil {
 		return fmt.Errorf("%s: %w", changes[0].what, err)
 	}
-	var errs []error
 	for i, a := range answers {
 		if a.err != nil {
-			errs = append(errs, fmt.Errorf("%s: %w", changes[i].what, classify(a.err)))
+			return fmt.Errorf("%s: %w", changes[i].what, classify(a.err))
 		}
 	}
-	return errors.Join(errs...)
+	return nil
 }
 
 // created makes up for a lost answer to the request for a link: the one there is is
