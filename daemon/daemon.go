@@ -303,7 +303,7 @@ func (d *daemon) newEngine(ctx context.Context, hostNS string) (*engine.Engine, 
 		HostGateways: gateways,
 		DNS:          servers, DNSSearch: d.cfg.DNSSearch, DNSOptions: d.cfg.DNSOptions, ResolvConf: d.cfg.ResolvConf,
 		DataRoot: d.cfg.DataRoot, ExecRoot: d.cfg.ExecRoot, Runtime: d.containerd,
-		Network: d.network, Streams: d.streams, Store: records, HostNetns: hostNS, Log: d.log,
+		Network: d.network, Streams: d.streams, Store: records, Repaired: d.store.Repaired() != nil, Losses: d.store, HostNetns: hostNS, Log: d.log,
 		Info: d.info(), Defaults: defaults, Settings: d.cfg.engineSettings(),
 	})
 }

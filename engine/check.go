@@ -42,6 +42,10 @@ func (e *Engine) Check(ctx context.Context) ([]string, error) {
 		out = append(out, fmt.Sprintf("streams of %s are open and belong to no container", short(id)))
 	}
 	slices.Sort(out)
+	lines, path := e.lost()
+	for _, line := range lines {
+		out = append(out, fmt.Sprintf("lost at %s (remove %s when read)", line, path))
+	}
 	return out, netErr
 }
 

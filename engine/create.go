@@ -18,6 +18,7 @@ import (
 
 	"github.com/fairlead/fairlead/engine/image"
 	"github.com/fairlead/fairlead/engine/logconfig"
+	"github.com/fairlead/fairlead/engine/mounts"
 	"github.com/fairlead/fairlead/engine/oci"
 	"github.com/fairlead/fairlead/engine/rootfs"
 	"github.com/fairlead/fairlead/internal/crashpoint"
@@ -84,12 +85,21 @@ func (e *Engine) name(rec *Record, wanted string) error {
 func (e *Engine) make(ctx context.Context, c *instance, img image.Image) error {
 	var wg sync.WaitGroup
 	errs := make([]error, 3)
+	claim := func() error { return e.claimVolumes(&c.rec) }
+	if slices.ContainsFunc(c.rec.volumes(), func(m mounts.Mount) bool { return m.Name == "" }) {
+		// They get their names now, which the labels have too.
+		if err := claim(); err != nil {
+			return err
+		}
+		claim = func() error { return nil }
+	}
+	labels := e.cfg.Store.labels(c.rec)
 	wg.Go(func() {
 		defer panics.Catch(&errs[0])
-		if c.root, errs[0] = e.rt.Prepare(ctx, c.id, img.Parent); errdefs.IsNotFound(errs[0]) {
+		if c.root, errs[0] = e.rt.Prepare(ctx, c.id, img.Parent, labels); errdefs.IsNotFound(errs[0]) {
 			// The image came by other hands than ours and is not unpacked.
 			if errs[0] = e.images.Unpack(ctx, img); errs[0] == nil {
-				c.root, errs[0] = e.rt.Prepare(ctx, c.id, img.Parent)
+				c.root, errs[0] = e.rt.Prepare(ctx, c.id, img.Parent, labels)
 			}
 		}
 		if errs[0] == nil {
@@ -99,7 +109,7 @@ func (e *Engine) make(ctx context.Context, c *instance, img image.Image) error {
 	wg.Go(func() { errs[1] = os.Mkdir(e.dir(c.id), 0o710) })
 	wg.Go(func() {
 		defer panics.Catch(&errs[2])
-		errs[2] = e.claimVolumes(&c.rec)
+		errs[2] = claim()
 	})
 	wg.Wait()
 	err := errors.Join(errs...)

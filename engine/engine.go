@@ -128,6 +128,11 @@ type Config struct {
 		StreamsState
 	}
 	Store Store
+	// Repaired says that the store was damaged and made anew: records may be missing
+	// or old.
+	Repaired bool
+	// Losses notes what of it is lost; nil for nobody.
+	Losses Losses
 	// HostNetns is the path of the daemon's own network namespace, for host
 	// mode.
 	HostNetns string
@@ -153,9 +158,15 @@ type Config struct {
 	Log *slog.Logger
 }
 
+// configuration is a Config whose store numbers what is written.
+type configuration struct {
+	Config
+	Store *ledger
+}
+
 // Engine runs the containers of one data root.
 type Engine struct {
-	cfg      Config
+	cfg      configuration
 	rt       *runtime.Containerd
 	images   *image.Store
 	log      *slog.Logger
@@ -227,7 +238,7 @@ func New(ctx context.Context, cfg Config) (*Engine, error) {
 	if cfg.Log == nil {
 		cfg.Log = slog.Default()
 	}
-	e := &Engine{cfg: cfg, rt: cfg.Runtime, log: cfg.Log, events: events.New(), killTime: killTime}
+	e := &Engine{cfg: configuration{cfg, &ledger{Store: cfg.Store}}, rt: cfg.Runtime, log: cfg.Log, events: events.New(), killTime: killTime}
 	e.images = image.NewStore(cfg.Runtime.Client(), runtime.Snapshotter, e.registries)
 	e.live.Store(&cfg.Settings)
 	_, err := os.Stat("/sys/fs/cgroup/cgroup.controllers")

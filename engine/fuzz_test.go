@@ -31,7 +31,7 @@ func FuzzContainer(f *testing.F) {
 	} {
 		f.Add([]byte(seed))
 	}
-	e := &Engine{log: slog.New(slog.DiscardHandler), cfg: Config{Network: newFakeNetwork("/nonexistent")}}
+	e := &Engine{log: slog.New(slog.DiscardHandler), cfg: configuration{Config: Config{Network: newFakeNetwork("/nonexistent")}}}
 	f.Fuzz(func(t *testing.T, body []byte) {
 		var req struct {
 			container.Config
@@ -100,7 +100,7 @@ func FuzzFilters(f *testing.F) {
 	} {
 		f.Add(seed[0], seed[1], seed[2])
 	}
-	e := &Engine{log: slog.New(slog.DiscardHandler), events: events.New(), cfg: Config{Network: newFakeNetwork("/nonexistent")}}
+	e := &Engine{log: slog.New(slog.DiscardHandler), events: events.New(), cfg: configuration{Config: Config{Network: newFakeNetwork("/nonexistent")}}}
 	e.registry.init()
 	rec := Record{
 		ID: newID(), Name: "web", Config: &container.Config{Labels: map[string]string{"a": "b"}}, HostConfig: &container.HostConfig{NetworkMode: "bridge"},

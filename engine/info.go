@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"cmp"
 	"context"
+	"fmt"
 	"os"
 	goruntime "runtime"
 	"slices"
@@ -53,6 +54,9 @@ func (e *Engine) Info(ctx context.Context) (system.Info, error) {
 		out.CgroupVersion = "2"
 	}
 	out.Warnings = append(out.Warnings, e.cfg.Network.Warnings()...)
+	if lines, path := e.lost(); len(lines) > 0 {
+		out.Warnings = append(out.Warnings, fmt.Sprintf("%s: the store was damaged and %d of its records could not be had back; remove the file when it is read", path, len(lines)))
+	}
 	return out, nil
 }
 

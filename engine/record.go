@@ -33,6 +33,8 @@ type Record struct {
 	ImageID   string `json:"image_id"`
 	ImageName string `json:"image_name"`
 	State     State  `json:"state"`
+	// Revision is the number of the record's writing, see ledger.
+	Revision uint64 `json:"revision,omitempty"`
 }
 
 // State is how a container is.

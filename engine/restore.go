@@ -18,7 +18,7 @@ import (
 // what still runs, deals late with what ended while no daemon was there, and
 // undoes what a crash left half-made. The network must have been restored.
 func (e *Engine) Restore(ctx context.Context) error {
-	if err := e.load(); err != nil {
+	if err := e.load(ctx); err != nil {
 		return err
 	}
 	probes := e.leftProbes()
@@ -62,34 +62,48 @@ func (e *Engine) Restore(ctx context.Context) error {
 	return nil
 }
 
-// load reads the records. One that cannot be read is reported and left where it
-// is.
-func (e *Engine) load() error {
-	complete := true
+// load reads the records. What cannot be read is made up for as far as can be.
+func (e *Engine) load(ctx context.Context) error {
+	var unreadable []string
 	err := e.cfg.Store.ForEach(func(id string, r Record, err error) error {
-		if err == nil && (r.ID != id || r.Config == nil || r.HostConfig == nil) {
-			err = errors.New("it is incomplete")
-		}
-		if err != nil {
-			e.log.Error("a container's record cannot be read; the container is left alone", "id", short(id), "error", err)
-			complete = false
+		if err != nil || !r.complete(id) {
+			e.log.Error("a container's record cannot be read", "id", short(id), "error", err)
+			unreadable = append(unreadable, id)
 			return nil
 		}
+		e.cfg.Store.seen(r)
 		if err := e.registry.reserve(r.Name, r.ID); err != nil {
 			e.log.Error("two containers have one name", "id", short(id), "error", err)
-		}
-		if err := e.keepVolumes(&r); err != nil {
-			e.log.Error("a volume of a container is not there", "container", r.Name, "error", err)
 		}
 		e.registry.add(&instance{id: id, rec: r})
 		return nil
 	})
-	if err == nil && complete { // else it is not known whose they are
-		if err := e.volumes.Sweep(); err != nil {
-			e.log.Error("volumes of containers that are gone were not removed", "error", err)
+	if err != nil {
+		return err
+	}
+	whole := !e.cfg.Repaired && len(unreadable) == 0
+	if !whole {
+		if err := e.regain(ctx, unreadable); err != nil {
+			e.log.Error("records of containers could not all be had back", "error", err)
 		}
 	}
-	return err
+	for _, c := range e.registry.all() {
+		rec := c.record()
+		if err := e.keepVolumes(&rec); err != nil {
+			e.log.Error("a volume of a container is not there", "container", rec.Name, "error", err)
+		}
+		c.update(func(r *Record) { r.Mounts, r.MountSpecs = rec.Mounts, rec.MountSpecs })
+	}
+	if !whole {
+		return nil // it is not known whose the volumes are
+	}
+	if lines, _ := e.lost(); len(lines) > 0 {
+		return nil
+	}
+	if err := e.volumes.Sweep(); err != nil {
+		e.log.Error("volumes of containers that are gone were not removed", "error", err)
+	}
+	return nil
 }
 
 // removeUnstarted removes a container that was to be removed at its end and never
@@ -236,6 +250,7 @@ func (e *Engine) strays(ctx context.Context) (strays, error) {
 	}
 	e.registry.note(known)
 	e.execs.note(known)
+	e.sparedLosses(known)
 	containers, err1 := e.rt.Containers(ctx)
 	snapshots, err2 := e.rt.Snapshots(ctx)
 	dirs, err3 := names(e.containersDir())

@@ -130,7 +130,7 @@ func TestHalfDoneThingsAreUndone(t *testing.T) {
 	prepare(attached)
 	// A container that was being made: all but the record.
 	stray := newID()
-	if _, err := f.rt.Prepare(ctx, stray, ""); err != nil {
+	if _, err := f.rt.Prepare(ctx, stray, "", nil); err != nil {
 		t.Fatal(err)
 	}
 	f.ok(os.Mkdir(f.dir(stray), 0o700))

@@ -169,7 +169,7 @@ func (e *Engine) prepare(ctx context.Context, c *instance, rec Record, netns str
 		defer panics.Catch(&errs[2])
 		var s *specs.Spec
 		if s, errs[2] = e.specification(ctx, c, rec, netns); errs[2] == nil {
-			errs[2] = e.rt.PutContainer(ctx, c.id, s)
+			errs[2] = e.rt.PutContainer(ctx, c.id, s, e.cfg.Store.labels(rec))
 		}
 	})
 	wg.Wait()

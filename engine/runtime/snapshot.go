@@ -3,6 +3,7 @@ package runtime
 import (
 	"context"
 	"fmt"
+	"maps"
 	"strings"
 	"time"
 
@@ -66,11 +67,14 @@ func (r Rootfs) Overlay() (work string, options []string) {
 
 // Prepare makes the container's writable snapshot over parent, an image's chain
 // ID; "" is an empty root.
-func (c *Containerd) Prepare(ctx context.Context, id, parent string) (Rootfs, error) {
-	mounts, err := c.client.SnapshotService(Snapshotter).Prepare(ctx, id, parent, snapshots.WithLabels(map[string]string{
+// It keeps the labels for Labels.
+func (c *Containerd) Prepare(ctx context.Context, id, parent string, labels map[string]string) (Rootfs, error) {
+	all := map[string]string{
 		labelContainer: id,
 		labelRoot:      time.Now().UTC().Format(time.RFC3339),
-	}))
+	}
+	maps.Copy(all, labels)
+	mounts, err := c.client.SnapshotService(Snapshotter).Prepare(ctx, id, parent, snapshots.WithLabels(all))
 	if err != nil {
 		return nil, fmt.Errorf("make the root file system of %s: %w", short(id), err)
 	}
@@ -102,6 +106,28 @@ func (c *Containerd) RemoveSnapshot(ctx context.Context, id string) error {
 		return fmt.Errorf("remove the root file system of %s: %w", short(id), err)
 	}
 	return nil
+}
+
+// Labels returns, by container, the labels that it and its snapshot have been given.
+func (c *Containerd) Labels(ctx context.Context) (map[string][]map[string]string, error) {
+	out := make(map[string][]map[string]string)
+	list, err := c.client.ContainerService().List(ctx)
+	if err != nil {
+		return nil, fmt.Errorf("list containers: %w", err)
+	}
+	for _, e := range list {
+		out[e.ID] = append(out[e.ID], e.Labels)
+	}
+	err = c.client.SnapshotService(Snapshotter).Walk(ctx, func(_ context.Context, info snapshots.Info) error {
+		if id := info.Labels[labelContainer]; id != "" {
+			out[id] = append(out[id], info.Labels)
+		}
+		return nil
+	})
+	if err != nil {
+		return nil, fmt.Errorf("list root file systems: %w", err)
+	}
+	return out, nil
 }
 
 // Snapshots returns the IDs of the containers that have a snapshot.

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"strings"
 	"time"
 
@@ -47,8 +48,8 @@ type Task struct {
 }
 
 // PutContainer records the container with its runtime specification, in place
-// of what was recorded before.
-func (c *Containerd) PutContainer(ctx context.Context, id string, spec *specs.Spec) error {
+// of what was recorded before, with labels for Labels.
+func (c *Containerd) PutContainer(ctx context.Context, id string, spec *specs.Spec, labels map[string]string) error {
 	raw, err := typeurl.MarshalAny(spec)
 	if err != nil {
 		return fmt.Errorf("encode the runtime specification of %s: %w", short(id), err)
@@ -58,10 +59,11 @@ func (c *Containerd) PutContainer(ctx context.Context, id string, spec *specs.Sp
 		Runtime: containers.RuntimeInfo{Name: shim}, Spec: raw,
 		Snapshotter: Snapshotter, SnapshotKey: id,
 	}
+	maps.Copy(record.Labels, labels)
 	store := c.client.ContainerService()
 	_, err = store.Create(ctx, record)
 	if errdefs.IsAlreadyExists(err) {
-		_, err = store.Update(ctx, record, "spec")
+		_, err = store.Update(ctx, record, "spec", "labels")
 	}
 	if err != nil {
 		return fmt.Errorf("record container %s in containerd: %w", short(id), err)
