@@ -91,8 +91,9 @@ func (h *Host) Command(ctx context.Context, name string, args ...string) *exec.C
 	// Not ip-netns exec: that mounts another /sys, without the control groups.
 	cmd := exec.CommandContext(ctx, "nsenter", append([]string{"--net=" + h.path, "--", name}, args...)...)
 	cmd.Env = h.lab.environ()
-	// Should a child of a command that was killed hold the pipes.
-	cmd.WaitDelay = 2 * time.Second
+	// Should a child of a command that was killed hold the pipes. It runs from the
+	// command's end, and on a busy machine what was printed is read late.
+	cmd.WaitDelay = 10 * time.Second
 	return cmd
 }
 
