@@ -37,6 +37,7 @@ PLAIN = ./network/spec/... ./network/ipam/... ./network/plan/... ./network/apply
 # Packages with goroutines that share state: tested under the race detector.
 RACE = ./network ./network/apply/... ./network/ports/... ./store/... ./engine/... ./daemon/... \
 	./relay/... ./proxy/... ./streams/... ./internal/fdpass/...
+ATTACK_DEPS := $(BENCH_DEPS) ping:iputils-ping /usr/bin/podman:podman /usr/lib/podman/aardvark-dns:aardvark-dns
 # Further flags of `go test`: make test TESTFLAGS=-v
 TESTFLAGS ?=
 # How long `make fuzz` looks at each decoder, and how many it looks at side by side.
@@ -51,10 +52,10 @@ PACKAGED ?= bin/fairlead
 DIST     ?= dist
 
 .DEFAULT_GOAL := help
-.PHONY: help build deps run stop test attack faults soak check fuzz lint fmt bench package clean race-packages
+.PHONY: help build deps run stop test attack faults soak check fuzz lint fmt bench bench-attacks package clean race-packages
 
 help: ## show this list
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-7s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 build: ## build the static binary bin/fairlead
 	CGO_ENABLED=0 go build -trimpath -ldflags '$(LDFLAGS)' -o bin/fairlead ./cmd/fairlead
@@ -119,6 +120,10 @@ fmt: $(GOFUMPT) ## format the code
 bench: build ## compare with CNI, netavark and Docker; writes bench/RESULTS.md (root)
 	@hack/debian-install.sh $(BENCH_DEPS)
 	go run ./bench $(BENCHFLAGS)
+
+bench-attacks: build ## put Docker and Podman to the same attacks; writes bench/ATTACKS.md (root)
+	@hack/debian-install.sh $(ATTACK_DEPS)
+	go run ./bench/attacks $(BENCHFLAGS)
 
 package: $(NFPM) ## make dist/: packages for Debian and Fedora, a tar archive, and their checksums
 	@[ "$(PACKAGED)" != bin/fairlead ] || $(MAKE) --no-print-directory build

@@ -46,21 +46,17 @@ func TestAttackInternal(t *testing.T) {
 	}
 	attacked(t, nil, prepare, func(t *testing.T, r *attackRange) {
 		pairs := append(r.outward(), r.toHost(t)...)
+		both := r.box("both")
+		onI := r.inspect("both").NetworkSettings.Networks["I"]
 		var wg sync.WaitGroup
 		defer wg.Wait()
 		wg.Go(func() { barred(t, pairs...) })
-		wg.Go(func() { r.pastRoutes(t) })
+		wg.Go(func() { r.pastRoutes(t, both, [2]string{onI.IPAddress, onI.GlobalIPv6Address}) })
 		wg.Go(func() {
 			r.i1.resolves("i1", wire.TypeA, "NOERROR "+r.i1.addr4.String())
-			r.i1.resolves("both", wire.TypeAAAA, "NOERROR "+r.box("both").addr6On(t, "I"))
+			r.i1.resolves("both", wire.TypeAAAA, "NOERROR "+onI.GlobalIPv6Address)
 		})
 	})
-}
-
-// addr6On is a container's address on a network.
-func (b box) addr6On(t *testing.T, network string) string {
-	t.Helper()
-	return b.s.inspect(b.id).NetworkSettings.Networks[network].GlobalIPv6Address
 }
 
 // outward are i1's attempts at the world and at other networks, by the host. a2 may.
@@ -102,12 +98,10 @@ func (r *attackRange) toHost(t *testing.T) (pairs [][2]lab.Probe) {
 }
 
 // pastRoutes has i1 send to hardware addresses: the bridge's, and that of the container
-// that is on another network too.
-func (r *attackRange) pastRoutes(t *testing.T) {
+// that is on another network too, whose addresses on I are given.
+func (r *attackRange) pastRoutes(t *testing.T, both box, onI [2]string) {
 	t.Helper()
-	both := r.box("both")
 	own := [2]string{r.i1.addr4.String(), r.i1.addr6.String()}
-	onI := [2]string{r.inspect("both").NetworkSettings.Networks["I"].IPAddress, both.addr6On(t, "I")}
 	var byHost, byBoth []shot
 	for i, targets := range [2][]string{
 		{lan4, far4, abroad4, r.b1.addr4.String(), r.a1.addr4.String(), host4, "127.0.0.1"},

@@ -15,7 +15,7 @@ import (
 type Wire struct {
 	file  *os.File
 	index int
-	// MAC is the link's own address.
+	// MAC is what frames are sent from: the link's own address, until it is changed.
 	MAC net.HardwareAddr
 }
 
@@ -54,23 +54,17 @@ func (w *Wire) Send(to net.HardwareAddr, p Packet) error {
 	if err != nil {
 		return err
 	}
-	frame := append(append(append(make([]byte, 0, 14+len(payload)), to...), w.MAC...), byte(p.EtherType()>>8), byte(p.EtherType()))
-	if _, err := w.file.Write(append(frame, payload...)); err != nil {
+	if err := w.SendFrame(to, p.EtherType(), payload); err != nil {
 		return fmt.Errorf("send %s: %w", p, err)
 	}
 	return nil
 }
 
-// SendFrame sends a whole Ethernet frame, padded to the least that Ethernet has.
-func (w *Wire) SendFrame(frame []byte) error {
-	const least = 60 // without the checksum
-	if short := least - len(frame); short > 0 {
-		frame = append(frame[:len(frame):len(frame)], make([]byte, short)...)
-	}
-	if _, err := w.file.Write(frame); err != nil {
-		return fmt.Errorf("send a frame of %d bytes: %w", len(frame), err)
-	}
-	return nil
+// SendFrame sends whatever it is given.
+func (w *Wire) SendFrame(to net.HardwareAddr, etherType uint16, payload []byte) error {
+	frame := append(append(append(make([]byte, 0, 14+len(payload)), to...), w.MAC...), byte(etherType>>8), byte(etherType))
+	_, err := w.file.Write(append(frame, payload...))
+	return err
 }
 
 // Listen calls heard with each frame that comes in, until heard says that it is
