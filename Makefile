@@ -29,6 +29,7 @@ TEST_DEPS  := $(RUN_DEPS) ping:iputils-ping conntrack:conntrack sysctl:procps /u
 LINT_DEPS  := shellcheck:shellcheck
 BENCH_DEPS := $(RUN_DEPS) dockerd:docker.io /usr/bin/docker:docker.io \
 	/usr/lib/podman/netavark:netavark /usr/lib/cni/bridge:containernetworking-plugins
+ATTACK_DEPS := $(BENCH_DEPS) ping:iputils-ping /usr/bin/podman:podman /usr/lib/podman/aardvark-dns:aardvark-dns
 
 # Packages whose tests need neither root nor the kernel's network: make check.
 PLAIN = ./network/spec/... ./network/ipam/... ./network/plan/... ./network/apply/... ./network/ports/... \
@@ -37,7 +38,6 @@ PLAIN = ./network/spec/... ./network/ipam/... ./network/plan/... ./network/apply
 # Packages with goroutines that share state: tested under the race detector.
 RACE = ./network ./network/apply/... ./network/ports/... ./store/... ./engine/... ./daemon/... \
 	./relay/... ./proxy/... ./streams/... ./internal/fdpass/...
-ATTACK_DEPS := $(BENCH_DEPS) ping:iputils-ping /usr/bin/podman:podman /usr/lib/podman/aardvark-dns:aardvark-dns
 # Further flags of `go test`: make test TESTFLAGS=-v
 TESTFLAGS ?=
 # How long `make fuzz` looks at each decoder, and how many it looks at side by side.
