@@ -19,16 +19,18 @@ import (
 const streamEvery = 4 * time.Millisecond
 
 // stream is packets of one kind that are sent without a pause, each of a flow of its
-// own. An open one is a control, which arrives; of any other nothing ever does.
+// own, or where they say whose port they are from all of one. An open one is a control,
+// which arrives; of any other nothing ever does.
 type stream struct {
 	name   string
 	packet craft.Packet
 	open   bool
 
 	mu sync.Mutex
-	// sent is when each packet was, heard which of them arrived.
+	// sent is when each packet was, heard which of them arrived, and by who heard it.
 	sent  []time.Time
 	heard map[int]bool
+	by    map[string]int
 }
 
 // streamMark begins what every packet of a stream carries.
@@ -85,11 +87,10 @@ func (s *streams) send(h *lab.Host, dev string, via net.HardwareAddr, all ...*st
 			}
 			for i, one := range all {
 				p := one.packet
-				p.Src = netip.AddrPortFrom(p.Src.Addr(), uint16(1024+n%64000))
-				p.Mark, p.Text = uint16(n), fmt.Sprintf("%s%d:%d;", streamMark, first+i, n)
-				one.mu.Lock()
-				one.sent = append(one.sent, time.Now())
-				one.mu.Unlock()
+				if p.Src.Port() == 0 {
+					p.Src = netip.AddrPortFrom(p.Src.Addr(), uint16(1024+n%64000))
+				}
+				p.Mark, p.Text = uint16(n), one.next(first+i)
 				// A link that is not up yet or no more takes nothing.
 				_ = wire.Send(via, p)
 			}
@@ -97,20 +98,63 @@ func (s *streams) send(h *lab.Host, dev string, via net.HardwareAddr, all ...*st
 	})
 }
 
+// next is what the stream's next packet carries; it counts as sent.
+func (o *stream) next(which int) string {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	o.sent = append(o.sent, time.Now())
+	return fmt.Sprintf("%s%d:%d;", streamMark, which, len(o.sent)-1)
+}
+
+// write sends a stream by a datagram socket of a host, until the end.
+func (s *streams) write(h *lab.Host, to string, one *stream) {
+	s.t.Helper()
+	which := len(s.all)
+	s.all = append(s.all, one)
+	conn, err := h.Dial("udp", to, time.Second)
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	s.wg.Go(func() {
+		defer conn.Close()
+		tick := time.NewTicker(streamEvery)
+		defer tick.Stop()
+		for {
+			select {
+			case <-s.ctx.Done():
+				return
+			case <-tick.C:
+			}
+			// Whoever is not there refuses, and is back a little later.
+			_, _ = conn.Write([]byte(one.next(which)))
+		}
+	})
+}
+
 // listen hears what arrives on a link of a host, until the end.
 func (s *streams) listen(h *lab.Host, dev string) {
 	s.t.Helper()
+	s.hear(s.ctx, h, dev)
+}
+
+// hear is listen for a while: stop ends it, and lets go of the host's namespace.
+func (s *streams) hear(ctx context.Context, h *lab.Host, dev string) (stop func()) {
+	s.t.Helper()
 	wire := s.open(h, dev)
+	ctx, cancel := context.WithCancel(ctx)
+	done := make(chan struct{})
 	s.wg.Go(func() {
+		defer close(done)
 		defer wire.Close()
 		for last := false; ; {
-			_ = wire.Listen(time.Now().Add(100*time.Millisecond), func(frame []byte) bool { s.note(frame); return false })
+			_ = wire.Listen(time.Now().Add(50*time.Millisecond), func(frame []byte) bool { s.note(h.Name(), frame); return false })
 			if last {
 				return
 			}
-			last = s.ctx.Err() != nil
+			last = ctx.Err() != nil
 		}
 	})
+	return func() { cancel(); <-done }
 }
 
 // receive hears what a datagram socket of a host gets, until the end.
@@ -139,14 +183,14 @@ func (s *streams) receive(h *lab.Host, address string) {
 				if err != nil {
 					break
 				}
-				s.note(buf[:n])
+				s.note(h.Name(), buf[:n])
 			}
 		}
 	})
 }
 
 // note notes what a frame or datagram brings of a stream.
-func (s *streams) note(b []byte) {
+func (s *streams) note(who string, b []byte) {
 	at := bytes.Index(b, []byte(streamMark))
 	if at < 0 {
 		return
@@ -162,9 +206,10 @@ func (s *streams) note(b []byte) {
 	one.mu.Lock()
 	defer one.mu.Unlock()
 	if one.heard == nil {
-		one.heard = make(map[int]bool)
+		one.heard, one.by = make(map[int]bool), make(map[string]int)
 	}
 	one.heard[n] = true
+	one.by[who]++
 }
 
 // window is how much of a stream arrived of what was sent since a moment, and from
@@ -192,4 +237,18 @@ func (o *stream) since(from, to time.Time) (w window) {
 		w.last = when.Sub(from)
 	}
 	return w
+}
+
+// heardBy is how many packets of the stream a host heard.
+func (o *stream) heardBy(h *lab.Host) int {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return o.by[h.Name()]
+}
+
+// count is how many were sent.
+func (o *stream) count() int {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return len(o.sent)
 }
