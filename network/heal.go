@@ -31,8 +31,9 @@ const (
 	busyAgain = 100 * time.Millisecond
 	// everyLook is between looks at what nothing tells of.
 	everyLook = 10 * time.Second
-	// legacyEvery is between two looks at legacy iptables, which has no events.
-	legacyEvery = 2 * time.Second
+	// legacyEvery is between two looks at legacy iptables, which has no events, and
+	// legacyOwnEvery where our own rules are there.
+	legacyEvery, legacyOwnEvery = 2 * time.Second, 300 * time.Millisecond
 	// keptMends is how many mends are remembered one by one.
 	keptMends = 50
 )

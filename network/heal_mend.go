@@ -43,19 +43,11 @@ func (c *Controller) mendBridge(ctx context.Context, id string) error {
 	}
 	want := c.plan.BridgeStep(n)
 	l, err := c.links.Link(n.Bridge)
-	switch {
-	case err == nil && l.Up && len(bridgeDifferences(want, l)) == 0:
+	if err == nil && l.Up && len(bridgeDifferences(want, l)) == 0 {
 		return errRight
-	case errdefs.IsNotFound(err):
-		if err := c.findBridge(want); err != nil {
-			return err
-		}
-	case err != nil:
+	}
+	if err := c.reclaimBridge(want); err != nil {
 		return err
-	case l.Alias != want.Alias && c.stillOurs(l, want):
-		if err := c.links.Set(n.Bridge, link.Attributes{Alias: want.Alias}); err != nil {
-			return err
-		}
 	}
 	if err := c.ensureBridge(want); err != nil {
 		return err
@@ -73,15 +65,26 @@ func (c *Controller) mendBridge(ctx context.Context, id string) error {
 	return nil
 }
 
+// reclaimBridge gives a bridge of ours that lost its name or its alias both back, so that
+// it is known for what it is.
+func (c *Controller) reclaimBridge(want plan.Bridge) error {
+	if want.Foreign {
+		return nil
+	}
+	l, err := c.links.Link(want.Name)
+	switch {
+	case errdefs.IsNotFound(err):
+		return c.rename(want.Alias, want.Name)
+	case err == nil && l.Alias != want.Alias && c.stillOurs(l, want):
+		return c.links.Set(want.Name, link.Attributes{Alias: want.Alias})
+	}
+	return err
+}
+
 // stillOurs knows a bridge of ours that lost its alias by its hardware address, which
 // is made of the network's ID. One that another daemon has is left to it.
 func (c *Controller) stillOurs(l link.Link, want plan.Bridge) bool {
 	return l.Kind == "bridge" && l.MAC.String() == want.MAC.String() && !strings.HasPrefix(l.Alias, "fairlead:")
-}
-
-// findBridge gives a bridge of ours that was renamed its name back.
-func (c *Controller) findBridge(want plan.Bridge) error {
-	return c.rename(want.Alias, want.Name)
 }
 
 // rename gives the link with that alias the name, if there is one.
@@ -233,6 +236,11 @@ func (c *Controller) settleEndpoint(ctx context.Context, a spec.Attachment, e sp
 	}
 	if l.MasterIndex != bridge.Index {
 		if err := c.links.SetMaster(e.HostIf, e.Bridge); err != nil {
+			return err
+		}
+	}
+	if want.Fixed {
+		if err := c.links.FixMAC(e.HostIf, []byte(want.PeerMAC)); err != nil {
 			return err
 		}
 	}

@@ -12,6 +12,7 @@ import (
 	"github.com/fairlead/fairlead/kernel/iptables"
 	"github.com/fairlead/fairlead/kernel/nft"
 	"github.com/fairlead/fairlead/network/firewall"
+	"github.com/fairlead/fairlead/network/firewall/xtables"
 	"github.com/fairlead/fairlead/network/spec"
 )
 
@@ -45,11 +46,12 @@ func (c *Controller) wakeWatcher() {
 
 // healPolicy looks at the packet filters, ours and others', whenever they change.
 func (c *Controller) healPolicy(ctx context.Context, changed <-chan struct{}) {
-	legacy := time.NewTicker(legacyEvery)
+	watched, every := c.legacyTables()
+	legacy := time.NewTicker(every)
 	defer legacy.Stop()
 	again := time.NewTimer(everyLook)
 	defer again.Stop()
-	last, _ := iptables.Fingerprint()
+	last, _ := iptables.Fingerprint(watched...)
 	for {
 		since := time.Time{}
 		select {
@@ -60,19 +62,34 @@ func (c *Controller) healPolicy(ctx context.Context, changed <-chan struct{}) {
 		case <-c.foreign.wake:
 		case <-again.C:
 		case <-legacy.C:
-			now, err := iptables.Fingerprint()
+			now, err := iptables.Fingerprint(watched...)
 			if err != nil || now == last {
 				continue
 			}
+			since = time.Now()
 		}
-		settle(ctx, changed, quiet, impatience)
+		if c.touched() || c.cfg.Firewall == FirewallIPTables {
+			// Until our own rules are there again, much is open.
+			settle(ctx, changed, quietHost, impatientHost)
+		} else {
+			settle(ctx, changed, quiet, impatience)
+		}
 		if c.isPaused() || ctx.Err() != nil {
 			continue
 		}
 		again.Reset(c.mendFilters(ctx, since))
-		last, _ = iptables.Fingerprint()
+		last, _ = iptables.Fingerprint(watched...)
 		sleep(ctx, pause)
 	}
+}
+
+// legacyTables are the tables of legacy iptables that matter, and how often they are
+// looked at: all that have rules of ours, or others' that may drop what containers send.
+func (c *Controller) legacyTables() (tables []string, every time.Duration) {
+	if _, variant := c.ownChains(); variant == iptables.Legacy {
+		return []string{xtables.Filter, xtables.NAT, xtables.Raw}, legacyOwnEvery
+	}
+	return []string{xtables.Filter}, legacyEvery
 }
 
 // settle waits until nothing has changed for a while.

@@ -7,6 +7,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/containerd/errdefs"
 
@@ -29,6 +30,8 @@ func (c *Controller) Restore(ctx context.Context) error {
 	if err := c.mend(ctx); err != nil {
 		return fmt.Errorf("restore the network: %w", err)
 	}
+	// What a start has no haste with: routes, records.
+	c.mendHost(ctx, everything, time.Time{})
 	c.startHealing()
 	return nil
 }
@@ -183,7 +186,10 @@ func (c *Controller) mend(ctx context.Context) error {
 	// stop it.
 	usable := nets[:0:0]
 	for _, n := range nets {
-		err := c.checkBridge(c.plan.BridgeStep(n))
+		err := c.reclaimBridge(c.plan.BridgeStep(n))
+		if err == nil {
+			err = c.checkBridge(c.plan.BridgeStep(n))
+		}
 		switch {
 		case err == nil:
 			usable = append(usable, n)
@@ -293,41 +299,21 @@ func (c *Controller) mendRoutes(ctx context.Context, attachments []spec.Attachme
 	return errors.Join(errs...)
 }
 
+// mendEndpoint puts an endpoint's link right, given what there is of it.
 func (c *Controller) mendEndpoint(ctx context.Context, a spec.Attachment, e spec.Endpoint, l link.Link, byIndex map[int]string) error {
 	if l.Name == "" {
 		c.log.Warn("an endpoint's link is gone and is made again", "container", a.Sandbox.Name, "network", e.Network, "link", e.HostIf)
-		op := c.newOperation(nil)
-		err := op.Do(ctx, []plan.Step{c.plan.VethStep(a, e), c.plan.InterfaceStep(a, e)})
-		return errors.Join(err, op.close())
+		return c.makeEndpointAgain(ctx, a, e)
 	}
-	if byIndex[l.MasterIndex] != e.Bridge {
-		c.log.Warn("an endpoint's link is put back on its bridge", "container", a.Sandbox.Name, "link", e.HostIf, "bridge", e.Bridge)
-		if err := c.links.SetMaster(e.HostIf, e.Bridge); err != nil {
-			return err
-		}
-		if c.plan.VethStep(a, e).Hairpin {
-			if err := c.links.SetHairpin(e.HostIf); err != nil {
-				return err
-			}
-		}
-	}
-	if !l.Up {
-		c.log.Warn("an endpoint's link is put up again", "container", a.Sandbox.Name, "link", e.HostIf)
-		if err := c.links.Configure(e.HostIf, link.Config{Up: true}); err != nil {
-			return err
-		}
-	}
-	if l.Running && byIndex[l.MasterIndex] == e.Bridge {
+	n, _ := c.networkAtRest(e.NetworkID)
+	differs := vethDifferences(c.plan.VethStep(a, e), l, byIndex[l.MasterIndex], n.Foreign)
+	if len(differs) == 0 && l.Running {
 		return nil
 	}
-	// The peer lost its carrier too, and each end waits for the kernel's link
-	// watch by itself.
-	op := c.newOperation(nil)
-	sb, err := op.enter(a.Sandbox.Path)
-	if err == nil {
-		err = errors.Join(sb.links.Settle(ctx, e.Interface), c.links.Settle(ctx, e.HostIf, e.Bridge))
+	if len(differs) > 0 {
+		c.log.Warn("an endpoint's link is put right", "container", a.Sandbox.Name, "link", e.HostIf, "it", strings.Join(differs, ", "))
 	}
-	return errors.Join(err, op.close())
+	return c.settleEndpoint(ctx, a, e, l)
 }
 
 func (c *Controller) dropStrayNamespaces(keep map[string]bool) error {

@@ -280,11 +280,14 @@ func rightPort(have link.Port, want plan.Veth, foreign bool) link.Port {
 	if want.Hairpin {
 		right.Hairpin = true
 	}
+	if want.Fixed {
+		right.Learning = false
+	}
 	if foreign {
 		return right
 	}
 	right.Isolated, right.Locked = false, false
-	right.Learning, right.Flood, right.MulticastFlood, right.BroadcastFlood = true, true, true, true
+	right.Learning, right.Flood, right.MulticastFlood, right.BroadcastFlood = !want.Fixed, true, true, true
 	return right
 }
 

@@ -105,7 +105,6 @@ func (c *Controller) watchHost(ctx context.Context, ended *sync.WaitGroup) {
 			}
 		}
 	})
-	files() // the pins are noted while they are there
 }
 
 // heedEvent notes an event that can be about us.

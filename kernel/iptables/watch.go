@@ -15,26 +15,31 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Fingerprint tells one state of the legacy filter tables of the current network
-// namespace from another: legacy iptables has no events, and this asks without
-// starting a program. It is 0 where none is in use.
-func Fingerprint() (uint64, error) {
+// Fingerprint tells one state of legacy tables (filter, say) of the current network
+// namespace, IPv4 and IPv6, from another: legacy iptables has no events, and this asks
+// without starting a program. It is 0 where none is in use.
+func Fingerprint(tables ...string) (uint64, error) {
 	var sum uint64
 	for i, fam := range families() {
 		names, err := os.ReadFile(fam.tables)
-		if errors.Is(err, fs.ErrNotExist) || err == nil && !slices.Contains(strings.Fields(string(names)), "filter") {
+		if errors.Is(err, fs.ErrNotExist) {
 			continue
 		}
 		if err != nil {
 			return 0, err
 		}
-		entries, err := layouts[i].entries()
-		if err != nil {
-			return 0, fmt.Errorf("read the legacy %s filter table: %w", fam.name, err)
+		for _, table := range tables {
+			if !slices.Contains(strings.Fields(string(names)), table) {
+				continue
+			}
+			entries, err := layouts[i].entries(table)
+			if err != nil {
+				return 0, fmt.Errorf("read the legacy %s %s table: %w", fam.name, table, err)
+			}
+			h := fnv.New64a()
+			_, _ = h.Write(entries)
+			sum = sum*31 + h.Sum64() | 1
 		}
-		h := fnv.New64a()
-		_, _ = h.Write(entries)
-		sum = sum*31 + h.Sum64() | 1
 	}
 	return sum, nil
 }
@@ -63,8 +68,8 @@ const (
 	countersLen   = 16
 )
 
-// entries reads the filter table's rules, their counters zeroed.
-func (l layout) entries() ([]byte, error) {
+// entries reads the table's rules, their counters zeroed.
+func (l layout) entries(table string) ([]byte, error) {
 	fd, err := unix.Socket(l.domain, unix.SOCK_RAW|unix.SOCK_CLOEXEC, unix.IPPROTO_RAW)
 	if err != nil {
 		return nil, err
@@ -73,13 +78,13 @@ func (l layout) entries() ([]byte, error) {
 	// The table may grow in between.
 	for range 5 {
 		info := make([]byte, infoLen)
-		copy(info, "filter")
+		copy(info, table)
 		if err := getsockopt(fd, l.level, getInfo, info); err != nil {
 			return nil, err
 		}
 		size := binary.NativeEndian.Uint32(info[infoLen-4:])
 		b := make([]byte, entriesHeader+int(size))
-		copy(b, "filter")
+		copy(b, table)
 		binary.NativeEndian.PutUint32(b[tableNameLen:], size)
 		err = getsockopt(fd, l.level, getEntries, b)
 		if errors.Is(err, unix.EAGAIN) || errors.Is(err, unix.EINVAL) {
