@@ -24,9 +24,9 @@ const (
 	// never stop, and pause is between two looks.
 	quiet, impatience, pause = 100 * time.Millisecond, 300 * time.Millisecond, 200 * time.Millisecond
 	// The same of links and the rest. With no end of events, as while containers come
-	// and go, the pause is at least tenfold what the last look took.
+	// and go, the pause is at least fivefold what the last look took.
 	quietHost, impatientHost, pauseHost = 20 * time.Millisecond, 100 * time.Millisecond, 50 * time.Millisecond
-	maxPauseHost                        = 400 * time.Millisecond
+	maxPauseHost                        = 250 * time.Millisecond
 	// busyAgain is when a thing is looked at again that an operation was at.
 	busyAgain = 100 * time.Millisecond
 	// everyLook is between looks at what nothing tells of.
@@ -99,7 +99,7 @@ func (c *Controller) healHost(ctx context.Context) {
 		if wait > 0 {
 			again.Reset(wait)
 		}
-		sleep(ctx, min(max(pauseHost, 10*took), maxPauseHost))
+		sleep(ctx, min(max(pauseHost, 5*took), maxPauseHost))
 	}
 }
 

@@ -130,7 +130,9 @@ type Controller struct {
 	plan  plan.Config
 	log   *slog.Logger
 	links *link.Handle
-	watch *link.Watcher
+	// looking is for surveys, so that nobody else waits for them.
+	looking *link.Handle
+	watch   *link.Watcher
 	// stopWatch ends watch.
 	stopWatch context.CancelFunc
 	// fw is nil where the kernel has no nftables and none is needed.
@@ -237,6 +239,9 @@ func (c *Controller) open(ctx context.Context) error {
 	if c.links, err = link.Open(nil); err != nil {
 		return err
 	}
+	if c.looking, err = link.Open(nil); err != nil {
+		return err
+	}
 	watching, stop := context.WithCancel(context.WithoutCancel(ctx))
 	c.stopWatch = stop
 	if c.watch, err = c.links.Watch(watching); err != nil {
@@ -301,6 +306,9 @@ func (c *Controller) Close() error {
 	}
 	if c.links != nil {
 		errs = append(errs, c.links.Close())
+	}
+	if c.looking != nil {
+		errs = append(errs, c.looking.Close())
 	}
 	if c.fwSocket != nil {
 		errs = append(errs, c.fwSocket.Close())

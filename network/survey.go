@@ -63,11 +63,11 @@ func (c *Controller) newSurvey(routes bool) (*survey, error) {
 		wanted: make(map[string]bool),
 	}
 	var err error
-	if s.links, err = c.links.Links(); err != nil {
+	if s.links, err = c.looking.Links(); err != nil {
 		return nil, err
 	}
 	if routes {
-		if s.routes, err = c.links.OnLink(); err != nil {
+		if s.routes, err = c.looking.OnLink(); err != nil {
 			return nil, err
 		}
 	}

@@ -11,7 +11,7 @@ func TestFingerprint(t *testing.T) {
 	isolate(t)
 	take := func() uint64 {
 		t.Helper()
-		f, err := iptables.Fingerprint()
+		f, err := iptables.Fingerprint("filter")
 		if err != nil {
 			t.Fatal(err)
 		}
