@@ -24,6 +24,11 @@ import (
 // the N-th time that the point is passed, and "@N+" has every later one fail as well.
 const Env = "FAIRLEAD_FAULTPOINT"
 
+// FileEnv names a file whose text is as that of Env. It is read whenever a point is
+// passed: another text is another fault, whose times are counted from then on, and none
+// makes nothing fail.
+const FileEnv = "FAIRLEAD_FAULTPOINT_FILE"
+
 // LogEnv names a file to which every point that is passed is appended, a line each:
 // how a test knows that it has not forgotten one.
 const LogEnv = "FAIRLEAD_FAULTPOINT_LOG"
@@ -53,10 +58,12 @@ func (e *Error) Unwrap() error { return e.Errno }
 
 // state is what is armed, and what was passed.
 type state struct {
-	fault Fault
-	log   *os.File
+	log  *os.File
+	path string // of FileEnv
 
 	mu     sync.Mutex
+	fault  Fault
+	text   string // of the file
 	passes int
 	hit    bool
 	trace  []string
@@ -66,15 +73,15 @@ type state struct {
 var armed atomic.Pointer[state]
 
 func init() {
-	if s := fromEnvironment(os.Getenv(Env), os.Getenv(LogEnv)); s != nil {
+	if s := fromEnvironment(os.Getenv(Env), os.Getenv(LogEnv), os.Getenv(FileEnv)); s != nil {
 		armed.Store(s)
 	}
 }
 
 // fromEnvironment is nil where nothing is asked for, or nothing that can be read: the
 // program must not fail because of what is for tests.
-func fromEnvironment(fault, log string) *state {
-	s := &state{}
+func fromEnvironment(fault, log, file string) *state {
+	s := &state{path: file}
 	if log != "" {
 		if f, err := os.OpenFile(log, os.O_WRONLY|os.O_CREATE|os.O_APPEND, 0o600); err == nil {
 			s.log = f
@@ -82,7 +89,7 @@ func fromEnvironment(fault, log string) *state {
 	}
 	if f, err := Parse(fault); err == nil {
 		s.fault = f
-	} else if s.log == nil {
+	} else if s.log == nil && s.path == "" {
 		return nil
 	}
 	return s
@@ -138,9 +145,13 @@ func Here(name string) error {
 func (s *state) pass(name string) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.trace = append(s.trace, name)
+	if s.path != "" {
+		s.reread()
+	}
 	if s.log != nil {
 		_, _ = s.log.WriteString(name + "\n") // whoever reads it misses what is not there
+	} else {
+		s.trace = append(s.trace, name)
 	}
 	if s.fault.Errno == 0 || s.fault.Point != "" && s.fault.Point != name {
 		return nil
@@ -152,6 +163,15 @@ func (s *state) pass(name string) error {
 	}
 	s.hit = true
 	return &Error{Point: name, Errno: s.fault.Errno}
+}
+
+// reread takes the fault of the file, if it is another than before.
+func (s *state) reread() {
+	raw, err := os.ReadFile(s.path)
+	if text := strings.TrimSpace(string(raw)); err == nil && text != s.text {
+		s.text, s.passes = text, 0
+		s.fault, _ = Parse(text) // none where it says none
+	}
 }
 
 // Arm has the fault happen in this process until disarm, which says whether it did.

@@ -65,7 +65,7 @@ func TestArmed(t *testing.T) {
 func TestEnvironment(t *testing.T) {
 	t.Parallel()
 	log := filepath.Join(t.TempDir(), "log")
-	s := fromEnvironment("a=ENOSPC@2", log)
+	s := fromEnvironment("a=ENOSPC@2", log, "")
 	if err := s.pass("a"); err != nil {
 		t.Errorf("the first time: %v", err)
 	}
@@ -75,7 +75,31 @@ func TestEnvironment(t *testing.T) {
 	if got, err := os.ReadFile(log); string(got) != "a\na\n" {
 		t.Errorf("log %q, %v", got, err)
 	}
-	if s := fromEnvironment("nonsense", ""); s != nil {
+	if s := fromEnvironment("nonsense", "", ""); s != nil {
 		t.Errorf("nonsense arms %+v", s.fault)
+	}
+}
+
+func TestFile(t *testing.T) {
+	t.Parallel()
+	file := filepath.Join(t.TempDir(), "fault")
+	s := fromEnvironment("", "", file)
+	for _, c := range []struct {
+		text  string
+		fails []bool
+	}{
+		{"", []bool{false}},
+		{"a=EBUSY@2", []bool{false, true, false}},
+		{"a=EBUSY", []bool{true, false}},
+		{"none", []bool{false}},
+	} {
+		if err := os.WriteFile(file, []byte(c.text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		for i, fails := range c.fails {
+			if err := s.pass("a"); (err != nil) != fails {
+				t.Errorf("%q, time %d: %v", c.text, i+1, err)
+			}
+		}
 	}
 }
