@@ -260,7 +260,8 @@ func (e *Engine) takeUpSandboxes(ctx context.Context, running func(id string) bo
 
 // reconcile ends what a crash left between the network and the record of a
 // container that has a sandbox: an endpoint that is on no record goes, a wish for one that
-// has gone is dropped. One whose bridge was deleted under it is made again.
+// has gone is dropped, and a new name becomes known. One whose bridge was deleted under
+// it is made again.
 func (e *Engine) reconcile(ctx context.Context, c *instance) error {
 	rec := c.record()
 	a, there := e.cfg.Network.Attachment(rec.ID)
@@ -274,6 +275,9 @@ func (e *Engine) reconcile(ctx context.Context, c *instance) error {
 		}
 	}
 	var errs []error
+	if a.Sandbox.Name != rec.Name { // it was being renamed
+		errs = append(errs, e.renameEndpoints(ctx, rec))
+	}
 	for _, endpoint := range a.Endpoints {
 		if _, known := recorded[endpoint.NetworkID]; !known {
 			_, err := e.cfg.Network.Disconnect(ctx, rec.ID, endpoint.NetworkID)
