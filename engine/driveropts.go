@@ -59,9 +59,9 @@ func spoofing(val string) (*bool, error) {
 // checkInterface keeps to what the kernel takes for a name (dev_valid_name in
 // net/core/dev.c: at most 15 bytes, no slash, colon or space).
 func checkInterface(name string) error {
-	if name == "" || len(name) > 15 || name == "." || name == ".." || name == "lo" || name == "all" || name == "default" ||
+	if name == "" || len(name) > 15 || name[0] == '-' || name == "." || name == ".." || name == "lo" || name == "all" || name == "default" ||
 		strings.ContainsAny(name, "/:%*\"'`$;&|<>(){}[]#\\,") || strings.ContainsFunc(name, func(c rune) bool { return c <= ' ' || c > '~' }) {
-		return fmt.Errorf("%s: %q is not a name for an interface: want 1 to 15 printable bytes of ASCII without spaces, quotes, brackets, slash, colon or percent", optInterface, name)
+		return fmt.Errorf("%s: %q is not a name for an interface: want 1 to 15 printable bytes of ASCII without spaces, quotes, brackets, slash, colon, percent or a hyphen before", optInterface, name)
 	}
 	return nil
 }

@@ -3,6 +3,7 @@ package engine
 import (
 	"cmp"
 	"fmt"
+	"net/netip"
 	"slices"
 	"strconv"
 	"strings"
@@ -54,6 +55,9 @@ func portRequest(port network.Port, b network.PortBinding) (spec.PortRequest, er
 	r := spec.PortRequest{Proto: spec.Proto(port.Proto()), Port: port.Num(), HostIP: b.HostIP}
 	if err := checkPort(port); err != nil {
 		return r, err
+	}
+	if ip := b.HostIP; ip.IsMulticast() || ip.Zone() != "" || ip == netip.AddrFrom4([4]byte{255, 255, 255, 255}) {
+		return r, fmt.Errorf("cannot publish on %s: not an address of a host: %w", ip, errdefs.ErrInvalidArgument)
 	}
 	first, last, ranged := strings.Cut(b.HostPort, "-")
 	if b.HostPort == "" || b.HostPort == "0" {

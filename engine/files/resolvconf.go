@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"fmt"
 	"net/netip"
+	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -116,7 +117,7 @@ func render(servers []netip.Addr, search, options []string) []byte {
 // CheckServer refuses what cannot be asked for names.
 func CheckServer(a netip.Addr) error {
 	switch {
-	case !a.IsValid() || a.IsUnspecified() || a.IsMulticast():
+	case !a.IsValid() || a.IsUnspecified() || a.IsMulticast() || a == netip.AddrFrom4([4]byte{255, 255, 255, 255}):
 		return fmt.Errorf("%s is not the address of a name server: %w", a, errdefs.ErrInvalidArgument)
 	case a.Unmap() == dns.Address.Addr():
 		return fmt.Errorf("%s is where every container finds its resolver, which cannot ask itself: %w", a, errdefs.ErrInvalidArgument)
@@ -124,9 +125,12 @@ func CheckServer(a netip.Addr) error {
 	return wellformed.Addr(a)
 }
 
+// option is a word, or a word and its value.
+var option = regexp.MustCompile(`^[A-Za-z0-9_][A-Za-z0-9_-]{0,31}(:[A-Za-z0-9_-]{0,31})?$`)
+
 // CheckOption refuses what is not one option of resolv.conf(5).
 func CheckOption(o string) error {
-	if o == "" || len(o) > 64 || strings.ContainsFunc(o, func(c rune) bool { return c <= ' ' || c > '~' || strings.ContainsRune("#;/$`\"'\\,|&<>(){}", c) }) {
+	if !option.MatchString(o) {
 		return fmt.Errorf("%q is not one option of resolv.conf(5): %w", o, errdefs.ErrInvalidArgument)
 	}
 	if n, ok := strings.CutPrefix(o, "ndots:"); ok {

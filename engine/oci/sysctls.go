@@ -8,8 +8,6 @@ import (
 
 	"github.com/containerd/errdefs"
 	"github.com/moby/moby/api/types/container"
-
-	"github.com/fairlead/fairlead/internal/wellformed"
 )
 
 // ipcSysctls belong to an IPC namespace, see ipc_namespaces(7).
@@ -55,11 +53,13 @@ func CheckSysctl(key, value string) error {
 	plain := !strings.ContainsFunc(key, func(c rune) bool {
 		return (c < 'a' || c > 'z') && (c < 'A' || c > 'Z') && (c < '0' || c > '9') && !strings.ContainsRune("_-./@", c)
 	})
-	if !plain || len(key) > 255 || len(parts) < 2 || strings.Contains(key, "..") || strings.Contains(key, "./") || strings.Contains(key, "//") {
+	if !plain || slices.ContainsFunc(parts, func(p string) bool { return p[0] == '-' }) || len(key) > 255 || len(parts) < 2 || strings.Contains(key, "..") || strings.Contains(key, "./") || strings.Contains(key, "//") {
 		return fmt.Errorf("invalid sysctl %.300q: want a key such as net.ipv4.ip_forward: %w", key, errdefs.ErrInvalidArgument)
 	}
-	if err := wellformed.Line(value); err != nil || len(value) > 4096 {
-		return fmt.Errorf("sysctl %s: invalid value %.300q: want a line of printable characters: %w", key, value, errdefs.ErrInvalidArgument)
+	if len(value) > 4096 || strings.ContainsFunc(value, func(c rune) bool {
+		return c > '~' || c < ' ' && c != '\t' || strings.ContainsRune("\"'`$;&|<>(){}[]#\\*?!", c)
+	}) {
+		return fmt.Errorf("sysctl %s: invalid value %.300q: want a line of numbers or words: %w", key, value, errdefs.ErrInvalidArgument)
 	}
 	return nil
 }

@@ -47,15 +47,6 @@ func wordRune(c rune) bool {
 	return c >= 'a' && c <= 'z' || c >= 'A' && c <= 'Z' || c >= '0' && c <= '9' || c == '_'
 }
 
-// Line refuses text that is no line of printable ASCII, as what becomes a line of a
-// file, or a value of the kernel's.
-func Line(text string) error {
-	if strings.ContainsFunc(text, func(c rune) bool { return (c < ' ' || c > '~') && c != '\t' }) {
-		return fmt.Errorf("%q has characters that are not printable ASCII: %w", text, errdefs.ErrInvalidArgument)
-	}
-	return nil
-}
-
 // Addr refuses an address whose zone is no interface's name: netip takes any text for
 // one, line ends too.
 func Addr(a netip.Addr) error {

@@ -53,12 +53,3 @@ func TestAddrZones(t *testing.T) {
 		}
 	}
 }
-
-func TestLine(t *testing.T) {
-	t.Parallel()
-	for text, good := range map[string]bool{"": true, "1024 65000": true, "4096\t16384": true, "a\nb": false, "a\rb": false, "\u00e9": false, "\x7f": false} {
-		if err := wellformed.Line(text); (err == nil) != good {
-			t.Errorf("%q: %v", text, err)
-		}
-	}
-}

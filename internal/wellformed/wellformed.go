@@ -1,7 +1,7 @@
 // Package wellformed finds in what came from outside what no program below could make
 // anything of: in decoded JSON null as an element of a list of objects, strings with a
 // NUL, which end there for the kernel, and addresses with a zone that is none; and text
-// that is to be a host's name, or a line, and cannot.
+// that is to be a host's name and cannot.
 package wellformed
 
 import (

@@ -114,6 +114,9 @@ func (s *State) applyOption(n *spec.Network, req spec.NetworkRequest, key, val s
 		n.InhibitIPv4, err = parseBool(val)
 	case OptHostBinding:
 		n.HostBinding, err = parseAddr(val, true)
+		if err == nil && (n.HostBinding.IsMulticast() || n.HostBinding == broadcast) {
+			err = errors.New("not an address of a host")
+		}
 		if n.HostBinding.IsUnspecified() {
 			n.HostBinding = netip.Addr{} // every address of both families
 		}
