@@ -8,6 +8,7 @@ import (
 	"syscall"
 
 	"github.com/spf13/cobra"
+	"golang.org/x/sys/unix"
 )
 
 // Command is the hidden command name that runs a process: serve is called with
@@ -29,6 +30,11 @@ func Command(name, short string, serve func(ctx context.Context, execRoot string
 			logger := slog.New(slog.NewTextHandler(os.Stderr, nil))
 			if err := saveMemory(); err != nil {
 				logger.Warn("save memory", "error", err)
+			}
+			// Who may not trace every process reads nothing of this one, and it leaves no
+			// core: other processes' sockets and what is sent by them are in it.
+			if err := unix.Prctl(unix.PR_SET_DUMPABLE, 0, 0, 0, 0); err != nil {
+				logger.Warn("close the process to others", "error", err)
 			}
 			return serve(ctx, execRoot, logger)
 		},
