@@ -196,6 +196,9 @@ func (t *table) list() []Binding {
 	defer t.mu.Unlock()
 	ports := make([]*port, 0, len(t.ports))
 	for _, p := range t.ports {
+		if !p.Proxy && !t.frozen {
+			t.revive(p) // nothing tells of these
+		}
 		ports = append(ports, p)
 	}
 	slices.SortFunc(ports, func(a, b *port) int {
@@ -269,6 +272,9 @@ func (t *table) accept(p *port) {
 		case errors.Is(err, unix.EAGAIN):
 			return
 		case errors.Is(err, unix.EINTR), errors.Is(err, unix.ECONNABORTED):
+		case errors.Is(err, unix.EINVAL):
+			t.revive(p) // it does not listen
+			return
 		default:
 			// accept(2): network errors of the new connection come here too.
 			t.logger.Warn("accept", "port", p.Binding, "error", err)
