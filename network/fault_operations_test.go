@@ -115,7 +115,7 @@ var changeOperations = []faulted{
 func TestFaultOperations(t *testing.T) {
 	h := newFaulty(t)
 	for _, f := range faultedOperations {
-		f.all(t, h)
+		f.all(t, h, "")
 	}
 }
 
@@ -124,7 +124,37 @@ func TestFaultChanges(t *testing.T) {
 	h := newFaulty(t)
 	attachVictim(t, h)
 	for _, f := range changeOperations {
-		f.all(t, h)
+		f.all(t, h, "")
+	}
+}
+
+// TestFaultIPTables is TestFaultOperations for the calls of iptables' programs.
+func TestFaultIPTables(t *testing.T) {
+	h := newFaulty(t, func(c *Config) { c.Firewall = FirewallIPTables })
+	for _, f := range faultedOperations {
+		f.all(t, h, "iptables.")
+	}
+}
+
+// TestFaultLoopback is TestFaultOperations for the calls of the programs that serve
+// loopback without a proxy.
+func TestFaultLoopback(t *testing.T) {
+	h := newFaulty(t, func(c *Config) { c.UserlandProxy = false })
+	for _, f := range faultedOperations[:2] {
+		f.all(t, h, "loopback.")
+	}
+}
+
+// TestFaultOutages: from some call on nothing works any more, the way back included: what
+// an operation made stays taken, and is gone when all works again, without a restart.
+func TestFaultOutages(t *testing.T) {
+	h := newFaulty(t)
+	for _, f := range faultedOperations {
+		f.outages(t, h)
+	}
+	attachVictim(t, h)
+	for _, f := range changeOperations[:2] {
+		f.outages(t, h)
 	}
 }
 

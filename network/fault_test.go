@@ -147,7 +147,7 @@ func descriptors(tb testing.TB) int {
 // settled waits until the host is as it was, and says how it is not.
 func (h *host) settled(tb testing.TB, want string) (diff string) {
 	tb.Helper()
-	for deadline := time.Now().Add(4 * time.Second); ; time.Sleep(5 * time.Millisecond) {
+	for deadline := time.Now().Add(10 * time.Second); ; time.Sleep(5 * time.Millisecond) {
 		lines, err := h.Check(tb.Context())
 		if err != nil {
 			lines = append(lines, err.Error())
@@ -202,32 +202,21 @@ func (f faulted) try(t *testing.T, h *host, want string, fault faultpoint.Fault)
 	}
 }
 
-// all tries every fault at every call of the operation.
-func (f faulted) all(t *testing.T, h *host) {
+// all tries every fault at every call of the operation whose name begins with kind.
+func (f faulted) all(t *testing.T, h *host, kind string) {
 	t.Helper()
 	h.stopHealing() // its calls are not the operation's
 	want := h.picture(t)
-	undisturbed := func() []string {
-		f.before(t, h)
-		stop := faultpoint.Trace()
-		err := f.do(t.Context(), h)
-		passed := stop()
-		if err != nil {
-			t.Fatalf("%s, undisturbed: %v", f.name, err)
-		}
-		f.after(t, h)
-		if diff := h.settled(t, want); diff != "" {
-			t.Fatalf("%s, undisturbed, does not leave the host as it was:\n%s", f.name, diff)
-		}
-		return passed
+	f.undisturbed(t, h, want) // what is done but once, such as asking what the kernel can do
+	passed := slices.DeleteFunc(sites(f.undisturbed(t, h, want)), func(s site) bool { return !strings.HasPrefix(s.point, kind) })
+	if len(passed) == 0 {
+		t.Fatalf("%s passes no point of %q", f.name, kind)
 	}
-	undisturbed() // what is done but once, such as asking what the kernel can do
-	passed := sites(undisturbed())
 	files := descriptors(t)
 	tried := 0
 	began := time.Now()
 	for _, s := range passed {
-		if s.nth > 1 && !full() && chance(f.name, s)%4 != 0 {
+		if s.nth > 1 && !full() && len(passed) > 8 && chance(f.name, s)%4 != 0 {
 			continue
 		}
 		for _, errno := range chosen(f.name, s) {
@@ -235,11 +224,76 @@ func (f faulted) all(t *testing.T, h *host) {
 			tried++
 		}
 	}
-	undisturbed()
+	f.undisturbed(t, h, want)
 	if now := descriptors(t); now > files+4 {
 		t.Errorf("%s: %d files were open, and %d are", f.name, files, now)
 	}
 	t.Logf("%s: %d calls, %d faults, %v", f.name, len(passed), tried, time.Since(began).Round(time.Millisecond))
+}
+
+// undisturbed runs the operation, and returns the points that it passed.
+func (f faulted) undisturbed(t *testing.T, h *host, want string) []string {
+	t.Helper()
+	f.before(t, h)
+	stop := faultpoint.Trace()
+	err := f.do(t.Context(), h)
+	passed := stop()
+	if err != nil {
+		t.Fatalf("%s, undisturbed: %v", f.name, err)
+	}
+	f.after(t, h)
+	if diff := h.settled(t, want); diff != "" {
+		t.Fatalf("%s, undisturbed, does not leave the host as it was:\n%s", f.name, diff)
+	}
+	return passed
+}
+
+// outage has every call fail from the nth of the operation on, the way back included; and
+// then none.
+func (f faulted) outage(t *testing.T, h *host, want string, nth int) {
+	t.Helper()
+	f.before(t, h)
+	disarm := faultpoint.Arm(faultpoint.Fault{Errno: syscall.ENOBUFS, Nth: nth, Lasting: true})
+	err := f.do(context.Background(), h)
+	disarm()
+	if err != nil && f.takesAway {
+		err = f.do(context.Background(), h)
+	}
+	// What is left is tried again by itself, after a second: here at once.
+	for _, l := range h.unended.list() {
+		if err := h.endOne(t.Context(), l); err != nil {
+			t.Errorf("%s: what is left: %v", f.name, err)
+		}
+	}
+	if err == nil {
+		f.after(t, h)
+	}
+	if diff := h.settled(t, want); diff != "" {
+		t.Fatalf("%s, nothing works from call %d on (error: %v): the host is not as it was:\n%s", f.name, nth, err, diff)
+	}
+}
+
+// outages is outage at every call.
+func (f faulted) outages(t *testing.T, h *host) {
+	t.Helper()
+	h.stopHealing()
+	want := h.picture(t)
+	f.undisturbed(t, h, want)
+	calls := len(f.undisturbed(t, h, want))
+	step := 9 // the first and the last are among them
+	if full() {
+		step = 1
+	}
+	files, tried := descriptors(t), 0
+	for nth := 1; nth <= calls; nth += step {
+		f.outage(t, h, want, nth)
+		tried++
+	}
+	f.outage(t, h, want, calls)
+	if now := descriptors(t); now > files+4 {
+		t.Errorf("%s: %d files were open, and %d are", f.name, files, now)
+	}
+	t.Logf("%s: %d calls, %d outages", f.name, calls, tried+1)
 }
 
 // chance is a number that is the site's in every run.
