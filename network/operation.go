@@ -221,7 +221,7 @@ func (o *operation) makeVeth(s plan.Veth) error {
 	}
 	err = o.c.links.CreateVeth(link.Veth{
 		Name: s.Name, MAC: []byte(s.MAC), Alias: s.Alias, MTU: s.MTU, Bridge: s.Bridge,
-		PeerName: s.Peer, PeerMAC: []byte(s.PeerMAC), PeerNS: sb.file, Hairpin: s.Hairpin,
+		PeerName: s.Peer, PeerMAC: []byte(s.PeerMAC), PeerNS: sb.file, Hairpin: s.Hairpin, Fixed: s.Fixed,
 	})
 	if err != nil {
 		return err
@@ -355,8 +355,16 @@ func (c *Controller) ensureBridge(s plan.Bridge) error {
 	}
 	c.settled.Delete(s.Name)
 	created, err := c.links.EnsureBridge(linkBridge(s))
-	if err != nil || s.IPv6 {
+	if err != nil {
 		return err
+	}
+	for _, p := range s.Heedless() {
+		if _, err := sysctl.Set(p.Key, p.Value); err != nil && !errdefs.IsNotFound(err) {
+			return err
+		}
+	}
+	if s.IPv6 {
+		return nil
 	}
 	// A kernel without IPv6 has no such key.
 	if _, err = sysctl.Set(key, "1"); err == nil || errdefs.IsNotFound(err) {

@@ -2,6 +2,7 @@ package link
 
 import (
 	"bytes"
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"net"
@@ -42,7 +43,10 @@ func (h *Handle) CreateBridge(b Bridge) error {
 	if b.MAC != nil {
 		create.attr(unix.IFLA_ADDRESS, b.MAC)
 	}
-	create.nest(unix.IFLA_LINKINFO, func() { create.text(unix.IFLA_INFO_KIND, "bridge") })
+	create.nest(unix.IFLA_LINKINFO, func() {
+		create.text(unix.IFLA_INFO_KIND, "bridge")
+		create.nest(unix.IFLA_INFO_DATA, func() { create.attr(unix.IFLA_BR_MULTI_BOOLOPT, deafToLinkLocal) })
+	})
 	err := h.created(h.apply(change{fmt.Sprintf("create bridge %s", b.Name), create}), Link{Name: b.Name, Kind: "bridge", MAC: b.MAC})
 	if errdefs.IsUnavailable(err) {
 		return fmt.Errorf("this kernel has no bridges (CONFIG_BRIDGE, module bridge): %w", err)
@@ -59,6 +63,12 @@ func (h *Handle) CreateBridge(b Bridge) error {
 	}
 	return nil
 }
+
+// deafToLinkLocal keeps a bridge from learning where a sender is by frames to the groups
+// that are for bridges alone (LLDP, EAPOL): no rule sees these before (br_handle_frame in
+// net/bridge/br_input.c), so that a neighbour's hardware address could be claimed by one.
+// It is struct br_boolopt_multi with the option no_linklocal_learn on (Linux 5.0).
+var deafToLinkLocal = binary.NativeEndian.AppendUint32(binary.NativeEndian.AppendUint32(nil, 1), 1)
 
 // EnsureBridge makes the bridge, or mends what differs in the one there is:
 // address, MTU, group, hardware address, state. Further addresses are left alone,

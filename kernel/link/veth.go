@@ -1,6 +1,7 @@
 package link
 
 import (
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"net"
@@ -39,6 +40,9 @@ type Veth struct {
 	PeerNS *os.File
 	// Hairpin lets the bridge send a frame back out of the port it came in by.
 	Hairpin bool
+	// Fixed tells the bridge that PeerMAC is behind the port, and has it learn nothing
+	// else there: no frame of any kind brings it another sender.
+	Fixed bool
 	// Up brings the end here up.
 	Up bool
 }
@@ -63,7 +67,7 @@ func (h *Handle) CreateVeth(v Veth) error {
 		return fmt.Errorf("this kernel has no veth links (CONFIG_VETH, module veth): %w", err)
 	case err != nil:
 		return full(v.Bridge, err)
-	case v.Alias == "" && !v.Hairpin:
+	case v.Alias == "" && !v.Hairpin && !v.Fixed:
 		return nil
 	}
 	// The kernel heeds neither at birth. It does not go along in the same system
@@ -76,10 +80,32 @@ func (h *Handle) CreateVeth(v Veth) error {
 	if v.Hairpin {
 		hairpin(r)
 	}
-	if err := h.apply(change{"set alias and hairpin mode of " + v.Name, r}); err != nil {
+	err = h.apply(change{"set alias and hairpin mode of " + v.Name, r})
+	if err == nil && v.Fixed {
+		err = h.FixMAC(v.Name, v.PeerMAC)
+	}
+	if err != nil {
 		return errors.Join(err, h.Delete(v.Name))
 	}
 	return nil
+}
+
+// FixMAC tells the bridge that the hardware address is behind the port, and that it is to
+// learn of no other there (`bridge fdb replace … master static`, `bridge link set …
+// learning off`).
+func (h *Handle) FixMAC(port string, mac net.HardwareAddr) error {
+	index, err := h.index(port)
+	if err != nil {
+		return err
+	}
+	r := &request{typ: unix.RTM_NEWNEIGH, flags: unix.NLM_F_CREATE | unix.NLM_F_REPLACE}
+	r.body = append(r.body, unix.AF_BRIDGE, 0, 0, 0) // struct ndmsg
+	r.body = binary.NativeEndian.AppendUint32(r.body, uint32(index))
+	r.body = binary.NativeEndian.AppendUint16(r.body, unix.NUD_NOARP)
+	r.body = append(r.body, unix.NTF_MASTER, 0)
+	return h.apply(
+		change{"have the bridge learn nothing from port " + port, portFlag(newLink(unix.RTM_NEWLINK, 0, port, false), unix.IFLA_BRPORT_LEARNING, 0)},
+		change{fmt.Sprintf("tell the bridge that %s is behind port %s", mac, port), r.attr(unix.NDA_LLADDR, mac)})
 }
 
 // request is the pair's RTM_NEWLINK.
@@ -134,9 +160,12 @@ func (h *Handle) SetHairpin(name string) error {
 	return h.apply(change{"set hairpin mode of " + name, hairpin(newLink(unix.RTM_NEWLINK, 0, name, false))})
 }
 
-func hairpin(r *request) *request {
+func hairpin(r *request) *request { return portFlag(r, unix.IFLA_BRPORT_MODE, 1) }
+
+// portFlag sets one flag of a bridge's port.
+func portFlag(r *request, flag uint16, value byte) *request {
 	return r.nest(unix.IFLA_LINKINFO, func() {
 		r.text(unix.IFLA_INFO_SLAVE_KIND, "bridge")
-		r.nest(unix.IFLA_INFO_SLAVE_DATA, func() { r.attr(unix.IFLA_BRPORT_MODE, []byte{1}) })
+		r.nest(unix.IFLA_INFO_SLAVE_DATA, func() { r.attr(flag, []byte{value}) })
 	})
 }

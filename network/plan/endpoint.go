@@ -2,6 +2,7 @@ package plan
 
 import (
 	"fmt"
+	"maps"
 	"net/netip"
 	"slices"
 	"strconv"
@@ -67,6 +68,8 @@ func (s *State) decideEndpoint(req spec.EndpointRequest, names interfaceNames, s
 	if req.Spoofing != nil {
 		e.Spoofing = *req.Spoofing
 	}
+	// A bridge of our own learns by frames alone that the guard has seen.
+	e.Fixed = seg.Foreign && !e.Spoofing
 	if e.Interface == "" {
 		e.Interface = names.next(seg.InterfacePrefix)
 	}
@@ -76,6 +79,9 @@ func (s *State) decideEndpoint(req spec.EndpointRequest, names interfaceNames, s
 	}
 	if e.Addr6, err = decideAddr(seg, false, req.Addr6); err != nil {
 		return spec.Endpoint{}, err
+	}
+	if !seg.Foreign && !e.Spoofing && (e.Addr6.IsValid() || slices.ContainsFunc(e.LinkLocal, netip.Addr.Is6)) {
+		e.Sysctls = deaf(e.Sysctls)
 	}
 	e.MAC, err = decideMAC(seg, req.MAC, e, sandbox)
 	for _, p := range e.Addrs() {
@@ -150,6 +156,18 @@ func endpointSysctl(key, ifname string) (string, error) {
 	}
 	words[3] = ifname
 	return strings.Join(words, "/"), nil
+}
+
+// acceptRA has an interface heed router advertisements.
+const acceptRA = "net.ipv6.conf.IFNAME.accept_ra"
+
+// deaf has the interface heed no router, unless the user says so: nobody on a bridge of
+// our own is one. Where the guard is gone for a moment (after a flush on a kernel before
+// 6.9) a lie would stay believed for as long as it says of itself.
+func deaf(sysctls map[string]string) map[string]string {
+	out := map[string]string{acceptRA: "0"}
+	maps.Copy(out, sysctls)
+	return out
 }
 
 // hostIf names the host's end of the veth by the endpoint's ID, as few digits as

@@ -63,7 +63,7 @@ func (c Config) VethStep(a spec.Attachment, e spec.Endpoint) Veth {
 	return Veth{
 		Name: e.HostIf, MAC: hostMAC(e.NetworkID), Alias: c.Alias("endpoint", e.ID), Bridge: e.Bridge, MTU: e.MTU,
 		Namespace: a.Sandbox.Path, Peer: e.Interface, PeerMAC: e.MAC, NoIPv6: c.HostIPv6,
-		Hairpin: len(a.Requests) > 0 || len(a.Ports) > 0,
+		Hairpin: len(a.Requests) > 0 || len(a.Ports) > 0, Fixed: e.Fixed,
 	}
 }
 

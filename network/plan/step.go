@@ -72,6 +72,8 @@ type Veth struct {
 	PeerMAC   spec.HardwareAddr
 	NoIPv6    bool
 	Hairpin   bool
+	// Fixed has the bridge know the container's hardware address and learn none.
+	Fixed bool
 }
 
 // Interface gives the sandbox's end its addresses and default routes, and puts
@@ -155,10 +157,29 @@ func (s Bridge) Commands() []string {
 	if !s.IPv6 {
 		out = append(out, "sysctl -w net.ipv6.conf."+s.Name+".disable_ipv6=1")
 	}
+	for _, p := range s.Heedless() {
+		out = append(out, "sysctl -w "+p.Key+"="+p.Value)
+	}
 	for _, a := range s.Addrs {
 		out = append(out, addAddr(a, s.Name))
 	}
 	return append(out, "ip link set "+s.Name+" up")
+}
+
+// Heedless are the sysctls that keep the bridge from heeding containers as routers: their
+// advertisements, their redirects, and ways that they write into packets. They go with the
+// bridge. A key that the kernel lacks, or the bridge, is passed over.
+func (s Bridge) Heedless() []Sysctl {
+	out := []Sysctl{
+		{Key: "net/ipv4/conf/" + s.Name + "/accept_redirects", Value: "0"},
+		{Key: "net/ipv4/conf/" + s.Name + "/accept_source_route", Value: "0"},
+	}
+	if s.IPv6 {
+		out = append(out,
+			Sysctl{Key: "net/ipv6/conf/" + s.Name + "/accept_ra", Value: "0"},
+			Sysctl{Key: "net/ipv6/conf/" + s.Name + "/accept_redirects", Value: "0"})
+	}
+	return out
 }
 
 func addAddr(a netip.Prefix, dev string) string {
@@ -185,6 +206,11 @@ func (s Veth) Commands() []string {
 	}
 	if s.Hairpin {
 		out = append(out, "bridge link set dev "+s.Name+" hairpin on")
+	}
+	if s.Fixed {
+		out = append(out,
+			"bridge link set dev "+s.Name+" learning off",
+			"bridge fdb replace "+s.PeerMAC.String()+" dev "+s.Name+" master static")
 	}
 	return append(out, "ip link set "+s.Name+" up alias "+s.Alias)
 }

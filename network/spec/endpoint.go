@@ -120,6 +120,8 @@ type Endpoint struct {
 	Sysctls    map[string]string `json:"sysctls,omitempty"`
 	// Spoofing is Network.Spoofing, for this endpoint.
 	Spoofing bool `json:"spoofing,omitempty"`
+	// Fixed has the bridge told where the MAC is, instead of learning it.
+	Fixed bool `json:"fixed,omitempty"`
 	// Moved are addresses that neighbours may remember at another MAC.
 	Moved []netip.Addr `json:"-"`
 }
