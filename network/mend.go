@@ -6,6 +6,8 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/containerd/errdefs"
+
 	"github.com/fairlead/fairlead/kernel/sysctl"
 	"github.com/fairlead/fairlead/network/firewall"
 	"github.com/fairlead/fairlead/network/firewall/xtables"
@@ -111,7 +113,11 @@ func (c *Controller) forwardIPv6(ctx context.Context) error {
 	}
 	for _, l := range links {
 		key := "net/ipv6/conf/" + l.Name + "/accept_ra"
-		if ra, err := sysctl.Get(key); err != nil || ra != "1" || strings.HasPrefix(l.Alias, "fairlead:") {
+		ra, err := sysctl.Get(key)
+		if err != nil && !errdefs.IsNotFound(err) {
+			return err // else it would lose its routes
+		}
+		if err != nil || ra != "1" || strings.HasPrefix(l.Alias, "fairlead:") {
 			continue // no IPv6 on it, or it never listened, or it is ours
 		}
 		if err := c.sysctls.set(key, "2"); err != nil {

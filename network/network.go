@@ -23,6 +23,8 @@ import (
 	"sync"
 	"time"
 
+	"github.com/containerd/errdefs"
+
 	"github.com/fairlead/fairlead/kernel/link"
 	"github.com/fairlead/fairlead/kernel/loopback"
 	"github.com/fairlead/fairlead/kernel/nft"
@@ -207,6 +209,10 @@ func (c *Controller) open(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	v6, err := hostHasIPv6()
+	if err != nil {
+		return err
+	}
 	c.plan = plan.Config{
 		Daemon:        c.cfg.Store.ID(),
 		ExecRoot:      c.cfg.ExecRoot,
@@ -214,7 +220,7 @@ func (c *Controller) open(ctx context.Context) error {
 		Group:         Group,
 		Pools:         c.cfg.Pools,
 		UserlandProxy: c.cfg.UserlandProxy, NetworkOptions: c.cfg.NetworkOptions,
-		HostIPv6: hostHasIPv6(),
+		HostIPv6: v6,
 		SCTP:     socket.Supported(string(spec.SCTP)),
 
 		EphemeralLow:  lo,
@@ -268,9 +274,12 @@ func (d DefaultNetwork) bridgeName() string {
 	return d.Bridge
 }
 
-func hostHasIPv6() bool {
+func hostHasIPv6() (bool, error) {
 	off, err := sysctl.Get("net.ipv6.conf.all.disable_ipv6")
-	return err == nil && off == "0"
+	if errdefs.IsNotFound(err) {
+		return false, nil // a kernel without it
+	}
+	return err == nil && off == "0", err
 }
 
 // openFirewall gets the socket that owns our table from the relay, which keeps it
