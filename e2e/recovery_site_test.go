@@ -37,23 +37,36 @@ const bystanderPort, victimPort = "7000", "8080"
 // network and a container "victim" that is not running.
 func newCrashing(t *testing.T, backend string) *crashing {
 	t.Helper()
-	c := &crashing{site: newSiteOn(t, backend), log: filepath.Join(t.TempDir(), "points")}
+	return newSiteOn(t, backend).crashing()
+}
+
+// crashing is newCrashing on a site that is there.
+func (s *site) crashing() *crashing {
+	t := s.t
+	t.Helper()
+	c := &crashing{site: s, log: filepath.Join(t.TempDir(), "points")}
 	c.Must("network", "create", "--ipv6", "dual")
 	c.bystander = c.idle("--name", "bystander", "-p", bystanderPort+":7000")
 	c.pid = c.inspect("bystander").State.Pid
 	c.bystander.serve("tcp", "0.0.0.0:7000")
-	conn, err := c.outside.Dial("tcp", at(host4, bystanderPort), 5*time.Second)
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { _ = conn.Close() })
-	c.conn = conn
-	if _, err := conn.Read(make([]byte, 100)); err != nil { // its greeting
-		t.Fatal(err)
-	}
+	c.dial()
 	c.Must("create", "--name", "victim", "--network", "dual", "-p", victimPort+":80", "-p", victimPort+":80/udp", "demo", "httpd", "-f", "-h", "/www")
 	c.quiet = c.present()
 	return c
+}
+
+// dial makes the connection to the bystander.
+func (c *crashing) dial() {
+	c.t.Helper()
+	conn, err := c.outside.Dial("tcp", at(host4, bystanderPort), 5*time.Second)
+	if err != nil {
+		c.t.Fatal(err)
+	}
+	c.t.Cleanup(func() { _ = conn.Close() })
+	c.conn = conn
+	if _, err := conn.Read(make([]byte, 100)); err != nil { // its greeting
+		c.t.Fatal(err)
+	}
 }
 
 // present lists what there is of the daemon's on the host, in an order of its own.
