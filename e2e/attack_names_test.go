@@ -21,6 +21,11 @@ import (
 // nothing else.
 const external = "203.0.113.66"
 
+// The addresses of the host on networks A and I.
+const (
+	gatewayA4, gatewayA6 = "10.101.0.1", "fd00:a::1"
+)
+
 // namesRange prepares an attack range whose host asks a server of far's, by IPv4 or IPv6,
 // which knows the domain that the host searches: names with few dots first of all.
 type namesRange struct {
@@ -49,10 +54,10 @@ func (n *namesRange) prepare(t *testing.T, r *attackRange) {
 	for _, addr := range []string{far4, far6} {
 		n.far[addr] = serveNames(t, r.far, at(addr, "53"), "site.example", external)
 	}
-	for _, proto := range []string{"tcp", "udp"} {
-		for _, any := range []string{"0.0.0.0", "::"} {
-			r.host.Listen(proto, at(any, "53"))
-		}
+	// Each by its address: what answers a datagram at all of them does so by another.
+	for _, addr := range []string{host4, host6, gatewayA4, gatewayA6, gatewayI4, gatewayI6} {
+		r.host.Listen("tcp", at(addr, "53"))
+		r.host.Listen("udp", at(addr, "53"))
 	}
 	n.a3 = r.idle("--name", "a3", "--network", "A", "--network-alias", "alpha", "--dns-option", "ndots:3")
 	// It goes by a2's name on its network, and by a2's on network A.
@@ -117,12 +122,9 @@ func (n *namesRange) internal(t *testing.T, r *attackRange) {
 		ear.Close()
 	}
 	var pairs [][2]lab.Probe
-	for _, addr := range []string{"10.103.0.1", "fd00:c::1", host4, host6, far4, far6} {
+	for _, addrs := range [][2]string{{host4, host4}, {host6, host6}, {gatewayI4, gatewayA4}, {gatewayI6, gatewayA6}} {
 		for _, proto := range []string{"udp", "tcp"} {
-			control := from(r.a1.Host, proto, at(strings.NewReplacer("10.103.0.1", "10.101.0.1", "fd00:c::1", "fd00:a::1").Replace(addr), "53"))
-			if addr != far4 && addr != far6 { // whose server speaks DNS alone
-				pairs = append(pairs, [2]lab.Probe{from(r.i1.Host, proto, at(addr, "53")), control})
-			}
+			pairs = append(pairs, [2]lab.Probe{from(r.i1.Host, proto, at(addrs[0], "53")), from(r.a1.Host, proto, at(addrs[1], "53"))})
 		}
 	}
 	barred(t, pairs...)
