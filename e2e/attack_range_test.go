@@ -73,8 +73,11 @@ func attacked(t *testing.T, daemonArgs []string, prepare, try func(t *testing.T,
 	run(t, nftables)
 }
 
-// atFirst is the first moment.
-const atFirst = "after the start"
+// Two of the moments.
+const (
+	atFirst = "after the start"
+	amid    = "amid others' coming and going"
+)
 
 // everyMoment calls try at each moment, and ends the test after the first at which it
 // failed.
@@ -96,7 +99,7 @@ func (r *attackRange) everyMoment(try func()) {
 	at("after a flush")
 	if full() {
 		stop := r.churn()
-		at("amid others' coming and going")
+		at(amid)
 		stop()
 	}
 	r.consistent()

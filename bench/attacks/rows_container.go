@@ -6,9 +6,9 @@ import (
 	"fmt"
 	"maps"
 	"net"
+	"net/netip"
 	"os"
 	"slices"
-	"strconv"
 	"strings"
 	"time"
 
@@ -282,21 +282,26 @@ func (s space) scan(via net.HardwareAddr, own, to string) (map[uint16]bool, erro
 	defer w.Close()
 	open := map[uint16]bool{}
 	for range 2 {
-		p := packet("tcp", own, to, "1")
-		for port := 1; port <= 65535; port++ {
-			q := packet("tcp", own, to, strconv.Itoa(port))
-			q.Src, q.Mark, q.Text = p.Src, uint16(port), ""
-			if err := w.Send(via, q); err != nil {
-				return nil, err
-			}
-		}
-		err := w.Listen(time.Now().Add(silence), func(frame []byte) bool {
-			if at, port, ok := craft.SYNACK(frame); ok && at == p.Src.Port() {
+		first := packet("tcp", own, to, "1")
+		hear := func(frame []byte) bool {
+			if at, port, ok := craft.SYNACK(frame); ok && at == first.Src.Port() {
 				open[port] = true
 			}
 			return false
-		})
-		if err != nil {
+		}
+		for port := 1; port <= 65535; port++ {
+			p := craft.Packet{Proto: "tcp", Src: first.Src, Dst: netip.AddrPortFrom(first.Dst.Addr(), uint16(port)), Mark: uint16(port)}
+			if err := w.Send(via, p); err != nil {
+				return nil, err
+			}
+			if port%256 != 0 { // more at once would not find room on the way
+				continue
+			}
+			if err := w.Listen(time.Now().Add(2*time.Millisecond), hear); err != nil {
+				return nil, err
+			}
+		}
+		if err := w.Listen(time.Now().Add(silence), hear); err != nil {
 			return nil, err
 		}
 	}

@@ -139,6 +139,11 @@ func tryAdvertisement(_ context.Context, s *site) (string, error) {
 	if took, err := s.advertise(s.router, s.lan, "2001:db8:667::"); err != nil || !took {
 		return "", errors.Join(errors.New("lan takes no prefix of its router"), err)
 	}
+	for m, dev := range map[space]string{s.lan: "eth0", s.host: "uplink"} { // the rows to come are to find them as they were
+		if _, err := m.sh("ip -6 addr flush dev " + dev + " dynamic; ip -6 route flush proto kernel 2001:db8:667::/64; ip -6 route flush proto ra"); err != nil {
+			return "", err
+		}
+	}
 	took, err := s.advertise(s.v2, s.v1, "2001:db8:666::")
 	if took {
 		return "taken", err
