@@ -125,7 +125,7 @@ func (e *Engine) recordEndpoints(c *instance, endpoints map[string]*network.Endp
 	if err := e.cfg.Store.Put(c.id, next); err != nil {
 		return err
 	}
-	c.update(func(r *Record) { r.Endpoints = endpoints })
+	e.relabel(c.update(func(r *Record) { r.Endpoints = endpoints }))
 	return nil
 }
 

@@ -7,6 +7,7 @@ import (
 	"maps"
 	"slices"
 	"strings"
+	"time"
 )
 
 // Losses notes what a damaged store has cost; *store.Store is one.
@@ -106,6 +107,19 @@ func (e *Engine) dropGone(c *instance) error {
 	e.registry.release(rec.Name, c.id)
 	return e.cfg.Store.Delete(c.id)
 }
+
+// relabel has containerd's labels follow a change that somebody made of the record by
+// hand. How the container runs is containerd's to know anyway.
+func (e *Engine) relabel(rec Record) {
+	ctx, cancel := context.WithTimeout(e.life, relabelTime)
+	defer cancel()
+	if err := e.rt.Relabel(ctx, rec.ID, e.cfg.Store.labels(rec)); err != nil {
+		e.log.Warn("containerd has an older copy of a container's record", "container", rec.Name, "error", err)
+	}
+}
+
+// relabelTime is how long a change waits for containerd to have its copy.
+const relabelTime = 5 * time.Second
 
 // sparedLosses puts into the set the containers whose record is noted as lost: what is
 // left of them is kept for as long as the note is.

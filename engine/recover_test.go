@@ -76,9 +76,9 @@ func TestRecordsOfALostStore(t *testing.T) {
 	if s := f.state(runs); !s.Running || s.Pid != pid {
 		t.Errorf("runs: %+v, was process %d", s, pid)
 	}
-	r, err := f.Inspect(ctx, "never", false)
+	r, err := f.Inspect(ctx, "never2", false)
 	if err != nil || r.ID != never || r.HostConfig.RestartPolicy.MaximumRetryCount != 7 {
-		t.Errorf("never, by its former name: %v", err)
+		t.Errorf("never, by its new name: %v", err)
 	}
 	if got := f.volumesOf(runs) + f.volumesOf(never); got != volumes {
 		t.Errorf("volumes %s, were %s", got, volumes)

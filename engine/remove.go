@@ -127,6 +127,7 @@ func (e *Engine) Rename(ctx context.Context, ref, name string) error {
 	}
 	crashpoint.Here("engine-rename-stored")
 	rec = c.update(func(r *Record) { r.Name = name })
+	e.relabel(rec)
 	e.registry.release(old.Name, c.id)
 	e.tellLinkers(ctx, c.id)
 	e.emitContainer(rec, apievents.ActionRename, "oldName", "/"+old.Name)

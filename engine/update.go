@@ -62,6 +62,7 @@ func (e *Engine) Update(ctx context.Context, ref string, req container.UpdateCon
 		return out, fmt.Errorf("Cannot update container %s: %w", c.id, err) //nolint:staticcheck // Docker's words
 	}
 	rec = c.update(func(r *Record) { r.HostConfig = &host })
+	e.relabel(rec)
 	e.emitContainer(rec, apievents.ActionUpdate)
 	if rec.State.Restarting && !again(host.RestartPolicy, rec.State.ExitCode, rec.State.RestartCount-1) {
 		return out, e.giveUp(c)

@@ -17,7 +17,7 @@ var errFull = errors.New("the log is slower than the container and its buffer fu
 type logBuffer struct {
 	log   logWriter
 	limit int64
-	lost  func(error) // hears of errors that come after the write
+	told  func(error) // hears what became of each write, later
 	done  chan struct{}
 
 	mu     sync.Mutex
@@ -36,8 +36,8 @@ type logged struct {
 	end    bool
 }
 
-func newLogBuffer(log logWriter, limit int64, lost func(error)) *logBuffer {
-	b := &logBuffer{log: log, limit: limit, lost: lost, done: make(chan struct{})}
+func newLogBuffer(log logWriter, limit int64, told func(error)) *logBuffer {
+	b := &logBuffer{log: log, limit: limit, told: told, done: make(chan struct{})}
 	b.cond = sync.NewCond(&b.mu)
 	go b.run()
 	return b
@@ -65,9 +65,7 @@ func (b *logBuffer) run() {
 		} else {
 			err = b.log.Write(x.stream, x.t, x.output)
 		}
-		if err != nil {
-			b.lost(err)
-		}
+		b.told(err)
 		b.mu.Lock()
 		b.busy = false
 		b.size -= int64(len(x.output))
@@ -116,7 +114,7 @@ func (b *logBuffer) flush() error {
 // Pending writes what is queued first.
 func (b *logBuffer) Pending() map[string][]byte {
 	if err := b.flush(); err != nil {
-		b.lost(err)
+		b.told(err)
 	}
 	return b.log.Pending()
 }

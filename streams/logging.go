@@ -34,9 +34,9 @@ type logWriter interface {
 	Close() error
 }
 
-// openLog opens the log that the specification asks for; nil is none. lost hears
-// of errors that come later than the write.
-func openLog(s Spec, socket string, lost func(error)) (logWriter, error) {
+// openLog opens the log that the specification asks for; nil is none. told hears
+// what became of writes that are done later.
+func openLog(s Spec, socket string, told func(error)) (logWriter, error) {
 	var log logWriter
 	var err error
 	switch {
@@ -53,7 +53,7 @@ func openLog(s Spec, socket string, lost func(error)) (logWriter, error) {
 		return nil, err
 	}
 	if s.Logging.Buffer > 0 {
-		log = newLogBuffer(log, s.Logging.Buffer, lost)
+		log = newLogBuffer(log, s.Logging.Buffer, told)
 	}
 	return log, nil
 }

@@ -41,7 +41,11 @@ func (s *slowLog) Close() error { return nil }
 func TestLogBuffer(t *testing.T) {
 	t.Parallel()
 	slow := &slowLog{gate: make(chan struct{})}
-	b := newLogBuffer(slow, 10, func(err error) { t.Error(err) })
+	b := newLogBuffer(slow, 10, func(err error) {
+		if err != nil {
+			t.Error(err)
+		}
+	})
 	var lost int
 	for i := range 20 {
 		if err := b.Write("stdout", time.Now(), fmt.Appendf(nil, "%02d ", i)); errors.Is(err, errFull) {

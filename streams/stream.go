@@ -9,6 +9,7 @@ import (
 	"os"
 	"reflect"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/containerd/errdefs"
@@ -38,6 +39,7 @@ type stream struct {
 	frozen   bool
 	freezing chan struct{} // closed while frozen
 	logBad   time.Time     // when an error of the log was last reported
+	logLost  atomic.Int64  // how often output was lost since the log was last written
 
 	// wg counts readers, writers and openers: all that a freeze waits for.
 	wg sync.WaitGroup
@@ -150,7 +152,9 @@ func (s *stream) readLoop(o *output) {
 // take puts output into the log and the clients' queues.
 func (s *stream) take(o *output, b []byte) {
 	if s.log != nil {
-		s.logResult(s.log.Write(o.name, time.Now(), b))
+		if err := s.log.Write(o.name, time.Now(), b); err != nil || s.spec.Logging.Buffer == 0 {
+			s.logResult(err) // a buffer tells what became of it later
+		}
 	}
 	for _, a := range s.attached() {
 		if a.wants(o) {
@@ -160,11 +164,15 @@ func (s *stream) take(o *output, b []byte) {
 }
 
 // logResult reports an error of the log, which does not stop the container, now
-// and then.
+// and then, and how much was lost when the log is written again.
 func (s *stream) logResult(err error) {
 	if err == nil {
+		if s.logLost.Load() > 0 {
+			s.logger.Warn("container log is written again, output was lost", "id", s.id, "times", s.logLost.Swap(0))
+		}
 		return
 	}
+	s.logLost.Add(1)
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if time.Since(s.logBad) > time.Minute {

@@ -7,6 +7,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/containerd/containerd/v2/core/containers"
 	"github.com/containerd/containerd/v2/core/mount"
 	"github.com/containerd/containerd/v2/core/snapshots"
 	"github.com/containerd/errdefs"
@@ -128,6 +129,26 @@ func (c *Containerd) Labels(ctx context.Context) (map[string][]map[string]string
 		return nil, fmt.Errorf("list root file systems: %w", err)
 	}
 	return out, nil
+}
+
+// Relabel changes the labels that Labels returns: the container's, or, as long as
+// there is none, its snapshot's.
+func (c *Containerd) Relabel(ctx context.Context, id string, labels map[string]string) error {
+	all := maps.Clone(labels)
+	all[labelContainer] = id
+	_, err := c.client.ContainerService().Update(ctx, containers.Container{ID: id, Labels: all}, "labels")
+	if !errdefs.IsNotFound(err) {
+		return err
+	}
+	service := c.client.SnapshotService(Snapshotter)
+	info, err := service.Stat(ctx, id)
+	if err != nil {
+		return err
+	}
+	all[labelRoot] = info.Labels[labelRoot]
+	info.Labels = all
+	_, err = service.Update(ctx, info, "labels")
+	return err
 }
 
 // Snapshots returns the IDs of the containers that have a snapshot.
