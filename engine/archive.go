@@ -151,7 +151,9 @@ func processRoot(rec Record) (*archive.Root, error) {
 // writeRoot opens the container's root to write to. One that does not run is kept
 // from starting until release is called.
 func (e *Engine) writeRoot(ctx context.Context, c *instance) (root *archive.Root, release func(), err error) {
-	c.lifecycle.Lock()
+	if err := c.lock(ctx); err != nil {
+		return nil, nil, err
+	}
 	rec := c.record()
 	if c.isGone() || rec.State.Removing {
 		c.lifecycle.Unlock()

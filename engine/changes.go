@@ -35,9 +35,23 @@ func (e *Engine) Changes(ctx context.Context, ref string) ([]container.Filesyste
 	}
 	d, err := e.difference(ctx, c.id)
 	if err != nil {
-		return nil, err
+		return nil, c.orGone(err)
 	}
-	return d.Changes(ctx)
+	list, err := d.Changes(ctx)
+	return list, c.orGone(err)
+}
+
+// orGone says of what failed on a container that is being removed, or is, just that.
+func (c *instance) orGone(err error) error {
+	switch {
+	case err == nil:
+		return nil
+	case c.isGone():
+		return fmt.Errorf("No such container: %s: %w", c.id, errdefs.ErrNotFound) //nolint:staticcheck // Docker's words
+	case c.record().State.Removing:
+		return fmt.Errorf("container %s is being removed: %w", c.id, errdefs.ErrConflict)
+	}
+	return err
 }
 
 // Export packs the container's root file system as a tar archive, without what is
@@ -54,7 +68,7 @@ func (e *Engine) Export(ctx context.Context, ref string, begin func() io.Writer)
 	}
 	root, err := e.bareRoot(ctx, c.id)
 	if err != nil {
-		return err
+		return c.orGone(err)
 	}
 	defer root.Close()
 	e.emitContainer(rec, apievents.ActionExport)

@@ -44,7 +44,9 @@ func (e *Engine) NetworkConnect(ctx context.Context, ref string, req network.Con
 	if err != nil {
 		return err
 	}
-	c.lifecycle.Lock()
+	if err := c.lock(ctx); err != nil {
+		return err
+	}
 	defer c.lifecycle.Unlock()
 	rec := c.record()
 	if err := e.checkConnect(c, rec, n.Name); err != nil {
@@ -149,21 +151,23 @@ func (e *Engine) NetworkDisconnect(ctx context.Context, ref, containerRef string
 	defer leave()
 	n, err := e.NetworkInspect(ctx, ref)
 	if errdefs.IsNotFound(err) {
-		return e.disconnectMissing(ref, containerRef, force, err)
+		return e.disconnectMissing(ctx, ref, containerRef, force, err)
 	}
 	if err != nil {
 		return err
 	}
-	ctx = context.WithoutCancel(ctx)
 	c, err := e.registry.find(containerRef)
 	if errdefs.IsNotFound(err) && force {
-		return e.disconnectLeftover(ctx, n, containerRef)
+		return e.disconnectLeftover(context.WithoutCancel(ctx), n, containerRef)
 	}
 	if err != nil {
 		return err
 	}
-	c.lifecycle.Lock()
+	if err := c.lock(ctx); err != nil {
+		return err
+	}
 	defer c.lifecycle.Unlock()
+	ctx = context.WithoutCancel(ctx)
 	rec := c.record()
 	switch {
 	case c.isGone() || rec.State.Removing:
@@ -194,12 +198,14 @@ func (e *Engine) NetworkDisconnect(ctx context.Context, ref, containerRef string
 // disconnectMissing takes a network that is not there any more off the record of a
 // container that does not run, which could not start with it; missing is the answer
 // where there is nothing to take off.
-func (e *Engine) disconnectMissing(name, containerRef string, force bool, missing error) error {
+func (e *Engine) disconnectMissing(ctx context.Context, name, containerRef string, force bool, missing error) error {
 	c, err := e.registry.find(containerRef)
 	if err != nil {
 		return missing // one thing that is not there is enough to say
 	}
-	c.lifecycle.Lock()
+	if err := c.lock(ctx); err != nil {
+		return err
+	}
 	defer c.lifecycle.Unlock()
 	rec := c.record()
 	endpoints := maps.Clone(rec.Endpoints)

@@ -22,7 +22,7 @@ type instance struct {
 	id string
 	// lifecycle serialises what changes whether it runs and whether it is
 	// there: start, the end of a run, removal, rename.
-	lifecycle sync.Mutex
+	lifecycle turn
 	// root is where containerd told us the root file system is; kept under
 	// lifecycle.
 	root runtime.Rootfs
@@ -48,6 +48,8 @@ type instance struct {
 	run     *run // of the present or last start; nil before the first
 	waiters []waiter
 	gone    bool
+	// abort ends the start under way; nil where there is none.
+	abort context.CancelCauseFunc
 	// kept is set while it is restarted by hand: its end does not remove it.
 	kept bool
 	// health is what watches the present run; nil where nothing does.

@@ -70,7 +70,7 @@ func checkInterface(name string) error {
 func interfaceSysctls(text string) (map[string]string, error) {
 	out := make(map[string]string)
 	for field := range strings.SplitSeq(text, ",") {
-		key, value, found := strings.Cut(strings.TrimSpace(field), "=")
+		key, value, found := strings.Cut(strings.Trim(field, " "), "=")
 		if !found || value == "" {
 			return nil, fmt.Errorf("%s: %q is not KEY=VALUE", optSysctls, field)
 		}

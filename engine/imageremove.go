@@ -166,6 +166,10 @@ func (e *Engine) ImagePrune(ctx context.Context, filters map[string][]string) (a
 	if err != nil {
 		return out, err
 	}
+	if len(unused) == 0 { // what all images take is not counted for nothing
+		e.emit(apievents.ImageEventType, apievents.ActionPrune, "", map[string]string{"reclaimed": "0"})
+		return out, nil
+	}
 	before, err := e.imageSpace(ctx)
 	if err != nil {
 		return out, err

@@ -14,7 +14,9 @@ func (e *Engine) Pause(ctx context.Context, ref string) error {
 	if err != nil {
 		return err
 	}
-	c.lifecycle.Lock()
+	if err := c.lock(ctx); err != nil {
+		return err
+	}
 	defer c.lifecycle.Unlock()
 	switch rec := c.record(); {
 	case rec.State.Restarting:
@@ -44,7 +46,9 @@ func (e *Engine) Unpause(ctx context.Context, ref string) error {
 	if err != nil {
 		return err
 	}
-	c.lifecycle.Lock()
+	if err := c.lock(ctx); err != nil {
+		return err
+	}
 	defer c.lifecycle.Unlock()
 	if rec := c.record(); !rec.State.Running || !rec.State.Paused {
 		return fmt.Errorf("Container %s is not paused: %w", c.id, errdefs.ErrConflict) //nolint:staticcheck // Docker's words

@@ -41,33 +41,58 @@ func (e *Engine) removeByRef(ctx context.Context, ref string, opts RemoveOptions
 	if err != nil {
 		return err
 	}
-	rec := c.record()
-	if rec.State.Alive() {
-		if !opts.Force {
-			return inUse(rec)
-		}
-		r, err := e.halt(c, true)
-		if err != nil && !errdefs.IsNotModified(err) {
-			return err
-		}
-		if r != nil {
-			if err := e.killAndWait(ctx, c, r); err != nil {
-				return err
-			}
-		}
+	if err := e.holdStopped(ctx, c, opts.Force); err != nil {
+		return err
 	}
-	c.lifecycle.Lock()
 	defer c.lifecycle.Unlock()
-	switch {
-	case c.isGone():
+	if c.isGone() {
 		return nil // removed by itself, or by another, meanwhile
-	case c.record().State.Alive():
-		return fmt.Errorf("container %s was started again: %w", rec.Name, errdefs.ErrConflict)
 	}
 	if opts.Volumes {
 		c.withVolumes.Store(true)
 	}
 	return e.remove(context.WithoutCancel(ctx), c)
+}
+
+// holdStopped takes the lifecycle of a container that does not run, by force of one that
+// does, or is about to.
+func (e *Engine) holdStopped(ctx context.Context, c *instance, force bool) error {
+	const most = 3 // times that it is started again meanwhile
+	for tries := 1; ; tries++ {
+		rec := c.record()
+		if rec.State.Alive() {
+			if !force {
+				return inUse(rec)
+			}
+			r, err := e.halt(ctx, c, true)
+			if err != nil && !errdefs.IsNotModified(err) {
+				return err
+			}
+			if r != nil {
+				if err := e.killAndWait(ctx, c, r); err != nil {
+					return err
+				}
+			}
+		}
+		if err := e.lockToRemove(ctx, c, force); err != nil {
+			return err
+		}
+		if c.isGone() || !c.record().State.Alive() {
+			return nil
+		}
+		c.lifecycle.Unlock()
+		if !force || tries == most {
+			return fmt.Errorf("container %s was started again: %w", rec.Name, errdefs.ErrConflict)
+		}
+	}
+}
+
+// lockToRemove takes the container's lifecycle; by force from a start that hangs, too.
+func (e *Engine) lockToRemove(ctx context.Context, c *instance, force bool) error {
+	if force {
+		return e.lockToEnd(ctx, c)
+	}
+	return c.lock(ctx)
 }
 
 // inUse says why a container cannot be removed, and the way out.
@@ -107,7 +132,9 @@ func (e *Engine) Rename(ctx context.Context, ref, name string) error {
 	if err != nil {
 		return err
 	}
-	c.lifecycle.Lock()
+	if err := c.lock(ctx); err != nil {
+		return err
+	}
 	defer c.lifecycle.Unlock()
 	old := c.record()
 	if c.isGone() {

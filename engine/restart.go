@@ -26,11 +26,10 @@ func (e *Engine) Restart(ctx context.Context, ref string, opts StopOptions) erro
 	}
 	c.keep(true)
 	defer c.keep(false)
-	ctx = context.WithoutCancel(ctx)
 	if err := e.stop(ctx, c, opts, true); err != nil && !errors.Is(err, errdefs.ErrNotModified) {
 		return fmt.Errorf("cannot restart container %s: %w", ref, err)
 	}
-	if err := e.Start(ctx, c.id); err != nil && !errors.Is(err, errdefs.ErrNotModified) {
+	if err := e.Start(context.WithoutCancel(ctx), c.id); err != nil && !errors.Is(err, errdefs.ErrNotModified) {
 		return fmt.Errorf("cannot restart container %s: %w", ref, err)
 	}
 	e.emitContainer(c.record(), apievents.ActionRestart)

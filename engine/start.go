@@ -35,7 +35,9 @@ func (e *Engine) Start(ctx context.Context, ref string) error {
 	if err != nil {
 		return err
 	}
-	c.lifecycle.Lock()
+	if err := c.lock(ctx); err != nil {
+		return err
+	}
 	defer c.lifecycle.Unlock()
 	rec := c.record()
 	switch {
@@ -61,8 +63,14 @@ func (e *Engine) Start(ctx context.Context, ref string) error {
 func (e *Engine) start(ctx context.Context, c *instance, restarts int) error {
 	began := time.Now()
 	r := &run{ended: make(chan struct{})}
-	pid, err := e.launch(ctx, c, r, restarts)
+	starting, done := c.abortable(ctx)
+	pid, err := e.launch(starting, c, r, restarts)
+	aborted := errors.Is(context.Cause(starting), errAborted)
+	done()
 	if err != nil {
+		if aborted {
+			err = errors.Join(errAborted, err)
+		}
 		close(r.ended)
 		return err
 	}
@@ -116,7 +124,7 @@ func (e *Engine) launch(ctx context.Context, c *instance, r *run, restarts int) 
 		return 0, err
 	}
 	crashpoint.Here("engine-start-prepared")
-	if _, err := e.rt.CreateTask(ctx, c.id, c.root, e.stdio(rec)); err != nil {
+	if err := e.createTask(ctx, c, rec); err != nil {
 		return 0, startError(rec, err)
 	}
 	crashpoint.Here("engine-start-created")

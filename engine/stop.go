@@ -24,14 +24,14 @@ type StopOptions struct {
 }
 
 // Stop ends the container and returns when it and its network are gone. A client
-// that goes away does not end the stop. errdefs.ErrNotModified says that it does not
+// that goes away does not end the stop once it is under way. errdefs.ErrNotModified says that it does not
 // run.
 func (e *Engine) Stop(ctx context.Context, ref string, opts StopOptions) error {
 	c, err := e.registry.find(ref)
 	if err != nil {
 		return err
 	}
-	return e.stop(context.WithoutCancel(ctx), c, opts, true)
+	return e.stop(ctx, c, opts, true)
 }
 
 // stop ends the container; byHand keeps its restart policy from starting it again.
@@ -41,7 +41,10 @@ func (e *Engine) stop(ctx context.Context, c *instance, opts StopOptions, byHand
 	if err != nil {
 		return err
 	}
-	r, err := e.halt(c, byHand)
+	r, err := e.halt(ctx, c, byHand)
+	if byHand {
+		ctx = context.WithoutCancel(ctx)
+	}
 	switch {
 	case err != nil:
 		return err
@@ -99,8 +102,10 @@ func stopSignal(rec Record, opts StopOptions) (int, error) {
 // The record says so before anything is done where a policy would have it otherwise,
 // for the daemon that comes after a crash. byHand is false for the daemon's own end,
 // which the policy outlives. errdefs.ErrNotModified says that it does not run.
-func (e *Engine) halt(c *instance, byHand bool) (*run, error) {
-	c.lifecycle.Lock()
+func (e *Engine) halt(ctx context.Context, c *instance, byHand bool) (*run, error) {
+	if err := e.lockToEnd(ctx, c); err != nil {
+		return nil, err
+	}
 	defer c.lifecycle.Unlock()
 	rec := c.record()
 	switch {
@@ -225,7 +230,7 @@ func (e *Engine) Kill(ctx context.Context, ref, signal string) error {
 	toEnd := asksToEnd(c.record(), number)
 	r := c.running()
 	if toEnd {
-		r, err = e.halt(c, true)
+		r, err = e.halt(ctx, c, true)
 		switch {
 		case errdefs.IsNotModified(err):
 			return notRunning

@@ -25,7 +25,9 @@ func (e *Engine) Update(ctx context.Context, ref string, req container.UpdateCon
 	if err != nil {
 		return out, err
 	}
-	c.lifecycle.Lock()
+	if err := c.lock(ctx); err != nil {
+		return out, err
+	}
 	defer c.lifecycle.Unlock()
 	rec := c.record()
 	if c.isGone() || rec.State.Removing {
