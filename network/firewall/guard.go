@@ -8,9 +8,12 @@ import (
 	"github.com/fairlead/fairlead/ruleset"
 )
 
+// GuardedPorts is the bridge table's set of ports that send as themselves alone. Its
+// elements count what each was kept from sending.
+const GuardedPorts = "guarded"
+
 // The bridge table's sets of what a port may send under.
 const (
-	setGuardedPorts = "guarded"
 	setMACs         = "macs"
 	setOwn4         = "own4"
 	setOwn6         = "own6"
@@ -50,7 +53,7 @@ func guardSets() []ruleset.Set {
 	of := func(s ruleset.Selector) []ruleset.Selector { return []ruleset.Selector{ruleset.IIfName, s} }
 	const iface = ruleset.IfName
 	return []ruleset.Set{
-		{Name: setGuardedPorts, Key: key(iface), Counter: true, Comment: "ports that send as themselves alone, and what each was kept from sending"},
+		{Name: GuardedPorts, Key: key(iface), Counter: true, Comment: "ports that send as themselves alone, and what each was kept from sending"},
 		{Name: setMACs, Key: key(iface, ruleset.EtherAddr), Comment: "the hardware address of each"},
 		{Name: setOwn4, Key: key(iface, ruleset.IPv4Addr), Comment: "whose address it is"},
 		{Name: setOwn6, Key: key(iface, ruleset.IPv6Addr), Comment: "whose address it is"},
@@ -76,7 +79,7 @@ func guardElements(m Member, n spec.Network, e spec.Endpoint, add adder) {
 	if e.Spoofing {
 		return
 	}
-	add(setGuardedPorts, key(port))
+	add(GuardedPorts, key(port))
 	add(setMACs, key(port, ruleset.Ether(e.MAC)))
 	if !hasIPv6(e) {
 		return
@@ -156,8 +159,24 @@ func interfaceID(mac spec.HardwareAddr) [8]byte {
 func guardRules() []ruleset.Rule {
 	return []ruleset.Rule{
 		ruleset.NewRule("from a guarded port", byPort(ruleset.EtherSAddr, setMACs), ruleset.Goto(chainGuarded)),
-		ruleset.NewRule("another's hardware address", onBridge(ruleset.IIfName, setGuardedPorts), ruleset.Counter{}, ruleset.Drop),
+		ruleset.NewRule(reasonMAC, onBridge(ruleset.IIfName, GuardedPorts), ruleset.Counter{}, ruleset.Drop),
 	}
+}
+
+// reasonMAC is the one reason that the first rules have.
+const reasonMAC = "another's hardware address"
+
+// Reasons are what the guard drops for: the comments of the rules that count it.
+func Reasons() []string {
+	out := []string{reasonMAC}
+	for _, c := range slices.Concat(guardChains(), guardChains6()) {
+		for _, r := range c.Rules {
+			if ends := r.Exprs[len(r.Exprs)-1] == ruleset.Goto(chainCaught); ends && !slices.Contains(out, r.Comment) {
+				out = append(out, r.Comment)
+			}
+		}
+	}
+	return out
 }
 
 // byPort matches where the port and what is read are in the set.
@@ -192,7 +211,7 @@ func guardChains() []ruleset.Chain {
 			caught("a tag within a tag", ruleset.Carries(ruleset.CarriedServiceTag)),
 		}},
 		{Name: chainCaught, Rules: []ruleset.Rule{
-			rule("counted at its port", onBridge(ruleset.IIfName, setGuardedPorts), ruleset.Drop),
+			rule("counted at its port", onBridge(ruleset.IIfName, GuardedPorts), ruleset.Drop),
 			rule("", ruleset.Drop),
 		}},
 		{Name: chainARP, Rules: []ruleset.Rule{
