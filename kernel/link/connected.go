@@ -39,15 +39,21 @@ func (h *Handle) OnLink() (map[Connected]bool, error) {
 func (c Connected) Route() Connected { return Connected{c.Address.Masked(), c.Index} }
 
 // Connect adds the route as the kernel does when the address is added. One that is
-// there is no error; another to the same destination gives errdefs.ErrAlreadyExists,
-// and is left.
+// there is no error. Another to the same destination is left; of IPv4 there can be but
+// one, and it gives errdefs.ErrAlreadyExists.
 func (h *Handle) Connect(c Connected) error {
 	a := c.Address.Addr()
 	family, scope := byte(unix.AF_INET), byte(unix.RT_SCOPE_LINK)
 	if a.Is6() {
 		family, scope = unix.AF_INET6, unix.RT_SCOPE_UNIVERSE
 	}
-	r := &request{typ: unix.RTM_NEWROUTE, flags: unix.NLM_F_CREATE | unix.NLM_F_EXCL}
+	flags := uint16(unix.NLM_F_CREATE | unix.NLM_F_EXCL)
+	if a.Is6() {
+		// There may be others to the same destination by other links, as to fe80::/64,
+		// which NLM_F_EXCL takes for this one (fib6_add_rt2node).
+		flags = unix.NLM_F_CREATE | unix.NLM_F_APPEND
+	}
+	r := &request{typ: unix.RTM_NEWROUTE, flags: flags}
 	r.body = append(r.body, family, byte(c.Address.Bits()), 0, 0, unix.RT_TABLE_MAIN, unix.RTPROT_KERNEL, scope, unix.RTN_UNICAST, 0, 0, 0, 0)
 	r.attr(unix.RTA_DST, c.Address.Masked().Addr().AsSlice()).uint32(unix.RTA_OIF, uint32(c.Index))
 	if a.Is6() {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"net/netip"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
@@ -128,6 +129,8 @@ func TestConnected(t *testing.T) {
 	path, h := bridged(t)
 	l, err := h.Link("br0")
 	must(t, err)
+	run(t, path, strings.Fields("ip link add near0 up type bridge")...)
+	run(t, path, strings.Fields("ip -6 route add fd00::/64 dev near0 metric 256")...)
 	for _, a := range prefixes("172.17.0.1/16", "fd00::1/64") {
 		c := link.Connected{Address: a, Index: l.Index}
 		have, err := h.OnLink()
@@ -143,7 +146,7 @@ func TestConnected(t *testing.T) {
 		for range 2 {
 			must(t, h.Connect(c))
 		}
-		if diff := cmp.Diff(before, run(t, path, "ip", "-6", "route")+run(t, path, "ip", "route")); diff != "" {
+		if diff := cmp.Diff(byLine(before), byLine(run(t, path, "ip", "-6", "route")+run(t, path, "ip", "route"))); diff != "" {
 			t.Errorf("routes before and after:\n%s", diff)
 		}
 	}
@@ -153,6 +156,12 @@ func TestConnected(t *testing.T) {
 	if err := h.Connect(link.Connected{Address: netip.MustParsePrefix("172.17.0.1/16"), Index: l.Index}); !errdefs.IsAlreadyExists(err) {
 		t.Errorf("with another's route there: %v", err)
 	}
+}
+
+func byLine(text string) []string {
+	lines := strings.Split(text, "\n")
+	slices.Sort(lines)
+	return lines
 }
 
 // TestMonitor: each thing that another hand does is told of, as what it is.
