@@ -31,6 +31,7 @@ var facts = map[string][]syscall.Errno{
 	"netns.unlink":     {syscall.ENOENT},
 	"netns.open":       {syscall.ENOENT},
 	"journal.remove":   {syscall.ENOENT},
+	"journal.read":     {syscall.ENOENT},
 	"sysctl.read":      {syscall.ENOENT},
 	"sysctl.write":     {syscall.ENOENT},
 	"conntrack.flush":  {syscall.ENOENT},

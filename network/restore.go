@@ -58,10 +58,16 @@ func (c *Controller) loadWith(ctx context.Context, settle func(leases []record) 
 		return err
 	}
 	intents, err := c.journal.Intents()
+	if errors.Is(err, store.ErrUnread) {
+		return err
+	}
 	if err != nil {
 		c.log.Error("records of the journal cannot be read and are passed over", "err", err)
 	}
 	leases, err := c.journal.Leases()
+	if errors.Is(err, store.ErrUnread) {
+		return err // containers that run are no strays
+	}
 	if err != nil {
 		c.log.Error("leases cannot be read; their sandboxes are taken down", "err", err)
 	}

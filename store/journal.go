@@ -128,9 +128,9 @@ func (j *Journal[T]) Clear(op, id string) error {
 	return nil
 }
 
-// Intents returns what had begun and not ended. A record that cannot be read is
+// Intents returns what had begun and not ended. A record that makes no sense is
 // put aside in a directory called damaged and joined to the error; the others are
-// still returned.
+// still returned. ErrUnread says that there may be more.
 func (j *Journal[T]) Intents() ([]Intent[T], error) {
 	var out []Intent[T]
 	err := each(j.intents, func(name string, raw []byte) error {
@@ -148,9 +148,9 @@ func (j *Journal[T]) Intents() ([]Intent[T], error) {
 	return out, err
 }
 
-// Leases returns what is done and stands. A record that cannot be read is put aside
+// Leases returns what is done and stands. A record that makes no sense is put aside
 // in a directory called damaged and joined to the error; the others are still
-// returned.
+// returned. ErrUnread says that there may be more.
 func (j *Journal[T]) Leases() ([]T, error) {
 	var out []T
 	err := each(j.leases, func(name string, raw []byte) error {
@@ -176,13 +176,20 @@ func (j *Journal[T]) Remove() error {
 	return os.RemoveAll(filepath.Dir(j.intents))
 }
 
+// ErrUnread says that records could not be read, for want of memory or descriptors, say:
+// it is not known what they are, and nothing must be done as if there were none.
+var ErrUnread = errors.New("it is not known what is on record")
+
+func notRead(err error) error { return fmt.Errorf("read the journal: %w: %w", err, ErrUnread) }
+
 func each(dir string, f func(name string, raw []byte) error) error {
-	if err := faultpoint.Here("journal.list"); err != nil {
-		return fmt.Errorf("read the journal: %w", err)
+	err := faultpoint.Here("journal.list")
+	var entries []os.DirEntry
+	if err == nil {
+		entries, err = os.ReadDir(dir)
 	}
-	entries, err := os.ReadDir(dir)
 	if err != nil {
-		return fmt.Errorf("read the journal: %w", err)
+		return notRead(err)
 	}
 	var errs []error
 	for _, e := range entries {
@@ -192,15 +199,25 @@ func each(dir string, f func(name string, raw []byte) error) error {
 			errs = append(errs, os.Remove(path))
 			continue
 		}
-		raw, err := os.ReadFile(path)
-		if err == nil {
-			err = f(e.Name(), raw)
+		raw, err := read(path)
+		switch {
+		case errors.Is(err, fs.ErrNotExist):
+			continue // it has ended meanwhile
+		case err != nil:
+			return errors.Join(append(errs, notRead(err))...)
 		}
-		if err != nil {
+		if err := f(e.Name(), raw); err != nil {
 			errs = append(errs, err, PutAside(path))
 		}
 	}
 	return errors.Join(errs...)
+}
+
+func read(path string) ([]byte, error) {
+	if err := faultpoint.Here("journal.read"); err != nil {
+		return nil, err
+	}
+	return os.ReadFile(path)
 }
 
 // PutAside moves a file that cannot be read into a directory called damaged beside
