@@ -75,6 +75,25 @@ func TestPublishedOnLoopback(t *testing.T) {
 	lab.Reachable(t, s.outside, "tcp", "127.0.0.1:8082")
 }
 
+// Nor is the host's own loopback for containers, where the kernel's routing would take
+// them there, but for what the host itself turns to it, as for a metadata service.
+func TestHostsLoopback(t *testing.T) {
+	t.Parallel()
+	s := newSite(t, true)
+	s.host.Listen("tcp", "127.0.0.1:8083")
+	for by, gateway := range map[*lab.Host]string{s.outside: "198.51.100.1", s.web: "172.18.0.1"} {
+		by.Sysctl("net.ipv4.conf.all.route_localnet", "1")
+		by.Run("ip", "addr", "del", "127.0.0.1/8", "dev", "lo")
+		by.Run("ip", "route", "flush", "table", "local", "127.0.0.0/8")
+		by.Run("ip", "route", "add", "127.0.0.1/32", "via", gateway, "dev", "eth0", "src", map[*lab.Host]string{s.outside: "198.51.100.2", s.web: "172.18.0.2"}[by])
+	}
+	s.host.Sysctl("net.ipv4.conf.all.route_localnet", "1")
+	lab.Unreachable(t, s.web, "tcp", "127.0.0.1:8083", lab.Probe{From: s.outside, Proto: "tcp", Addr: "127.0.0.1:8083"})
+	s.host.Run("nft", "add table ip metadata; add chain ip metadata pre { type nat hook prerouting priority dstnat - 5; }; "+
+		"add rule ip metadata pre ip daddr 169.254.169.254 tcp dport 80 dnat to 127.0.0.1:8083")
+	lab.Reachable(t, s.web, "tcp", "169.254.169.254:80")
+}
+
 // A host address that comes late has the ports published on every address at once.
 func TestLateAddress(t *testing.T) {
 	t.Parallel()

@@ -100,7 +100,7 @@ func TestByIPTables(t *testing.T) {
 		return // this is that run
 	}
 	cmd := exec.CommandContext(t.Context(), os.Args[0], "-test.run", "^("+strings.Join([]string{
-		"TestPublishedPorts", "TestPublishedOnOneAddress", "TestPublishedOnLoopback", "TestLateAddress", "TestHairpinWithoutHairpinMode", "TestOutward",
+		"TestPublishedPorts", "TestPublishedOnOneAddress", "TestPublishedOnLoopback", "TestHostsLoopback", "TestLateAddress", "TestHairpinWithoutHairpinMode", "TestOutward",
 		"TestIsolation", "TestInternalNetwork", "TestGuardForward",
 		"TestKeptApart", "TestKeptApartByTheGateway", "TestKeptApartOnHostBridge", "TestLinkMoves", "TestFramesKeptApart", "TestLinkIsNotBorrowed", "TestAnswersOpenNothing",
 		"TestNoDirectRouting", "TestNoMasquerade", "TestAllowDirectRouting", "TestRouted", "TestRoutedByOneFamily", "TestUnprotected", "TestTrustedInterface", "TestIsolatedFamily",
