@@ -130,7 +130,7 @@ func TestConnected(t *testing.T) {
 	l, err := h.Link("br0")
 	must(t, err)
 	run(t, path, strings.Fields("ip link add near0 up type bridge")...)
-	run(t, path, strings.Fields("ip -6 route add fd00::/64 dev near0 metric 256")...)
+	run(t, path, strings.Fields("ip -6 route append fd00::/64 dev near0 metric 256")...)
 	for _, a := range prefixes("172.17.0.1/16", "fd00::1/64") {
 		c := link.Connected{Address: a, Index: l.Index}
 		have, err := h.OnLink()
