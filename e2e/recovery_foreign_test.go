@@ -77,6 +77,9 @@ func TestForeignHands(t *testing.T) {
 			s.shoot("relay", relays)
 			eventually(t, "its end, and with it the owner's", func() bool { return closed(relays[0]) })
 		}
+		if c.says != "" {
+			s.Must("heal", "pause") // else it is put back before anybody looks
+		}
 		s.host.Run(c.do[0], c.do[1:]...)
 		if c.says != "" {
 			said, _, code := s.CLI("debug", "check")
