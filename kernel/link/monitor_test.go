@@ -158,8 +158,12 @@ func TestConnected(t *testing.T) {
 	}
 }
 
+// byLine are the routes in order, without what comes and goes by itself.
 func byLine(text string) []string {
-	lines := strings.Split(text, "\n")
+	lines := strings.Split(strings.ReplaceAll(text, " linkdown", ""), "\n")
+	for i := range lines {
+		lines[i] = strings.TrimSpace(lines[i])
+	}
 	slices.Sort(lines)
 	return lines
 }
