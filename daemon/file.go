@@ -156,6 +156,9 @@ func (c *Config) save() error {
 		return fmt.Errorf("note the settings: %w", err)
 	}
 	path := filepath.Join(c.ExecRoot, settingsFile)
+	if have, err := os.ReadFile(path); err == nil && bytes.Equal(have, raw) {
+		return nil
+	}
 	if err := os.WriteFile(path+".tmp", raw, 0o600); err != nil {
 		return fmt.Errorf("note the settings: %w", err)
 	}

@@ -205,7 +205,8 @@ func (r *networkRecords) note(n spec.Network) error {
 	}
 	path, draft := filepath.Join(r.dir, n.ID), filepath.Join(r.dir, ".draft-"+n.ID)
 	if err := os.WriteFile(draft, raw, 0o600); err != nil {
-		return errors.Join(err, os.Remove(draft))
+		_ = os.Remove(draft) // what a full disk took of it
+		return err
 	}
 	return os.Rename(draft, path)
 }

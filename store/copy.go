@@ -141,7 +141,8 @@ func (s *Store) copy() error {
 		err = os.Rename(path+".new", path)
 	}
 	if err != nil {
-		return errors.Join(err, os.Remove(path+".new"))
+		_ = os.Remove(path + ".new") // what a full disk took of it
+		return err
 	}
 	return syncDir(s.root)
 }

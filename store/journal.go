@@ -59,6 +59,9 @@ func OpenJournal[T any](execRoot string) (j *Journal[T], stale bool, err error) 
 			return nil, false, fmt.Errorf("open the journal: %w", err)
 		}
 	}
+	if bytes.Equal(seen, boot) {
+		return j, false, nil // a full disk keeps nobody from starting
+	}
 	if err := writeFile(bootFile, boot); err != nil {
 		return nil, false, fmt.Errorf("open the journal: %w", err)
 	}

@@ -176,7 +176,8 @@ func unreadable(all map[string]map[string][]byte) []unread {
 // is killed meanwhile loses either.
 func (r *Repair) replace(path string, values buckets, missing bool) error {
 	if err := writeDB(path+".new", values); err != nil {
-		return errors.Join(err, os.Remove(path+".new"))
+		_ = os.Remove(path + ".new") // what a full disk took of it
+		return err
 	}
 	crashpoint.Here("store.made")
 	if !missing {

@@ -229,6 +229,7 @@ func writeFile(path string, raw []byte) error {
 	}
 	tmp := path + ".tmp"
 	if err := os.WriteFile(tmp, raw, 0o600); err != nil {
+		_ = os.Remove(tmp) // what a full disk took of it
 		return err
 	}
 	return os.Rename(tmp, path)
