@@ -93,13 +93,18 @@ func (c *Config) mergeFile(path string, named bool, flags *pflag.FlagSet) error 
 // returns them.
 func (c *Config) merge(path string, named bool, flags *pflag.FlagSet) (clash []string, err error) {
 	raw, err := readRegular(path)
-	raw = bytes.TrimPrefix(raw, []byte("\ufeff"))
 	if errors.Is(err, fs.ErrNotExist) && !named {
 		return nil, nil
 	}
 	if err != nil {
 		return nil, fmt.Errorf("read the configuration file: %w", err)
 	}
+	return c.mergeJSON(path, raw, flags)
+}
+
+// mergeJSON is merge of what the file at the path has in it.
+func (c *Config) mergeJSON(path string, raw []byte, flags *pflag.FlagSet) (clash []string, err error) {
+	raw = bytes.TrimPrefix(raw, []byte("\ufeff"))
 	if len(bytes.TrimSpace(raw)) == 0 {
 		return nil, nil
 	}
