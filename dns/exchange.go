@@ -67,7 +67,7 @@ func (r *Resolver) exchangeBy(ctx context.Context, network string, k key, to ser
 		_ = conn.Close()
 	}()
 	if network == "tcp" {
-		return overTCP(conn, query, packed)
+		return r.overTCP(conn, query, packed)
 	}
 	if _, err := conn.Write(packed); err != nil {
 		return nil, err
@@ -147,7 +147,7 @@ func answers(packet []byte, query *wire.Msg) (*wire.Msg, bool) {
 }
 
 // overTCP asks by TCP, where messages come with their length (RFC 1035, 4.2.2).
-func overTCP(conn net.Conn, query *wire.Msg, packed []byte) (*wire.Msg, error) {
+func (r *Resolver) overTCP(conn net.Conn, query *wire.Msg, packed []byte) (*wire.Msg, error) {
 	framed := binary.BigEndian.AppendUint16(make([]byte, 0, 2+len(packed)), uint16(len(packed)))
 	if _, err := conn.Write(append(framed, packed...)); err != nil {
 		return nil, err
@@ -159,6 +159,10 @@ func overTCP(conn net.Conn, query *wire.Msg, packed []byte) (*wire.Msg, error) {
 	packet := make([]byte, binary.BigEndian.Uint16(length[:]))
 	if _, err := io.ReadFull(conn, packet); err != nil {
 		return nil, err
+	}
+	if len(packet) > maxUDP {
+		r.large.Lock() // it takes milliseconds: many at once would keep others waiting
+		defer r.large.Unlock()
 	}
 	m, ok := answers(packet, query)
 	if !ok {

@@ -60,6 +60,8 @@ type Resolver struct {
 	routes  []route
 	host0   Upstreams
 	warned  time.Time // of forged answers
+
+	large sync.Mutex // held while a large answer is read
 }
 
 // route is a Route ready for use.
