@@ -90,3 +90,26 @@ func BenchmarkConnect(b *testing.B) {
 	b.ReportMetric(float64(connecting.Milliseconds())/float64(b.N), "connect-ms")
 	b.ReportMetric(float64(disconnecting.Milliseconds())/float64(b.N), "disconnect-ms")
 }
+
+// BenchmarkLook looks at the host for what other programs changed: at links alone, as
+// while containers come and go, and at all there is, as now and then.
+func BenchmarkLook(b *testing.B) {
+	for _, there := range []int{0, 200, 900} {
+		b.Run(fmt.Sprintf("there=%d", there), func(b *testing.B) {
+			h := newHost(b, func(c *Config) { c.Log = slog.New(slog.DiscardHandler) })
+			for i := range there {
+				h.attach(b, 100000+i, "bridge")
+			}
+			h.stopHealing()
+			for name, what := range map[string]aspect{"links": aspectLinks, "everything": everything} {
+				b.Run(name, func(b *testing.B) {
+					for b.Loop() {
+						if again, _ := h.mendHost(b.Context(), what, time.Time{}); again > 0 {
+							b.Fatal("something was found")
+						}
+					}
+				})
+			}
+		})
+	}
+}

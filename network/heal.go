@@ -29,8 +29,9 @@ const (
 	maxPauseHost                        = 250 * time.Millisecond
 	// busyAgain is when a thing is looked at again that an operation was at.
 	busyAgain = 100 * time.Millisecond
-	// everyLook is between looks at what nothing tells of.
-	everyLook = 10 * time.Second
+	// everyLook is between looks at what nothing tells of, and everyGlance at that of
+	// bridges: a look at each takes some 50 µs.
+	everyLook, everyGlance = 10 * time.Second, 700 * time.Millisecond
 	// legacyEvery is between two looks at legacy iptables, which has no events, and
 	// legacyOwnEvery where our own rules are there.
 	legacyEvery, legacyOwnEvery = 2 * time.Second, 300 * time.Millisecond
@@ -79,12 +80,19 @@ func (c *Controller) stopHealing() {
 func (c *Controller) healHost(ctx context.Context) {
 	tick := time.NewTicker(everyLook)
 	defer tick.Stop()
+	glance := time.NewTicker(everyGlance)
+	defer glance.Stop()
 	again := time.NewTimer(everyLook)
 	defer again.Stop()
 	for {
 		select {
 		case <-ctx.Done():
 			return
+		case <-glance.C:
+			if !c.bridgesDiffer() {
+				continue
+			}
+			c.healer.noticed.add(aspectLinks, time.Now())
 		case <-c.healer.noticed.wake:
 			c.healer.noticed.settle(ctx, quietHost, impatientHost)
 		case <-tick.C:
@@ -101,6 +109,23 @@ func (c *Controller) healHost(ctx context.Context) {
 		}
 		sleep(ctx, min(max(pauseHost, 5*took), maxPauseHost))
 	}
+}
+
+// bridgesDiffer looks at bridges alone. Of most of their sysctls the kernel does not tell.
+func (c *Controller) bridgesDiffer() bool {
+	if c.isPaused() {
+		return false
+	}
+	for _, n := range c.Networks() {
+		want := c.plan.BridgeStep(n)
+		if want.Foreign {
+			continue
+		}
+		if l, err := c.looking.Link(want.Name); err == nil && len(bridgeDifferences(want, l)) > 0 {
+			return true
+		}
+	}
+	return false
 }
 
 func sleep(ctx context.Context, d time.Duration) {

@@ -89,6 +89,8 @@ var others = []struct{ do, kind, says string }{
 	{"ip link set BRIDGE group 7", kindBridge, "in device group 7"},
 	{"ip link set BRIDGE address 02:00:00:00:00:07", kindBridge, "MAC 02:00:00:00:00:07"},
 	{"sysctl -qw net.ipv6.conf.BRIDGE.disable_ipv6=1", kindBridge, "has IPv6 off"},
+	{"sysctl -qw net.ipv6.conf.BRIDGE.accept_ra=2", kindBridge, "accept_ra at 2, wanted 0"},
+	{"sysctl -qw net.ipv4.conf.BRIDGE.accept_redirects=1", kindBridge, "accept_redirects at 1, wanted 0"},
 	{"ip link del BRIDGE", kindBridge, "is missing"},
 	{"ip link set BRIDGE down && ip link set BRIDGE name other0", kindBridge, "is missing"},
 	{"ip route del 10.9.0.0/24 dev BRIDGE", kindRoute, "route to 10.9.0.0/24"},

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net/netip"
 	"slices"
+	"strconv"
 	"strings"
 
 	"github.com/fairlead/fairlead/kernel/link"
@@ -183,11 +184,22 @@ func bridgeDifferences(want plan.Bridge, l link.Link) (out []string) {
 			say("has address %s with another length", a)
 		}
 	}
+	for _, p := range want.Heedless() {
+		have, ok := l.Parameter(parameterOf(p.Key))
+		if want, err := strconv.Atoi(p.Value); ok && err == nil && have != want {
+			say("has sysctl %s at %d, wanted %d", p.Key, have, want)
+		}
+	}
 	disabled := link.Parameter{V6: true, Name: "disable_ipv6"}
 	if off, ok := l.Parameter(disabled); ok && (off == 1) == want.IPv6 {
 		say("has IPv6 %s", map[bool]string{true: "off", false: "on"}[off == 1])
 	}
 	return out
+}
+
+// parameterOf is the parameter whose key that is, of whichever link.
+func parameterOf(key string) link.Parameter {
+	return link.Parameter{V6: strings.HasPrefix(key, "net/ipv6/"), Name: key[strings.LastIndexByte(key, '/')+1:]}
 }
 
 // forwarding looks at the bridge's own switch, which the host's sets for all and which
