@@ -192,8 +192,8 @@ func scan(t *testing.T, b box, via net.HardwareAddr, addr string, ports, open []
 	for deadline := time.Now().Add(20 * time.Second); ; {
 		answered := map[uint16]bool{}
 		hear := func(frame []byte) bool {
-			if to, port, ok := craft.SYNACK(frame); ok && to == sport {
-				answered[port] = true
+			if a, ok := craft.AnswerIn(frame); ok && a.Proto == "tcp" && a.Port == sport {
+				answered[a.Mark] = true
 			}
 			return false
 		}

@@ -41,15 +41,34 @@ func TestAttackDirect(t *testing.T) {
 		}
 	}
 	attacked(t, nil, prepare, func(t *testing.T, r *attackRange) {
+		pairs := r.direct()
 		var wg sync.WaitGroup
 		defer wg.Wait()
-		wg.Go(func() { barred(t, r.direct()...) })
-		for h, by := range r.attackers() {
-			wg.Go(func() { volley(t, h, "eth0", hardware(t, r.host, by[0][1]), r.directShots(by)) })
-		}
+		wg.Go(func() { barred(t, pairs...) })
+		wg.Go(func() { craftDirectly(t, r) })
 		wg.Go(func() { refused(t, r) })
 		wg.Go(func() { seenTruly(t, r) })
 	})
+}
+
+// craftDirectly shoots at the containers from everywhere. They hear nothing of it, not
+// even what they would refuse.
+func craftDirectly(t *testing.T, r *attackRange) {
+	t.Helper()
+	ears := map[string]*lab.Frames{}
+	for _, b := range []box{r.a1, r.a2, r.b1, r.i1} {
+		ears[b.Name()] = b.Frames("eth0")
+		defer ears[b.Name()].Close()
+	}
+	var texts []string
+	for h, by := range r.attackers() {
+		texts = append(texts, volley(t, h, "eth0", hardware(t, r.host, by[0][1]), r.directShots(by))...)
+	}
+	for name, ear := range ears {
+		if heard := len(texts) - len(ear.Missing(texts, 50*time.Millisecond)); heard > 0 {
+			t.Errorf("%s heard %d packets that were crafted for containers", name, heard)
+		}
+	}
 }
 
 // bothPorts serves what the range's containers do.

@@ -59,6 +59,10 @@ func volley(t *testing.T, h *lab.Host, dev string, via net.HardwareAddr, shots [
 	}
 	defer wire.Close()
 	answered, missing := make([]bool, len(shots)), true
+	expected := make(map[craft.Answer]int, len(shots))
+	for i, s := range shots {
+		expected[s.Answer()] = i
+	}
 	// As long as lab.Unreachable waits for nothing, and longer for the controls.
 	for begin := time.Now(); time.Since(begin) < time.Second || missing && time.Since(begin) < 10*time.Second; {
 		for i, s := range shots {
@@ -70,15 +74,17 @@ func volley(t *testing.T, h *lab.Host, dev string, via net.HardwareAddr, shots [
 			}
 		}
 		err := wire.Listen(time.Now().Add(350*time.Millisecond), func(frame []byte) bool {
-			for i, s := range shots {
-				answered[i] = answered[i] || s.AnsweredBy(frame)
+			if a, ok := craft.AnswerIn(frame); ok {
+				if i, ours := expected[a]; ours {
+					answered[i] = true
+				}
 			}
 			return false
 		})
 		if err != nil {
 			t.Fatal(err)
 		}
-		missing = slices.ContainsFunc(shots, func(s shot) bool { return s.open && !answered[slices.IndexFunc(shots, s.is)] })
+		missing = slices.ContainsFunc(shots, func(s shot) bool { return s.open && !answered[expected[s.Answer()]] })
 	}
 	for i, s := range shots {
 		switch {
@@ -90,8 +96,6 @@ func volley(t *testing.T, h *lab.Host, dev string, via net.HardwareAddr, shots [
 	}
 	return texts
 }
-
-func (s shot) is(o shot) bool { return s.Text == o.Text }
 
 // hardware is the hardware address of a host's link that has the address.
 func hardware(t *testing.T, h *lab.Host, addr string) net.HardwareAddr {

@@ -88,8 +88,9 @@ func (s space) shoot(dev string, via net.HardwareAddr, packets ...craft.Packet) 
 			}
 		}
 		err := w.Listen(time.Now().Add(silence/2), func(frame []byte) bool {
+			a, ok := craft.AnswerIn(frame)
 			for i, p := range packets {
-				if p.AnsweredBy(frame) {
+				if ok && p.Answer() == a {
 					outcome[i] = reached
 				}
 			}

@@ -284,8 +284,8 @@ func (s space) scan(via net.HardwareAddr, own, to string) (map[uint16]bool, erro
 	for range 2 {
 		first := packet("tcp", own, to, "1")
 		hear := func(frame []byte) bool {
-			if at, port, ok := craft.SYNACK(frame); ok && at == first.Src.Port() {
-				open[port] = true
+			if a, ok := craft.AnswerIn(frame); ok && a.Proto == "tcp" && a.Port == first.Src.Port() {
+				open[a.Mark] = true
 			}
 			return false
 		}

@@ -109,37 +109,3 @@ func (p Packet) echo(network gopacket.NetworkLayer) ([]gopacket.SerializableLaye
 	l := &layers.ICMPv6{TypeCode: layers.CreateICMPv6TypeCode(layers.ICMPv6TypeEchoRequest, 0)}
 	return []gopacket.SerializableLayer{l, &layers.ICMPv6Echo{Identifier: p.Src.Port(), SeqNumber: p.Mark}}, l.SetNetworkLayerForChecksum(network)
 }
-
-// AnsweredBy says whether an Ethernet frame carries the answer that whoever serves the
-// packet gives: SYN and ACK, a datagram back, an echo reply. From which address it
-// comes does not matter: it was reached. A refusal (RST, an ICMP error) is no answer.
-func (p Packet) AnsweredBy(frame []byte) bool {
-	got := gopacket.NewPacket(frame, layers.LayerTypeEthernet, gopacket.DecodeOptions{Lazy: true, NoCopy: true})
-	switch p.Proto {
-	case "tcp":
-		port, mark, ok := synACK(got)
-		return ok && port == p.Src.Port() && mark == p.Mark
-	case "udp":
-		l, ok := got.Layer(layers.LayerTypeUDP).(*layers.UDP)
-		return ok && uint16(l.DstPort) == p.Src.Port()
-	}
-	if l, ok := got.Layer(layers.LayerTypeICMPv4).(*layers.ICMPv4); ok {
-		return l.TypeCode.Type() == layers.ICMPv4TypeEchoReply && l.Id == p.Src.Port() && l.Seq == p.Mark
-	}
-	l, ok := got.Layer(layers.LayerTypeICMPv6).(*layers.ICMPv6)
-	echo, ok2 := got.Layer(layers.LayerTypeICMPv6Echo).(*layers.ICMPv6Echo)
-	return ok && ok2 && l.TypeCode.Type() == layers.ICMPv6TypeEchoReply && echo.Identifier == p.Src.Port() && echo.SeqNumber == p.Mark
-}
-
-// SYNACK reads the answer to a SYN: the port and the mark that it had.
-func SYNACK(frame []byte) (port, mark uint16, ok bool) {
-	return synACK(gopacket.NewPacket(frame, layers.LayerTypeEthernet, gopacket.DecodeOptions{Lazy: true, NoCopy: true}))
-}
-
-func synACK(p gopacket.Packet) (port, mark uint16, ok bool) {
-	l, ok := p.Layer(layers.LayerTypeTCP).(*layers.TCP)
-	if !ok || !l.SYN || !l.ACK {
-		return 0, 0, false
-	}
-	return uint16(l.DstPort), uint16(l.Ack >> 16), true
-}
