@@ -9,13 +9,12 @@ import (
 	"io"
 	"net"
 	"net/netip"
+	"runtime/debug"
 	"strings"
 	"sync"
 	"time"
 
 	wire "github.com/miekg/dns"
-
-	"github.com/fairlead/fairlead/internal/panics"
 )
 
 type server = netip.AddrPort
@@ -36,7 +35,12 @@ var errGuessed = errors.New("packets came that are no answer to the question, as
 // somebody forges one. Every query has an ID by chance and a socket of its own, whose
 // port is the kernel's choice (RFC 5452, 9.2).
 func (r *Resolver) exchange(ctx context.Context, k key, to server) (m *wire.Msg, err error) {
-	defer panics.Catch(&err)
+	defer func() { // what a server sends ends nobody's process
+		if cause := recover(); cause != nil {
+			r.log.Error("panic", "panic", cause, "server", to, "stack", string(debug.Stack()))
+			m, err = nil, errors.New("its answer could not be read")
+		}
+	}()
 	m, err = r.exchangeBy(ctx, "udp", k, to, true)
 	if errors.Is(err, errGuessed) {
 		r.guessed(to)

@@ -94,14 +94,13 @@ func check(m *wire.Msg) int {
 func (r *Resolver) local(q *Query) *wire.Msg {
 	question := q.msg.Question[0]
 	id := q.sandbox.id
-	name, own := q.name, false
-	if name == localhost || strings.HasSuffix(name, "."+localhost) {
+	switch {
+	case q.name == localhost || strings.HasSuffix(q.name, "."+localhost):
 		return loopback(question)
-	}
-	if name == Domain {
+	case q.name == Domain:
 		return new(wire.Msg)
 	}
-	name, own = strings.CutSuffix(name, "."+Domain)
+	name, own := strings.CutSuffix(q.name, "."+Domain)
 	if a, ok := reverse(q.name); ok {
 		name, ours := r.names.owner(id, a)
 		if !ours {
