@@ -358,6 +358,18 @@ func (c *Controller) ensureBridge(s plan.Bridge) error {
 	if err != nil {
 		return err
 	}
+	if err = setBridge(s, key); err == nil || !created {
+		return err
+	}
+	if left := apply.Again(func() error { return c.links.Delete(s.Name) }); left != nil {
+		return &apply.LeftError{Cause: err, Left: left}
+	}
+	return err
+}
+
+// setBridge sets the sysctls of a bridge; without is the one that takes IPv6 off it. A
+// kernel without IPv6 has none of that.
+func setBridge(s plan.Bridge, without string) error {
 	for _, p := range s.Heedless() {
 		if _, err := sysctl.Set(p.Key, p.Value); err != nil && !errdefs.IsNotFound(err) {
 			return err
@@ -366,14 +378,10 @@ func (c *Controller) ensureBridge(s plan.Bridge) error {
 	if s.IPv6 {
 		return nil
 	}
-	// A kernel without IPv6 has no such key.
-	if _, err = sysctl.Set(key, "1"); err == nil || errdefs.IsNotFound(err) {
-		return nil
+	if _, err := sysctl.Set(without, "1"); err != nil && !errdefs.IsNotFound(err) {
+		return err
 	}
-	if created {
-		err = errors.Join(err, c.links.Delete(s.Name))
-	}
-	return err
+	return nil
 }
 
 func linkBridge(s plan.Bridge) link.Bridge {
