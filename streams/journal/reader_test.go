@@ -12,9 +12,12 @@ import (
 	"time"
 
 	"github.com/containerd/errdefs"
+	"go.uber.org/goleak"
 
 	"github.com/fairlead/fairlead/streams/jsonlog"
 )
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 // programs puts a journalctl before the others: a script that prints the files
 // named entries (and follow, for --follow, whereupon it stays) and notes its
