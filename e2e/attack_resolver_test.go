@@ -272,6 +272,11 @@ func destroyed(t *testing.T, r *attackRange) {
 	// Its name is its neighbours' affair.
 	r.a2.resolves("k1", wire.TypeA, "NOERROR "+k1.addr4.String())
 	quiet(t, r.relays())
+	if r.moment == "after the start" {
+		r.Restart()
+		k1.resolves("a2", wire.TypeA, "NOERROR "+r.a2.addr4.String())
+		r.consistent()
+	}
 	r.Must("rm", "-f", "k1")
 	r.a2.resolves("k1", wire.TypeA, "NXDOMAIN")
 }
