@@ -88,6 +88,9 @@ func (c *Controller) sayUnenforced(n spec.Network) {
 	if !n.ICC {
 		lost = append(lost, "icc off")
 	}
+	if !n.Spoofing {
+		lost = append(lost, "anti-spoofing")
+	}
 	if len(lost) > 0 {
 		c.log.Warn("the firewall is off: a network asks for what is not done", "network", n.Name, "not done", lost)
 	}
