@@ -199,6 +199,7 @@ func (c *Controller) mendPorts(ctx context.Context) error {
 		held[b.Owner][bindingKey(b.Owner, b.Proto, b.Host.String())] = b
 	}
 	var errs []error
+	var work atOnce
 	for _, a := range c.Attachments() {
 		own := held[a.Sandbox.ID]
 		delete(held, a.Sandbox.ID)
@@ -210,12 +211,16 @@ func (c *Controller) mendPorts(ctx context.Context) error {
 		if len(own) == len(wanted) && !slices.ContainsFunc(wanted, func(p spec.PortBinding) bool { return !right(p) }) {
 			continue
 		}
-		if err := c.holdAgain(ctx, a.Sandbox.ID); err != nil {
-			// The container runs and its other ports work: said, not fatal.
-			c.log.Error("published ports cannot be held again; it is tried until they can", "container", a.Sandbox.Name, "err", err)
-			c.holdLater(a.Sandbox.ID)
-		}
+		work.add(func() error {
+			if err := c.holdAgain(ctx, a.Sandbox.ID); err != nil {
+				// The container runs and its other ports work: said, not fatal.
+				c.log.Error("published ports cannot be held again; it is tried until they can", "container", a.Sandbox.Name, "err", err)
+				c.holdLater(a.Sandbox.ID)
+			}
+			return nil
+		})
 	}
+	errs = append(errs, work.do())
 	for owner := range held {
 		errs = append(errs, c.cfg.Relay.Release(ctx, owner))
 	}

@@ -71,7 +71,7 @@ func (c *Controller) mendResolvers(ctx context.Context) error {
 	if err := c.introduce(ctx, told); err != nil {
 		return err
 	}
-	var errs []error
+	var work atOnce
 	for _, a := range c.Attachments() {
 		want := c.resolved(a)
 		if want == nil {
@@ -82,10 +82,14 @@ func (c *Controller) mendResolvers(ctx context.Context) error {
 		if there && reflect.DeepEqual(is, *want) {
 			continue
 		}
-		if err := c.mendResolver(ctx, want.ID); err != nil {
-			errs = append(errs, fmt.Errorf("the resolver of container %s: %w", a.Sandbox.Name, err))
-		}
+		work.add(func() error {
+			if err := c.mendResolver(ctx, want.ID); err != nil {
+				return fmt.Errorf("the resolver of container %s: %w", a.Sandbox.Name, err)
+			}
+			return nil
+		})
 	}
+	errs := []error{work.do()}
 	for id := range told {
 		errs = append(errs, c.cfg.Relay.Unresolve(ctx, id))
 	}
