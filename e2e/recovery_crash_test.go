@@ -46,7 +46,9 @@ func known(point string) bool {
 	if op == "recover" {
 		return slices.ContainsFunc(slices.Collect(maps.Values(recoverPoints)), func(steps []string) bool { return slices.Contains(steps, step) })
 	}
-	return slices.Contains(crashPoints[op], step) || slices.Contains(enginePoints, point)
+	lists := map[string][]string{"restore": restorePoints, "backend": backendPoints, "relay": handoverPoints, "streams": handoverPoints}
+	return slices.Contains(crashPoints[op], step) || slices.Contains(lists[op], step) ||
+		slices.Contains(enginePoints, point) || slices.Contains(changePoints, point)
 }
 
 // complete fails the test unless the points of op that were passed are those of
