@@ -34,7 +34,7 @@ func newHealed(tb testing.TB, change ...func(*Config)) *healed {
 func (h *healed) script(tb testing.TB, script string) string {
 	tb.Helper()
 	return command(tb, "sh", "-ec", strings.NewReplacer("BRIDGE", h.n.Bridge, "VETH", h.a.Endpoints[0].HostIf,
-		"PIN", h.a.Sandbox.Path, "LEASE", h.journal.LeasePath(h.a.Sandbox.ID), "ALIAS", h.plan.Alias("network", "x")).Replace(script))
+		"PIN", h.a.Sandbox.Path, "BOOK", h.sysctls.path, "LEASE", h.journal.LeasePath(h.a.Sandbox.ID), "ALIAS", h.plan.Alias("network", "x")).Replace(script))
 }
 
 // works fails the test where the sandboxes do not reach each other, or the host.
@@ -120,6 +120,7 @@ var others = []struct{ do, kind, says string }{
 	{"umount PIN", kindNamespace, "is not pinned"},
 	{"umount PIN && rm PIN", kindNamespace, "is not pinned"},
 	{"rm LEASE", kindRecord, "is missing"},
+	{"rm BOOK", kindRecord, "the record of sysctls"},
 }
 
 // TestHeal: whatever another hand changes of ours is put back, said in one line, counted,

@@ -46,6 +46,10 @@ func (s *survey) files() error {
 				"container %s: its lease %s is missing", a.Sandbox.Name, s.c.journal.LeasePath(id))
 		}
 	}
+	if book := s.c.sysctls; book.lost() {
+		s.say(finding{kind: kindRecord, on: book.path, mend: func(context.Context) error { return book.rewrite() }},
+			"the record of sysctls, %s, is missing", book.path)
+	}
 	s.c.pins.note(pinned, func(id string) bool {
 		return slices.ContainsFunc(s.attachments, func(a spec.Attachment) bool { return a.Sandbox.ID == id })
 	})

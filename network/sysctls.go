@@ -141,6 +141,21 @@ func (b *sysctlBook) keys() []string {
 	return slices.Sorted(maps.Keys(b.was))
 }
 
+// lost says that there is something on record and the file is gone.
+func (b *sysctlBook) lost() bool {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	_, err := os.Lstat(b.path)
+	return len(b.was) > 0 && errors.Is(err, fs.ErrNotExist)
+}
+
+// rewrite writes the file again.
+func (b *sysctlBook) rewrite() error {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.save()
+}
+
 func (b *sysctlBook) save() error {
 	raw, err := json.Marshal(b.was)
 	if err != nil {

@@ -89,7 +89,7 @@ func (c *Controller) watchHost(ctx context.Context, ended *sync.WaitGroup) {
 			}
 		})
 	}
-	w, err := inotify.Watch(c.journal.LeasePath("ID"), filepath.Join(c.cfg.ExecRoot, "netns", "ID"))
+	w, err := inotify.Watch(c.sysctls.path, c.journal.LeasePath("ID"), filepath.Join(c.cfg.ExecRoot, "netns", "ID"))
 	if err != nil {
 		c.log.Error("files that other programs delete are noticed late", "every", everyLook, "err", err)
 		return
