@@ -9,9 +9,12 @@ package dns
 
 import (
 	"cmp"
+	"fmt"
 	"net/netip"
 	"slices"
 	"strings"
+
+	"github.com/containerd/errdefs"
 )
 
 // Address is where every container with a resolver finds it.
@@ -28,6 +31,14 @@ const Domain = "fairlead.internal"
 func Reserved(name string) bool {
 	name = "." + canonical(name)
 	return strings.HasSuffix(name, "."+localhost) || strings.HasSuffix(name, "."+Domain)
+}
+
+// CheckAlias refuses, with errdefs.ErrInvalidArgument, what no container may be called.
+func CheckAlias(name string) error {
+	if !Reserved(name) {
+		return nil
+	}
+	return fmt.Errorf("alias %q is reserved, choose another: %s is every container itself, and %s is the resolver's: %w", name, localhost, Domain, errdefs.ErrInvalidArgument)
 }
 
 // MaxServers is how many servers are asked at most, as resolv.conf(5) has it.

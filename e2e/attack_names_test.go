@@ -205,6 +205,9 @@ func (n *namesRange) claimed(t *testing.T, r *attackRange) {
 		if _, stderr, code := r.CLI("network", "connect", "--alias", alias, "A", "b1"); code == 0 || !strings.Contains(stderr, "reserved") {
 			t.Errorf("alias %s: exit status %d\n%s", alias, code, stderr)
 		}
+		if _, stderr, code := r.CLI("create", "--network", "A", "--network-alias", alias, "demo", "true"); code == 0 || !strings.Contains(stderr, "reserved") {
+			t.Errorf("a container with alias %s: exit status %d\n%s", alias, code, stderr)
+		}
 	}
 	r.a1.resolves("localhost", wire.TypeA, "NOERROR 127.0.0.1")
 	r.a1.resolves("x.localhost", wire.TypeAAAA, "NOERROR ::1")

@@ -144,7 +144,9 @@ func slowConnections(t *testing.T, r *attackRange) {
 		echoed = append(echoed, time.Since(begin))
 	}
 	t.Logf("%s: 99 of 100 of a2's queries were answered in %s; a server of the test's own needed %s", r.moment, slowest(asked), slowest(echoed))
-	if limit := 50*time.Millisecond + slowest(echoed); slowest(asked) > limit {
+	// On a machine with much else to do both processes wait for a processor, and the relay
+	// has more than a packet's worth to do.
+	if limit := 50*time.Millisecond + 5*slowest(echoed); slowest(asked) > limit {
 		t.Errorf("one of a hundred of a2's queries took over %s, and may %s", slowest(asked), limit)
 	}
 	// It serves who is in the crowd too.
@@ -257,28 +259,37 @@ func malformedMessages(t *testing.T) (out [][]byte) {
 	return out
 }
 
-// destroyed is the rest of row 22: a container that may administer its network destroys
-// the sockets that the relay has there. Its resolver is gone, and said to be; a restart
-// brings it back.
+// destroyed is the rest of row 22: a container that may administer its network destroys a
+// socket that the relay has there, the one or the other. Its resolver is gone, and said to
+// be; a restart brings it back.
 func destroyed(t *testing.T, r *attackRange) {
-	r.idle("--name", "k1", "--network", "A", "--cap-add", "NET_ADMIN")
-	k1 := r.box("k1")
-	k1.resolves("a2", wire.TypeA, "NOERROR "+r.a2.addr4.String())
-	k1.Run("ss", "-K", "-a", "src", "127.0.0.11")
-	eventually(t, "the loss of a resolver is noticed", func() bool {
-		out, _, _ := r.CLI("debug", "check")
-		return strings.Contains(out, "container k1: its resolver is missing")
-	})
-	// Its name is its neighbours' affair.
-	r.a2.resolves("k1", wire.TypeA, "NOERROR "+k1.addr4.String())
+	names := map[string]string{"k1": "--tcp", "k2": "--udp"}
+	for name := range names {
+		r.idle("--name", name, "--network", "A", "--cap-add", "NET_ADMIN")
+	}
+	for name, proto := range names {
+		k := r.box(name)
+		k.resolves("a2", wire.TypeA, "NOERROR "+r.a2.addr4.String())
+		k.Run("ss", "-K", "-a", proto, "src", "127.0.0.11")
+		eventually(t, "the loss of a resolver is noticed", func() bool {
+			out, _, _ := r.CLI("debug", "check")
+			return strings.Contains(out, "container "+name+": its resolver is missing")
+		})
+		// Its name is its neighbours' affair.
+		r.a2.resolves(name, wire.TypeA, "NOERROR "+k.addr4.String())
+	}
 	quiet(t, r.relays())
 	if r.moment == "after the start" {
 		r.Restart()
-		k1.resolves("a2", wire.TypeA, "NOERROR "+r.a2.addr4.String())
 		r.consistent()
 	}
-	r.Must("rm", "-f", "k1")
-	r.a2.resolves("k1", wire.TypeA, "NXDOMAIN")
+	for name := range names {
+		if r.moment == "after the start" {
+			r.box(name).resolves("a2", wire.TypeA, "NOERROR "+r.a2.addr4.String())
+		}
+		r.Must("rm", "-f", name)
+		r.a2.resolves(name, wire.TypeA, "NXDOMAIN")
+	}
 }
 
 // quiet fails the test if processes that have nothing to do use a processor. What they

@@ -13,6 +13,7 @@ import (
 	"github.com/moby/moby/api/types/container"
 	"github.com/moby/moby/api/types/network"
 
+	"github.com/fairlead/fairlead/dns"
 	"github.com/fairlead/fairlead/internal/wellformed"
 	"github.com/fairlead/fairlead/network/spec"
 )
@@ -268,6 +269,9 @@ func checkSettings(n spec.Network, s *network.EndpointSettings) error {
 	for _, alias := range s.Aliases {
 		if err := wellformed.HostName(alias); err != nil {
 			return fmt.Errorf("alias %w", err)
+		}
+		if err := dns.CheckAlias(alias); err != nil {
+			return err
 		}
 	}
 	if len(s.MacAddress) > 0 && len(s.MacAddress) != 6 {

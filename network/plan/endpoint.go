@@ -108,8 +108,8 @@ func (seg *segment) checkEndpoint(req spec.EndpointRequest) error {
 		if err := spec.ValidName("alias", alias); err != nil {
 			return err
 		}
-		if dns.Reserved(alias) {
-			return fmt.Errorf("alias %q is reserved, choose another: localhost is every container itself, and %s is the resolver's: %w", alias, dns.Domain, errdefs.ErrInvalidArgument)
+		if err := dns.CheckAlias(alias); err != nil {
+			return err
 		}
 	}
 	for i, addr := range req.LinkLocal {
