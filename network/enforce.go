@@ -127,7 +127,7 @@ func (c *Controller) dropOtherBackends(ctx context.Context) error {
 	case FirewallNFTables:
 		err = m.remove(ctx, c)
 	case FirewallIPTables:
-		err = c.removeTables(ctx, func(f ruleset.Family, _ string) bool { return f == ruleset.Bridge })
+		err = c.removeTables(ctx, func(_ ruleset.Family, name string) bool { return name == c.plan.Table })
 	case FirewallNone:
 		err = errors.Join(m.remove(ctx, c), nftEnforcer{c}.Remove(ctx, ""))
 	}

@@ -216,7 +216,9 @@ func (e *iptablesEnforcer) Replace(ctx context.Context, p firewall.Policy) error
 			return err
 		}
 	}
-	return nil
+	// Where the nftables back end was before, this takes its table's place, whose rules
+	// are the iptables' ones now.
+	return e.c.fw.Apply(ctx, []ruleset.Change{ruleset.ReplaceTable{Table: firewall.FlowTable(p)}})
 }
 
 // Compare implements enforcer.
@@ -224,9 +226,13 @@ func (e *iptablesEnforcer) Compare(ctx context.Context, p firewall.Policy) ([]st
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	p.Owner = e.c.fw.Features().Persist
-	out, err := e.c.fw.Compare(ctx, firewall.BridgeTable(p))
-	if err != nil {
-		return nil, err
+	var out []string
+	for _, t := range []ruleset.Table{firewall.BridgeTable(p), firewall.FlowTable(p)} {
+		lines, err := e.c.fw.Compare(ctx, t)
+		if err != nil {
+			return nil, err
+		}
+		out = append(out, lines...)
 	}
 	want := e.backend.Model(p)
 	for _, f := range e.backend.Families() {
@@ -245,7 +251,7 @@ func (e *iptablesEnforcer) Compare(ctx context.Context, p firewall.Policy) ([]st
 // Remove implements enforcer. Chains are called after no name that changes while they
 // are there, so that there is nothing of a former name but the bridge table.
 func (e *iptablesEnforcer) Remove(ctx context.Context, keep string) error {
-	err := e.c.removeTables(ctx, func(f ruleset.Family, name string) bool { return f == ruleset.Bridge && name == keep })
+	err := e.c.removeTables(ctx, func(_ ruleset.Family, name string) bool { return name == keep })
 	if keep != "" {
 		return err
 	}

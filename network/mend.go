@@ -173,6 +173,8 @@ func (c *Controller) policy(nets []spec.Network, members []firewall.Member) fire
 		AllowDirectRouting: c.cfg.AllowDirectRouting,
 		AcceptMark:         c.cfg.AcceptMark,
 
+		Flows: c.flowShare(),
+
 		Served: c.abroadNow().served,
 		Others: c.abroadNow().others,
 		Guard4: c.sysctls.changed(forward4) && !c.cfg.ForwardOpen,

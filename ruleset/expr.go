@@ -5,6 +5,7 @@ import (
 	"math"
 	"net/netip"
 	"strings"
+	"time"
 )
 
 // Expr is one expression of a rule: a match, which the packet must pass to reach
@@ -173,6 +174,24 @@ type Goto string
 // Jump goes through another chain and comes back, unless that decides.
 type Jump string
 
+// Random matches one packet of so many, by chance.
+type Random struct{ Of uint32 }
+
+// CountOver has a dynamic set count the connections of what the selector reads, this
+// one among them, as long as they are tracked, and matches where they are more.
+type CountOver struct {
+	Key   Selector
+	Set   string
+	Limit uint32
+}
+
+// Note puts what the selector reads into a dynamic set, for that time from now on.
+type Note struct {
+	Key     Selector
+	Set     string
+	Timeout time.Duration
+}
+
 // Masquerade gives packets the address of the interface they leave by.
 type Masquerade struct{}
 
@@ -210,6 +229,9 @@ func (Counter) expr()          {}
 func (Verdict) expr()          {}
 func (Goto) expr()             {}
 func (Jump) expr()             {}
+func (Random) expr()           {}
+func (CountOver) expr()        {}
+func (Note) expr()             {}
 func (Masquerade) expr()       {}
 func (DNAT) expr()             {}
 func (SNAT) expr()             {}
@@ -287,6 +309,19 @@ func (g Goto) String() string { return "goto " + string(g) }
 
 // String implements Expr.
 func (j Jump) String() string { return "jump " + string(j) }
+
+// String implements Expr.
+func (r Random) String() string { return fmt.Sprintf("numgen random mod %d 0", r.Of) }
+
+// String implements Expr.
+func (c CountOver) String() string {
+	return fmt.Sprintf("add @%s { %s ct count over %d }", c.Set, c.Key, c.Limit)
+}
+
+// String implements Expr.
+func (n Note) String() string {
+	return fmt.Sprintf("update @%s { %s timeout %s }", n.Set, n.Key, n.Timeout)
+}
 
 // String implements Expr.
 func (Masquerade) String() string { return "masquerade" }

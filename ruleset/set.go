@@ -9,6 +9,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"time"
 )
 
 // DataType is the type of one field of a set's key or of a map's value.
@@ -65,6 +66,11 @@ type Set struct {
 	Interval bool
 	// Counter has each element count the packets that it is found for (Linux 5.7).
 	Counter bool
+	// Dynamic says that rules add the elements, as many as Size at most. Where Timeout is
+	// not 0 each goes that long after it was last named.
+	Dynamic bool
+	Size    uint32
+	Timeout time.Duration
 	// Comment is at most 127 bytes.
 	Comment  string
 	Elements []Element
@@ -237,8 +243,16 @@ func (s Set) print(b *strings.Builder) {
 		fmt.Fprintf(b, " : %s", concat(s.Data))
 	}
 	b.WriteByte('\n')
-	if s.Interval {
+	if s.Size > 0 {
+		fmt.Fprintf(b, "\t\tsize %d\n", s.Size)
+	}
+	switch {
+	case s.Interval:
 		b.WriteString("\t\tflags interval\n")
+	case s.Dynamic && s.Timeout > 0:
+		fmt.Fprintf(b, "\t\tflags dynamic,timeout\n\t\ttimeout %s\n", s.Timeout)
+	case s.Dynamic:
+		b.WriteString("\t\tflags dynamic\n")
 	}
 	if s.Counter {
 		b.WriteString("\t\tcounter\n")

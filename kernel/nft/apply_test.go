@@ -18,13 +18,13 @@ import (
 func policy() firewall.Policy {
 	pfx, ap, ip := netip.MustParsePrefix, netip.MustParseAddrPort, netip.MustParseAddr
 	p := firewall.Policy{
-		Table: "fairlead", Daemon: "d1", Group: firewall.DefaultGroup, Guard4: true, Guard6: true,
+		Table: "fairlead", Daemon: "d1", Group: firewall.DefaultGroup, Guard4: true, Guard6: true, Flows: 65536,
 		AcceptMark: firewall.Mark{Value: 1, Mask: 0xff}, Served: []string{"virbr0"},
 		Networks: []spec.Network{
 			{ID: "0", Bridge: "fairlead0", Masquerade: true, ICC: true, Subnets: []spec.Subnet{{Prefix: pfx("172.17.0.0/16")}, {Prefix: pfx("fd00:17::/64")}}},
 			{ID: "1", Bridge: "br-111111111111", ICC: true, Internal: true, Masquerade: true, Subnets: []spec.Subnet{{Prefix: pfx("10.0.0.0/24")}}},
 			{ID: "2", Bridge: "br-2.x", Masquerade: true, Subnets: []spec.Subnet{{Prefix: pfx("10.0.1.0/25")}, {Prefix: pfx("10.0.1.128/25")}}, Trusted: []string{"eth1"}},
-			{ID: "3", Bridge: "br-3", Masquerade: true, Subnets: []spec.Subnet{{Prefix: pfx("10.0.2.0/24")}, {Prefix: pfx("fd00:18::/64")}}, Gateway6: spec.GatewayNATUnprotected},
+			{ID: "3", Bridge: "br-3", UnlimitedFlows: true, Masquerade: true, Subnets: []spec.Subnet{{Prefix: pfx("10.0.2.0/24")}, {Prefix: pfx("fd00:18::/64")}}, Gateway6: spec.GatewayNATUnprotected},
 			{ID: "4", Bridge: "br-4", Masquerade: true, ICC: true, Gateway4: spec.GatewayRouted, Gateway6: spec.GatewayRouted, Subnets: []spec.Subnet{{Prefix: pfx("10.0.4.0/24")}, {Prefix: pfx("fd00:19::/64")}}},
 			{
 				ID: "5", Bridge: "br-5", Masquerade: true, ICC: true, Outbound4: ip("192.0.2.1"), Outbound6: ip("2001:db8::1"),
@@ -82,12 +82,13 @@ func TestReplaceTableIsItsText(t *testing.T) {
 	t.Parallel()
 	for _, table := range firewall.Tables(policy()) {
 		for _, s := range table.Sets {
-			if len(s.Elements) == 0 {
+			if len(s.Elements) == 0 && !s.Dynamic {
 				t.Errorf("set %s %s has no element to be compared", table.Family, s.Name)
 			}
 		}
 		isItsText(t, table)
 	}
+	isItsText(t, firewall.FlowTable(policy()))
 }
 
 func isItsText(t *testing.T, table ruleset.Table) {

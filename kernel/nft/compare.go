@@ -54,6 +54,9 @@ func (c *Conn) Compare(ctx context.Context, want ruleset.Table) ([]string, error
 			out = append(out, fmt.Sprintf("%s: %s %s is missing", name, s.Kind(), s.Name))
 			continue
 		}
+		if s.Dynamic {
+			continue // its elements come and go
+		}
 		lines, err := c.compareSet(name, want, s)
 		if err != nil {
 			return nil, err

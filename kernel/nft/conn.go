@@ -49,6 +49,9 @@ type Features struct {
 	// Bridge: tables of the family bridge can be had. Without them Apply passes over
 	// a ReplaceTable of that family, and refuses elements.
 	Bridge bool
+	// Flows: connections can be counted by address (Linux 4.18; CONFIG_NFT_CONNLIMIT,
+	// CONFIG_NFT_NUMGEN).
+	Flows bool
 }
 
 // LacksEnv names features in the environment, persist and destroy, that are taken to be
@@ -140,6 +143,10 @@ func (c *Conn) probe() error {
 		return err
 	}
 	c.features.Bridge, err = ask(func(b *batch) { b.newTable(ruleset.Table{Family: ruleset.Bridge, Name: name}, 0) })
+	if err != nil {
+		return err
+	}
+	c.features.Flows, err = ask(func(b *batch) { _ = b.countFlows(name) })
 	c.features.lack(os.Getenv(LacksEnv))
 	return err
 }

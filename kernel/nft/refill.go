@@ -146,6 +146,9 @@ func (c *Conn) refillTable(b *batch, t ruleset.Table) error {
 		w.str(unix.NFTA_RULE_TABLE, t.Name)
 	})
 	for _, s := range t.Sets {
+		if s.Dynamic {
+			continue
+		}
 		b.message(unix.NFT_MSG_DELSETELEM, 0, t.Family, part{about: "elements of " + s.Name}, func(w *writer) {
 			w.str(unix.NFTA_SET_ELEM_LIST_TABLE, t.Name)
 			w.str(unix.NFTA_SET_ELEM_LIST_SET, s.Name)

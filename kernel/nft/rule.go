@@ -155,6 +155,8 @@ func (e *exprWriter) statement(x ruleset.Expr) error {
 			return fmt.Errorf("unknown verdict %q", string(x))
 		}
 		e.verdict(code, "")
+	case ruleset.Random, ruleset.CountOver, ruleset.Note:
+		return e.flow(x)
 	case ruleset.DNAT:
 		return e.dnat(x)
 	case ruleset.SNAT:

@@ -97,6 +97,13 @@ func (b *batch) newSet(t ruleset.Table, s ruleset.Set) error {
 				flags |= setFlagConcat
 			}
 		}
+		if s.Dynamic {
+			flags |= unix.NFT_SET_EVAL
+		}
+		if s.Timeout > 0 {
+			flags |= unix.NFT_SET_TIMEOUT
+			w.u64(unix.NFTA_SET_TIMEOUT, uint64(s.Timeout.Milliseconds()))
+		}
 		if len(s.Data) > 0 {
 			flags |= unix.NFT_SET_MAP
 			typ, size := concatType(s.Data)
@@ -109,6 +116,11 @@ func (b *batch) newSet(t ruleset.Table, s ruleset.Set) error {
 		w.u32(unix.NFTA_SET_FLAGS, flags)
 		if flags&setFlagConcat != 0 {
 			concatDescription(w, s.Key)
+		}
+		if s.Size > 0 {
+			desc := w.nest(unix.NFTA_SET_DESC)
+			w.u32(unix.NFTA_SET_DESC_SIZE, s.Size)
+			w.close(desc)
 		}
 		w.bytes(unix.NFTA_SET_USERDATA, setUserdata(s))
 		if s.Counter {

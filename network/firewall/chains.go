@@ -22,7 +22,7 @@ const (
 // chains are the table's rules, which are the same whatever is published.
 func chains(p Policy) []ruleset.Chain {
 	return []ruleset.Chain{
-		prerouting(), output(), postrouting(), forward(p), inbound(), neighbours(), outbound(), input(),
+		prerouting(), output(), postrouting(), forward(p), inbound(), neighbours(), outbound(), input(p),
 	}
 }
 
@@ -117,6 +117,7 @@ func forward(p Policy) ruleset.Chain {
 	rules := []ruleset.Rule{
 		ruleset.NewRule("answers", ruleset.CTState{ruleset.Established, ruleset.Related}, ruleset.Accept),
 	}
+	rules = append(rules, flowRules(p, ruleset.IIfName, ruleset.OIfName)...)
 	if p.AcceptMark != (Mark{}) {
 		rules = append(rules, ruleset.NewRule("marked (--bridge-accept-fwmark)", ruleset.Mark(p.AcceptMark), ruleset.Accept))
 	}
@@ -215,13 +216,13 @@ func outbound() ruleset.Chain {
 // containers passes: it has been translated. The kernel does not track
 // neighbour discovery and multicast listener reports (net/netfilter/
 // nf_conntrack_proto_icmpv6.c), so they are neither new nor invalid and pass.
-func input() ruleset.Chain {
+func input(p Policy) ruleset.Chain {
 	const loopback = "the host's loopback is not for containers"
 	toLoopback := ruleset.Address{Selector: ruleset.IPDAddr, Prefix: netip.MustParsePrefix("127.0.0.0/8")}
 	return ruleset.Chain{
 		Name: chainInput, Type: ruleset.Filter, Hook: ruleset.Input,
 		Priority: ruleset.PriorityFilter, Policy: ruleset.PolicyAccept,
-		Rules: []ruleset.Rule{
+		Rules: append([]ruleset.Rule{
 			ruleset.NewRule("the host's own", ruleset.InterfaceIs{Selector: ruleset.IIfName, Name: "lo"}, ruleset.Accept),
 			ruleset.NewRule("what is published on loopback is not for elsewhere", reached(ruleset.IPDAddr, setLoopback4), ruleset.Counter{}, ruleset.Drop),
 			ruleset.NewRule("an internal network does not reach the host",
@@ -229,6 +230,6 @@ func input() ruleset.Chain {
 			ruleset.NewRule("but what the host turns there for them", toLoopback, onBridge(ruleset.IIfName, setBridges), ruleset.CTStatusDNAT{}, ruleset.Accept),
 			ruleset.NewRule(loopback, toLoopback, onBridge(ruleset.IIfName, setBridges),
 				ruleset.CTState{ruleset.Invalid, ruleset.New}, ruleset.Counter{}, ruleset.Drop),
-		},
+		}, flowRules(p, ruleset.IIfName)...),
 	}
 }

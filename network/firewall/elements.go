@@ -30,6 +30,7 @@ var families = [...]struct {
 func networkElements(n spec.Network, add adder) {
 	bridge := ruleset.Interface(n.Bridge)
 	add(setBridges, key(bridge))
+	unlimited(n, add)
 	for _, f := range families {
 		mode := n.Gateway(f.v4)
 		switch {

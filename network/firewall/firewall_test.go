@@ -44,7 +44,7 @@ func TestTable(t *testing.T) {
 	for name, p := range map[string]firewall.Policy{
 		"empty.nft": {Table: "fairlead"},
 		"full.nft": {
-			Table: "fairlead_bridge0", Daemon: "6f1d", Owner: true, Group: firewall.DefaultGroup, Guard4: true, Guard6: true,
+			Table: "fairlead_bridge0", Daemon: "6f1d", Owner: true, Group: firewall.DefaultGroup, Guard4: true, Guard6: true, Flows: 65536,
 			Networks: networks(), Members: fullMembers(), AllowDirectRouting: true,
 			AcceptMark: firewall.Mark{Value: 0x10, Mask: 0xf0}, Served: []string{"virbr0"},
 		},

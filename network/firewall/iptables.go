@@ -6,6 +6,7 @@ import (
 
 	"github.com/fairlead/fairlead/network/firewall/xtables"
 	"github.com/fairlead/fairlead/network/spec"
+	"github.com/fairlead/fairlead/ruleset"
 )
 
 // IPTables is the back end of package xtables: rules in chains that are called and
@@ -89,12 +90,17 @@ func (IPTables) Name() string { return "iptables" }
 
 // AddNetwork implements Backend.
 func (b IPTables) AddNetwork(n spec.Network) Changes {
-	return Changes{XTables: xtables.Add(b.network(n))}
+	return Changes{XTables: xtables.Add(b.network(n)), Rules: b.flows(n).additions()}
 }
 
 // RemoveNetwork implements Backend.
 func (b IPTables) RemoveNetwork(n spec.Network) Changes {
-	return Changes{XTables: xtables.Delete(b.network(n))}
+	return Changes{XTables: xtables.Delete(b.network(n)), Rules: b.flows(n).deletions()}
+}
+
+// flows are the network's elements in FlowTable.
+func (b IPTables) flows(n spec.Network) *collector {
+	return collect(ruleset.Inet, b.Table, func(add adder) { unlimited(n, add) })
 }
 
 // AddMember implements Backend.

@@ -71,6 +71,10 @@ type Policy struct {
 	// IPv4Only leaves IPv6 alone altogether; see WithoutIPv6.
 	IPv4Only bool
 
+	// Flows is how many of the connections that the host tracks one container may have;
+	// 0 for any number.
+	Flows uint32
+
 	Networks []spec.Network
 	Members  []Member
 }
@@ -101,7 +105,7 @@ func Delete(name string) []ruleset.Change {
 func Table(p Policy) ruleset.Table {
 	t := ruleset.Table{
 		Family: ruleset.Inet, Name: p.Table, Owner: p.Owner, Persist: p.Owner,
-		Comment: Comment(p.Daemon), Sets: sets(), Chains: chains(p),
+		Comment: Comment(p.Daemon), Sets: append(sets(), flowSets()...), Chains: append(chains(p), flowChains(p)...),
 	}
 	fill(&t, func(add adder) {
 		for _, guard := range []struct {

@@ -32,6 +32,7 @@ const (
 	OptIPv6            = "com.docker.network.enable_ipv6"
 	OptDefaultBridge   = "com.docker.network.bridge.default_bridge"
 	OptAntiSpoofing    = spec.OptAntiSpoofing
+	OptLimitFlows      = spec.OptLimitFlows
 	OptAnnounceCount   = "com.docker.network.advertise_addr_nmsgs"
 	OptAnnouncePause   = "com.docker.network.advertise_addr_ms"
 )
@@ -110,6 +111,10 @@ func (s *State) applyOption(n *spec.Network, req spec.NetworkRequest, key, val s
 		var guarded bool
 		guarded, err = parseBool(val)
 		n.Spoofing = !guarded
+	case OptLimitFlows:
+		var limited bool
+		limited, err = parseBool(val)
+		n.UnlimitedFlows = !limited
 	case OptInhibitIPv4:
 		n.InhibitIPv4, err = parseBool(val)
 	case OptHostBinding:

@@ -21,6 +21,10 @@ const DriverBridge = "bridge"
 // what a container sends is held to its own addresses: true or false.
 const OptAntiSpoofing = "com.fairlead.network.anti_spoofing"
 
+// OptLimitFlows is the driver option of networks that says whether a container may fill
+// no more than its share of the host's table of connections.
+const OptLimitFlows = "com.fairlead.network.limit_connections"
+
 // Network is a layer-2 segment as it is wanted: a Linux bridge with its subnets
 // and policy.
 type Network struct {
@@ -50,6 +54,9 @@ type Network struct {
 	Masquerade bool `json:"masquerade"`
 	// ICC lets endpoints of this network reach each other.
 	ICC bool `json:"icc"`
+	// UnlimitedFlows lets a container have any number of the connections that the host
+	// tracks.
+	UnlimitedFlows bool `json:"unlimited_flows,omitempty"`
 	// Spoofing lets endpoints of this network send under addresses that are not
 	// theirs, and speak as a router or a DHCP server does.
 	Spoofing bool `json:"spoofing,omitempty"`
