@@ -47,9 +47,14 @@ func hostTargets(t *testing.T, r *attackRange) {
 			}
 		}
 	}
-	r.host.Listen("tcp", "0.0.0.0:7070")
-	r.host.Listen("tcp", "[::]:7070")
+	for _, port := range []string{"7070", "65530"} {
+		r.host.Listen("tcp", at("0.0.0.0", port))
+		r.host.Listen("tcp", at("::", port))
+	}
 	r.host.Listen("tcp", "127.0.0.1:7072")
+	// It may open so many connections as there are ports.
+	r.Must("network", "create", "--ipv6", "--subnet", "10.106.0.0/24", "--subnet", "fd00:5::/64", "-o", "com.fairlead.network.limit_connections=false", "S")
+	r.idle("--name", "s1", "--network", "S")
 	for _, key := range []string{"net.ipv4.ip_forward", "net.ipv6.conf.all.forwarding"} {
 		if r.host.Run("sysctl", "-n", key) != "1" {
 			t.Errorf("%s is off, so that the host forwards nothing at all", key)
@@ -114,8 +119,9 @@ func tryForwarding(t *testing.T, r *attackRange) {
 // is what it does everywhere after a flush.
 func tryPorts(t *testing.T, r *attackRange) {
 	t.Helper()
-	published, own := []uint16{53, 8080}, []uint16{7070}
-	some, every := openPorts(r.host), make([]uint16, 65535)
+	const gateway4, gateway6 = "10.106.0.1", "fd00:5::1"
+	published, own := []uint16{53, 8080}, []uint16{7070, 65530}
+	some, every := openPorts(r.host, "t"), make([]uint16, 65535)
 	for i := range every {
 		every[i] = uint16(i + 1)
 	}
@@ -124,19 +130,23 @@ func tryPorts(t *testing.T, r *attackRange) {
 			t.Errorf("port %d is not among those that anything listens on: %v", port, some)
 		}
 	}
-	via, local := hardware(t, r.host, "10.101.0.1"), linkLocal(t, r.host, "10.101.0.1")
+	// A port of UDP that is open cannot be told from one that is not heard of: the kernel
+	// answers but some of those who ask in vain.
+	if got := slices.DeleteFunc(openPorts(r.host, "u"), ofPassers(r)); !slices.Equal(got, []uint16{53}) {
+		t.Errorf("by UDP the ports %v of the host are open; want that which is published, 53", got)
+	}
+	s1, via, local := r.box("s1"), hardware(t, r.host, gateway4), linkLocal(t, r.host, gateway4)
 	var wg sync.WaitGroup
 	defer wg.Wait()
 	var long sync.Mutex // each connection tried takes a place in the host's table of flows for some seconds
-	for _, addr := range append(slices.Clone(hostAddresses), local) {
+	for _, addr := range append(slices.Clone(hostAddresses), gateway4, gateway6, local) {
 		ports, want := some, slices.Sorted(slices.Values(slices.Concat(published, own)))
-		gateway := addr == "10.101.0.1" || addr == "fd00:a::1"
-		if gateway && (full() || r.moment == atFirst) {
+		if (addr == gateway4 || addr == gateway6) && (full() || r.moment == atFirst) {
 			ports = every
 		}
 		switch addr {
 		case second4, second6:
-			want = append(want, 8082)
+			want = slices.Insert(want, slices.Index(want, 65530), 8082)
 		case local:
 			// What is published is turned to another bridge, where this source cannot go.
 			want = own
@@ -146,23 +156,29 @@ func tryPorts(t *testing.T, r *attackRange) {
 				long.Lock()
 				defer long.Unlock()
 			}
-			got := scan(t, r.a2, via, addr, ports, want)
-			got = slices.DeleteFunc(got, func(p uint16) bool {
-				// Those who come and go publish ports of the ephemeral range.
-				return addr == local && slices.Contains(published, p) || r.moment == amid && p >= 32768
-			})
+			got := scan(t, s1, via, addr, ports, want)
+			if got = slices.DeleteFunc(got, ofPassers(r)); addr == local {
+				got = slices.DeleteFunc(got, func(p uint16) bool { return slices.Contains(published, p) })
+			}
 			if !slices.Equal(got, want) {
-				t.Errorf("a2 finds on %s of the host %v; want %v", addr, got, want)
+				t.Errorf("s1 finds on %s of the host %v; want %v", addr, got, want)
 			}
 		})
 	}
 }
 
-var listenLine = regexp.MustCompile(`(?m)^LISTEN\s+\S+\s+\S+\s+\S*:(\d+)\s`)
+// ofPassers says whether a port may be of one of those who come and go: they publish what
+// is free of the ephemeral range.
+func ofPassers(r *attackRange) func(uint16) bool {
+	return func(port uint16) bool { return r.moment == amid && port >= 32768 && port < 61000 }
+}
 
-// openPorts are the TCP ports that anything in the host's namespace listens on.
-func openPorts(h *lab.Host) (ports []uint16) {
-	for _, m := range listenLine.FindAllStringSubmatch(h.Run("ss", "-Hltn"), -1) {
+var listenLine = regexp.MustCompile(`(?m)^(?:LISTEN|UNCONN)\s+\S+\s+\S+\s+\S*:(\d+)\s`)
+
+// openPorts are the ports of a protocol ("t" or "u") that anything in the host's
+// namespace listens on.
+func openPorts(h *lab.Host, protocol string) (ports []uint16) {
+	for _, m := range listenLine.FindAllStringSubmatch(h.Run("ss", "-Hln"+protocol), -1) {
 		if n, err := strconv.ParseUint(m[1], 10, 16); err == nil {
 			ports = append(ports, uint16(n))
 		}

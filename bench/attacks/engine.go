@@ -22,6 +22,9 @@ type engine struct {
 	// apart are the flags of `network create` for a network whose containers are kept
 	// apart; none where there are no such networks.
 	apart []string
+	// unlimited are those for one whose containers may open so many connections as a host
+	// has ports; none where they may anyway.
+	unlimited []string
 	cmd   *exec.Cmd
 }
 
@@ -45,6 +48,7 @@ func newEngine(name, dir string) (*engine, error) {
 		return &engine{
 			daemon: []string{binary, "daemon", "--host", socket, "--data-root", data, "--exec-root", "/run/fairlead", "--pidfile", "/run/fairlead.pid"},
 			client: []string{binary, "--host", socket}, apart: dockerApart,
+			unlimited: []string{"-o", "com.fairlead.network.limit_connections=false"},
 		}, nil
 	case "docker":
 		const socket = "unix:///run/docker.sock"

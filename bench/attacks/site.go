@@ -99,7 +99,7 @@ func (s *site) networks(ctx context.Context) error {
 	dual := func(n string) []string {
 		return []string{"--ipv6", "--subnet", "10.10" + n + ".0.0/24", "--subnet", "fd00:" + map[string]string{"1": "a", "2": "b", "3": "c"}[n] + "::/64"}
 	}
-	commands := [][]string{append(dual("1"), "A"), append(dual("2"), "B"), append(dual("3"), "--internal", "I"), {"--subnet", "10.105.0.0/24", "V"}}
+	commands := [][]string{append(append(dual("1"), s.unlimited...), "A"), append(dual("2"), "B"), append(dual("3"), "--internal", "I"), {"--subnet", "10.105.0.0/24", "V"}}
 	if s.apart != nil {
 		commands = append(commands, append(append([]string{"--subnet", "10.104.0.0/24"}, s.apart...), "C"))
 	}
