@@ -29,8 +29,8 @@ var setUps = []setUp{
 		file: "default-network", title: "The default network",
 		commands: []string{"run -d --name web demo sleep 3600"},
 		says: map[string]string{
-			nftables: "The bridge is an element of `bridges`, its subnet one of `subnets4` and of `masquerade4`: what leaves goes out under the address of the host, answers come back in, and nothing else comes in. The rules are the same with any number of networks; a container that publishes nothing adds nothing.",
-			iptables: "`DOCKER-CT` lets answers in, `DOCKER-FORWARD` lets containers out, and `DOCKER` drops what else comes in; in the table nat what leaves gets the address of the host, and what the bridge's containers send to published ports is left to the userland proxy (RETURN). A container that publishes nothing adds nothing.",
+			nftables: "The bridge is an element of `bridges`, its subnet one of `subnets4` and of `masquerade4`: what leaves goes out under the address of the host, answers come back in, and nothing else comes in. The rules are the same with any number of networks. A container that publishes nothing adds what it may send under, to sets of the table of the family bridge.",
+			iptables: "`DOCKER-CT` lets answers in, `DOCKER-FORWARD` lets containers out, and `DOCKER` drops what else comes in; in the table nat what leaves gets the address of the host, and what the bridge's containers send to published ports is left to the userland proxy (RETURN). A container that publishes nothing adds nothing there; what it may send under is in sets of the nftables table of the family bridge.",
 		},
 	},
 	{
