@@ -25,7 +25,7 @@ type engine struct {
 	// unlimited are those for one whose containers may open so many connections as a host
 	// has ports; none where they may anyway.
 	unlimited []string
-	cmd   *exec.Cmd
+	cmd       *exec.Cmd
 }
 
 // binaryLink and imageFile are in the driver's directory, one above a host's own.
