@@ -14,6 +14,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"go.uber.org/goleak"
 )
 
 func TestPIDFileOfAnotherDaemonIsRespected(t *testing.T) {
@@ -138,7 +140,7 @@ func TestMain(m *testing.M) {
 		}
 		os.Exit(len(os.Getenv("LISTEN_FDS")))
 	}
-	os.Exit(m.Run())
+	goleak.VerifyTestMain(m)
 }
 
 func TestSocketActivation(t *testing.T) {

@@ -48,8 +48,13 @@ func TestReloadable(t *testing.T) {
 func TestEndDoesNotWaitForAReload(t *testing.T) {
 	t.Parallel()
 	ctx, cancel := context.WithCancel(t.Context())
-	asked := make(chan struct{})
-	d := &daemon{load: func() (Config, error) { close(asked); select {} }}
+	asked, read := make(chan struct{}), make(chan struct{})
+	defer close(read)
+	d := &daemon{load: func() (Config, error) {
+		close(asked)
+		<-read
+		return Config{}, nil
+	}}
 	hangup := make(chan os.Signal, 2)
 	hangup <- unix.SIGHUP
 	hangup <- unix.SIGHUP

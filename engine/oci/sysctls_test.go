@@ -29,6 +29,7 @@ func TestCheckSysctls(t *testing.T) {
 		{"net/../kernel/core_pattern", container.HostConfig{}, "invalid sysctl"},
 		{"net.ipv4.conf.a\nb.rp_filter", container.HostConfig{}, "invalid sysctl"},
 		{"net", container.HostConfig{}, "invalid sysctl"},
+		{"net.ipv4..x", container.HostConfig{}, "invalid sysctl"},
 	} {
 		tc.h.Sysctls = map[string]string{tc.key: "1"}
 		err := CheckSysctls(&tc.h)
