@@ -233,8 +233,11 @@ func TestHealMany(t *testing.T) {
 	})
 	lag := schedulerLag(t)
 	for _, c := range []struct{ do, says string }{
-		{"ip link set VETH nomaster", "no port of bridge"}, {"ip link del VETH", "is missing"}, {"ip addr flush dev BRIDGE", "lacks address"},
-		{"bridge link set dev VETH isolated on", "isolated on"}, {"ip link del BRIDGE", "is missing"},
+		{"ip link set VETH nomaster", "no port of bridge"},
+		{"ip link del VETH", "is missing"},
+		{"ip addr flush dev BRIDGE", "lacks address"},
+		{"bridge link set dev VETH isolated on", "isolated on"},
+		{"ip link del BRIDGE", "is missing"},
 	} {
 		since := time.Now()
 		h.script(t, c.do)

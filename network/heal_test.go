@@ -45,8 +45,10 @@ func (h *healed) works(tb testing.TB, after string) {
 		from spec.Attachment
 		to   string
 	}{
-		{h.a, h.b.Endpoints[0].Addr4.Addr().String()}, {h.b, h.a.Endpoints[0].Addr6.Addr().String()},
-		{h.a, "10.9.0.1"}, {h.a, "fd00:9::1"},
+		{h.a, h.b.Endpoints[0].Addr4.Addr().String()},
+		{h.b, h.a.Endpoints[0].Addr6.Addr().String()},
+		{h.a, "10.9.0.1"},
+		{h.a, "fd00:9::1"},
 	} {
 		wg.Go(func() {
 			if !ping(way.from, way.to) {

@@ -308,9 +308,13 @@ func portDifferences(have, want link.Port) (out []string) {
 		name       string
 		have, want bool
 	}{
-		{"hairpin", have.Hairpin, want.Hairpin}, {"isolated", have.Isolated, want.Isolated}, {"locked", have.Locked, want.Locked},
-		{"learning", have.Learning, want.Learning}, {"flood", have.Flood, want.Flood},
-		{"mcast_flood", have.MulticastFlood, want.MulticastFlood}, {"bcast_flood", have.BroadcastFlood, want.BroadcastFlood},
+		{"hairpin", have.Hairpin, want.Hairpin},
+		{"isolated", have.Isolated, want.Isolated},
+		{"locked", have.Locked, want.Locked},
+		{"learning", have.Learning, want.Learning},
+		{"flood", have.Flood, want.Flood},
+		{"mcast_flood", have.MulticastFlood, want.MulticastFlood},
+		{"bcast_flood", have.BroadcastFlood, want.BroadcastFlood},
 	} {
 		if flag.have != flag.want {
 			out = append(out, fmt.Sprintf("has %s %s as a port", flag.name, map[bool]string{true: "on", false: "off"}[flag.have]))
