@@ -42,6 +42,7 @@ func TestAttackOldClients(t *testing.T) {
 // The addresses that pass from one container to the next, and what is behind them.
 const (
 	passed4, passed6 = "10.101.0.50", "fd00:a::50"
+	asked4           = "10.101.0.51"
 	routed4, routed6 = "10.102.0.50", "fd00:b::50"
 )
 
@@ -56,26 +57,30 @@ func oldClients(t *testing.T, s *site, round int) {
 	direct := []string{"--network", "R", "--ip", routed4, "--ip6", routed6}
 	first := s.idle(append(address, "--name", "first", "-p", "5000:5000/udp")...)
 	routed := s.idle(append(direct, "--name", "routed", "-p", "5000/udp")...)
+	// It publishes nothing, and has asked by IPv4.
+	asker := s.idle("--network", "A", "--ip", asked4, "--name", "asker")
 	p := newStreams(t)
-	ports, others := oldStreams(t, s, p, first, strconv.Itoa(4100+round))
+	ports, others := oldStreams(t, s, p, [2]box{asker, first}, strconv.Itoa(4100+round))
 	heard := func(by box, streams ...*stream) {
 		t.Helper()
 		for _, one := range streams {
 			eventually(t, by.Name()+" hears "+one.name, func() bool { return one.heardBy(by.Host) > 0 })
 		}
 	}
-	stop := []func(){p.hear(p.ctx, first.Host, "eth0"), p.hear(p.ctx, routed.Host, "eth0")}
+	stop := []func(){p.hear(p.ctx, first.Host, "eth0"), p.hear(p.ctx, asker.Host, "eth0"), p.hear(p.ctx, routed.Host, "eth0")}
 	heard(first, ports...)
-	heard(first, others[:2]...)
+	heard(asker, others[0])
+	heard(first, others[1])
 	heard(routed, others[2:]...)
 	for _, f := range stop {
 		f()
 	}
-	s.Must("rm", "-f", "first", "routed")
+	s.Must("rm", "-f", "first", "asker", "routed")
 	second := s.idle(append(address, "--name", "second")...)
+	heir := s.idle("--network", "A", "--ip", asked4, "--name", "heir")
 	unrouted := s.idle(append(direct, "--name", "unrouted")...)
 	// Its control: one that it does not publish is heard where it may be.
-	stop = []func(){p.hear(p.ctx, second.Host, "eth0"), p.hear(p.ctx, unrouted.Host, "eth0")}
+	stop = []func(){p.hear(p.ctx, second.Host, "eth0"), p.hear(p.ctx, heir.Host, "eth0"), p.hear(p.ctx, unrouted.Host, "eth0")}
 	third := s.idle("--name", "third", "--network", "A", "-p", "5000:5000/udp")
 	stop = append(stop, p.hear(p.ctx, third.Host, "eth0"))
 	heard(third, ports...)
@@ -92,7 +97,7 @@ func oldClients(t *testing.T, s *site, round int) {
 	}
 	p.end()
 	for _, one := range all {
-		if n := one.heardBy(second.Host) + one.heardBy(unrouted.Host); n > 0 {
+		if n := one.heardBy(second.Host) + one.heardBy(heir.Host) + one.heardBy(unrouted.Host); n > 0 {
 			t.Errorf("%s: the next container with the address got %d datagrams", one.name, n)
 		}
 	}
@@ -101,13 +106,13 @@ func oldClients(t *testing.T, s *site, round int) {
 			t.Errorf("%s: the next container with the port got %d datagrams", one.name, n)
 		}
 	}
-	s.Must("rm", "-f", "second", "unrouted", "third")
+	s.Must("rm", "-f", "second", "heir", "unrouted", "third")
 	s.Must("network", "rm", "A", "R")
 }
 
 // oldStreams are the clients: ports are those who send to the port of the host, others
 // first those whom the container asked, then those who know the way to its network.
-func oldStreams(t *testing.T, s *site, p *streams, first box, port string) (ports, others []*stream) {
+func oldStreams(t *testing.T, s *site, p *streams, askers [2]box, port string) (ports, others []*stream) {
 	t.Helper()
 	datagram := func(name, src, dst string) *stream {
 		return &stream{name: name + " " + dst, packet: craft.Packet{
@@ -116,12 +121,12 @@ func oldStreams(t *testing.T, s *site, p *streams, first box, port string) (port
 	}
 	for i, lan := range []string{outside4, outside6} {
 		host := []string{host4, host6}[i]
-		own := []netip.Addr{first.addr4, first.addr6}[i]
+		own := []netip.Addr{askers[0].addr4, askers[1].addr6}[i]
 		ports = append(ports, datagram("a client of", at(lan, "4000"), at(host, "5000")))
 		// The container asks once, and is answered for ever: in each round by another
 		// port, for the host has flows of the answers that nobody took.
 		ask := craft.Packet{Proto: "udp", Src: netip.MustParseAddrPort(at(own, port)), Dst: netip.MustParseAddrPort(at(lan, port)), Text: "?"}
-		wire := p.open(first.Host, "eth0")
+		wire := p.open(askers[i].Host, "eth0")
 		if err := wire.Send(hardware(t, s.host, "10.101.0.1"), ask); err != nil {
 			t.Fatal(err)
 		}
@@ -129,7 +134,7 @@ func oldStreams(t *testing.T, s *site, p *streams, first box, port string) (port
 			t.Fatal(err)
 		}
 		// It goes out under whichever address of the host the kernel likes best.
-		seen := lab.Seen(t, first.Host, "udp", at(lan, "4003")).Peer.Addr()
+		seen := lab.Seen(t, askers[i].Host, "udp", at(lan, "4003")).Peer.Addr()
 		others = append(others, datagram("an answer to", at(lan, port), at(seen, port)))
 	}
 	others = append(others, datagram("a client of", at(outside4, "4002"), at(routed4, "5000")),

@@ -148,9 +148,7 @@ func (c Config) Detach(m firewall.Member) []Step {
 	for _, e := range a.Endpoints {
 		drop.HostIfs = append(drop.HostIfs, e.HostIf)
 	}
-	if udp(a.Ports) {
-		forget.Addrs = addresses(a.Endpoints...)
-	}
+	forget.Addrs = outlived(a, addresses(a.Endpoints...))
 	steps = append(steps, drop)
 	if changes := c.Firewall.RemoveMember(m); !changes.Empty() {
 		steps = append(steps, Firewall{

@@ -31,9 +31,7 @@ func (c Config) Disconnect(ch Change, before, after firewall.Member) []Step {
 	steps = append(steps, c.memberChange(before, after, "the sandbox's policy without the network")...)
 	forget := ForgetFlows{Ports: moved(ch)}
 	gone := addresses(ch.Endpoint)
-	if udp(ch.Before.Ports) {
-		forget.Addrs = gone
-	}
+	forget.Addrs = outlived(ch.Before, slices.Clone(gone))
 	for _, p := range streams(translated(ch.Before.Ports)) {
 		if slices.Contains(gone, p.Container.Addr()) {
 			forget.Gone = append(forget.Gone, p)
