@@ -3,7 +3,10 @@ package network
 import (
 	"strconv"
 
+	"github.com/containerd/errdefs"
+
 	"github.com/fairlead/fairlead/kernel/sysctl"
+	"github.com/fairlead/fairlead/network/apply"
 )
 
 // flowsMax is how many connections the host tracks at most.
@@ -15,8 +18,16 @@ func (c *Controller) flowShare() uint32 {
 	if c.fw == nil || !c.fw.Features().Flows {
 		return 0
 	}
-	text, err := sysctl.Get(flowsMax)
+	text := "0"
+	err := apply.Again(func() (err error) {
+		text, err = sysctl.Get(flowsMax)
+		if errdefs.IsNotFound(err) {
+			text, err = "0", nil // it tracks none
+		}
+		return err
+	})
 	if err != nil {
+		c.log.Error("how many connections the host tracks cannot be read: nothing keeps one container from having them all, until the next start", "err", err)
 		return 0
 	}
 	most, err := strconv.ParseUint(text, 10, 32)
