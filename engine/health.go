@@ -133,7 +133,7 @@ func nextHealth(h *container.Health, config *container.HealthConfig, started tim
 	switch {
 	case result.ExitCode == 0:
 		next.Status, next.FailingStreak = container.Healthy, 0
-	case h.Status == container.Starting && result.Start.Sub(started) < config.StartPeriod:
+	case h.Status == container.Starting && startsUp(started, result.Start, config):
 	default:
 		next.FailingStreak++
 		if next.FailingStreak >= retries {
@@ -141,6 +141,13 @@ func nextHealth(h *container.Health, config *container.HealthConfig, started tim
 		}
 	}
 	return &next
+}
+
+// startsUp says whether a container still has the time that it may take to start up. A
+// clock that was set back since, to before it was started, does not prolong that.
+func startsUp(started, now time.Time, config *container.HealthConfig) bool {
+	d := now.Sub(started)
+	return 0 <= d && d < config.StartPeriod
 }
 
 // untilProbe is how long after one check the next is due.
@@ -151,7 +158,7 @@ func untilProbe(h *container.Health, config *container.HealthConfig, started, no
 		}
 		return d
 	}
-	if h.Status == container.Starting && now.Sub(started) < config.StartPeriod {
+	if h.Status == container.Starting && startsUp(started, now, config) {
 		return or(config.StartInterval, probeStartInterval)
 	}
 	return or(config.Interval, probeInterval)

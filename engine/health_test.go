@@ -271,3 +271,23 @@ func TestPausedIsNotChecked(t *testing.T) {
 		return log[len(log)-1].Start.After(last) && log[len(log)-1].ExitCode == 0
 	})
 }
+
+// TestHealthOfAClockSetBack: a container that was started in the future is not starting
+// up until then.
+func TestHealthOfAClockSetBack(t *testing.T) {
+	t.Parallel()
+	config := &container.HealthConfig{Test: []string{"CMD", "true"}, StartPeriod: time.Minute, Retries: 1, Interval: 7 * time.Second}
+	now := time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)
+	starting := &container.Health{Status: container.Starting}
+	failure := &container.HealthcheckResult{ExitCode: 1, Start: now}
+	for ago, want := range map[time.Duration]container.HealthStatus{
+		time.Second: container.Starting, time.Hour: container.Unhealthy, -24 * time.Hour: container.Unhealthy,
+	} {
+		if got := nextHealth(starting, config, now.Add(-ago), failure).Status; got != want {
+			t.Errorf("started %s ago: %s, want %s", ago, got, want)
+		}
+	}
+	if d := untilProbe(starting, config, now.Add(24*time.Hour), now); d != 7*time.Second {
+		t.Errorf("the next check is in %s", d)
+	}
+}
