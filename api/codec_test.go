@@ -52,7 +52,7 @@ func TestStalledBody(t *testing.T) {
 	t.Parallel()
 	said := make(chan string, 1)
 	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		body, done := stalled(w, r, 200*time.Millisecond)
+		body, done := stalled(w, r, 1500*time.Millisecond)
 		defer done()
 		read, err := io.ReadAll(body)
 		said <- fmt.Sprintf("%s %v", read, err)
@@ -67,11 +67,11 @@ func TestStalledBody(t *testing.T) {
 		if _, err := io.WriteString(conn, part); err != nil {
 			t.Fatal(err)
 		}
-		time.Sleep(80 * time.Millisecond)
+		time.Sleep(500 * time.Millisecond)
 	}
 	select {
 	case got := <-said:
-		if want := "abcd the client sent nothing for 200ms: invalid argument"; got != want {
+		if want := "abcd the client sent nothing for 1.5s: invalid argument"; got != want {
 			t.Errorf("%s, want %s", got, want)
 		}
 	case <-time.After(5 * time.Second):
