@@ -90,7 +90,7 @@ func (n *namesRange) forged(t *testing.T, r *attackRange) {
 	}
 	defer f.wire.Close()
 	for _, server := range []string{far4, far6} {
-		n.ask(t, server)
+		n.ask(server)
 		s := n.far[server]
 		s.beforehand(func(q *wire.Msg, from netip.AddrPort) { f.forge(q, from, netip.MustParseAddrPort(at(server, "53"))) })
 		before := s.count()
@@ -118,7 +118,7 @@ func (n *namesRange) forged(t *testing.T, r *attackRange) {
 		wg.Wait()
 		s.beforehand(nil)
 	}
-	n.ask(t, far4)
+	n.ask(far4)
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	if f.err != nil {

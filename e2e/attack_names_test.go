@@ -26,31 +26,34 @@ const (
 	gatewayA4, gatewayA6 = "10.101.0.1", "fd00:a::1"
 )
 
-// namesRange prepares an attack range whose host asks a server of far's, by IPv4 or IPv6,
-// which knows the domain that the host searches: names with few dots first of all.
-type namesRange struct {
-	conf string
-	far  map[string]*nameServer // by address
-	a3   box
-}
-
-func newNamesRange(t *testing.T) *namesRange {
+// namesConf is a resolv.conf for hosts that ask far, by IPv4 and then by IPv6, and search
+// a domain of its: names with few dots there first of all.
+func namesConf(t *testing.T) (path string) {
 	t.Helper()
-	n := &namesRange{conf: filepath.Join(t.TempDir(), "resolv.conf"), far: make(map[string]*nameServer)}
-	n.ask(t, far4)
-	return n
-}
-
-// ask has the host ask far by one of its addresses.
-func (n *namesRange) ask(t *testing.T, server string) {
-	t.Helper()
-	text := "nameserver " + server + "\nsearch site.example\noptions ndots:1\n"
-	if err := os.WriteFile(n.conf, []byte(text), 0o644); err != nil {
+	path = filepath.Join(t.TempDir(), "resolv.conf")
+	text := "nameserver " + far4 + "\nnameserver " + far6 + "\nsearch site.example\noptions ndots:1\n"
+	if err := os.WriteFile(path, []byte(text), 0o644); err != nil {
 		t.Fatal(err)
+	}
+	return path
+}
+
+// namesRange is an attack range whose host asks far, which knows the domain that the host
+// searches.
+type namesRange struct {
+	far map[string]*nameServer // by address
+	a3  box
+}
+
+// ask has far answer at one of its addresses.
+func (n *namesRange) ask(server string) {
+	for addr, s := range n.far {
+		s.refuse(addr != server)
 	}
 }
 
 func (n *namesRange) prepare(t *testing.T, r *attackRange) {
+	n.far = make(map[string]*nameServer)
 	for _, addr := range []string{far4, far6} {
 		n.far[addr] = serveNames(t, r.far, at(addr, "53"), "site.example", external)
 	}
@@ -72,8 +75,14 @@ func (n *namesRange) prepare(t *testing.T, r *attackRange) {
 // name; 24, names stay on their network, and nobody takes another's; 25, no forged answer
 // is believed.
 func TestAttackNames(t *testing.T) {
-	n := newNamesRange(t)
-	attacked(t, []string{"--resolv-conf", n.conf}, n.prepare, func(t *testing.T, r *attackRange) {
+	var ranges sync.Map // by range, of which there is one for each back end
+	attacked(t, []string{"--resolv-conf", namesConf(t)}, func(t *testing.T, r *attackRange) {
+		n := new(namesRange)
+		n.prepare(t, r)
+		ranges.Store(r, n)
+	}, func(t *testing.T, r *attackRange) {
+		v, _ := ranges.Load(r)
+		n := v.(*namesRange)
 		n.internal(t, r)
 		n.searched(t, r)
 		n.claimed(t, r)
@@ -134,7 +143,7 @@ func (n *namesRange) internal(t *testing.T, r *attackRange) {
 func (n *namesRange) searched(t *testing.T, r *attackRange) {
 	a24, a26 := r.a2.addr4.String(), r.a2.addr6.String()
 	for _, server := range []string{far4, far6} {
-		n.ask(t, server)
+		n.ask(server)
 		before := n.far[server].count()
 		eventually(t, "the server at "+server+" is asked", func() bool {
 			_, err := query(r.a1.Host, "udp", resolver, label("first")+".site.example", wire.TypeA)
@@ -154,7 +163,7 @@ func (n *namesRange) searched(t *testing.T, r *attackRange) {
 			t.Errorf("a container's name was asked for outside")
 		}
 	}
-	n.ask(t, far4)
+	n.ask(far4)
 }
 
 // called is what ping says in the container, which asks as all its programs do.

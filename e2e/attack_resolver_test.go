@@ -24,9 +24,8 @@ import (
 // and asks by them as fast as it can, is not noticed by others; 22, nor is one that sends
 // what is no query, or resets its connections, or takes its resolver's sockets away.
 func TestAttackResolver(t *testing.T) {
-	n := newNamesRange(t)
-	attacked(t, []string{"--resolv-conf", n.conf}, func(t *testing.T, r *attackRange) {
-		n.far[far4] = serveNames(t, r.far, at(far4, "53"), "site.example", external)
+	attacked(t, []string{"--resolv-conf", namesConf(t)}, func(t *testing.T, r *attackRange) {
+		serveNames(t, r.far, at(far4, "53"), "site.example", external)
 	}, func(t *testing.T, r *attackRange) {
 		relays := r.relays()
 		slowConnections(t, r)
@@ -219,7 +218,7 @@ func malformedMessages(t *testing.T) (out [][]byte) {
 		return b
 	}
 	a := []byte{0, 1, 0, 1}
-	join := func(parts ...[]byte) []byte { return slices.Concat(parts...) }
+	join := slices.Concat[[]byte]
 	chain := header(1)
 	for range 1000 { // each name a pointer to the one before
 		chain = append(chain, 0xc0|byte((len(chain)-2)>>8), byte(len(chain)-2))

@@ -64,6 +64,15 @@ type nameServer struct {
 	peers map[string]bool
 	// before is called with what comes by UDP, before it is answered; it may be nil.
 	before func(q *wire.Msg, from netip.AddrPort)
+	// refuses has it answer nothing.
+	refuses bool
+}
+
+// refuse has it answer nothing, or go on.
+func (s *nameServer) refuse(now bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.refuses = now
 }
 
 // beforehand has f called before each answer by UDP.
@@ -117,13 +126,15 @@ func (s *nameServer) answer(q *wire.Msg, from net.Addr, domain, addr string, udp
 	s.mu.Lock()
 	s.asked = append(s.asked, name)
 	s.peers[host] = true
-	before := s.before
+	before, refuses := s.before, s.refuses
 	s.mu.Unlock()
 	if before != nil && udp {
 		before(q, netip.MustParseAddrPort(from.String()))
 	}
 	m := new(wire.Msg).SetReply(q)
 	switch {
+	case refuses:
+		m.Rcode = wire.RcodeRefused
 	case name != domain && !strings.HasSuffix(name, "."+domain):
 		m.Rcode = wire.RcodeNameError
 	case strings.HasPrefix(name, "big.") && udp:
