@@ -409,6 +409,7 @@ func TestFailedConnectLeavesNothing(t *testing.T) {
 	h := newHost(t)
 	n := h.network(t, spec.NetworkRequest{Name: "second"})
 	a := h.attach(t, 1, "bridge", tcp(8080, 80))
+	h.stopHealing() // which would make it again
 	command(t, "ip", "link", "del", n.Bridge)
 	if _, err := h.Connect(t.Context(), a.Sandbox.ID, spec.EndpointRequest{Network: "second", GwPriority: 1}); err == nil {
 		t.Error("connected to a bridge that is gone")
