@@ -71,7 +71,7 @@ func (c *Conn) sameShape(t ruleset.Table) (bool, error) {
 		}
 	}
 	for _, s := range t.Sets {
-		if err := checkSet(s); err != nil {
+		if checkSet(s) != nil {
 			return false, nil // said when it is encoded
 		}
 		if sets[s.Name] != shapeOf(b, func() { _ = b.newSet(t, s) }, setShape) {
