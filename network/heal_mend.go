@@ -14,6 +14,7 @@ import (
 	"github.com/fairlead/fairlead/kernel/link"
 	"github.com/fairlead/fairlead/kernel/netns"
 	"github.com/fairlead/fairlead/kernel/sysctl"
+	"github.com/fairlead/fairlead/network/apply"
 	"github.com/fairlead/fairlead/network/plan"
 	"github.com/fairlead/fairlead/network/spec"
 )
@@ -54,6 +55,12 @@ func (c *Controller) mendBridge(ctx context.Context, id string) error {
 	}
 	if l.Name == "" {
 		c.wakeWatcher() // firewalld forgot it with its device
+	}
+	if want.IPv6 {
+		// Its neighbours find it when it has joined their groups again.
+		if err := c.links.SettleIPv6(ctx, want.Name); err != nil {
+			return err
+		}
 	}
 	for _, a := range want.Addrs {
 		if a.Bits() < a.Addr().BitLen() {
@@ -214,6 +221,12 @@ func (c *Controller) makeEndpointAgain(ctx context.Context, a spec.Attachment, e
 		}
 		return c.settleEndpoint(ctx, a, e, l)
 	}
+	return apply.Again(func() error { return c.makeEndpoint(ctx, a, e, want) })
+}
+
+// makeEndpoint makes both ends of an endpoint's link, or none: one that is half made would
+// pass for one that the container changed.
+func (c *Controller) makeEndpoint(ctx context.Context, a spec.Attachment, e spec.Endpoint, want plan.Veth) error {
 	op := c.newOperation(nil)
 	steps := []plan.Step{want, c.plan.InterfaceStep(a, e)}
 	err := op.Do(ctx, steps)
@@ -223,6 +236,9 @@ func (c *Controller) makeEndpointAgain(ctx context.Context, a spec.Attachment, e
 		if sb, e2 := op.enter(a.Sandbox.Path); e2 == nil && sb.links.Delete(e.Interface) == nil {
 			err = op.Do(ctx, steps)
 		}
+	}
+	if err != nil {
+		err = errors.Join(err, c.deleteLink(want.Name, want.Alias))
 	}
 	return errors.Join(err, op.close())
 }
