@@ -51,7 +51,11 @@ func (h *healed) works(tb testing.TB, after string) {
 		{h.a, "fd00:9::1"},
 	} {
 		wg.Go(func() {
-			if !ping(way.from, way.to) {
+			reached := ping(way.from, way.to)
+			for range 4 { // a machine under load answers late
+				reached = reached || ping(way.from, way.to)
+			}
+			if !reached {
 				tb.Errorf("after %q there is no way from %s to %s", after, way.from.Sandbox.Name, way.to)
 			}
 		})

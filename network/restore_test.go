@@ -34,6 +34,7 @@ func TestRestoreMendsWhatIsBroken(t *testing.T) {
 			command(t, "ip", "link", "set", "stray0", "alias", h.plan.Alias("network", "x"))
 		}},
 	} {
+		h.PauseHealing() // else it is mended before the start
 		broken.do()
 		h.restart(t)
 		if !ping(a, b.Endpoints[0].Addr4.Addr().String()) || !ping(a, "172.17.0.1") {
