@@ -102,7 +102,7 @@ func TestDamagedFileIsMadeAnew(t *testing.T) {
 		"version":   func(raw []byte) []byte { raw[20], raw[4096+20] = 9, 9; return raw },
 		"garbage":   func(raw []byte) []byte { copy(raw[8192:], bytes.Repeat([]byte{0xA5, 0xC3}, len(raw))); return raw },
 		"one page":  func(raw []byte) []byte { clear(raw[bytes.LastIndex(raw, []byte(`"150 x`))&^4095:][:4096]); return raw },
-		"free list": func(raw []byte) []byte { return freeAll(raw) },
+		"free list": freeAll,
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
