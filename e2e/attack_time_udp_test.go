@@ -2,6 +2,7 @@ package e2e
 
 import (
 	"net/netip"
+	"slices"
 	"strconv"
 	"testing"
 
@@ -84,7 +85,7 @@ func oldClients(t *testing.T, s *site, round int) {
 	third := s.idle("--name", "third", "--network", "A", "-p", "5000:5000/udp")
 	stop = append(stop, p.hear(p.ctx, third.Host, "eth0"))
 	heard(third, ports...)
-	all := append(ports, others...)
+	all := slices.Concat(ports, others)
 	for _, one := range all {
 		n := one.count()
 		eventually(t, "a hundred more of "+one.name, func() bool { return one.count() > n+100 })
