@@ -72,24 +72,23 @@ func TestAttackApart(t *testing.T) {
 
 // strange are frames of every kind, under the sender's own addresses.
 func (s stage) strange() []forgedFrame {
-	var texts textBook
 	out := []forgedFrame{
 		s.arp("an ARP question", "", everybody, arp(false, s.me.mac, s.me.v4, nil6, s.victim.v4)),
 		s.arp("an ARP answer", "", s.victim.mac, arp(true, s.me.mac, s.me.v4, s.victim.mac, s.victim.v4)),
 	}
 	for _, to := range []net.HardwareAddr{s.victim.mac, everybody, toNodes} {
 		for _, typ := range []layers.EthernetType{lab.EtherTypeTest, 0x8035, layers.EthernetTypePPPoEDiscovery, 0x0100} {
-			text := []byte(texts.text("a frame of a kind of its own"))
+			text := []byte(forgedText())
 			out = append(out, forgedFrame{"type " + typ.String(), ether(s.me.mac, to, typ, text), text, ""})
 		}
-		text := []byte(texts.text("a frame of a VLAN"))
+		text := []byte(forgedText())
 		out = append(out, forgedFrame{"a VLAN's frame", ether(s.me.mac, to, layers.EthernetTypeDot1Q, append([]byte{0, 5, 0x88, 0xb5}, text...)), text, ""})
 	}
 	return append(out,
-		s.packet("a datagram", "", s.victim.mac, ip(s.me.v4, s.victim.v4, layers.IPProtocolUDP, udp(s.me.v4, s.victim.v4, 4000, 80, texts.text("IPv4")))),
-		s.packet("a datagram by IPv6", "", s.victim.mac, ip(s.me.v6, s.victim.v6, layers.IPProtocolUDP, udp(s.me.v6, s.victim.v6, 4000, 80, texts.text("IPv6")))),
-		s.packet("a SYN", "", s.victim.mac, ip(s.me.v4, s.victim.v4, layers.IPProtocolTCP, opening(texts.text("SYN")))),
-		s.packet("a SYN by IPv6", "", s.victim.mac, ip(s.me.v6, s.victim.v6, layers.IPProtocolTCP, opening(texts.text("SYN")))))
+		s.packet("a datagram", "", s.victim.mac, ip(s.me.v4, s.victim.v4, layers.IPProtocolUDP, udp(s.me.v4, s.victim.v4, 4000, 80, forgedText()))),
+		s.packet("a datagram by IPv6", "", s.victim.mac, ip(s.me.v6, s.victim.v6, layers.IPProtocolUDP, udp(s.me.v6, s.victim.v6, 4000, 80, forgedText()))),
+		s.packet("a SYN", "", s.victim.mac, ip(s.me.v4, s.victim.v4, layers.IPProtocolTCP, opening(forgedText()))),
+		s.packet("a SYN by IPv6", "", s.victim.mac, ip(s.me.v6, s.victim.v6, layers.IPProtocolTCP, opening(forgedText()))))
 }
 
 // opening opens a TCP connection to port 80, and carries a text. It has no checksum, which

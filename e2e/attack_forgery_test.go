@@ -10,6 +10,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -276,12 +277,13 @@ func etherTypeOf(packet []byte) layers.EthernetType {
 	return layers.EthernetTypeIPv6
 }
 
-// textBook numbers what is forged, so that each text is one frame's.
-type textBook struct{ n int }
+// forged counts the texts, so that each is one frame's: frames are on their way from
+// several stages at once.
+var forged atomic.Int64
 
-func (c *textBook) text(what string) string {
-	c.n++
-	return fmt.Sprintf("forged %d: %s", c.n, strings.Repeat("x", 8))
+// forgedText is what a frame carries, to be known again.
+func forgedText() string {
+	return fmt.Sprintf("forged %d: %s", forged.Add(1), strings.Repeat("x", 8))
 }
 
 // linkLocalOf is the address that a hardware address makes (RFC 4291, appendix A).

@@ -96,24 +96,23 @@ var linkLocalGroup = net.HardwareAddr{1, 0x80, 0xc2, 0, 0, 0x0e}
 // senders are frames and packets under others' addresses.
 func (s stage) senders() []forgedFrame {
 	me, victim, gw := s.me, s.victim, s.gw
-	var texts textBook
-	datagram := func(src, dst netip.Addr, what string) []byte {
-		return ip(src, dst, layers.IPProtocolUDP, udp(src, dst, 4000, 4000, texts.text(what)))
+	datagram := func(src, dst netip.Addr) []byte {
+		return ip(src, dst, layers.IPProtocolUDP, udp(src, dst, 4000, 4000, forgedText()))
 	}
-	foreign := datagram(me.v4, victim.v4, "from a stranger's hardware")
-	taken := datagram(me.v4, victim.v4, "from the victim's hardware")
-	inTags := datagram(s.r.b1.addr4, victim.v4, "within tags")
+	foreign := datagram(me.v4, victim.v4)
+	taken := datagram(me.v4, victim.v4)
+	inTags := datagram(s.r.b1.addr4, victim.v4)
 	const noVLAN = "\x00\x00"
 	out := []forgedFrame{
 		{"from a stranger's hardware", ether(stranger, victim.mac, layers.EthernetTypeIPv4, foreign), foreign, reasonMAC},
 		{takenHardware, ether(victim.mac, gw.mac, layers.EthernetTypeIPv4, taken), taken, reasonMAC},
 		{"as b1, within tags", ether(me.mac, victim.mac, layers.EthernetTypeDot1Q, append([]byte(noVLAN+"\x81\x00"+noVLAN+"\x08\x00"), inTags...)), inTags, reasonTag},
-		s.packet("as itself", "", victim.mac, datagram(me.v4, victim.v4, "as itself")),
-		s.packet("as itself", "", victim.mac, datagram(me.v6, victim.v6, "as itself")),
-		s.packet("as itself, link-local", "", victim.mac, datagram(me.local, victim.local, "as itself")),
-		s.packet("as itself, to the host", "", gw.mac, datagram(me.v4, gw.v4, "as itself")),
-		s.packet("as itself, to a group", "", net.HardwareAddr{1, 0, 0x5e, 0, 0, 1}, datagram(me.v4, netip.MustParseAddr("224.0.0.1"), "as itself")),
-		s.packet("asking a DHCP server", "", everybody, ip(netip.IPv4Unspecified(), broadcast4, layers.IPProtocolUDP, udp(netip.IPv4Unspecified(), broadcast4, 68, 67, texts.text("discover")))),
+		s.packet("as itself", "", victim.mac, datagram(me.v4, victim.v4)),
+		s.packet("as itself", "", victim.mac, datagram(me.v6, victim.v6)),
+		s.packet("as itself, link-local", "", victim.mac, datagram(me.local, victim.local)),
+		s.packet("as itself, to the host", "", gw.mac, datagram(me.v4, gw.v4)),
+		s.packet("as itself, to a group", "", net.HardwareAddr{1, 0, 0x5e, 0, 0, 1}, datagram(me.v4, netip.MustParseAddr("224.0.0.1"))),
+		s.packet("asking a DHCP server", "", everybody, ip(netip.IPv4Unspecified(), broadcast4, layers.IPProtocolUDP, udp(netip.IPv4Unspecified(), broadcast4, 68, 67, forgedText()))),
 	}
 	bogons := []netip.Addr{
 		victim.v4, gw.v4, s.r.b1.addr4, netip.MustParseAddr(host4), netip.MustParseAddr(lan4), netip.MustParseAddr("127.0.0.1"),
@@ -127,12 +126,12 @@ func (s stage) senders() []forgedFrame {
 			reason, to, away = reasonIPv6, victim.v6, netip.MustParseAddr(far6)
 		}
 		out = append(out,
-			s.packet("as "+src.String(), reason, victim.mac, datagram(src, to, "as "+src.String())),
-			s.packet("as "+src.String()+", outward", reason, gw.mac, datagram(src, away, "as "+src.String())))
+			s.packet("as "+src.String(), reason, victim.mac, datagram(src, to)),
+			s.packet("as "+src.String()+", outward", reason, gw.mac, datagram(src, away)))
 	}
 	return append(out,
-		s.packet("as nobody", reasonNoAddress, victim.mac, datagram(netip.IPv6Unspecified(), victim.v6, "as nobody")),
-		s.sourceRouted(texts.text("by another way"), 131), s.sourceRouted(texts.text("by another way"), 137))
+		s.packet("as nobody", reasonNoAddress, victim.mac, datagram(netip.IPv6Unspecified(), victim.v6)),
+		s.sourceRouted(forgedText(), 131), s.sourceRouted(forgedText(), 137))
 }
 
 var broadcast4 = netip.MustParseAddr("255.255.255.255")
@@ -149,7 +148,6 @@ func (s stage) sourceRouted(text string, option uint8) forgedFrame {
 // routers are words that a router or a DHCP server alone may say, plain and hidden.
 func (s stage) routers() []forgedFrame {
 	me, victim, gw := s.me, s.victim, s.gw
-	var texts textBook
 	const ra, redirect = layers.ICMPv6TypeRouterAdvertisement, layers.ICMPv6TypeRedirect
 	advert := icmp6(me.local, allNodes, ra, routerAdvert(me.mac, "2001:db8:bad::"))
 	// Behind options that mean nothing (RFC 8200, section 4.2): next header, length, PadN.
@@ -157,7 +155,7 @@ func (s stage) routers() []forgedFrame {
 	hop, dest := layers.IPProtocolIPv6HopByHop, layers.IPProtocolIPv6Destination
 	moved := append(append(make([]byte, 4), me.local.AsSlice()...), netip.MustParseAddr(lan6).AsSlice()...)
 	answer := func(src, dst netip.Addr, from, to uint16) []byte {
-		return ip(src, dst, layers.IPProtocolUDP, udp(src, dst, from, to, texts.text("an offer")))
+		return ip(src, dst, layers.IPProtocolUDP, udp(src, dst, from, to, forgedText()))
 	}
 	// A first fragment whose options lead to UDP, which the second would have.
 	bare := []byte{byte(dest), 0, 0, 1, 0, 0, 0, 9, byte(layers.IPProtocolUDP), 0, 1, 4, 0, 0, 0, 0}
