@@ -5,17 +5,20 @@ import (
 	"errors"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
 	"go.etcd.io/bbolt"
 )
 
-// storeDamage is what may become of the store's files while no daemon runs.
-var storeDamage = []struct {
+type damage struct {
 	name string
 	do   func(t *testing.T, db, copied string)
-}{
+}
+
+// storeDamage is what may become of the store's files while no daemon runs.
+var storeDamage = []damage{
 	{"cut short", func(t *testing.T, db, _ string) {
 		rewrite(t, db, func(raw []byte) []byte { return raw[:len(raw)/3] })
 	}},
@@ -96,7 +99,16 @@ func TestFaultStore(t *testing.T) {
 	db, copied := filepath.Join(c.DataRoot, "fairlead.db"), filepath.Join(c.DataRoot, "fairlead.copy")
 	networks := c.Must("network", "inspect", "vault", "dual", "bridge")
 	poll := startPoll(t, c.outside, "tcp", at(host4, bystanderPort))
-	for _, damage := range storeDamage {
+	leases := damage{"leases are torn", func(t *testing.T, _, _ string) {
+		paths, err := filepath.Glob(filepath.Join(c.ExecRoot, "state", "leases", "*"))
+		if err != nil || len(paths) == 0 {
+			t.Fatal(paths, err)
+		}
+		for _, path := range paths {
+			rewrite(t, path, func(raw []byte) []byte { return raw[:len(raw)/2] })
+		}
+	}}
+	for _, damage := range append(slices.Clone(storeDamage), leases) {
 		c.Kill()
 		damage.do(t, db, copied)
 		c.recovered(damage.name)
@@ -112,7 +124,7 @@ func TestFaultStore(t *testing.T) {
 		if info := c.Must("info"); strings.Contains(info, "could not be had back") {
 			t.Errorf("%s: something was lost:\n%s", damage.name, info)
 		}
-		if log := c.LogTail(200); !containsAny(log, "the store was damaged", "could not be read", "cannot be read") {
+		if log := c.LogTail(200); !containsAny(log, "the store was damaged", "could not be read", "cannot be read", "is taken from its copy") {
 			t.Errorf("%s: the log says nothing of it:\n%s", damage.name, log)
 		}
 		c.asQuiet(damage.name)

@@ -117,6 +117,7 @@ func (h *host) picture(tb testing.TB) string {
 			out = append(out, fmt.Sprintf("%s %.20s pinned:%v", dir, n.Name(), netns.IsPinned(filepath.Join(h.cfg.ExecRoot, dir, n.Name()))))
 		}
 	}
+	h.journal.Settle()
 	held, _ := h.relay.List(context.Background())
 	out = append(out, fmt.Sprintf("held %d, resolvers %d", len(held), len(h.relay.resolvers)))
 	tables, err := h.fw.Tables()

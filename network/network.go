@@ -185,6 +185,17 @@ type record struct {
 	Network    *spec.Network    `json:"network,omitempty"`
 }
 
+// Whole is one of store.Whole.
+func (r record) Whole(id string) error {
+	switch a, n := r.Attachment, r.Network; {
+	case a != nil && a.Sandbox.ID == id && a.Sandbox.Path != "" && n == nil:
+	case n != nil && n.ID == id && n.Bridge != "" && a == nil:
+	default:
+		return fmt.Errorf("it is no sandbox's nor network's of this name: %w", errdefs.ErrInvalidArgument)
+	}
+	return nil
+}
+
 // Open readies a Controller. Nothing is done to the kernel until Restore.
 func Open(ctx context.Context, cfg Config) (*Controller, error) {
 	if cfg.Log == nil {
@@ -309,6 +320,9 @@ func (c *Controller) Close() error {
 	c.stopHealing()
 	c.stopHolding()
 	c.stopEnding()
+	if c.journal != nil {
+		c.journal.Settle()
+	}
 	errs := []error{c.closeForeign()}
 	if c.stopWatch != nil {
 		c.stopWatch()

@@ -64,12 +64,15 @@ func (c *Controller) loadWith(ctx context.Context, settle func(leases []record) 
 	if err != nil {
 		c.log.Error("records of the journal cannot be read and are passed over", "err", err)
 	}
-	leases, err := c.journal.Leases()
+	leases, regained, err := c.journal.Leases()
 	if errors.Is(err, store.ErrUnread) {
 		return err // containers that run are no strays
 	}
 	if err != nil {
-		c.log.Error("leases cannot be read; their sandboxes are taken down", "err", err)
+		c.log.Error("leases cannot be read, and neither can their copies: their sandboxes are taken down", "err", err)
+	}
+	for _, id := range regained {
+		c.log.Warn("a sandbox's lease was damaged or gone, and is taken from its copy", "id", id)
 	}
 	c.mu.Lock()
 	c.state = plan.NewState(c.plan)
@@ -265,7 +268,7 @@ func (c *Controller) mendLinks(ctx context.Context, nets []spec.Network, attachm
 	}
 	pins := map[string]bool{"host": true}
 	for _, a := range attachments {
-		if !netns.IsPinned(a.Sandbox.Path) {
+		if !netns.IsPinned(a.Sandbox.Path) && !c.pinLost(a, byName) {
 			c.log.Error("a sandbox's namespace is gone; its lease is dropped", "container", a.Sandbox.Name, "path", a.Sandbox.Path)
 			if err := c.Detach(ctx, a.Sandbox.ID); err != nil {
 				c.log.Error("a sandbox that is gone could not be taken down yet", "container", a.Sandbox.Name, "err", err)

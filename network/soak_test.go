@@ -152,6 +152,7 @@ func (u usage) String() string {
 // measure looks when everything has come to rest.
 func (h *host) measure(tb testing.TB) (u usage) {
 	tb.Helper()
+	h.journal.Settle()
 	var m runtime.MemStats
 	for range 3 { // pools are emptied at the second collection
 		runtime.GC()

@@ -25,6 +25,13 @@ const bootIDPath = "/proc/sys/kernel/random/boot_id"
 // boot, whose kernel state is gone.
 type Journal[T any] struct {
 	intents, leases string
+	copies          *leaseCopies
+}
+
+// Whole is what a kind of record may be asked: whether it is a whole one about id. One
+// that is not is treated like one that cannot be read.
+type Whole interface {
+	Whole(id string) error
 }
 
 // Intent is an operation that had begun and not ended.
@@ -54,7 +61,11 @@ func OpenJournal[T any](execRoot string) (j *Journal[T], stale bool, err error) 
 			return nil, false, fmt.Errorf("drop the journal of an earlier boot: %w", err)
 		}
 	}
-	for _, d := range []string{j.intents, j.leases} {
+	j.copies = newLeaseCopies(j.leases, filepath.Join(dir, "leases.copy"), func(id string, raw []byte) bool {
+		_, err := parse[T](id, raw)
+		return err == nil
+	})
+	for _, d := range []string{j.intents, j.leases, j.copies.dir} {
 		if err := os.MkdirAll(d, 0o700); err != nil {
 			return nil, false, fmt.Errorf("open the journal: %w", err)
 		}
@@ -88,8 +99,12 @@ func (j *Journal[T]) Commit(op, id string) error {
 	if err := rename(j.intent(op, id), j.lease(id)); err != nil {
 		return fmt.Errorf("journal the end of %s of %s: %w", op, id, err)
 	}
+	j.copies.follow(id)
 	return nil
 }
+
+// Settle waits until every lease has its copy.
+func (j *Journal[T]) Settle() { j.copies.settle() }
 
 // Renew writes the lease of id anew, whole.
 func (j *Journal[T]) Renew(id string, v T) error {
@@ -100,6 +115,7 @@ func (j *Journal[T]) Renew(id string, v T) error {
 	if err != nil {
 		return fmt.Errorf("journal the lease of %s: %w", id, err)
 	}
+	j.copies.follow(id)
 	return nil
 }
 
@@ -108,12 +124,18 @@ func (j *Journal[T]) Reopen(op, id string) error {
 	if err := rename(j.lease(id), j.intent(op, id)); err != nil {
 		return fmt.Errorf("journal %s of %s: %w", op, id, err)
 	}
+	// One that stays is told from a lease's by the intent beside it.
+	_ = j.copies.drop(id)
 	return nil
 }
 
 // Drop drops the lease of id; one that is not there is no error.
 func (j *Journal[T]) Drop(id string) error {
-	if err := os.Remove(j.lease(id)); err != nil && !errors.Is(err, fs.ErrNotExist) {
+	err := os.Remove(j.lease(id))
+	if errors.Is(err, fs.ErrNotExist) {
+		err = nil
+	}
+	if err = errors.Join(err, j.copies.drop(id)); err != nil {
 		return fmt.Errorf("journal the end of the lease of %s: %w", id, err)
 	}
 	return nil
@@ -141,30 +163,78 @@ func (j *Journal[T]) Intents() ([]Intent[T], error) {
 		if !ok {
 			return fmt.Errorf("journal record %q has no operation", name)
 		}
-		in := Intent[T]{Op: op, ID: id}
-		if err := json.Unmarshal(raw, &in.Value); err != nil {
+		v, err := parse[T](id, raw)
+		if err != nil {
 			return fmt.Errorf("journal record %q: %w", name, err)
 		}
-		out = append(out, in)
+		out = append(out, Intent[T]{Op: op, ID: id, Value: v})
 		return nil
 	})
 	return out, err
 }
 
-// Leases returns what is done and stands. A record that makes no sense is put aside
-// in a directory called damaged and joined to the error; the others are still
-// returned. ErrUnread says that there may be more.
-func (j *Journal[T]) Leases() ([]T, error) {
-	var out []T
-	err := each(j.leases, func(name string, raw []byte) error {
-		var v T
-		if err := json.Unmarshal(raw, &v); err != nil {
-			return fmt.Errorf("lease %q: %w", name, err)
+// Leases returns what is done and stands. A lease that makes no sense is put aside in
+// a directory called damaged, and its copy takes its place; so it does where the lease
+// is missing and nobody had begun to end it. regained are the IDs of these. A lease
+// without a copy is joined to the error; the others are still returned. ErrUnread says
+// that there may be more.
+func (j *Journal[T]) Leases() (list []T, regained []string, err error) {
+	j.Settle()
+	err = each(j.leases, func(id string, raw []byte) error {
+		v, err := parse[T](id, raw)
+		if err == nil {
+			list = append(list, v)
+			j.copies.check(id, raw)
+			return nil
 		}
-		out = append(out, v)
-		return nil
+		kept := j.copies.read(id)
+		if kept == nil {
+			return fmt.Errorf("lease %q: %w", id, err)
+		}
+		regained = append(regained, id)
+		return errors.Join(PutAside(j.lease(id)), j.regain(id, kept, &list))
 	})
-	return out, err
+	if errors.Is(err, ErrUnread) {
+		return nil, nil, err
+	}
+	copies, unlisted := j.copies.ids()
+	if unlisted != nil {
+		return nil, nil, notRead(unlisted)
+	}
+	for _, id := range copies {
+		if j.Leased(id) {
+			continue
+		}
+		kept := j.copies.read(id)
+		if kept == nil || j.Open(id) {
+			err = errors.Join(err, j.copies.drop(id))
+			continue
+		}
+		regained = append(regained, id)
+		err = errors.Join(err, j.regain(id, kept, &list))
+	}
+	return list, regained, err
+}
+
+// regain has the copy for a lease again.
+func (j *Journal[T]) regain(id string, kept []byte, list *[]T) error {
+	v, err := parse[T](id, kept)
+	if err != nil {
+		return err
+	}
+	*list = append(*list, v)
+	return j.Renew(id, v)
+}
+
+// parse reads one record about id.
+func parse[T any](id string, raw []byte) (v T, err error) {
+	if err := json.Unmarshal(raw, &v); err != nil {
+		return v, err
+	}
+	if w, ok := any(v).(Whole); ok {
+		err = w.Whole(id)
+	}
+	return v, err
 }
 
 func rename(from, to string) error {
@@ -176,6 +246,7 @@ func rename(from, to string) error {
 
 // Remove drops the journal whole: at teardown nothing is left to record.
 func (j *Journal[T]) Remove() error {
+	j.Settle()
 	return os.RemoveAll(filepath.Dir(j.intents))
 }
 

@@ -11,7 +11,7 @@ func TestLeaseIsReplacedWhole(t *testing.T) {
 	}
 	holds := func(want string, intents int) {
 		t.Helper()
-		leases, err := j.Leases()
+		leases, _, err := j.Leases()
 		if err != nil || len(leases) != 1 || leases[0] != want {
 			t.Errorf("leases %q, %v; want %q", leases, err, want)
 		}

@@ -119,7 +119,7 @@ func TestJournalMovesRecordsByRename(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		leases, err := j.Leases()
+		leases, _, err := j.Leases()
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -163,7 +163,7 @@ func TestJournalOfAnEarlierBootIsDropped(t *testing.T) {
 		t.Fatalf("stale = %v, %v", stale, err)
 	}
 	in, err1 := j.Intents()
-	leases, err2 := j.Leases()
+	leases, _, err2 := j.Leases()
 	if err := errors.Join(err1, err2); err != nil || len(in)+len(leases) != 0 {
 		t.Fatal(in, leases, err)
 	}
@@ -184,14 +184,14 @@ func TestTornRecordsAreReportedNotHidden(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	leases, err := j.Leases()
+	leases, _, err := j.Leases()
 	if len(leases) != 1 || err == nil {
 		t.Fatalf("leases %v, %v; want one and an error", leases, err)
 	}
 	if _, err := os.Stat(filepath.Join(dir, "state", "damaged", "c2")); err != nil {
 		t.Errorf("the torn record was not put aside: %v", err)
 	}
-	if leases, err := j.Leases(); len(leases) != 1 || err != nil {
+	if leases, _, err := j.Leases(); len(leases) != 1 || err != nil {
 		t.Errorf("the second time: %v, %v; want one and no error", leases, err)
 	}
 	if _, err := os.Stat(filepath.Join(j.leases, "c3.tmp")); !errors.Is(err, os.ErrNotExist) {

@@ -1,0 +1,134 @@
+package store
+
+import (
+	"bytes"
+	"errors"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"sync"
+)
+
+// leaseCopies keeps a second copy of each lease, for the case that something damages
+// the first. It follows the lease by itself, within milliseconds, so that nobody who
+// attaches waits for it; a copy may thus be older than its lease, or missing.
+type leaseCopies struct {
+	leases, dir string
+	sound       func(id string, raw []byte) bool
+
+	mu   sync.Mutex // held while a copy is written or removed
+	due  map[string]bool
+	busy bool
+	idle sync.Cond
+}
+
+func newLeaseCopies(leases, dir string, sound func(id string, raw []byte) bool) *leaseCopies {
+	c := &leaseCopies{leases: leases, dir: dir, sound: sound, due: make(map[string]bool)}
+	c.idle.L = &c.mu
+	return c
+}
+
+// follow has the copy of id follow its lease soon.
+func (c *leaseCopies) follow(id string) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.due[id] = true
+	if !c.busy {
+		c.busy = true
+		go c.work()
+	}
+}
+
+// work copies until nothing is due.
+func (c *leaseCopies) work() {
+	for c.next() {
+	}
+}
+
+func (c *leaseCopies) next() bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for id := range c.due {
+		delete(c.due, id)
+		// One that cannot be written, on a full disk, is written at the next start.
+		_ = c.copy(id)
+		return true
+	}
+	c.busy = false
+	c.idle.Broadcast()
+	return false
+}
+
+// settle waits until no copy is due.
+func (c *leaseCopies) settle() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for c.busy {
+		c.idle.Wait()
+	}
+}
+
+func (c *leaseCopies) path(id string) string { return filepath.Join(c.dir, id) }
+
+// copy is called with the lock held: who ends a lease takes its copy away after it.
+func (c *leaseCopies) copy(id string) error {
+	raw, err := os.ReadFile(filepath.Join(c.leases, id))
+	if errors.Is(err, fs.ErrNotExist) {
+		return c.remove(id)
+	}
+	if err != nil || !c.sound(id, raw) {
+		return err // the copy is better than a damaged lease
+	}
+	draft := filepath.Join(c.dir, ".draft")
+	if err := os.WriteFile(draft, raw, 0o600); err != nil {
+		_ = os.Remove(draft) // what a full disk took of it
+		return err
+	}
+	return os.Rename(draft, c.path(id))
+}
+
+func (c *leaseCopies) remove(id string) error {
+	if err := os.Remove(c.path(id)); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	return nil
+}
+
+// drop removes the copy of a lease that is no more.
+func (c *leaseCopies) drop(id string) error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	delete(c.due, id)
+	return c.remove(id)
+}
+
+// read returns the copy of id, nil where there is no sound one.
+func (c *leaseCopies) read(id string) []byte {
+	raw, err := os.ReadFile(c.path(id))
+	if err != nil || !c.sound(id, raw) {
+		return nil
+	}
+	return raw
+}
+
+// check has the copy follow a lease that it differs from.
+func (c *leaseCopies) check(id string, lease []byte) {
+	if raw, err := os.ReadFile(c.path(id)); err != nil || !bytes.Equal(raw, lease) {
+		c.follow(id)
+	}
+}
+
+// ids are those that there is a copy of.
+func (c *leaseCopies) ids() ([]string, error) {
+	entries, err := os.ReadDir(c.dir)
+	if err != nil {
+		return nil, err
+	}
+	var out []string
+	for _, e := range entries {
+		if e.Name() != ".draft" {
+			out = append(out, e.Name())
+		}
+	}
+	return out, nil
+}
