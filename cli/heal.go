@@ -1,12 +1,14 @@
 package cli
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"io"
 	"maps"
 	"net/http"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -74,7 +76,7 @@ func (a *app) healStatus(ctx context.Context, format string) error {
 		return a.explain(err)
 	}
 	if format != "" {
-		return a.printTemplate(h, format)
+		return a.printOwn(h, format)
 	}
 	h.print(a.Out)
 	return nil
@@ -89,14 +91,13 @@ func (h healing) print(w io.Writer) {
 	} else {
 		fmt.Fprintln(w, "Healing: on")
 	}
-	fmt.Fprint(w, "Put back:")
+	var done strings.Builder
 	for _, kind := range slices.Sorted(maps.Keys(h.Counts)) {
-		fmt.Fprintf(w, " %s %d", kind, h.Counts[kind])
+		if n := h.Counts[kind]; n > 0 {
+			fmt.Fprintf(&done, " %s %d", kind, n)
+		}
 	}
-	if len(h.Counts) == 0 {
-		fmt.Fprint(w, " nothing")
-	}
-	fmt.Fprintln(w)
+	fmt.Fprintln(w, "Put back:"+cmp.Or(done.String(), " nothing"))
 	for _, m := range h.Last[:min(len(h.Last), shownMends)] {
 		took := "found by looking"
 		if m.Took > 0 {

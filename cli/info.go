@@ -39,8 +39,14 @@ func (a *app) infoCommand() *cobra.Command {
 	return cmd
 }
 
-// printTemplate prints a value by --format.
-func (a *app) printTemplate(value any, spec string) error {
+// printTemplate prints a value by --format, by the names of its JSON and those of its
+// fields in Go, which Docker's users know.
+func (a *app) printTemplate(value any, spec string) error { return a.printNamed(value, value, spec) }
+
+// printOwn prints by --format what Docker has not, by the names of its JSON alone.
+func (a *app) printOwn(value any, spec string) error { return a.printNamed(value, nil, spec) }
+
+func (a *app) printNamed(value, typed any, spec string) error {
 	raw, err := json.Marshal(value)
 	if err != nil {
 		return err
@@ -48,7 +54,7 @@ func (a *app) printTemplate(value any, spec string) error {
 	if spec == "json" {
 		spec = "{{json .}}" // the thing itself: there is one alone
 	}
-	return a.printObjects([]object{{raw: raw, typed: value}}, spec)
+	return a.printObjects([]object{{raw: raw, typed: typed}}, spec)
 }
 
 // clientVersion is this program's part of `fairlead version`.

@@ -208,15 +208,19 @@ func (a *app) printObjects(found []object, spec string) error {
 
 // render executes a template over the JSON as it came, where names are those one
 // reads in it and addresses that are not set are empty, and, where the JSON lacks
-// a field, over the typed answer, where names are Docker's Go fields, and what older
-// clients read.
+// a field, over the typed answer if there is one, where names are Docker's Go fields,
+// and what older clients read.
 func render(o object, spec string) (string, error) {
 	tmpl, err := format.Template(spec)
 	if err != nil {
 		return "", usageError{err}
 	}
-	if text, err := renderTree(tmpl, o.raw); err == nil {
-		return text, nil
+	tree, err := renderTree(tmpl, o.raw)
+	if err == nil {
+		return tree, nil
+	}
+	if o.typed == nil {
+		return "", fmt.Errorf("--format: %w", err)
 	}
 	var text strings.Builder
 	err = tmpl.Execute(&text, o.typed)

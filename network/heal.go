@@ -306,8 +306,8 @@ func (c *Controller) Healing(ctx context.Context) (spec.Healing, error) {
 		Last: slices.Clone(c.healer.last), Pending: append([]string{}, pending...),
 	}
 	slices.Reverse(out.Last)
-	for kind, n := range c.healer.counts {
-		out.Counts[kind] = n
+	for _, kind := range kinds {
+		out.Counts[kind] = c.healer.counts[kind]
 	}
 	return out, nil
 }

@@ -29,6 +29,10 @@ const (
 	kindStray     = "stray"
 )
 
+var kinds = []string{
+	kindBridge, kindVeth, kindRoute, kindSysctl, kindRules, kindForeign, kindNamespace, kindPort, kindLoopback, kindRecord, kindStray,
+}
+
 // finding is one way in which the host is not as it is wanted.
 type finding struct {
 	kind, text string

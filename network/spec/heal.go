@@ -21,9 +21,9 @@ type Healing struct {
 	// Since is when it was paused.
 	Since time.Time `json:"since,omitzero"`
 	// Counts are how many times things were put back since the daemon started, by
-	// kind: bridge, veth, route, sysctl, rules, foreign (in other programs' chains
-	// and zones), namespace, port (a held one), loopback, record, stray (what was ours
-	// and is nobody's).
+	// kind, 0 of most of them: bridge, veth, route, sysctl, rules, foreign (in other
+	// programs' chains and zones), namespace, port (a held one), loopback, record, stray
+	// (what was ours and is nobody's).
 	Counts map[string]uint64 `json:"counts"`
 	// Last are the latest, the newest first.
 	Last []Mend `json:"last"`
