@@ -121,9 +121,16 @@ func setShape(_ uint8, attrs []byte) string {
 	attributes(attrs, func(typ uint16, val []byte) {
 		switch typ {
 		case unix.NFTA_SET_FLAGS, unix.NFTA_SET_KEY_TYPE, unix.NFTA_SET_KEY_LEN,
-			unix.NFTA_SET_DATA_TYPE, unix.NFTA_SET_DATA_LEN, unix.NFTA_SET_USERDATA, attrSetExpr:
+			unix.NFTA_SET_DATA_TYPE, unix.NFTA_SET_DATA_LEN, unix.NFTA_SET_USERDATA:
 			// Flags that are none are not told.
 			fields[typ] = strings.TrimLeft(string(val), "\x00")
+		case attrSetExpr:
+			// The kernel tells what the counter stands at, too.
+			attributes(val, func(typ uint16, val []byte) {
+				if typ == unix.NFTA_EXPR_NAME {
+					fields[attrSetExpr] = cString(val)
+				}
+			})
 		}
 	})
 	out := ""

@@ -3,6 +3,7 @@ package nft_test
 import (
 	"net"
 	"regexp"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -148,5 +149,25 @@ func TestReplaceIsWhole(t *testing.T) {
 				t.Errorf("another program deleted the table that was taken over: %s", out)
 			}
 		})
+	}
+}
+
+// TestReplaceKeepsCountingTable: the bridge table, whose sets count, stays in its own
+// place as well.
+func TestReplaceKeepsCountingTable(t *testing.T) {
+	t.Parallel()
+	h := newHost(t)
+	p := policy()
+	p.Owner = true
+	table := firewall.BridgeTable(p)
+	handles := func() string {
+		at := regexp.MustCompile(`(table bridge|chain|set) \S+ \{.*# handle \d+`)
+		return strings.Join(at.FindAllString(h.run(t, "nft", "-a", "list", "table", "bridge", "fairlead"), -1), "\n")
+	}
+	h.apply(t, ruleset.ReplaceTable{Table: table})
+	before := handles()
+	h.apply(t, ruleset.ReplaceTable{Table: table})
+	if after := handles(); after != before || before == "" {
+		t.Errorf("replaced by itself, the table is not the one that was there:\n%s\nbefore\n%s", after, before)
 	}
 }
