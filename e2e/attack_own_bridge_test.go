@@ -1,6 +1,7 @@
 package e2e
 
 import (
+	"net"
 	"net/netip"
 	"strings"
 	"testing"
@@ -67,8 +68,38 @@ func TestAttackOwnBridge(t *testing.T) {
 	if _, now := of(c2); now != port {
 		t.Errorf("the bridge takes %s for that of c1 by a frame of LLDP: behind %s, before %s", p2.mac, now, port)
 	}
+	s.robbedByTheNeighbour(t, neighbour, c1)
 	s.routedByTheUser(t, neighbour, c1)
 	s.consistent()
+}
+
+// robbedByTheNeighbour has a machine behind an uplink of the bridge send under the
+// container's hardware address, and as a neighbour whom the bridge does not know, the
+// control. The first is not believed; and no port of ours leads to a root bridge.
+func (s *site) robbedByTheNeighbour(t *testing.T, neighbour *lab.Host, c box) {
+	t.Helper()
+	var wire *craft.Wire
+	if err := neighbour.Do(func() (err error) { wire, err = craft.Open("eth0"); return err }); err != nil {
+		t.Fatal(err)
+	}
+	defer wire.Close()
+	mac, nobody := partyOf(t, c.Host, c.addr4).mac, net.HardwareAddr{2, 0x66, 0, 0, 0, 1}
+	behind := func(mac net.HardwareAddr) string {
+		return portOf(strings.ReplaceAll(s.host.Run("bridge", "fdb", "show", "br", "bridge0"), "permanent", ""), mac.String())
+	}
+	before := behind(mac)
+	for _, from := range []net.HardwareAddr{mac, nobody} {
+		forgedFrame{what: "a stolen address", frame: ether(from, everybody, 0x88b5, make([]byte, 46))}.send(t, wire)
+	}
+	uplink := ""
+	eventually(t, "the bridge learns where a neighbour is", func() bool { uplink = behind(nobody); return uplink != "unknown" })
+	if now := behind(mac); now != before || now == uplink {
+		t.Errorf("the bridge takes %s for that of a neighbour: behind %s, before %s", mac, now, before)
+	}
+	lab.Reachable(t, neighbour, "icmp", c.addr4.String())
+	if port := s.host.Run("bridge", "-d", "link", "show", "dev", before); !strings.Contains(port, "root_block on") {
+		t.Errorf("the root bridge may be behind a container's port:\n%s", port)
+	}
 }
 
 // routedByTheUser has the neighbour be the router of the user's own bridge.

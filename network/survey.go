@@ -297,7 +297,7 @@ func rightPort(have link.Port, want plan.Veth, foreign bool) link.Port {
 		right.Hairpin = true
 	}
 	if want.Fixed {
-		right.Learning = false
+		right.Learning, right.RootBlock = false, true
 	}
 	if foreign {
 		return right
@@ -319,6 +319,7 @@ func portDifferences(have, want link.Port) (out []string) {
 		{"flood", have.Flood, want.Flood},
 		{"mcast_flood", have.MulticastFlood, want.MulticastFlood},
 		{"bcast_flood", have.BroadcastFlood, want.BroadcastFlood},
+		{"root_block", have.RootBlock, want.RootBlock},
 	} {
 		if flag.have != flag.want {
 			out = append(out, fmt.Sprintf("has %s %s as a port", flag.name, map[bool]string{true: "on", false: "off"}[flag.have]))

@@ -22,6 +22,8 @@ type Port struct {
 	// Learning notes who is behind it; Flood, MulticastFlood and BroadcastFlood send
 	// out by it what is for nobody known, for a group, for all.
 	Learning, Flood, MulticastFlood, BroadcastFlood bool
+	// RootBlock has no root bridge of the spanning tree be behind it.
+	RootBlock bool
 }
 
 // portFlags are the attributes of a Port that are on or off, in the order of
@@ -29,10 +31,11 @@ type Port struct {
 var portFlags = []uint16{
 	unix.IFLA_BRPORT_MODE, unix.IFLA_BRPORT_ISOLATED, unix.IFLA_BRPORT_LOCKED,
 	unix.IFLA_BRPORT_LEARNING, unix.IFLA_BRPORT_UNICAST_FLOOD, unix.IFLA_BRPORT_MCAST_FLOOD, unix.IFLA_BRPORT_BCAST_FLOOD,
+	unix.IFLA_BRPORT_PROTECT,
 }
 
 func (p *Port) flags() []*bool {
-	return []*bool{&p.Hairpin, &p.Isolated, &p.Locked, &p.Learning, &p.Flood, &p.MulticastFlood, &p.BroadcastFlood}
+	return []*bool{&p.Hairpin, &p.Isolated, &p.Locked, &p.Learning, &p.Flood, &p.MulticastFlood, &p.BroadcastFlood, &p.RootBlock}
 }
 
 // Port says how the bridge treats the link; false where it is no port of one. What

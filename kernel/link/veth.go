@@ -90,9 +90,17 @@ func (h *Handle) CreateVeth(v Veth) error {
 	return nil
 }
 
-// FixMAC tells the bridge that the hardware address is behind the port, and that it is to
-// learn of no other there (`bridge fdb replace … master static`, `bridge link set …
-// learning off`).
+// stickyNeighbour is NTF_STICKY of linux/neighbour.h.
+const stickyNeighbour = 1 << 6
+
+// FixMAC tells the bridge that the hardware address is behind the port, wherever frames
+// with it come from, that it is to learn of no other there, and that the port does not
+// lead to a root bridge (`bridge fdb replace … master static sticky`, `bridge link set …
+// learning off root_block on`).
+//
+// A static address that is not sticky moves for good to the port that the next frame
+// with it comes in by (br_fdb_update, net/bridge/br_fdb.c). Kernels before 4.20 do not
+// know sticky ones, and pass the word over.
 func (h *Handle) FixMAC(port string, mac net.HardwareAddr) error {
 	index, err := h.index(port)
 	if err != nil {
@@ -102,9 +110,10 @@ func (h *Handle) FixMAC(port string, mac net.HardwareAddr) error {
 	r.body = append(r.body, unix.AF_BRIDGE, 0, 0, 0) // struct ndmsg
 	r.body = binary.NativeEndian.AppendUint32(r.body, uint32(index))
 	r.body = binary.NativeEndian.AppendUint16(r.body, unix.NUD_NOARP)
-	r.body = append(r.body, unix.NTF_MASTER, 0)
+	r.body = append(r.body, unix.NTF_MASTER|stickyNeighbour, 0)
 	return h.apply(
 		change{"have the bridge learn nothing from port " + port, portFlag(newLink(unix.RTM_NEWLINK, 0, port, false), unix.IFLA_BRPORT_LEARNING, 0)},
+		change{"have no root bridge behind port " + port, portFlag(newLink(unix.RTM_NEWLINK, 0, port, false), unix.IFLA_BRPORT_PROTECT, 1)},
 		change{fmt.Sprintf("tell the bridge that %s is behind port %s", mac, port), r.attr(unix.NDA_LLADDR, mac)})
 }
 

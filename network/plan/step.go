@@ -209,8 +209,8 @@ func (s Veth) Commands() []string {
 	}
 	if s.Fixed {
 		out = append(out,
-			"bridge link set dev "+s.Name+" learning off",
-			"bridge fdb replace "+s.PeerMAC.String()+" dev "+s.Name+" master static")
+			"bridge link set dev "+s.Name+" learning off root_block on",
+			"bridge fdb replace "+s.PeerMAC.String()+" dev "+s.Name+" master static sticky")
 	}
 	return append(out, "ip link set "+s.Name+" up alias "+s.Alias)
 }
