@@ -250,6 +250,7 @@ func New(ctx context.Context, cfg Config) (*Engine, error) {
 	if e.volumes, err = volume.Open(filepath.Join(cfg.DataRoot, "volumes")); err != nil {
 		return nil, fmt.Errorf("engine: %w", err)
 	}
+	e.sayDamaged()
 	e.life, e.end = context.WithCancel(context.WithoutCancel(ctx))
 	for _, dir := range []string{e.containersDir(), e.fifosDir()} {
 		if err := os.MkdirAll(dir, 0o711); err != nil {

@@ -36,6 +36,17 @@ func (e *Engine) lose(format string, args ...any) {
 	}
 }
 
+// sayDamaged tells of volumes whose description was damaged.
+func (e *Engine) sayDamaged() {
+	for _, d := range e.volumes.Damaged() {
+		if d.Restored {
+			e.log.Warn("a volume's description was damaged, and is taken from its copy", "volume", d.Volume, "aside", d.Aside, "error", d.Cause)
+		} else {
+			e.lose("volume %s: its labels and options; its files are there. What was damaged is %s", d.Volume, d.Aside)
+		}
+	}
+}
+
 // regain makes up for records that a damaged store has lost, by the copies that
 // containerd has: unreadable are those whose records cannot be read. In a store that
 // was made anew, records may be missing, old, or of containers that are gone.

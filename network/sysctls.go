@@ -29,19 +29,44 @@ type sysctlBook struct {
 func openSysctlBook(path string) (*sysctlBook, error) {
 	b := &sysctlBook{path: path, was: make(map[string]string)}
 	raw, err := os.ReadFile(path)
-	switch {
-	case errors.Is(err, fs.ErrNotExist):
-		return b, nil
-	case err != nil:
+	missing := errors.Is(err, fs.ErrNotExist)
+	if err != nil && !missing {
 		return nil, err
 	}
-	if err := json.Unmarshal(raw, &b.was); err != nil {
-		aside := path + ".damaged"
-		slog.Error("the record of what sysctls were before us cannot be read and is put aside: a teardown will not put them back", "file", aside, "err", err)
-		b.was = make(map[string]string)
-		return b, os.Rename(path, aside)
+	aside := ""
+	if !missing {
+		if b.was, err = parseSysctls(raw); err == nil {
+			return b, nil
+		}
+		aside = path + ".damaged"
+		if err := os.Rename(path, aside); err != nil {
+			return nil, err
+		}
 	}
-	return b, nil
+	raw, copyErr := os.ReadFile(b.copy())
+	if copyErr == nil {
+		b.was, copyErr = parseSysctls(raw)
+	}
+	if missing && errors.Is(copyErr, fs.ErrNotExist) {
+		return b, nil // nothing was changed yet
+	}
+	if copyErr != nil {
+		slog.Error("the record of what sysctls were before us cannot be read, and neither can its copy: a teardown will not put them back", "aside", aside, "err", err)
+		b.was = make(map[string]string)
+		return b, nil
+	}
+	slog.Warn("the record of what sysctls were before us was damaged, and is taken from its copy", "aside", aside, "err", err)
+	return b, b.save()
+}
+
+// copy is where the second copy of the record is.
+func (b *sysctlBook) copy() string { return b.path + ".copy" }
+
+func parseSysctls(raw []byte) (was map[string]string, err error) {
+	if err = json.Unmarshal(raw, &was); err == nil && was == nil {
+		err = errors.New("it is null")
+	}
+	return was, err
 }
 
 // set sets the key, having written down what it was. One that has the value
@@ -164,9 +189,18 @@ func (b *sysctlBook) save() error {
 	if err := faultpoint.Here("sysctls.save"); err != nil {
 		return err
 	}
-	tmp := b.path + ".tmp"
-	if err := os.WriteFile(tmp, raw, 0o600); err != nil {
+	if err := replaceFile(b.path, raw); err != nil {
 		return err
 	}
-	return os.Rename(tmp, b.path)
+	_ = replaceFile(b.copy(), raw) // on a full disk the record alone
+	return nil
+}
+
+func replaceFile(path string, raw []byte) error {
+	tmp := path + ".tmp"
+	if err := os.WriteFile(tmp, raw, 0o600); err != nil {
+		_ = os.Remove(tmp) // what a full disk took of it
+		return err
+	}
+	return os.Rename(tmp, path)
 }

@@ -31,7 +31,8 @@ const (
 
 // Store keeps the volumes of one directory.
 type Store struct {
-	root string
+	root    string
+	damaged []Damage
 
 	mu      sync.Mutex
 	volumes map[string]*entry
@@ -49,8 +50,8 @@ type entry struct {
 }
 
 // Open reads the volumes under root, which is made if it is not there, and removes
-// what a crash left half made or half removed. A volume whose description cannot be
-// read is one without labels and options.
+// what a crash left half made or half removed. A description that cannot be read is
+// kept aside, and its copy taken; Damaged says so.
 func Open(root string) (*Store, error) {
 	if err := os.MkdirAll(root, 0o711); err != nil {
 		return nil, fmt.Errorf("volumes: %w", err)
@@ -68,25 +69,12 @@ func Open(root string) (*Store, error) {
 				return nil, fmt.Errorf("volumes: remove what is left of %s: %w", name, err)
 			}
 		case d.IsDir() && CheckName(name) == nil:
-			s.volumes[name] = s.read(name)
+			e := s.entry(name)
+			s.describe(e)
+			s.volumes[name] = e
 		}
 	}
 	return s, nil
-}
-
-func (s *Store) read(name string) *entry {
-	e := s.entry(name)
-	raw, err := os.ReadFile(filepath.Join(s.root, name, metaFile))
-	if err == nil {
-		err = json.Unmarshal(raw, &e.Volume)
-	}
-	if err != nil {
-		e.Labels, e.Options = nil, nil
-		if info, err := os.Stat(e.Path); err == nil {
-			e.CreatedAt = info.ModTime()
-		}
-	}
-	return e
 }
 
 func (s *Store) entry(name string) *entry {
@@ -168,7 +156,7 @@ func (s *Store) write(v Volume, durable bool) error {
 		err = os.Chmod(filepath.Join(aside, dataDir), 0o755) // whatever the umask
 	}
 	if err == nil {
-		err = os.WriteFile(meta, raw, 0o600)
+		err = errors.Join(os.WriteFile(meta, raw, 0o600), os.WriteFile(filepath.Join(aside, copyOf), raw, 0o600))
 	}
 	if err == nil && durable {
 		err = errors.Join(syncPath(meta), syncPath(aside))
@@ -205,18 +193,11 @@ func (s *Store) Spare(name string) error {
 	if err != nil {
 		return err
 	}
-	path := filepath.Join(s.root, name, metaFile)
-	err = os.WriteFile(path+".new", raw, 0o600)
-	if err == nil {
-		err = syncPath(path + ".new")
-	}
-	if err == nil {
-		err = os.Rename(path+".new", path)
-	}
-	if err != nil {
+	if err := replace(filepath.Join(s.root, name, metaFile), raw, true); err != nil {
 		return fmt.Errorf("keep volume %s: %w", name, err)
 	}
 	e.Spared = true
+	_ = replace(filepath.Join(s.root, name, copyOf), raw, false) // the next Open does else
 	return nil
 }
 

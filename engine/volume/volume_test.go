@@ -79,7 +79,7 @@ func TestVolumesStay(t *testing.T) {
 	if got, err := again.Get(anonymous.Name); err != nil || !got.Anonymous() {
 		t.Errorf("%+v %v", got, err)
 	}
-	if got, err := again.Get("torn"); err != nil || got.Labels != nil || got.CreatedAt.IsZero() {
+	if got, err := again.Get("torn"); err != nil || got.Labels["a"] != "1" || got.CreatedAt.IsZero() {
 		t.Errorf("%+v %v", got, err)
 	}
 	if raw, err := os.ReadFile(filepath.Join(got.Path, "f")); string(raw) != "kept" {

@@ -34,7 +34,7 @@ func (w *Writer) rotate() error {
 		return fmt.Errorf("rotate log: %w", err)
 	}
 	err = w.file.Close()
-	w.file, w.size = next, 0
+	w.file, w.size, w.torn = next, 0, false
 	if w.options.Compress && w.options.MaxFiles > 1 {
 		w.packing = pack(w.path)
 	}

@@ -35,6 +35,7 @@ type Writer struct {
 	mu      sync.Mutex
 	file    *os.File
 	size    int64
+	torn    bool // the file ends within an entry
 	split   lines.Splitter
 	buf     []byte
 	packing *packing // of the file before this one; nil without
@@ -62,10 +63,27 @@ func OpenWriter(path string, o WriterOptions) (*Writer, error) {
 		return nil, errors.Join(fmt.Errorf("open log: %w", err), f.Close())
 	}
 	w.file, w.size = f, fi.Size()
+	w.torn = endsWithin(path, fi.Size())
 	if o.Compress {
 		w.packing = pack(path) // what was not, or not wholly, when the last writer ended
 	}
 	return w, nil
+}
+
+// endsWithin says that the file does not end at an entry: the machine lost its power, or
+// another hand has cut it. What is appended must not be taken for the rest of that one.
+func endsWithin(path string, size int64) bool {
+	if size == 0 {
+		return false
+	}
+	f, err := os.Open(path)
+	if err != nil {
+		return false
+	}
+	defer func() { _ = f.Close() }()
+	last := make([]byte, 1)
+	_, err = f.ReadAt(last, size-1)
+	return err == nil && last[0] != '\n'
 }
 
 // Write adds output that arrived on stream at time t. Whole lines, and pieces of
@@ -117,8 +135,12 @@ func (w *Writer) flush() error {
 	if len(w.buf) == 0 {
 		return nil
 	}
+	if w.torn {
+		w.buf = append([]byte{'\n'}, w.buf...) // which readers pass over, with what is before it
+	}
 	n, err := w.file.Write(w.buf)
 	if err == nil {
+		w.torn = false
 		w.size += int64(n)
 		return nil
 	}
