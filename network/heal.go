@@ -49,6 +49,9 @@ type healer struct {
 	counts  map[string]uint64
 	last    []spec.Mend // newest last
 	budgets map[string]*budget
+	// revived is how often each held port is known to listen again; nil until the first
+	// look, which may find a relay that is older than the daemon.
+	revived map[string]uint64
 
 	stop func()
 }

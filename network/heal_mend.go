@@ -5,14 +5,12 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
-	"os"
 	"slices"
 	"strings"
 
 	"github.com/containerd/errdefs"
 
 	"github.com/fairlead/fairlead/kernel/link"
-	"github.com/fairlead/fairlead/kernel/netns"
 	"github.com/fairlead/fairlead/kernel/sysctl"
 	"github.com/fairlead/fairlead/network/apply"
 	"github.com/fairlead/fairlead/network/plan"
@@ -313,47 +311,6 @@ func (c *Controller) dropStray(index int, name string) error {
 		}
 	}
 	return errRight
-}
-
-// mendPin pins a sandbox's namespace again, by a process that is in it: the number of
-// its inode was noted while it was pinned.
-func (c *Controller) mendPin(sandboxID string) error {
-	done, ok := c.turns.try(sandboxID)
-	if !ok {
-		return errBusy
-	}
-	defer done()
-	a, there := c.Attachment(sandboxID)
-	if !there || c.journal.Open(sandboxID) || netns.IsPinned(a.Sandbox.Path) {
-		return errRight
-	}
-	inode, known := c.pins.of(sandboxID)
-	if !known {
-		return fmt.Errorf("namespace %s was never seen: %w", a.Sandbox.Path, errdefs.ErrNotFound)
-	}
-	ns, err := netns.Find(inode)
-	if err != nil {
-		return err
-	}
-	defer func() { _ = ns.Close() }()
-	if !c.inhabited(ns, a) {
-		return fmt.Errorf("network namespace %d is another container's by now: %w", inode, errdefs.ErrNotFound)
-	}
-	return netns.Pin(ns, a.Sandbox.Path)
-}
-
-// inhabited says whether one of the sandbox's links is in the namespace: inodes are used
-// again. One without links cannot be told.
-func (c *Controller) inhabited(ns *os.File, a spec.Attachment) bool {
-	h, err := link.Open(ns)
-	if err != nil {
-		return false
-	}
-	defer func() { _ = h.Close() }()
-	links, err := h.Links()
-	return err == nil && (len(a.Endpoints) == 0 || slices.ContainsFunc(links, func(l link.Link) bool {
-		return slices.ContainsFunc(a.Endpoints, func(e spec.Endpoint) bool { return e.MAC.String() == l.MAC.String() })
-	}))
 }
 
 // mendLease writes a sandbox's lease again.

@@ -62,6 +62,7 @@ func (s *survey) ports(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	s.c.countRevived(have)
 	held := make(map[string]relay.Binding, len(have))
 	for _, b := range have {
 		held[bindingKey(b.Owner, b.Proto, b.Host.String())] = b

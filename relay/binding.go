@@ -35,6 +35,9 @@ type Binding struct {
 	// Proxy turns the userland proxy on. Without it the port is only held: the
 	// socket gets a filter that drops everything.
 	Proxy bool `json:"proxy,omitempty"`
+	// Revived is how often its socket was ended from outside and listens again since
+	// this process has it. List tells it; Hold does not heed it.
+	Revived uint64 `json:"revived,omitempty"`
 	// File is the socket: UDP bound, others listening. Hold needs it; List leaves
 	// it nil.
 	File *os.File `json:"-"`

@@ -18,6 +18,7 @@ func (t *table) revive(p *port) {
 	}
 	err := socket.ListenAgain(p.fd)
 	if err == nil {
+		p.revived++
 		t.logger.Warn("somebody ended the socket of a held port; it listens again", "port", p.Binding)
 		return
 	}

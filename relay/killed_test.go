@@ -37,6 +37,9 @@ func TestKilledSockets(t *testing.T) {
 			answersAgain(t, host)
 		}
 		say(t, before, "still there")
+		if n := revived(t, c, host); n != 3 {
+			t.Errorf("the relay says that %s listens again %d times", host, n)
+		}
 
 		datagrams := hold(t, c, "u"+ip, "udp", ip, echoUDP(t))
 		client := dial(t, "udp", datagrams)
@@ -90,4 +93,19 @@ func TestKilledHeld(t *testing.T) {
 		_ = conn.Close()
 		t.Error("it lost its filter: a connection that nobody answers is taken")
 	}
+}
+
+// revived is how often the relay says that the port listens again.
+func revived(t *testing.T, c *Client, host netip.AddrPort) uint64 {
+	t.Helper()
+	held, err := c.List(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, b := range held {
+		if b.Host == host {
+			return b.Revived
+		}
+	}
+	return 0
 }

@@ -47,6 +47,8 @@ type port struct {
 	fd    int
 	owner *owner
 	udp   *proxy.UDP // nil until the first datagram
+	// revived is how often it listens again; see Binding.
+	revived uint64
 }
 
 // owner is one sandbox: its ports, and its live connections under ctx.
@@ -207,6 +209,7 @@ func (t *table) list() []Binding {
 	out := make([]Binding, len(ports))
 	for i, p := range ports {
 		out[i] = p.Binding
+		out[i].Revived = p.revived
 	}
 	return out
 }

@@ -86,7 +86,11 @@ type Link struct {
 	Up bool
 	// Running says that it is up and its carrier is on.
 	Running bool
-	Addrs   []netip.Prefix
+	// PeerNamespace is the namespace that a veth's other end is in, as this one numbers
+	// others (IFLA_LINK_NETNSID, see NamespaceID); -1 where that is this one, or it has
+	// no other end.
+	PeerNamespace int
+	Addrs         []netip.Prefix
 
 	// info and afSpec are the kernel's IFLA_LINKINFO and IFLA_AF_SPEC.
 	info, afSpec value
@@ -200,7 +204,12 @@ func parseLink(p packet) (Link, bool) {
 		MasterIndex: int(a[unix.IFLA_MASTER].uint32()),
 		MAC:         net.HardwareAddr(a[unix.IFLA_ADDRESS]),
 
+		PeerNamespace: -1,
+
 		info: a[unix.IFLA_LINKINFO], afSpec: a[unix.IFLA_AF_SPEC],
+	}
+	if id := a[unix.IFLA_LINK_NETNSID]; len(id) == 4 {
+		l.PeerNamespace = int(int32(id.uint32()))
 	}
 	l.Kind = parseAttrs(l.info)[unix.IFLA_INFO_KIND].text()
 	return l, true

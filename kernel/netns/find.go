@@ -45,6 +45,34 @@ func Find(inode uint64) (*os.File, error) {
 	return nil, fmt.Errorf("no process is in network namespace %d: %w", inode, errdefs.ErrNotFound)
 }
 
+// FindBy opens the first namespace for which is says so, by a process that is in it; each
+// is asked about once. Where there is none the error wraps errdefs.ErrNotFound. It looks
+// at every process there is.
+func FindBy(is func(ns *os.File) bool) (*os.File, error) {
+	found, err := filepath.Glob("/proc/[0-9]*/ns/net")
+	if err != nil {
+		return nil, err
+	}
+	asked := make(map[uint64]bool)
+	for _, path := range found {
+		if inode, ok := Inode(path); !ok || asked[inode] {
+			continue
+		}
+		f, err := Open(path)
+		if err != nil {
+			continue // the process has ended
+		}
+		var st unix.Stat_t
+		if unix.Fstat(int(f.Fd()), &st) == nil && !asked[st.Ino] {
+			if asked[st.Ino] = true; is(f) {
+				return f, nil
+			}
+		}
+		_ = f.Close()
+	}
+	return nil, fmt.Errorf("no process is in the network namespace: %w", errdefs.ErrNotFound)
+}
+
 // Pin pins a namespace that is there at path, as New does one that it makes. A file
 // there that is no pin is taken for what was left of one.
 func Pin(ns *os.File, path string) error {

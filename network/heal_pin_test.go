@@ -1,0 +1,81 @@
+package network
+
+import (
+	"errors"
+	"net/netip"
+	"strings"
+	"testing"
+
+	"github.com/fairlead/fairlead/relay"
+)
+
+// TestLostPin: a namespace whose pin goes while no daemon runs is pinned again at the
+// start, by a process that is in it, and what it has is the same; one without any process
+// is gone, and its lease is dropped.
+func TestLostPin(t *testing.T) {
+	h := newHealed(t)
+	idleIn(t, h.a.Sandbox.Path)
+	idleIn(t, "") // a namespace that is none of them
+	index := func() int {
+		l, err := h.links.Link(h.a.Endpoints[0].HostIf)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return l.Index
+	}
+	first := index()
+	for _, do := range []string{"umount PIN", "umount PIN && rm PIN", "umount PIN && rm PIN && echo x > PIN"} {
+		if err := errors.Join(h.Close(), h.store.Close()); err != nil {
+			t.Fatal(err)
+		}
+		h.script(t, do)
+		h.start(t)
+		h.works(t, do)
+		if now := index(); now != first {
+			t.Errorf("after %q the link is another: %d, was %d", do, now, first)
+		}
+		h.clean(t)
+	}
+	if err := errors.Join(h.Close(), h.store.Close()); err != nil {
+		t.Fatal(err)
+	}
+	h.script(t, "umount "+h.b.Sandbox.Path)
+	h.start(t)
+	if _, there := h.Attachment(h.b.Sandbox.ID); there {
+		t.Error("a sandbox whose namespace is gone is still attached")
+	}
+	h.clean(t)
+}
+
+// TestCountRevived: held ports that the relay had listen again by itself are counted, but
+// for those of before the daemon's start, and once each.
+func TestCountRevived(t *testing.T) {
+	h := newHealed(t)
+	at := func(port uint16, n uint64) relay.Binding {
+		return relay.Binding{Owner: "x", Proto: "tcp", Host: netip.AddrPortFrom(netip.IPv4Unspecified(), port), Revived: n}
+	}
+	h.healer.mu.Lock()
+	h.healer.revived = nil
+	h.healer.mu.Unlock()
+	for _, c := range []struct {
+		have []relay.Binding
+		want uint64
+	}{
+		{[]relay.Binding{at(1, 4), at(2, 0)}, 0}, // the first look
+		{[]relay.Binding{at(1, 4), at(2, 2)}, 2},
+		{[]relay.Binding{at(1, 5), at(2, 2), at(3, 1)}, 4},
+		{[]relay.Binding{at(1, 1), at(2, 2), at(3, 1)}, 5}, // 1 is held anew
+		{nil, 5},
+	} {
+		h.countRevived(c.have)
+		h.healer.mu.Lock()
+		got, last := h.healer.counts[kindPort], h.healer.last
+		h.healer.mu.Unlock()
+		if got != c.want {
+			t.Errorf("%+v: %d mends, wanted %d", c.have, got, c.want)
+		}
+		if got > 0 && !strings.Contains(last[len(last)-1].What, "listens again") {
+			t.Errorf("the last is %+v", last[len(last)-1])
+		}
+	}
+}
