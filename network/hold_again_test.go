@@ -51,7 +51,8 @@ func TestPortsAreHeldWhenTheyCanBe(t *testing.T) {
 		time.Sleep(50 * time.Millisecond)
 	}
 	h.clean(t)
-	if log := said.take(); !strings.Contains(log, "published ports are held again") {
+	// Whichever is first: the next try, or healing.
+	if log := said.take(); !strings.Contains(log, "published ports are held again") && !strings.Contains(log, "is not held\" took=") {
 		t.Errorf("it says:\n%s", log)
 	}
 }

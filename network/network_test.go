@@ -154,6 +154,7 @@ func TestFailedAttachLeavesNothing(t *testing.T) {
 	h := newHost(t)
 	// A device of the name that the next endpoint will ask for cannot be
 	// foreseen, but a bridge that is gone can be.
+	h.stopHealing() // which would make it again
 	command(t, "ip", "link", "del", "fairlead0")
 	if _, err := h.Attach(t.Context(), attachRequest(1, "bridge", tcp(8080, 80))); err == nil || !strings.Contains(err.Error(), "failed to set up container networking") {
 		t.Fatalf("attach without a bridge: %v", err)
