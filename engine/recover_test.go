@@ -8,6 +8,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/containerd/errdefs"
 	"github.com/moby/moby/api/types/container"
@@ -61,6 +62,11 @@ func TestRecordsOfALostStore(t *testing.T) {
 	}, "true")
 	gone := f.create(func(r *CreateRequest) { r.Name = "gone" }, "true")
 	f.ok(f.Start(ctx, runs))
+	started, err := time.Parse(time.RFC3339Nano, f.state(runs).StartedAt)
+	f.ok(err)
+	for time.Since(started) < time.Second { // that the two can be told apart
+		time.Sleep(10 * time.Millisecond)
+	}
 	pid, volumes := f.state(runs).Pid, f.volumesOf(runs)+f.volumesOf(never)
 	old := make(map[string][]byte)
 	f.store.rewrite(func(raw map[string][]byte) { maps.Copy(old, raw) })
@@ -75,6 +81,8 @@ func TestRecordsOfALostStore(t *testing.T) {
 	f.begin()
 	if s := f.state(runs); !s.Running || s.Pid != pid {
 		t.Errorf("runs: %+v, was process %d", s, pid)
+	} else if again, err := time.Parse(time.RFC3339Nano, s.StartedAt); err != nil || again.Sub(started).Abs() > 700*time.Millisecond {
+		t.Errorf("it started at %s, %v; was %s", again, err, started)
 	}
 	r, err := f.Inspect(ctx, "never2", false)
 	if err != nil || r.ID != never || r.HostConfig.RestartPolicy.MaximumRetryCount != 7 {

@@ -50,6 +50,7 @@ func (e *Engine) Restore(ctx context.Context) error {
 		// their daemon.
 		e.log.Error("some containers were not restored", "error", err)
 	}
+	e.sayNetRaw()
 	if err := e.restoreMounts(); err != nil {
 		e.log.Error("mounts of containers that have ended were not undone", "error", err)
 	}
@@ -177,8 +178,9 @@ func (e *Engine) resume(ctx context.Context, c *instance, task runtime.Task) err
 	rec := c.update(func(r *Record) {
 		if !was {
 			r.State.Sandbox = sandbox
-			// The record was about to be written when the daemon died.
-			r.State.StartedAt, r.State.ExitCode, r.State.Error = time.Now().UTC(), 0, ""
+			// The record was about to be written when the daemon died, or is containerd's
+			// copy of before.
+			r.State.StartedAt, r.State.ExitCode, r.State.Error = startOf(task.PID), 0, ""
 			r.State.StoppedByHand, r.State.OOMKilled, r.State.Health = false, false, firstHealth(r.Config)
 		}
 		r.State.Running, r.State.Restarting, r.State.PID, r.State.Paused = true, false, task.PID, task.Paused
