@@ -49,6 +49,11 @@ func (c *Controller) Check(ctx context.Context) ([]string, error) {
 		return nil, err
 	}
 	d.lines = append(d.lines, rules...)
+	abroad, err := c.lackAbroad(ctx, nets)
+	if err != nil {
+		return nil, err
+	}
+	d.lines = append(d.lines, abroad...)
 	if c.touched() {
 		d.say("table %s was changed by another program", c.plan.Table)
 	}

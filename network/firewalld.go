@@ -64,6 +64,17 @@ func (c *Controller) zoneFirewalld(ctx context.Context, nets []spec.Network) (ch
 	return changed, err
 }
 
+// lackZone is what zoneFirewalld would put right. The caller has mending.
+func (c *Controller) lackZone(ctx context.Context, nets []spec.Network) ([]string, error) {
+	ctx, cancel := context.WithTimeout(ctx, busTimeout)
+	defer cancel()
+	bus, err := c.firewalldHere(ctx)
+	if bus == nil || err != nil {
+		return nil, err
+	}
+	return bus.Lack(ctx, bridges(nets))
+}
+
 // greetFirewalld has a new network's bridge in the zone. Where that fails the network
 // is there all the same, as are others that firewalld came after.
 func (c *Controller) greetFirewalld(ctx context.Context, n spec.Network) {

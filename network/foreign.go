@@ -184,37 +184,13 @@ func (c *Controller) guestBridges(names, daemons []string) ([]string, error) {
 // rules are tagged with our table's name: two daemons in one host namespace each
 // have their own. It says what it changed.
 func (c *Controller) openForeignForward(ctx context.Context, nets []spec.Network) (changed []string, err error) {
-	var bridges []string
-	for _, n := range nets {
-		if n.Foreign {
-			bridges = append(bridges, n.Bridge) // it is not in our group
-		}
-	}
-	others := c.abroadNow().others
-	_, variant := c.ownChains()
-	var leave []string
-	if c.foreign.zoned {
-		leave = append(leave, "inet firewalld")
-	}
-	if variant == iptables.NFTables {
-		leave = append(leave, "ip filter", "ip6 filter") // our own rules are there, and first
-	}
-	own := c.ownForward()
-	if slices.Contains(own, iptables.NFTables) {
-		leave = append(leave, "filter")
+	f, err := c.foreignForward(nets)
+	if err != nil {
+		return nil, err
 	}
 	if c.fw != nil {
-		// Another daemon's guard lets our bridges be, and drops only what goes to
-		// its own containers otherwise.
-		peers, err2 := c.otherTables()
-		if err2 != nil {
-			return nil, err2
-		}
-		for _, name := range peers {
-			leave = append(leave, string(ruleset.Inet)+" "+name)
-		}
 		var found []nft.ForeignChain
-		found, err = c.fw.OpenForward(ctx, nft.Forward{Tag: c.plan.Table, Group: Group, Bridges: bridges, Others: others, Leave: leave})
+		found, err = c.fw.OpenForward(ctx, f)
 		for _, ch := range found {
 			if ch.Added > 0 {
 				changed = append(changed, ch.String())
@@ -222,13 +198,10 @@ func (c *Controller) openForeignForward(ctx context.Context, nets []spec.Network
 			c.sayForeign(ch.String(), ch.Err != nil)
 		}
 	}
-	if slices.Contains(own, iptables.Legacy) {
+	if c.legacyIsOurs() {
 		return changed, err
 	}
-	if variant == iptables.Legacy {
-		return changed, err
-	}
-	legacy, err2 := iptables.OpenForward(ctx, iptables.Forward{Tag: c.plan.Table, Group: Group, Bridges: bridges, Others: others})
+	legacy, err2 := iptables.OpenForward(ctx, legacyForward(f))
 	for _, line := range legacy {
 		if strings.HasSuffix(line, "were added") {
 			changed = append(changed, line)
@@ -236,6 +209,72 @@ func (c *Controller) openForeignForward(ctx context.Context, nets []spec.Network
 		c.sayForeign(line, false)
 	}
 	return changed, errors.Join(err, err2)
+}
+
+// lackAbroad is what openAbroad would put right in other programs' chains and zones, a
+// line each.
+func (c *Controller) lackAbroad(ctx context.Context, nets []spec.Network) ([]string, error) {
+	if c.cfg.Firewall == FirewallNone {
+		return nil, nil
+	}
+	c.foreign.mending.Lock()
+	defer c.foreign.mending.Unlock()
+	lines, err := c.lackZone(ctx, nets)
+	f, err2 := c.foreignForward(nets)
+	if err = errors.Join(err, err2); err != nil {
+		return lines, err
+	}
+	if c.fw != nil {
+		more, err := c.fw.LackForward(f)
+		if lines = append(lines, more...); err != nil {
+			return lines, err
+		}
+	}
+	if c.legacyIsOurs() {
+		return lines, nil
+	}
+	more, err := iptables.LackForward(ctx, legacyForward(f))
+	return append(lines, more...), err
+}
+
+// legacyIsOurs says whether legacy iptables' FORWARD chains have our own rules, which are
+// first.
+func (c *Controller) legacyIsOurs() bool {
+	_, variant := c.ownChains()
+	return variant == iptables.Legacy || slices.Contains(c.ownForward(), iptables.Legacy)
+}
+
+func legacyForward(f nft.Forward) iptables.Forward {
+	return iptables.Forward{Tag: f.Tag, Group: f.Group, Bridges: f.Bridges, Others: f.Others}
+}
+
+// foreignForward is what must pass other programs' chains. The caller has mending.
+func (c *Controller) foreignForward(nets []spec.Network) (nft.Forward, error) {
+	f := nft.Forward{Tag: c.plan.Table, Group: Group, Others: c.abroadNow().others}
+	for _, n := range nets {
+		if n.Foreign {
+			f.Bridges = append(f.Bridges, n.Bridge) // it is not in our group
+		}
+	}
+	if c.foreign.zoned {
+		f.Leave = append(f.Leave, "inet firewalld")
+	}
+	if _, variant := c.ownChains(); variant == iptables.NFTables {
+		f.Leave = append(f.Leave, "ip filter", "ip6 filter") // our own rules are there, and first
+	}
+	if slices.Contains(c.ownForward(), iptables.NFTables) {
+		f.Leave = append(f.Leave, "filter")
+	}
+	if c.fw == nil {
+		return f, nil
+	}
+	// Another daemon's guard lets our bridges be, and drops only what goes to its own
+	// containers otherwise.
+	peers, err := c.otherTables()
+	for _, name := range peers {
+		f.Leave = append(f.Leave, string(ruleset.Inet)+" "+name)
+	}
+	return f, err
 }
 
 // sayForeign logs what is found again and again once.

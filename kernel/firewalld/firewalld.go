@@ -130,6 +130,24 @@ func (c *Conn) Serve(ctx context.Context, interfaces []string) (done []string, e
 	return done, errors.Join(errs...)
 }
 
+// Lack is what Serve would put right, a line each, and changes nothing.
+func (c *Conn) Lack(ctx context.Context, interfaces []string) (lines []string, err error) {
+	whole, _, err := c.configured(ctx)
+	if err != nil {
+		return nil, err
+	}
+	if !whole {
+		lines = append(lines, "firewalld lacks zone "+Zone+" or policy "+Policy)
+	}
+	have, err := c.interfaces(ctx)
+	for _, name := range interfaces {
+		if err == nil && !slices.Contains(have, name) {
+			lines = append(lines, "firewalld: "+name+" is not in zone "+Zone)
+		}
+	}
+	return lines, err
+}
+
 // Withdraw takes the interfaces out of our zone.
 func (c *Conn) Withdraw(ctx context.Context, interfaces ...string) error {
 	var errs []error
@@ -169,17 +187,9 @@ func (c *Conn) Remove(ctx context.Context) error {
 // ensureConfig makes the zone and the policy in the permanent configuration, which
 // alone can have new ones, and loads them.
 func (c *Conn) ensureConfig(ctx context.Context) (made bool, err error) {
-	var zones, policies []string
-	if err := c.call(ctx, zoneInterface, "getZones").Store(&zones); err != nil {
-		return false, wrap("list zones", err)
-	}
-	err = c.call(ctx, policyInterface, "getPolicies").Store(&policies)
-	noPolicies := named(err, "UnknownMethod") // before firewalld 0.9
-	if err != nil && !noPolicies {
-		return false, wrap("list policies", err)
-	}
-	if slices.Contains(zones, Zone) && (noPolicies || slices.Contains(policies, Policy)) {
-		return false, nil
+	whole, noPolicies, err := c.configured(ctx)
+	if err != nil || whole {
+		return false, err
 	}
 	const about = "Fairlead's container networks; made and removed by it"
 	err = c.config(ctx, "addZone2", Zone, map[string]any{"short": Zone, "description": about, "target": "ACCEPT"}).Err
@@ -196,6 +206,21 @@ func (c *Conn) ensureConfig(ctx context.Context) (made bool, err error) {
 		}
 	}
 	return true, c.reload(ctx)
+}
+
+// configured says whether the zone and the policy are there, and whether this firewalld
+// knows no policies.
+func (c *Conn) configured(ctx context.Context) (whole, noPolicies bool, err error) {
+	var zones, policies []string
+	if err := c.call(ctx, zoneInterface, "getZones").Store(&zones); err != nil {
+		return false, false, wrap("list zones", err)
+	}
+	err = c.call(ctx, policyInterface, "getPolicies").Store(&policies)
+	noPolicies = named(err, "UnknownMethod") // before firewalld 0.9
+	if err != nil && !noPolicies {
+		return false, false, wrap("list policies", err)
+	}
+	return slices.Contains(zones, Zone) && (noPolicies || slices.Contains(policies, Policy)), noPolicies, nil
 }
 
 // join puts the interface into our zone, unless it is in another already.

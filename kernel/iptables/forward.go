@@ -69,6 +69,22 @@ func OpenForward(ctx context.Context, f Forward) ([]string, error) {
 	return found, errors.Join(errs...)
 }
 
+// LackForward is what OpenForward would change, a line for each FORWARD chain, and
+// changes nothing.
+func LackForward(ctx context.Context, f Forward) ([]string, error) {
+	var lines []string
+	var errs []error
+	for _, fam := range families() {
+		t, err := fam.read(ctx, f.Tag)
+		errs = append(errs, err)
+		walls := t.chains.Walls(forwardChain, t.policy, []string{"INPUT", "OUTPUT"})
+		if err == nil && !t.settled(walls, f.rules()) {
+			lines = append(lines, fmt.Sprintf("the legacy %s FORWARD chain has not the rules that let containers through where it drops, and no others of ours", fam.name))
+		}
+	}
+	return lines, errors.Join(errs...)
+}
+
 // CloseForward takes out every rule that OpenForward put in under the tag.
 func CloseForward(ctx context.Context, tag string) error {
 	var errs []error

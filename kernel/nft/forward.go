@@ -91,6 +91,32 @@ func (c *Conn) OpenForward(ctx context.Context, f Forward) ([]ForeignChain, erro
 	return out, ctx.Err()
 }
 
+// LackForward is what OpenForward would change, a line each, and changes nothing.
+func (c *Conn) LackForward(f Forward) ([]string, error) {
+	tables, err := c.foreignTables(f.Tag, f.Tag)
+	if err != nil {
+		return nil, err
+	}
+	var out []string
+	for _, t := range tables {
+		found, walls := t.walls()
+		if slices.Contains(f.Leave, t.String()) {
+			found, walls = nil, nil
+		}
+		switch {
+		case t.settled(walls, f.rules()):
+		case len(found) == 0:
+			out = append(out, fmt.Sprintf("table %s has rules of ours that nobody wants", t))
+		}
+		for _, ch := range found {
+			if !t.settled(walls, f.rules()) {
+				out = append(out, fmt.Sprintf("chain %s drops forwarded packets (%s) and lacks the rules that let containers through", ch.Chain, ch.Cause))
+			}
+		}
+	}
+	return out, nil
+}
+
 // CloseForward takes out every rule that OpenForward put in under the tag.
 func (c *Conn) CloseForward(ctx context.Context, tag string) error {
 	tables, err := c.foreignTables(tag, tag)
