@@ -101,6 +101,8 @@ func (s *Service) Run(ctx context.Context, w Worker) error {
 	}
 	var accepting sync.WaitGroup
 	failed := make(chan error, 1)
+	ended := make(chan struct{})
+	accepting.Go(func() { s.keepSocket(ended) })
 	accepting.Go(func() {
 		if err := s.acceptClients(); err != nil {
 			failed <- err
@@ -114,6 +116,7 @@ func (s *Service) Run(ctx context.Context, w Worker) error {
 		s.Logger.Info("handed over to another process")
 		s.drain(ctx)
 	}
+	close(ended)
 	err = errors.Join(err, s.close())
 	accepting.Wait()
 	s.rpc.Close() // the last: who stops us sees it as the end
@@ -123,7 +126,11 @@ func (s *Service) Run(ctx context.Context, w Worker) error {
 // acceptClients serves the socket; a handover interrupts it.
 func (s *Service) acceptClients() error {
 	for {
-		err := s.rpc.Serve(s.listener)
+		l := s.listening()
+		err := s.rpc.Serve(l)
+		if l != s.listening() {
+			continue // it listens elsewhere; see keepSocket
+		}
 		if !errors.Is(err, os.ErrDeadlineExceeded) {
 			return err
 		}
@@ -137,8 +144,65 @@ func (s *Service) acceptClients() error {
 	}
 }
 
+func (s *Service) listening() *net.UnixListener {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.listener
+}
+
+// socketEvery is between two looks at whether the socket can still be reached.
+const socketEvery = time.Second
+
+// keepSocket has the socket in its place again when somebody deleted it: the next daemon
+// would find nobody there, and start a second process beside this one. It ends with the
+// channel, or a handover.
+func (s *Service) keepSocket(ended <-chan struct{}) {
+	tick := time.NewTicker(socketEvery)
+	defer tick.Stop()
+	for {
+		select {
+		case <-ended:
+			return
+		case <-s.handedOver:
+			return
+		case <-s.stop:
+			return
+		case <-tick.C:
+		}
+		if _, err := os.Lstat(SocketPath(s.ExecRoot, s.Name)); errors.Is(err, os.ErrNotExist) {
+			s.listenAgain()
+		}
+	}
+}
+
+// listenAgain makes the socket anew; connections that there are live on.
+func (s *Service) listenAgain() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	select {
+	case <-s.stop:
+		return
+	case <-s.handedOver:
+		return
+	default:
+	}
+	if s.handing != nil {
+		return // the successor sees to it
+	}
+	l, err := fdpass.Listen(SocketPath(s.ExecRoot, s.Name))
+	if err != nil {
+		s.Logger.Error("the socket is gone and cannot be made again yet", "error", err)
+		return
+	}
+	old := s.listener
+	s.listener = l
+	s.Logger.Warn("the socket was deleted; it is there again", "path", SocketPath(s.ExecRoot, s.Name))
+	_ = old.Close()
+}
+
 func (s *Service) close() error {
 	s.stopOnce.Do(func() { close(s.stop) })
+	listener := s.listening() // keepSocket makes no other from here on
 	errs := []error{s.worker.Close()}
 	select {
 	case <-s.handedOver: // the path is the successor's
@@ -147,7 +211,7 @@ func (s *Service) close() error {
 			errs = append(errs, err)
 		}
 	}
-	if err := s.listener.Close(); err != nil && !errors.Is(err, net.ErrClosed) {
+	if err := listener.Close(); err != nil && !errors.Is(err, net.ErrClosed) {
 		errs = append(errs, err)
 	}
 	s.mu.Lock()
@@ -283,7 +347,7 @@ func (s *Service) commit(r *fdpass.Request) (fdpass.Response, error) {
 		return fdpass.Response{}, fmt.Errorf("nothing is being handed over: %w", errdefs.ErrFailedPrecondition)
 	}
 	s.rpc.CloseOthers(r)
-	if err := errors.Join(h.Commit(), s.listener.Close()); err != nil {
+	if err := errors.Join(h.Commit(), s.listening().Close()); err != nil {
 		s.Logger.Warn("let go of what was handed over", "error", err)
 	}
 	crashpoint.Here(s.Name + ".let-go")
