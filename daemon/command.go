@@ -101,6 +101,9 @@ func configured(given Config, file string, flags *pflag.FlagSet) (Config, error)
 
 // remembered are the settings that a daemon noted, for its teardown.
 func remembered(given Config, saved string, flags *pflag.FlagSet) (Config, error) {
+	if err := checkSaved(saved); err != nil {
+		return given, err
+	}
 	if _, err := given.merge(saved, true, flags); err != nil {
 		return given, err
 	}

@@ -177,3 +177,36 @@ func TestNotedSettings(t *testing.T) {
 		t.Errorf("bridge %s, MTU %d, %v; want the flag's and the noted one", now.BridgeName, now.MTU, err)
 	}
 }
+
+// TestDamagedSettings: a teardown goes by the copy of what the daemon noted, and by no
+// guess where that is damaged as well.
+func TestDamagedSettings(t *testing.T) {
+	t.Parallel()
+	for name, text := range map[string]string{"torn": `{"exec-root": "/r`, "empty": "", "null": "null", "nothing": "{}", "garbage": "\xff\xfe"} {
+		was := defaults()
+		was.register(pflag.NewFlagSet("daemon", pflag.ContinueOnError))
+		was.ExecRoot, was.BridgeName = t.TempDir(), "second0"
+		if err := was.save(); err != nil {
+			t.Fatal(err)
+		}
+		path := filepath.Join(was.ExecRoot, settingsFile)
+		flags := pflag.NewFlagSet("daemon", pflag.ContinueOnError)
+		now := defaults()
+		now.register(flags)
+		if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		if got, err := remembered(now, savedSettings(was.ExecRoot), flags); err != nil || got.BridgeName != "second0" {
+			t.Errorf("%s: bridge %s, %v", name, got.BridgeName, err)
+		}
+		if err := os.WriteFile(path+".copy", []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := remembered(now, savedSettings(was.ExecRoot), flags); err == nil || !strings.Contains(err.Error(), "is damaged") {
+			t.Errorf("%s, and its copy: %v", name, err)
+		}
+		if err := was.save(); err != nil || savedSettings(was.ExecRoot) != path {
+			t.Errorf("%s: it is not written again: %v", name, err)
+		}
+	}
+}

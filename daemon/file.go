@@ -161,20 +161,47 @@ func (c *Config) save() error {
 		return fmt.Errorf("note the settings: %w", err)
 	}
 	path := filepath.Join(c.ExecRoot, settingsFile)
-	if have, err := os.ReadFile(path); err == nil && bytes.Equal(have, raw) {
-		return nil
+	for _, path := range []string{path, path + ".copy"} {
+		if have, err := os.ReadFile(path); err == nil && bytes.Equal(have, raw) {
+			continue
+		}
+		if err := os.WriteFile(path+".tmp", raw, 0o600); err != nil {
+			return fmt.Errorf("note the settings: %w", err)
+		}
+		if err := os.Rename(path+".tmp", path); err != nil {
+			return fmt.Errorf("note the settings: %w", err)
+		}
 	}
-	if err := os.WriteFile(path+".tmp", raw, 0o600); err != nil {
-		return fmt.Errorf("note the settings: %w", err)
-	}
-	return os.Rename(path+".tmp", path)
+	return nil
 }
 
-// savedSettings returns the path of what save wrote, "" if there is none.
+// savedSettings returns the path of what save wrote, or of its copy where that is
+// damaged or gone; "" if there is none. Where both are damaged it is that of the first.
 func savedSettings(execRoot string) string {
 	path := filepath.Join(execRoot, settingsFile)
+	for _, path := range []string{path, path + ".copy"} {
+		if checkSaved(path) == nil {
+			return path
+		}
+	}
 	if _, err := os.Stat(path); err != nil {
 		return ""
 	}
 	return path
+}
+
+// checkSaved says why the file is not as save wrote it.
+func checkSaved(path string) error {
+	raw, err := os.ReadFile(path)
+	if err != nil {
+		return err
+	}
+	var roots struct {
+		ExecRoot string `json:"exec-root"`
+	}
+	if err := json.Unmarshal(raw, &roots); err != nil || roots.ExecRoot == "" {
+		return fmt.Errorf("%s, where the daemon noted the settings it ran with, is damaged, and so is its copy: "+
+			"give the flags that it was started with, and --config-file", path)
+	}
+	return nil
 }
