@@ -35,28 +35,31 @@ func openSysctlBook(path string) (*sysctlBook, error) {
 	}
 	aside := ""
 	if !missing {
-		if b.was, err = parseSysctls(raw); err == nil {
+		was, damage := parseSysctls(raw)
+		if damage == nil {
+			b.was = was
 			return b, nil
 		}
-		aside = path + ".damaged"
-		if err := os.Rename(path, aside); err != nil {
-			return nil, err
+		aside, err = path+".damaged", damage
+		if renamed := os.Rename(path, aside); renamed != nil {
+			return nil, renamed
 		}
 	}
-	raw, copyErr := os.ReadFile(b.copy())
-	if copyErr == nil {
-		b.was, copyErr = parseSysctls(raw)
-	}
-	if missing && errors.Is(copyErr, fs.ErrNotExist) {
+	raw, copied := os.ReadFile(b.copy())
+	if missing && errors.Is(copied, fs.ErrNotExist) {
 		return b, nil // nothing was changed yet
 	}
-	if copyErr != nil {
-		slog.Error("the record of what sysctls were before us cannot be read, and neither can its copy: a teardown will not put them back", "aside", aside, "err", err)
-		b.was = make(map[string]string)
-		return b, nil
+	if copied == nil {
+		var was map[string]string
+		if was, copied = parseSysctls(raw); copied == nil {
+			b.was = was
+			slog.Warn("the record of what sysctls were before us was damaged or gone, and is taken from its copy", "aside", aside, "err", err)
+			_ = b.save() // a full disk keeps nobody from starting: there is the copy
+			return b, nil
+		}
 	}
-	slog.Warn("the record of what sysctls were before us was damaged, and is taken from its copy", "aside", aside, "err", err)
-	return b, b.save()
+	slog.Error("the record of what sysctls were before us cannot be read, and neither can its copy: a teardown will not put them back", "aside", aside, "err", errors.Join(err, copied))
+	return b, nil
 }
 
 // copy is where the second copy of the record is.
