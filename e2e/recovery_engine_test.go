@@ -1,6 +1,7 @@
 package e2e
 
 import (
+	"context"
 	"slices"
 	"strings"
 	"testing"
@@ -57,10 +58,17 @@ func TestCrashChanges(t *testing.T) {
 
 	for _, step := range []string{"engine-exec-saved", "engine-exec-made", "engine-exec-started"} {
 		c.arm(step)
-		if _, stderr, code := c.CLI("exec", "victim", "sleep", "3600"); code == 0 {
-			t.Errorf("%s: it succeeded: %s", step, stderr)
+		// Who waits for the command waits for the next daemon, too.
+		ctx, leave := context.WithCancel(t.Context())
+		cmd := c.Command(ctx, "exec", "victim", "sleep", "3600")
+		if err := cmd.Start(); err != nil {
+			t.Fatal(err)
 		}
 		settled(step)
+		leave()
+		if err := cmd.Wait(); err == nil {
+			t.Errorf("%s: it succeeded", step)
+		}
 		if out := c.Must("exec", "victim", "echo", "here"); out != "here" {
 			t.Errorf("%s: exec: %q", step, out)
 		}
