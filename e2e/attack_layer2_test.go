@@ -159,6 +159,8 @@ func (s stage) routers() []forgedFrame {
 	}
 	// A first fragment whose options lead to UDP, which the second would have.
 	bare := []byte{byte(dest), 0, 0, 1, 0, 0, 0, 9, byte(layers.IPProtocolUDP), 0, 1, 4, 0, 0, 0, 0}
+	// The same, to a router advertisement.
+	typeless := []byte{byte(dest), 0, 0, 1, 0, 0, 0, 10, byte(layers.IPProtocolICMPv6), 0, 1, 4, 0, 0, 0, 0}
 	return []forgedFrame{
 		s.packet("a router advertisement", reasonRA, toNodes, ip(me.local, allNodes, layers.IPProtocolICMPv6, advert)),
 		s.packet("a router advertisement to one", reasonRA, victim.mac, ip(me.local, victim.local, layers.IPProtocolICMPv6, icmp6(me.local, victim.local, ra, routerAdvert(me.mac, "2001:db8:bad::")))),
@@ -174,6 +176,7 @@ func (s stage) routers() []forgedFrame {
 		s.packet("a DHCP server by another port", reasonDHCP, victim.mac, answer(me.v4, victim.v4, 6767, 68)),
 		s.packet("a DHCPv6 server", reasonDHCP6, victim.mac, answer(me.local, victim.local, 547, 546)),
 		s.packet("a fragment that shows no port", reasonFragment, victim.mac, ip(me.v6, victim.v6, layers.IPProtocolIPv6Fragment, bare)),
+		s.packet("a fragment that shows no type of ICMPv6", reasonFragment, toNodes, ip(me.local, allNodes, layers.IPProtocolIPv6Fragment, typeless)),
 		s.packet("headers that lead nowhere", reasonNowhere, victim.mac, ip(me.v6, victim.v6, dest, nil)),
 	}
 }

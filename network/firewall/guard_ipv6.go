@@ -21,8 +21,9 @@ func guardChains6() []ruleset.Chain {
 		{Name: chainIPv6, Rules: []ruleset.Rule{
 			rule("", notByPort(ruleset.IP6SAddr, setOwn6), ruleset.Jump(chainForeign6)),
 			rule("judged by the first fragment", ruleset.LaterFragment{Family: ruleset.IPv6}, ruleset.Accept),
-			rule("", ruleset.Transport{Protocol: ruleset.TransportICMPv6}, ruleset.Goto(chainICMPv6)),
+			// Of neighbour discovery as well, whose type would stand in the second.
 			rule("", ruleset.Fragmented{}, ruleset.Jump(chainFragment)),
+			rule("", ruleset.Transport{Protocol: ruleset.TransportICMPv6}, ruleset.Goto(chainICMPv6)),
 			caught("a DHCPv6 server's answer", ruleset.UDPTo(dhcpClient6)),
 			rule("", ruleset.Transport{Protocol: ruleset.TransportReserved, Not: true}, ruleset.Goto(chainJudged)),
 			caught("headers that lead nowhere"),
