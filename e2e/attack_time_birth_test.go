@@ -5,6 +5,7 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 	"time"
 
@@ -52,9 +53,11 @@ func births(t *testing.T, s *site, rounds int) {
 	t.Helper()
 	// Where br_netfilter is loaded, the rules of packets drop what passes a bridge, too, and
 	// it is not told whether those of frames do.
-	if s.host.Try("sysctl", "-n", "net.bridge.bridge-nf-call-iptables").Code == 0 {
-		s.host.Sysctl("net.bridge.bridge-nf-call-iptables", "0")
-		s.host.Sysctl("net.bridge.bridge-nf-call-ip6tables", "0")
+	for _, key := range []string{"net.bridge.bridge-nf-call-iptables", "net.bridge.bridge-nf-call-ip6tables"} {
+		if was := s.host.Try("sysctl", "-n", key); was.Code == 0 {
+			s.host.Sysctl(key, "0")
+			defer s.host.Sysctl(key, strings.TrimSpace(was.Stdout))
+		}
 	}
 	s.Must("network", "create", "--ipv6", "--subnet", subnetA4, "--subnet", subnetA6, "-o", "com.docker.network.bridge.enable_icc=false", "apart")
 	s.Must("network", "create", "--ipv6", "--subnet", subnetB4, "--subnet", subnetB6, "together")
