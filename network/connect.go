@@ -43,6 +43,9 @@ func (c *Controller) change(
 	if _, err := c.endSandbox(ctx, sandboxID); err != nil {
 		return spec.Attachment{}, err
 	}
+	if err := c.ownPin(sandboxID); err != nil {
+		return spec.Attachment{}, err
+	}
 	var ch plan.Change
 	var requests []spec.PortRequest
 	if a, ok := c.Attachment(sandboxID); ok {

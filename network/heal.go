@@ -136,8 +136,9 @@ func (c *Controller) bridgesDiffer() bool {
 // look at one takes some 3 µs.
 func (c *Controller) pinsDiffer() bool {
 	return !c.isPaused() && slices.ContainsFunc(c.Attachments(), func(a spec.Attachment) bool {
-		_, seen := c.pins.of(a.Sandbox.ID)
-		return seen && !netns.IsPinned(a.Sandbox.Path)
+		noted, seen := c.pins.of(a.Sandbox.ID)
+		now, pinned := netns.Inode(a.Sandbox.Path)
+		return seen && (!pinned || now != noted)
 	})
 }
 

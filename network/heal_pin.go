@@ -1,6 +1,7 @@
 package network
 
 import (
+	"errors"
 	"fmt"
 	"os"
 	"slices"
@@ -21,22 +22,76 @@ func (c *Controller) mendPin(sandboxID string) error {
 	}
 	defer done()
 	a, there := c.Attachment(sandboxID)
-	if !there || c.journal.Open(sandboxID) || netns.IsPinned(a.Sandbox.Path) {
+	if !there || c.journal.Open(sandboxID) {
 		return errRight
 	}
-	inode, known := c.pins.of(sandboxID)
+	return c.repin(a)
+}
+
+// repin is mendPin in the sandbox's turn. It returns errRight where the pin is right.
+func (c *Controller) repin(a spec.Attachment) error {
+	path := a.Sandbox.Path
+	inode, known := c.pins.of(a.Sandbox.ID)
+	now, pinned := netns.Inode(path)
+	if pinned && (!known || now == inode || c.pinsOwn(a)) {
+		return errRight
+	}
 	if !known {
-		return fmt.Errorf("namespace %s was never seen: %w", a.Sandbox.Path, errdefs.ErrNotFound)
+		return fmt.Errorf("namespace %s was never seen: %w", path, errdefs.ErrNotFound)
 	}
 	ns, err := netns.Find(inode)
+	if err == nil && !c.inhabited(ns, a) {
+		err = errors.Join(fmt.Errorf("network namespace %d is another container's by now: %w", inode, errdefs.ErrNotFound), ns.Close())
+	}
+	if pinned && errdefs.IsNotFound(err) {
+		// What was noted is gone: the sandbox is a later one, and changed its links.
+		c.pins.set(a.Sandbox.ID, now)
+		return errRight
+	}
 	if err != nil {
 		return err
 	}
 	defer func() { _ = ns.Close() }()
-	if !c.inhabited(ns, a) {
-		return fmt.Errorf("network namespace %d is another container's by now: %w", inode, errdefs.ErrNotFound)
+	for range maxCovers {
+		if now, pinned = netns.Inode(path); !pinned {
+			return netns.Pin(ns, path)
+		}
+		if now == inode {
+			return nil // it was below
+		}
+		if err := netns.Uncover(path); err != nil {
+			return err
+		}
 	}
-	return netns.Pin(ns, a.Sandbox.Path)
+	return fmt.Errorf("namespace %s is covered by others again and again: %w", path, errdefs.ErrUnavailable)
+}
+
+// maxCovers bounds how many namespaces are taken off a pin at once.
+const maxCovers = 16
+
+// pinsOwn says whether the namespace that is pinned is the sandbox's.
+func (c *Controller) pinsOwn(a spec.Attachment) bool {
+	ns, err := netns.Open(a.Sandbox.Path)
+	if err != nil {
+		return false
+	}
+	defer func() { _ = ns.Close() }()
+	return c.inhabited(ns, a)
+}
+
+// ownPin refuses to go on with a pin that shows another namespace and cannot be put right:
+// what is meant for one container would be another's.
+func (c *Controller) ownPin(sandboxID string) error {
+	a, there := c.Attachment(sandboxID)
+	noted, known := c.pins.of(sandboxID)
+	now, pinned := netns.Inode(a.Sandbox.Path)
+	if !there || !known || !pinned || now == noted {
+		return nil
+	}
+	if err := c.repin(a); err != nil && !errors.Is(err, errRight) {
+		return fmt.Errorf("the pin of container %s shows another namespace: %w", a.Sandbox.Name, err)
+	}
+	return nil
 }
 
 // inhabited says whether one of the sandbox's links is in the namespace: inodes are used

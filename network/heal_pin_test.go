@@ -5,7 +5,9 @@ import (
 	"net/netip"
 	"strings"
 	"testing"
+	"time"
 
+	"github.com/fairlead/fairlead/network/spec"
 	"github.com/fairlead/fairlead/relay"
 )
 
@@ -45,6 +47,45 @@ func TestLostPin(t *testing.T) {
 		t.Error("a sandbox whose namespace is gone is still attached")
 	}
 	h.clean(t)
+}
+
+// TestForeignPin: a pin that shows another container's namespace is put right, by itself
+// and before anything is done with it; the other container is left alone.
+func TestForeignPin(t *testing.T) {
+	h := newHealed(t)
+	idleIn(t, h.a.Sandbox.Path)
+	idleIn(t, h.b.Sandbox.Path)
+	h.network(t, spec.NetworkRequest{Name: "more"})
+	h.clean(t) // both were seen
+	for _, do := range []string{"mount --bind OTHER PIN", "umount PIN && mount --bind OTHER PIN"} {
+		do = strings.ReplaceAll(do, "OTHER", h.b.Sandbox.Path)
+		since := time.Now()
+		h.script(t, do)
+		h.mended(t, since, kindNamespace, "shows another namespace")
+		h.works(t, do)
+
+		h.PauseHealing()
+		h.script(t, do)
+		if lines, err := h.Check(t.Context()); err != nil || !strings.Contains(strings.Join(lines, "\n"), "shows another namespace") {
+			t.Errorf("after %q check says %q, %v", do, lines, err)
+		}
+		a, err := h.Connect(t.Context(), h.a.Sandbox.ID, spec.EndpointRequest{Network: "more"})
+		if err != nil {
+			t.Fatal(err)
+		}
+		address := a.Endpoints[len(a.Endpoints)-1].Addr4.Addr().String()
+		if got := h.script(t, "nsenter --net=PIN ip -4 -o addr"); !strings.Contains(got, address) {
+			t.Errorf("after %q the container has no address %s:\n%s", do, address, got)
+		}
+		if got := command(t, "nsenter", "--net="+h.b.Sandbox.Path, "ip", "-4", "-o", "addr"); strings.Contains(got, address) {
+			t.Errorf("after %q another container got address %s:\n%s", do, address, got)
+		}
+		if _, err := h.Disconnect(t.Context(), h.a.Sandbox.ID, "more"); err != nil {
+			t.Fatal(err)
+		}
+		h.ResumeHealing()
+		h.clean(t)
+	}
 }
 
 // TestCountRevived: held ports that the relay had listen again by itself are counted, but

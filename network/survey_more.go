@@ -35,11 +35,16 @@ func (s *survey) files() error {
 	pinned := make(map[string]uint64, len(s.attachments))
 	for _, a := range s.attachments {
 		id := a.Sandbox.ID
-		if inode, ok := netns.Inode(a.Sandbox.Path); ok {
+		f := finding{kind: kindNamespace, on: a.Sandbox.Path, mend: func(context.Context) error { return s.c.mendPin(id) }}
+		inode, ok := netns.Inode(a.Sandbox.Path)
+		noted, seen := s.c.pins.of(id)
+		switch {
+		case !ok:
+			s.say(f, "container %s: namespace %s is not pinned", a.Sandbox.Name, a.Sandbox.Path)
+		case seen && inode != noted && !s.c.pinsOwn(a):
+			s.say(f, "container %s: the pin %s shows another namespace", a.Sandbox.Name, a.Sandbox.Path)
+		default:
 			pinned[id] = inode
-		} else {
-			s.say(finding{kind: kindNamespace, on: a.Sandbox.Path, mend: func(context.Context) error { return s.c.mendPin(id) }},
-				"container %s: namespace %s is not pinned", a.Sandbox.Name, a.Sandbox.Path)
 		}
 		if !leased[id] {
 			s.say(finding{kind: kindRecord, on: s.c.journal.LeasePath(id), mend: func(context.Context) error { return s.c.mendLease(id) }},

@@ -156,6 +156,14 @@ func (p *pins) of(sandboxID string) (uint64, bool) {
 	return inode, ok
 }
 
+func (p *pins) set(sandboxID string, inode uint64) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.inodes != nil {
+		p.inodes[sandboxID] = inode
+	}
+}
+
 // note keeps the inodes of those that are pinned, and of others what it had.
 func (p *pins) note(now map[string]uint64, wanted func(sandboxID string) bool) {
 	p.mu.Lock()

@@ -73,6 +73,14 @@ func FindBy(is func(ns *os.File) bool) (*os.File, error) {
 	return nil, fmt.Errorf("no process is in the network namespace: %w", errdefs.ErrNotFound)
 }
 
+// Uncover takes away the namespace that is mounted last at path; another may be below it.
+func Uncover(path string) error {
+	if err := unix.Unmount(path, unix.MNT_DETACH|unix.UMOUNT_NOFOLLOW); err != nil {
+		return fmt.Errorf("unmount network namespace %s: %w", path, err)
+	}
+	return nil
+}
+
 // Pin pins a namespace that is there at path, as New does one that it makes. A file
 // there that is no pin is taken for what was left of one.
 func Pin(ns *os.File, path string) error {
