@@ -222,7 +222,7 @@ func (c *Controller) allowed(f finding) time.Duration {
 	wait, exhausted := c.healer.budget(f).wait(time.Now())
 	if exhausted {
 		c.log.Warn("something is changed again and again by another program; it is put back more slowly", "kind", f.kind, "what", f.text, "every", refill,
-			"hint", "fairlead heal pause leaves it")
+			"hint", "fairlead heal pause leaves it, and all else that other programs change")
 	}
 	return wait
 }
