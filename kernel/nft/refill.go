@@ -71,8 +71,10 @@ func (c *Conn) sameShape(t ruleset.Table) (bool, error) {
 		}
 	}
 	for _, s := range t.Sets {
-		// What cannot be encoded is said when the table is made anew.
-		if checkSet(s) != nil || sets[s.Name] != shapeOf(b, func() { _ = b.newSet(t, s) }, setShape) {
+		if err := checkSet(s); err != nil {
+			return false, err
+		}
+		if sets[s.Name] != shapeOf(b, func() { _ = b.newSet(t, s) }, setShape) {
 			return false, nil
 		}
 	}

@@ -21,8 +21,12 @@ func TestAntiSpoofing(t *testing.T) {
 		endpoint *bool // what it says of spoofing, the contrary
 		spoofing bool
 	}{
-		{"", nil, false}, {"", &yes, true}, {"true", nil, false}, {"true", &yes, true},
-		{"false", nil, true}, {"false", &no, false},
+		{"", nil, false},
+		{"", &yes, true},
+		{"true", nil, false},
+		{"true", &yes, true},
+		{"false", nil, true},
+		{"false", &no, false},
 	} {
 		s := testState(t)
 		req := spec.NetworkRequest{Name: "n"}
