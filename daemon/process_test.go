@@ -29,6 +29,15 @@ func TestPIDFileOfAnotherDaemonIsRespected(t *testing.T) {
 			t.Fatal(err)
 		}
 		t.Cleanup(func() { _ = cmd.Process.Kill(); _ = cmd.Wait() })
+		// The kernel closes what Start waits for before it writes the command line
+		// (begin_new_exec, fs/exec.c).
+		for text := ""; text == ""; {
+			line, err := os.ReadFile(filepath.Join("/proc", strconv.Itoa(cmd.Process.Pid), "cmdline"))
+			if err != nil {
+				t.Fatal(err)
+			}
+			text = string(line)
+		}
 		if err := os.WriteFile(path, []byte(strconv.Itoa(cmd.Process.Pid)+"\n"), 0o600); err != nil {
 			t.Fatal(err)
 		}

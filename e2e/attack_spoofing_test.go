@@ -64,7 +64,7 @@ func TestAttackForgery(t *testing.T) {
 			})
 		})
 		for what, now := range on.beliefs() {
-			if now != before[what] {
+			if now != before[what] && !strings.Contains(now, "unknown") { // which is nobody's word
 				t.Errorf("%s were\n%s\nand are now\n%s", what, before[what], now)
 			}
 		}

@@ -28,6 +28,18 @@ func forBackends(t *testing.T, test func(t *testing.T, backend string)) {
 	}
 }
 
+// forFaultBackends is forBackends for what breaks the daemon at every step: in short on
+// the default back end alone.
+func forFaultBackends(t *testing.T, test func(t *testing.T, backend string)) {
+	t.Helper()
+	if full() {
+		forBackends(t, test)
+		return
+	}
+	t.Parallel()
+	test(t, nftables)
+}
+
 // chosen says whether a test of several choices, each by its number, runs a combination
 // of them. In short it runs every other: each two choices still meet.
 func chosen(choices ...int) bool {

@@ -212,7 +212,7 @@ func testNeighbour(t *testing.T, backend string, n neighbour, first bool) {
 		before = s.rules()
 	}
 	if backend == iptables {
-		s.host.Expect("chain OUTPUT", "type nat hook output", ": *raw", "ACCEPT", "COMMIT")
+		s.host.Expect("chain INPUT", "hook input", "chain OUTPUT", "type nat hook output", ": *raw", "ACCEPT", "COMMIT")
 	}
 	s.startOn(backend)
 	if !first {

@@ -83,6 +83,9 @@ func TestB3(t *testing.T) {
 			forBackends(t, func(t *testing.T, backend string) {
 				s := newHosts(t)
 				s.host.Router()
+				if backend == iptables {
+					s.host.Expect("chain INPUT", "hook input") // in a table that others use
+				}
 				inner := s.lab.Host("inner")
 				s.lab.Link(s.host.Port("inside", "198.51.100.1/24"), inner.Port("eth0", "198.51.100.2/24"))
 				inner.DefaultRoute("eth0", "198.51.100.1")

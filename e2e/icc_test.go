@@ -86,9 +86,24 @@ var frameKinds = []struct {
 	{"unicast", nil, lab.EtherTypeTest, nil},
 	{"broadcast", net.HardwareAddr{0xff, 0xff, 0xff, 0xff, 0xff, 0xff}, lab.EtherTypeTest, nil},
 	{"multicast", net.HardwareAddr{0x33, 0x33, 0, 0, 0, 1}, lab.EtherTypeTest, nil},
-	{"ARP", net.HardwareAddr{0xff, 0xff, 0xff, 0xff, 0xff, 0xff}, 0x0806, nil},
+	{"ARP", net.HardwareAddr{0xff, 0xff, 0xff, 0xff, 0xff, 0xff}, 0x0806, arpRequest},
 	{"IPv4", nil, 0x0800, packet4},
 	{"IPv6", nil, 0x86dd, packet6},
+}
+
+// arpRequest is one of the container's own (RFC 826): who has the neighbour's address.
+func arpRequest(a, b box, text string) []byte {
+	out := []byte{0, 1, 8, 0, 6, 4, 0, 1}
+	for _, n := range a.s.inspect(a.id).NetworkSettings.Networks {
+		mac, err := net.ParseMAC(n.MacAddress)
+		if err != nil {
+			a.s.t.Fatal(err)
+		}
+		out = append(out, mac...)
+	}
+	out = append(out, a.addr4.AsSlice()...)
+	out = append(append(out, make([]byte, 6)...), b.addr4.AsSlice()...)
+	return append(out, text...)
 }
 
 // protocolTest is for experiments (RFC 3692), in IPv4 and IPv6.

@@ -89,7 +89,7 @@ func TestD5(t *testing.T) {
 			command := func(args ...string) string { return s.host.Run("iptables-"+variant, args...) }
 			command("-N", "DOCKER-USER")
 			command("-A", "DOCKER-USER", "-s", outside4, "-p", "tcp", "--dport", "80", "-m", "comment", "--comment", "mine", "-j", "DROP")
-			s.host.Expect("chain FORWARD", "hook forward", "FORWARD ACCEPT", "INPUT ACCEPT", "OUTPUT ACCEPT", "*raw", "*nat", "COMMIT", "PREROUTING ACCEPT", "POSTROUTING ACCEPT")
+			s.host.Expect("chain FORWARD", "hook forward", "chain INPUT", "hook input", "FORWARD ACCEPT", "INPUT ACCEPT", "OUTPUT ACCEPT", "*raw", "*nat", "COMMIT", "PREROUTING ACCEPT", "POSTROUTING ACCEPT")
 			s.startOn(iptables)
 			b := s.idle("-p", "8080:80", "-p", "8081:81")
 			b.serve("tcp", "0.0.0.0:80")
@@ -134,7 +134,7 @@ func TestBackEndChanges(t *testing.T) {
 		have := rules(s.host)
 		none := map[string][]string{
 			nftables: {"DOCKER", "table ip ", "table ip6 "},
-			iptables: {"table inet fairlead"},
+			iptables: {"publish4any"}, // the table has what counts connections
 			"none":   {"DOCKER", "fairlead", "chain"},
 		}[backend]
 		for _, text := range none {

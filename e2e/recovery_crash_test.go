@@ -71,7 +71,7 @@ func (c *crashing) complete(op string) {
 
 // TestCrashAttach: the daemon is killed at every point of an attachment. After a
 // restart nothing is left of it, and address, ports and name can be used.
-func TestCrashAttach(t *testing.T) { forBackends(t, testCrashAttach) }
+func TestCrashAttach(t *testing.T) { forFaultBackends(t, testCrashAttach) }
 
 func testCrashAttach(t *testing.T, backend string) {
 	c := newCrashing(t, backend)
@@ -101,7 +101,7 @@ func testCrashAttach(t *testing.T, backend string) {
 
 // TestCrashDetach: the daemon is killed at every point of the end of a container's
 // network. After a restart it has ended, with its exit code.
-func TestCrashDetach(t *testing.T) { forBackends(t, testCrashDetach) }
+func TestCrashDetach(t *testing.T) { forFaultBackends(t, testCrashDetach) }
 
 func testCrashDetach(t *testing.T, backend string) {
 	c := newCrashing(t, backend)
@@ -130,7 +130,7 @@ func testCrashDetach(t *testing.T, backend string) {
 
 // TestCrashNetwork: the daemon is killed at every point of making and of removing a
 // network. After a restart it is there whole or not at all.
-func TestCrashNetwork(t *testing.T) { forBackends(t, testCrashNetwork) }
+func TestCrashNetwork(t *testing.T) { forFaultBackends(t, testCrashNetwork) }
 
 func testCrashNetwork(t *testing.T, backend string) {
 	c := newCrashing(t, backend)

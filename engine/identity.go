@@ -14,11 +14,14 @@ import (
 // uuid is how an identity looks: RFC 9562, in lower case.
 var uuid = regexp.MustCompile(`^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$`)
 
+// IdentityFile is the file's name, in a data root that an engine has used.
+const IdentityFile = "engine-id"
+
 // identity is what tells this data root from all others, for as long as it lasts: a
 // random UUID in the file engine-id, made when there is none, or none that can be
 // read.
 func identity(dataRoot string) (string, error) {
-	path := filepath.Join(dataRoot, "engine-id")
+	path := filepath.Join(dataRoot, IdentityFile)
 	text, err := os.ReadFile(path)
 	if id := strings.TrimSpace(string(text)); err == nil && uuid.MatchString(id) {
 		return id, nil

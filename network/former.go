@@ -20,13 +20,17 @@ func keepID(execRoot, id string) error {
 }
 
 // FormerID returns the ID of the daemon that ran by this exec root before, or else of
-// the one that made the bridge; "" where neither says. It is for a store that is
-// damaged and does not know any more: what stands in the kernel is the daemon's by it.
+// the one that made the bridge ("" for none to ask); "" where neither says. It is for a
+// store that is damaged and does not know any more: what stands in the kernel is the
+// daemon's by it.
 func FormerID(execRoot, bridge string) string {
 	if raw, err := os.ReadFile(idFile(execRoot)); err == nil {
 		if id := strings.TrimSpace(string(raw)); wellFormedID(id) {
 			return id
 		}
+	}
+	if bridge == "" {
+		return ""
 	}
 	h, err := link.Open(nil)
 	if err != nil {

@@ -180,7 +180,7 @@ func TestEnsureBridge(t *testing.T) {
 	dir := namespaces(t, "host")
 	_, h := open(t, filepath.Join(dir, "host"))
 	b := testBridge()
-	want := link.Link{Name: "br0", Kind: "bridge", Alias: b.Alias, Group: b.Group, MAC: b.MAC, MTU: b.MTU, Up: true}
+	want := link.Link{Name: "br0", Kind: "bridge", Alias: b.Alias, Group: b.Group, MAC: b.MAC, MTU: b.MTU, Up: true, PeerNamespace: -1}
 	for i, breakIt := range []string{
 		"", "true",
 		"ip link set br0 down",
