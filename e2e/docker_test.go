@@ -41,7 +41,7 @@ func forDockerClients(t *testing.T, test func(t *testing.T, client string)) {
 // docker runs Docker's command line against the daemon.
 func (s *site) docker(in []byte, args ...string) lab.Result {
 	s.t.Helper()
-	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+	ctx, cancel := context.WithTimeout(context.Background(), 3*time.Minute)
 	defer cancel()
 	return finish(s.dockerCommand(ctx, args...), in)
 }

@@ -74,7 +74,7 @@ func (s *site) importImage(name string, changes ...string) string {
 // input runs the command line with standard input.
 func (s *site) input(in []byte, args ...string) lab.Result {
 	s.t.Helper()
-	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+	ctx, cancel := context.WithTimeout(context.Background(), 3*time.Minute)
 	defer cancel()
 	return finish(s.Command(ctx, args...), in)
 }
