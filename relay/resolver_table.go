@@ -140,22 +140,14 @@ func (t *resolvers) tell(s dns.Sandbox) error {
 
 // release ends the sandbox's resolver and returns when nothing of it is open.
 func (t *resolvers) release(id string) error {
-	t.mu.Lock()
-	if t.frozen {
-		t.mu.Unlock()
-		return errFrozen
-	}
-	v, err := t.take(id)
-	t.mu.Unlock()
-	if v != nil {
-		v.hangUp()
-	}
-	t.dns.Remove(id) // one without sockets may have been introduced
-	return errors.Join(err, v.end())
+	return t.let(id, func() { t.dns.Remove(id) }) // one without sockets may have been introduced
 }
 
 // drop ends what serves the sandbox, which others are to do. Its names stay.
-func (t *resolvers) drop(id string) error {
+func (t *resolvers) drop(id string) error { return t.let(id, func() {}) }
+
+// let lets go of the sandbox's sockets; then is called before it is waited for their end.
+func (t *resolvers) let(id string, then func()) error {
 	t.mu.Lock()
 	if t.frozen {
 		t.mu.Unlock()
@@ -166,6 +158,7 @@ func (t *resolvers) drop(id string) error {
 	if v != nil {
 		v.hangUp()
 	}
+	then()
 	return errors.Join(err, v.end())
 }
 

@@ -171,7 +171,17 @@ func value(data []byte) string {
 // list counts the objects of the table by name.
 func (c *Conn) list(typ uint16, t ruleset.Table, tableAttr, nameAttr uint16) (map[string]int, error) {
 	out := make(map[string]int)
-	err := c.dump(typ, familyNumber(t.Family), nil, func(_ uint8, attrs []byte) {
+	err := c.each(typ, t, tableAttr, nameAttr, func(name string, _ uint8, _ []byte) { out[name]++ }, func() { clear(out) })
+	if err != nil {
+		return nil, fmt.Errorf("list table %s %s: %w", t.Family, t.Name, err)
+	}
+	return out, nil
+}
+
+// each calls f with the table's objects by name; again has what was heard forgotten, as
+// the dump begins anew.
+func (c *Conn) each(typ uint16, t ruleset.Table, tableAttr, nameAttr uint16, f func(name string, family uint8, attrs []byte), again func()) error {
+	return c.dump(typ, familyNumber(t.Family), nil, func(family uint8, attrs []byte) {
 		var table, name string
 		attributes(attrs, func(typ uint16, val []byte) {
 			switch typ {
@@ -182,11 +192,7 @@ func (c *Conn) list(typ uint16, t ruleset.Table, tableAttr, nameAttr uint16) (ma
 			}
 		})
 		if table == t.Name {
-			out[name]++
+			f(name, family, attrs)
 		}
-	}, func() { clear(out) })
-	if err != nil {
-		return nil, fmt.Errorf("list table %s %s: %w", t.Family, t.Name, err)
-	}
-	return out, nil
+	}, again)
 }

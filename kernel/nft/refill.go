@@ -91,19 +91,8 @@ func shapeOf(b *batch, message func(), shape func(family uint8, attrs []byte) st
 // shapes are those of the table's objects by name.
 func (c *Conn) shapes(typ uint16, t ruleset.Table, tableAttr, nameAttr uint16, shape func(family uint8, attrs []byte) string) (map[string]string, error) {
 	out := make(map[string]string)
-	err := c.dump(typ, familyNumber(t.Family), nil, func(family uint8, attrs []byte) {
-		var table, name string
-		attributes(attrs, func(typ uint16, val []byte) {
-			switch typ {
-			case tableAttr:
-				table = cString(val)
-			case nameAttr:
-				name = cString(val)
-			}
-		})
-		if table == t.Name {
-			out[name] = shape(family, attrs)
-		}
+	err := c.each(typ, t, tableAttr, nameAttr, func(name string, family uint8, attrs []byte) {
+		out[name] = shape(family, attrs)
 	}, func() { clear(out) })
 	return out, err
 }
