@@ -114,7 +114,7 @@ func ended(err error) error {
 func openLog(ctx context.Context, path string, o Options, w *watch) ([]segment, error) {
 	last := w == nil
 	for {
-		segments, err := openSegments(path)
+		segments, err := openSegments(path, nil)
 		switch {
 		case err != nil || len(segments) > 0:
 			return segments, err
@@ -232,21 +232,18 @@ func (r *reader) catchUp(ctx context.Context, path string, s segment) (segment, 
 	if err := r.drain(ctx, s.file); err != nil {
 		return s, err
 	}
-	next, err := openSegments(path)
+	found := false
+	next, err := openSegments(path, func(n segment) (bool, error) {
+		var err error
+		found, err = s.same(n)
+		return found, err
+	})
 	if err != nil {
 		return s, err
 	}
-	for i, n := range next {
-		same, err := s.same(n)
-		if err != nil {
-			closeAll(next)
-			return s, err
-		}
-		if same {
-			closeAll(next[:i+1])
-			next = next[i+1:]
-			break
-		}
+	if found {
+		closeAll(next[:1])
+		next = next[1:]
 	}
 	if len(next) == 0 || next[len(next)-1].packed {
 		closeAll(next)

@@ -62,20 +62,68 @@ func (w *Writer) exchange() (*os.File, error) {
 }
 
 // shift counts every file of the log on by one and drops what is over the limit
-// then; the present one is called .1 too when it returns.
+// then; the present one is called .1 too when it returns. From the oldest on, each
+// takes the place of the one before it, which has its next place by then: a file has
+// a name at every instant, and numbers no gap, so that a reader who goes from .1 on
+// meets all. What is behind a gap, which other hands have made, stays.
 func shift(path string, limit int) error {
-	for _, s := range slices.Backward(numbers(path)) {
-		var err error
-		if s.number+1 >= limit {
-			err = os.Remove(s.path)
-		} else {
-			err = os.Rename(s.path, numbered(path, s.number+1)+s.suffix)
-		}
-		if err != nil && !errors.Is(err, fs.ErrNotExist) {
-			return err
+	from := []string{path} // by number
+	for _, s := range numbers(path) {
+		if s.number >= limit {
+			if err := os.Remove(s.path); err != nil && !errors.Is(err, fs.ErrNotExist) {
+				return err
+			}
+		} else if s.number == len(from) {
+			from = append(from, s.path)
 		}
 	}
-	if err := os.Link(path, numbered(path, 1)); err != nil && !errors.Is(err, fs.ErrNotExist) {
+	last := len(from) - 1
+	for n := range last {
+		if sameFile(from[n], from[n+1]) { // a shift was cut short below here
+			last = n - 1
+			break
+		}
+	}
+	for n := last; n >= 0; n-- {
+		if n+1 < limit {
+			if err := also(path, from[n], n+1); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+func sameFile(a, b string) bool {
+	one, err := os.Stat(a)
+	if err != nil {
+		return false
+	}
+	two, err := os.Stat(b)
+	return err == nil && os.SameFile(one, two)
+}
+
+// also gives the file the name of n rotations ago, in the place of what has it.
+func also(path, from string, n int) error {
+	const moving = ".moving"
+	to, other := numbered(path, n), numbered(path, n)+packed
+	if strings.HasSuffix(from, packed) {
+		to, other = other, to
+	}
+	err := os.Remove(path + moving)
+	if err == nil || errors.Is(err, fs.ErrNotExist) {
+		err = os.Link(from, path+moving)
+	}
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil // it has been removed: there is nothing to keep
+	}
+	if err == nil {
+		err = os.Rename(path+moving, to)
+	}
+	if err != nil {
+		return err
+	}
+	if err := os.Remove(other); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return err
 	}
 	return nil

@@ -145,6 +145,7 @@ func TestFollowRotation(t *testing.T) {
 			f := follow(t.Context(), path, Options{Tail: -1, Stop: stop})
 			w, err := OpenWriter(path, o)
 			must(t, err)
+			t.Cleanup(func() { <-stop })
 			const count = 5000
 			go func() {
 				defer close(stop)

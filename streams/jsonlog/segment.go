@@ -11,7 +11,6 @@ import (
 	"os"
 	"strconv"
 	"syscall"
-	"time"
 )
 
 // segment is one file of a log, open for reading.
@@ -31,9 +30,12 @@ func identity(fi os.FileInfo) string {
 	return strconv.FormatUint(inode(fi), 10) + "@" + strconv.FormatInt(fi.ModTime().UnixNano(), 10)
 }
 
-// same says whether both have the same content, of which s is not written to any
-// more and is open.
+// same says whether both have the same content. While s is written to, other is not
+// packed.
 func (s segment) same(other segment) (bool, error) {
+	if s.packed {
+		return other.identity == s.identity, nil
+	}
 	if !other.packed {
 		return other.inode == s.inode, nil
 	}
@@ -44,73 +46,117 @@ func (s segment) same(other segment) (bool, error) {
 	return identity(fi) == other.identity, nil
 }
 
-// openSegments opens all files of the log, the oldest first; none is no error.
-// The last one is written to. They stay readable whatever becomes of their names.
-func openSegments(path string) ([]segment, error) {
-	const tries = 20 // a rotation moves all names within a millisecond
-	for try := 1; ; try++ {
-		out, err := openOnce(path)
-		switch {
-		case !errors.Is(err, errMoved):
-			return out, err
-		case try == tries:
-			return out, nil // it never rests; what a moment had is better than nothing
-		}
-		closeAll(out)
-		time.Sleep(time.Millisecond)
-	}
-}
-
-// errMoved says that names changed while they were read.
-var errMoved = errors.New("the log was rotated meanwhile")
-
-func openOnce(path string) (out []segment, err error) {
+// openSegments opens the files of the log, the oldest first, back to the one that
+// until says is enough (nil: all); none is no error. The last one is written to, or
+// was when this began. They stay readable whatever becomes of their names.
+func openSegments(path string, until func(segment) (bool, error)) (out []segment, err error) {
 	defer func() {
-		if err != nil && !errors.Is(err, errMoved) {
+		if err != nil {
 			closeAll(out)
 			out, err = nil, fmt.Errorf("open log: %w", err)
 		}
 	}()
-	// From the youngest to the oldest, the way in which names move: none is missed,
-	// and one that is met twice shows that they did.
-	seen := make(map[string]bool)
-	meet := func(s segment) (again bool) {
-		number := strconv.FormatUint(s.inode, 10)
-		again = seen[number] || seen[s.identity]
-		seen[number], seen[s.identity] = true, true
-		return again
+	number := 0
+	s, err := openNumbered(path, number)
+	if errors.Is(err, fs.ErrNotExist) { // only old ones are left, or none
+		if number = nextNumber(path, 0); number > 0 {
+			s, err = openNumbered(path, number)
+		}
 	}
-	current, err := openSegment(path, false)
-	absent, moved := errors.Is(err, fs.ErrNotExist), false
-	if err != nil && !absent {
-		return nil, err
-	}
-	if !absent {
-		out = append(out, current)
-		meet(current)
-	}
-	for _, o := range numbers(path) {
-		s, err := openSegment(o.path, o.suffix != "")
+	for {
 		if errors.Is(err, fs.ErrNotExist) {
-			return out, errMoved
+			return out, nil
 		}
 		if err != nil {
 			return out, err
 		}
-		if meet(s) {
-			_ = s.file.Close()
-			moved = true
-			continue
-		}
 		out = append([]segment{s}, out...)
+		if until != nil {
+			if enough, err := until(s); err != nil || enough {
+				return out, err
+			}
+		}
+		s, number, err = s.older(path, number)
 	}
-	if absent { // only old ones are left, or none
-		return out, nil
+}
+
+// older opens the file that was written before s, whose number was n, and says what
+// number it has; fs.ErrNotExist says that there is none. Names move to higher numbers
+// while this looks: what is behind n counts only if s is still there after the look.
+func (s segment) older(path string, n int) (segment, int, error) {
+	for {
+		number := n + 1
+		next, err := openNumbered(path, number)
+		if errors.Is(err, fs.ErrNotExist) {
+			if number = nextNumber(path, n); number > 0 { // other hands made a gap
+				next, err = openNumbered(path, number)
+			}
+		}
+		absent := errors.Is(err, fs.ErrNotExist)
+		if err != nil && !absent {
+			return next, 0, err
+		}
+		there, err := s.has(path, n)
+		if err == nil && there && absent {
+			return next, 0, fs.ErrNotExist
+		}
+		again := false // it has both names for a moment
+		if err == nil && !absent {
+			again, err = s.same(next)
+		}
+		if err == nil && there && !again {
+			return next, number, nil
+		}
+		if !absent {
+			err = errors.Join(err, next.file.Close())
+		}
+		if absent && number == 0 { // it is gone, and all before it
+			err = errors.Join(err, fs.ErrNotExist)
+		}
+		if err != nil {
+			return next, 0, err
+		}
+		n++
 	}
-	if fi, err := os.Stat(path); moved || err != nil || inode(fi) != current.inode {
-		return out, errMoved
+}
+
+// has says whether the file n rotations ago is this one.
+func (s segment) has(path string, n int) (bool, error) {
+	now, err := openNumbered(path, n)
+	if errors.Is(err, fs.ErrNotExist) {
+		return false, nil
 	}
-	return out, nil
+	if err != nil {
+		return false, err
+	}
+	same, err := s.same(now)
+	return same, errors.Join(err, now.file.Close())
+}
+
+// openNumbered opens the file n rotations ago, packed or not. It looks more than once,
+// for one that is packed may be replaced by one that is not between two looks.
+func openNumbered(path string, n int) (s segment, err error) {
+	if n == 0 {
+		return openSegment(path, false)
+	}
+	for range 3 {
+		for _, suffix := range []string{"", packed} {
+			if s, err = openSegment(numbered(path, n)+suffix, suffix != ""); !errors.Is(err, fs.ErrNotExist) {
+				return s, err
+			}
+		}
+	}
+	return s, err
+}
+
+// nextNumber is that of the next file older than the one n rotations ago, or 0.
+func nextNumber(path string, n int) int {
+	for _, o := range numbers(path) {
+		if o.number > n {
+			return o.number
+		}
+	}
+	return 0
 }
 
 func openSegment(path string, isPacked bool) (segment, error) {
