@@ -1,6 +1,7 @@
 package relay
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -85,10 +86,14 @@ func connect(ctx context.Context, f *os.File, server netip.AddrPort) (net.Conn, 
 			return !errors.Is(failed, unix.EINPROGRESS)
 		}
 		var code int
-		if code, failed = unix.GetsockoptInt(int(fd), unix.SOL_SOCKET, unix.SO_ERROR); failed == nil && code != 0 {
-			failed = unix.Errno(code)
+		if code, failed = unix.GetsockoptInt(int(fd), unix.SOL_SOCKET, unix.SO_ERROR); failed != nil || code != 0 {
+			failed = cmp.Or(failed, error(unix.Errno(code)))
+			return true
 		}
-		return true
+		// A TCP socket that was not told to connect yet is writable and hung up for
+		// epoll(7), and that may be what woke us: only a peer shows that it is connected.
+		_, err := unix.Getpeername(int(fd))
+		return !errors.Is(err, unix.ENOTCONN)
 	})
 	if err := errors.Join(err, failed); err != nil {
 		return nil, fmt.Errorf("connect to %s: %w", server, err)
