@@ -338,8 +338,16 @@ func (c *Controller) mendHeld(ctx context.Context, sandboxID string) error {
 	if there && c.journal.Open(sandboxID) {
 		return errRight
 	}
+	want := plan.HostPorts(a.Ports)
+	right, err := c.holdsOnly(ctx, sandboxID, want)
+	if err != nil {
+		return err
+	}
+	if right {
+		return errRight
+	}
 	if !there {
 		return c.cfg.Relay.Release(ctx, sandboxID)
 	}
-	return c.holdAble(ctx, sandboxID, plan.HostPorts(a.Ports))
+	return c.holdAble(ctx, sandboxID, want)
 }

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"reflect"
 	"slices"
 	"strings"
 	"time"
@@ -260,35 +259,16 @@ func (c *Controller) replacePolicy(ctx context.Context) error {
 	return c.atRest(ctx, func(p firewall.Policy) error { return c.enforcer.Replace(ctx, p) })
 }
 
-// atRest calls f with the wanted policy while no container comes, goes or changes,
-// and again where one came meanwhile.
+// atRest calls f with the wanted policy while no container comes, goes or changes: what
+// one had done to the rules meanwhile would be undone.
 func (c *Controller) atRest(ctx context.Context, f func(p firewall.Policy) error) error {
-	for range 5 {
-		again, err := c.atRestOnce(ctx, f)
-		if err != nil || !again {
-			return err
-		}
+	done, err := c.turns.rest(ctx)
+	if err != nil {
+		return err
 	}
-	return fmt.Errorf("containers come faster than their rules can be looked at: %w", context.DeadlineExceeded)
-}
-
-func (c *Controller) atRestOnce(ctx context.Context, f func(p firewall.Policy) error) (again bool, err error) {
-	for _, a := range c.Attachments() {
-		done, err := c.turns.take(ctx, a.Sandbox.ID)
-		if err != nil {
-			return false, err
-		}
-		defer done()
-	}
-	snapshot := func() ([]spec.Network, []firewall.Member) {
-		c.mu.Lock()
-		defer c.mu.Unlock()
-		return c.state.Networks(), c.state.Members()
-	}
-	nets, members := snapshot()
-	if err := f(c.policy(nets, members)); err != nil {
-		return false, err
-	}
-	netsNow, membersNow := snapshot()
-	return !reflect.DeepEqual(nets, netsNow) || !reflect.DeepEqual(members, membersNow), nil
+	defer done()
+	c.mu.Lock()
+	nets, members := c.state.Networks(), c.state.Members()
+	c.mu.Unlock()
+	return f(c.policy(nets, members))
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"net/netip"
 	"os"
 	"slices"
@@ -98,6 +99,25 @@ func (c *Controller) heldBy(ctx context.Context, owner string) (map[string]bool,
 		}
 	}
 	return held, nil
+}
+
+// holdsOnly says whether the relay holds the bindings for the sandbox, each to where it
+// leads, and no others.
+func (c *Controller) holdsOnly(ctx context.Context, owner string, bindings []spec.PortBinding) (bool, error) {
+	have, err := c.cfg.Relay.List(ctx)
+	if err != nil {
+		return false, err
+	}
+	wanted, held := make(map[string]netip.AddrPort), make(map[string]netip.AddrPort)
+	for _, p := range bindings {
+		wanted[bindingKey(owner, string(p.Proto), p.Host.String())] = p.Container
+	}
+	for _, b := range have {
+		if b.Owner == owner {
+			held[bindingKey(b.Owner, b.Proto, b.Host.String())] = b.Backend
+		}
+	}
+	return maps.Equal(wanted, held), nil
 }
 
 // holdAble is holdExactly for those of the bindings that can be held. The error tells
