@@ -33,6 +33,8 @@ type Options struct {
 	// Teardown answers POST /fairlead/v1/system/teardown. It returns when
 	// everything is away; the daemon is to end after the answer went out.
 	Teardown func(context.Context) error
+	// Views answer what shows the host; nil answers that there are none.
+	Views Views
 	// KnownHost says whether clients on TCP may call this host by a name; nil says no.
 	// IP addresses, localhost and the host's own name are always good.
 	KnownHost func(name string) bool

@@ -122,6 +122,7 @@ func (s *server) routes() []route {
 		{method: get, path: "/fairlead/v1/heal", handle: s.healing},
 		{method: post, path: "/fairlead/v1/heal/pause", handle: s.healPause},
 		{method: post, path: "/fairlead/v1/heal/resume", handle: s.healResume},
+		{method: get, path: "/fairlead/v1/topology", handle: s.topology},
 		{method: post, path: "/fairlead/v1/system/teardown", handle: s.teardown},
 	}
 }
