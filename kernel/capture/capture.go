@@ -34,6 +34,10 @@ const DefaultRingBytes = 4 << 20
 // and the longest there are by default have 64 KiB (GSO_LEGACY_MAX_SIZE).
 const blockBytes = 128 << 10
 
+// fewestBlocks is how many there are at least, for a reader that is kept from reading for
+// some milliseconds.
+const fewestBlocks = 8
+
 // blockTimeout is how long a packet waits at most, in milliseconds, for others to be handed over with.
 const blockTimeout = 10
 
@@ -47,7 +51,8 @@ type Options struct {
 	// Filter, which says so itself.
 	SnapLen int
 	// RingBytes is how much memory there is for packets not yet read; 0 is DefaultRingBytes.
-	// It is rounded up to two blocks of 128 KiB at least.
+	// It is rounded up to whole blocks of 128 KiB, eight at least. A block is handed over
+	// after 10 ms though it may have one packet only: who reads in bursts needs many.
 	RingBytes int
 	// Promiscuous also gives what is not for the interface's own address: of a bridge, what
 	// passes between its ports. Only with the name of an interface.

@@ -31,7 +31,7 @@ func mapRing(fd, bytes int) (ring, error) {
 	if bytes <= 0 {
 		bytes = DefaultRingBytes
 	}
-	blocks := max(2, (bytes+blockBytes-1)/blockBytes)
+	blocks := max(fewestBlocks, (bytes+blockBytes-1)/blockBytes)
 	const frame = 2048 // of no meaning in this version, but checked
 	req := unix.TpacketReq3{
 		Block_size: blockBytes, Block_nr: uint32(blocks),
