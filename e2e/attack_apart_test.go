@@ -79,10 +79,10 @@ func (s stage) strange() []forgedFrame {
 	for _, to := range []net.HardwareAddr{s.victim.mac, everybody, toNodes} {
 		for _, typ := range []layers.EthernetType{lab.EtherTypeTest, 0x8035, layers.EthernetTypePPPoEDiscovery, 0x0100} {
 			text := []byte(forgedText())
-			out = append(out, forgedFrame{"type " + typ.String(), ether(s.me.mac, to, typ, text), text, ""})
+			out = append(out, forgedFrame{what: "type " + typ.String(), frame: ether(s.me.mac, to, typ, text), mark: text})
 		}
 		text := []byte(forgedText())
-		out = append(out, forgedFrame{"a VLAN's frame", ether(s.me.mac, to, layers.EthernetTypeDot1Q, append([]byte{0, 5, 0x88, 0xb5}, text...)), text, ""})
+		out = append(out, forgedFrame{what: "a VLAN's frame", frame: ether(s.me.mac, to, layers.EthernetTypeDot1Q, append([]byte{0, 5, 0x88, 0xb5}, text...)), mark: text})
 	}
 	return append(out,
 		s.packet("a datagram", "", s.victim.mac, ip(s.me.v4, s.victim.v4, layers.IPProtocolUDP, udp(s.me.v4, s.victim.v4, 4000, 80, forgedText()))),

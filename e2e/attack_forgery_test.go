@@ -3,10 +3,12 @@ package e2e
 import (
 	"bytes"
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"net"
 	"net/netip"
 	"regexp"
+	"runtime"
 	"slices"
 	"strconv"
 	"strings"
@@ -16,6 +18,7 @@ import (
 
 	"github.com/gopacket/gopacket"
 	"github.com/gopacket/gopacket/layers"
+	"golang.org/x/sys/unix"
 
 	"github.com/fairlead/fairlead/internal/craft"
 	"github.com/fairlead/fairlead/internal/lab"
@@ -29,6 +32,8 @@ type forgedFrame struct {
 	mark []byte
 	// reason is what the guard calls it; "" for an honest frame, which passes.
 	reason string
+	// dropped has it sent by a thread that has no CAP_NET_RAW any more.
+	dropped bool
 }
 
 // party is one end of a forgery.
@@ -135,9 +140,33 @@ func (s stage) wire(t *testing.T, h *lab.Host, dev string) (w *craft.Wire) {
 func (f forgedFrame) send(t *testing.T, w *craft.Wire) {
 	t.Helper()
 	w.MAC = f.frame[6:12]
-	if err := w.SendFrame(f.frame[:6], binary.BigEndian.Uint16(f.frame[12:]), f.frame[14:]); err != nil {
+	send := func() error {
+		return w.SendFrame(f.frame[:6], binary.BigEndian.Uint16(f.frame[12:]), f.frame[14:])
+	}
+	if f.dropped {
+		wanted := send
+		send = func() error { return withoutNetRaw(wanted) }
+	}
+	if err := send(); err != nil {
 		t.Fatalf("%s: %v", f.what, err)
 	}
+}
+
+// withoutNetRaw runs f on a thread whose CAP_NET_RAW is not in effect meanwhile.
+func withoutNetRaw(f func() error) error {
+	runtime.LockOSThread()
+	defer runtime.UnlockOSThread()
+	head := unix.CapUserHeader{Version: unix.LINUX_CAPABILITY_VERSION_3}
+	var all [2]unix.CapUserData
+	if err := unix.Capget(&head, &all[0]); err != nil {
+		return err
+	}
+	few := all
+	few[0].Effective &^= 1 << unix.CAP_NET_RAW
+	if err := unix.Capset(&head, &few[0]); err != nil {
+		return err
+	}
+	return errors.Join(f(), unix.Capset(&head, &all[0]))
 }
 
 // guarded performs what the guard of the network stops, and sees it counted.

@@ -1,8 +1,11 @@
 package e2e
 
 import (
+	"encoding/binary"
 	"net"
 	"net/netip"
+	"slices"
+	"strings"
 
 	"github.com/gopacket/gopacket"
 	"github.com/gopacket/gopacket/layers"
@@ -30,6 +33,7 @@ const (
 	reasonFragment  = "a first fragment without its ports (RFC 7112)"
 	reasonNowhere   = "headers that lead nowhere"
 	reasonRoute     = "a source route"
+	reasonOptions   = "options of IPv4 that may hide a source route"
 )
 
 // stranger is nobody's hardware address.
@@ -37,12 +41,12 @@ var stranger = net.HardwareAddr{0x02, 0, 0xbb, 0, 0, 1}
 
 // packet makes a frame of a packet.
 func (s stage) packet(what, reason string, to net.HardwareAddr, p []byte) forgedFrame {
-	return forgedFrame{what, ether(s.me.mac, to, etherTypeOf(p), p), p, reason}
+	return forgedFrame{what: what, frame: ether(s.me.mac, to, etherTypeOf(p), p), mark: p, reason: reason}
 }
 
 // arp makes a frame of an ARP packet.
 func (s stage) arp(what, reason string, to net.HardwareAddr, p []byte) forgedFrame {
-	return forgedFrame{what, ether(s.me.mac, to, layers.EthernetTypeARP, p), p, reason}
+	return forgedFrame{what: what, frame: ether(s.me.mac, to, layers.EthernetTypeARP, p), mark: p, reason: reason}
 }
 
 // neighbours are lies about who has which address, and honest words between them.
@@ -104,9 +108,9 @@ func (s stage) senders() []forgedFrame {
 	inTags := datagram(s.r.b1.addr4, victim.v4)
 	const noVLAN = "\x00\x00"
 	out := []forgedFrame{
-		{"from a stranger's hardware", ether(stranger, victim.mac, layers.EthernetTypeIPv4, foreign), foreign, reasonMAC},
-		{takenHardware, ether(victim.mac, gw.mac, layers.EthernetTypeIPv4, taken), taken, reasonMAC},
-		{"as b1, within tags", ether(me.mac, victim.mac, layers.EthernetTypeDot1Q, append([]byte(noVLAN+"\x81\x00"+noVLAN+"\x08\x00"), inTags...)), inTags, reasonTag},
+		{what: "from a stranger's hardware", frame: ether(stranger, victim.mac, layers.EthernetTypeIPv4, foreign), mark: foreign, reason: reasonMAC},
+		{what: takenHardware, frame: ether(victim.mac, gw.mac, layers.EthernetTypeIPv4, taken), mark: taken, reason: reasonMAC},
+		{what: "as b1, within tags", frame: ether(me.mac, victim.mac, layers.EthernetTypeDot1Q, append([]byte(noVLAN+"\x81\x00"+noVLAN+"\x08\x00"), inTags...)), mark: inTags, reason: reasonTag},
 		s.packet("as itself", "", victim.mac, datagram(me.v4, victim.v4)),
 		s.packet("as itself", "", victim.mac, datagram(me.v6, victim.v6)),
 		s.packet("as itself, link-local", "", victim.mac, datagram(me.local, victim.local)),
@@ -131,18 +135,42 @@ func (s stage) senders() []forgedFrame {
 	}
 	return append(out,
 		s.packet("as nobody", reasonNoAddress, victim.mac, datagram(netip.IPv6Unspecified(), victim.v6)),
-		s.sourceRouted(forgedText(), 131), s.sourceRouted(forgedText(), 137))
+		s.optioned("a loose source route", reasonRoute, s.route(131)), s.optioned("a strict source route", reasonRoute, s.route(137)),
+		s.optioned("a source route behind an option that Linux does not know, sent without CAP_NET_RAW", reasonOptions, "\x88\x04\x00\x00"+s.route(131)).powerless(),
+		s.optioned("a source route behind a router alert, sent without CAP_NET_RAW", reasonOptions, "\x94\x04\x00\x00\x88\x04\x00\x00"+s.route(137)).powerless(),
+		s.optioned("a router alert", "", "\x94\x04\x00\x00"),
+		s.optioned("a recorded route, without CAP_NET_RAW", "", "\x01\x07\x27\x04"+strings.Repeat("\x00", 36)).powerless(),
+		s.optioned("timestamps", "", "\x44\x28\x05\x00"+strings.Repeat("\x00", 36)))
 }
 
 var broadcast4 = netip.MustParseAddr("255.255.255.255")
 
-// sourceRouted is a packet that says by whom it is to be passed on.
-func (s stage) sourceRouted(text string, option uint8) forgedFrame {
-	p := mustSerialize(&layers.IPv4{
-		Version: 4, TTL: 64, SrcIP: s.me.v4.AsSlice(), DstIP: s.victim.v4.AsSlice(), Protocol: layers.IPProtocolUDP,
-		Options: []layers.IPv4Option{{OptionType: option, OptionLength: 7, OptionData: append([]byte{4}, s.gw.v4.AsSlice()...)}, {OptionType: 0}},
-	}, gopacket.Payload(udp(s.me.v4, s.victim.v4, 4000, 4000, text)))
-	return s.packet("a source route", reasonRoute, s.victim.mac, p)
+// route is an option that says by whom a packet is to be passed on, and the end of options.
+func (s stage) route(option byte) string {
+	return string(append([]byte{option, 7, 4}, s.gw.v4.AsSlice()...)) + "\x00"
+}
+
+// optioned is a packet with options in its header.
+func (s stage) optioned(what, reason, options string) forgedFrame {
+	const fixed = 20
+	p := mustSerialize(&layers.IPv4{Version: 4, TTL: 64, SrcIP: s.me.v4.AsSlice(), DstIP: s.victim.v4.AsSlice(), Protocol: layers.IPProtocolUDP},
+		gopacket.Payload(udp(s.me.v4, s.victim.v4, 4000, 4000, forgedText())))
+	header := slices.Concat(p[:fixed], []byte(options))
+	header[0] = 4<<4 | byte(len(header)/4)
+	binary.BigEndian.PutUint16(header[2:], uint16(len(p)+len(options)))
+	header[10], header[11] = 0, 0
+	sum := uint32(0)
+	for i := 0; i < len(header); i += 2 {
+		sum += uint32(binary.BigEndian.Uint16(header[i:]))
+	}
+	binary.BigEndian.PutUint16(header[10:], ^uint16(sum>>16+sum&0xffff))
+	return s.packet(what, reason, s.victim.mac, slices.Concat(header, p[fixed:]))
+}
+
+// powerless has the frame sent by one without CAP_NET_RAW, on a socket that it had before.
+func (f forgedFrame) powerless() forgedFrame {
+	f.dropped = true
+	return f
 }
 
 // routers are words that a router or a DHCP server alone may say, plain and hidden.

@@ -3,6 +3,7 @@ package ruleset
 import (
 	"fmt"
 	"strconv"
+	"strings"
 )
 
 // Carries matches frames by what they carry; one VLAN tag, which the kernel takes off
@@ -69,6 +70,27 @@ const (
 	StrictSourceRoute SourceRoute = "ssrr"
 )
 
+// FirstOption matches IPv4 packets by how long their header is and how their options
+// begin, read as bytes: the kernel's own reading gives up where it meets a kind that it
+// does not know and the sender has no CAP_NET_RAW (__ip_options_compile, Linux 6.18),
+// and the rule does not match then.
+type FirstOption struct {
+	// Words is the header's length, in words of four bytes.
+	Words uint8
+	// Begins is what comes behind the header's fixed part.
+	Begins string
+}
+
+// The options that say nothing of the way, each as the whole of a header's options: what
+// IGMP and MLD mark their messages with (RFC 2113), and what ping -R and -T send (RFC 791;
+// iputils' ping_common).
+var (
+	RouterAlert      = FirstOption{6, "\x94\x04"}
+	RecordRoute      = FirstOption{15, "\x01\x07\x27"}
+	Timestamps       = FirstOption{15, "\x44\x28"}
+	TimestampsByHost = FirstOption{14, "\x44\x24"}
+)
+
 // Redirect4 matches ICMP redirects (RFC 792).
 type Redirect4 struct{}
 
@@ -82,6 +104,7 @@ func (HasPorts) expr()    {}
 func (Fragmented) expr()  {}
 func (WithOptions) expr() {}
 func (SourceRoute) expr() {}
+func (FirstOption) expr() {}
 func (Redirect4) expr()   {}
 func (Length6) expr()     {}
 
@@ -110,6 +133,11 @@ func (WithOptions) String() string { return "ip hdrlength != 5" }
 
 // String implements Expr.
 func (s SourceRoute) String() string { return "ip option " + string(s) + " exists" }
+
+// String implements Expr.
+func (o FirstOption) String() string {
+	return fmt.Sprintf("ip hdrlength %d @nh,160,%d 0x%s", o.Words, 8*len(o.Begins), strings.TrimLeft(fmt.Sprintf("%x", o.Begins), "0"))
+}
 
 // String implements Expr.
 func (Redirect4) String() string { return "icmp type redirect" }

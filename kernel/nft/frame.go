@@ -66,11 +66,21 @@ func (e *exprWriter) frame(x ruleset.Expr) error {
 		}
 		e.require(ruleset.IPv4)
 		e.present(exthdrOpIPv4, number)
+	case ruleset.FirstOption:
+		e.require(ruleset.IPv4)
+		e.payload(unix.NFT_PAYLOAD_NETWORK_HEADER, 0, 1, regFirst)
+		e.mask([]byte{0x0f})
+		e.compare(unix.NFT_CMP_EQ, []byte{x.Words})
+		e.payload(unix.NFT_PAYLOAD_NETWORK_HEADER, 4*noOptions, uint32(len(x.Begins)), regFirst)
+		e.compare(unix.NFT_CMP_EQ, []byte(x.Begins))
 	case ruleset.Redirect4:
 		e.require(ruleset.IPv4)
 		e.transport(unix.IPPROTO_ICMP)
 		e.payload(unix.NFT_PAYLOAD_TRANSPORT_HEADER, 0, 1, regFirst)
 		e.compare(unix.NFT_CMP_EQ, []byte{icmpRedirect})
+	case ruleset.Bytes:
+		e.payload(unix.NFT_PAYLOAD_TRANSPORT_HEADER, uint32(x.Offset), 2, regFirst)
+		e.compare(unix.NFT_CMP_EQ, big16(x.Value))
 	case ruleset.Length6:
 		e.require(ruleset.IPv6)
 		e.payload(unix.NFT_PAYLOAD_NETWORK_HEADER, 4, 2, regFirst)

@@ -115,7 +115,7 @@ func (e *exprWriter) write(x ruleset.Expr) error {
 	case ruleset.Mark, ruleset.ToHost, ruleset.Neighbour, ruleset.Opening, ruleset.LaterFragment:
 		return e.match(x)
 	case ruleset.Carries, ruleset.Transport, ruleset.UDPTo, ruleset.HasPorts, ruleset.Fragmented,
-		ruleset.WithOptions, ruleset.SourceRoute, ruleset.Redirect4, ruleset.Length6:
+		ruleset.WithOptions, ruleset.SourceRoute, ruleset.FirstOption, ruleset.Redirect4, ruleset.Length6, ruleset.Bytes:
 		return e.frame(x)
 	default:
 		return e.statement(x)
@@ -145,6 +145,8 @@ func (e *exprWriter) statement(x ruleset.Expr) error {
 		e.expr("counter", func(*writer) {})
 	case ruleset.Masquerade:
 		e.expr("masq", func(*writer) {})
+	case ruleset.Traced:
+		e.traced()
 	case ruleset.Goto:
 		e.verdict(unix.NFT_GOTO, string(x))
 	case ruleset.Jump:

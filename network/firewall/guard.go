@@ -233,6 +233,12 @@ func guardChains() []ruleset.Chain {
 		{Name: chainOptions, Rules: []ruleset.Rule{
 			caught("a source route", ruleset.LooseSourceRoute),
 			caught("a source route", ruleset.StrictSourceRoute),
+			rule("", ruleset.RouterAlert, ruleset.Return),
+			rule("", ruleset.RecordRoute, ruleset.Return),
+			rule("", ruleset.Timestamps, ruleset.Return),
+			rule("", ruleset.TimestampsByHost, ruleset.Return),
+			// A source route may be behind them that the rules above do not find.
+			caught("options of IPv4 that may hide a source route"),
 		}},
 		{Name: chainJudged, Rules: []ruleset.Rule{fromApart()}},
 	}
