@@ -73,6 +73,14 @@ func (c *Controller) warnUnpublished(a spec.Attachment) {
 // hold are chosen anew where the choice was ours; revert takes the record back. Both
 // are called with the state locked.
 func (c *Controller) hold(requests []spec.PortRequest, decide func(plan.Foreign) ([]spec.PortBinding, error), revert func()) ([]ports.Held, error) {
+	return c.settlePorts(requests, decide, func(fresh []spec.PortBinding) ([]ports.Held, error) { return ports.Hold(socket.Listen, fresh) }, revert)
+}
+
+// settlePorts is hold where take binds the ports.
+func (c *Controller) settlePorts(
+	requests []spec.PortRequest, decide func(plan.Foreign) ([]spec.PortBinding, error),
+	take func([]spec.PortBinding) ([]ports.Held, error), revert func(),
+) ([]ports.Held, error) {
 	busy := make(map[string]bool)
 	foreign := func(p spec.Proto, ap netip.AddrPort) bool { return busy[string(p)+ap.String()] }
 	for range maxPortTries {
@@ -82,7 +90,7 @@ func (c *Controller) hold(requests []spec.PortRequest, decide func(plan.Foreign)
 		if err != nil {
 			return nil, err
 		}
-		held, err := ports.Hold(socket.Listen, fresh)
+		held, err := take(fresh)
 		if err == nil {
 			return held, nil
 		}

@@ -39,6 +39,9 @@ type enforcer interface {
 	// Remove takes everything of ours of this kind away, whatever it is called
 	// after, but what is called after keep ("" for none).
 	Remove(ctx context.Context, keep string) error
+	// script is Replace as commands, for a host that has nothing yet where fresh, and
+	// what no command says.
+	script(ctx context.Context, p firewall.Policy, fresh bool) (commands, notes []string, err error)
 }
 
 // openEnforcer readies the back end that was asked for.

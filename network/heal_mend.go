@@ -277,7 +277,7 @@ func (c *Controller) settleEndpoint(ctx context.Context, a spec.Attachment, e sp
 		n, _ := c.networkAtRest(e.NetworkID)
 		right := rightPort(have, want, n.Foreign)
 		right.State = 0
-		if len(portDifferences(have, right)) > 0 {
+		if len(portDifferences(e.HostIf, have, right)) > 0 {
 			if err := c.links.SetPort(e.HostIf, right); err != nil {
 				return err
 			}

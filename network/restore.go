@@ -320,7 +320,7 @@ func (c *Controller) mendEndpoint(ctx context.Context, a spec.Attachment, e spec
 		return nil
 	}
 	if len(differs) > 0 {
-		c.log.Warn("an endpoint's link is put right", "container", a.Sandbox.Name, "link", e.HostIf, "it", strings.Join(differs, ", "))
+		c.log.Warn("an endpoint's link is put right", "container", a.Sandbox.Name, "link", e.HostIf, "it", strings.Join(textsOf(differs), ", "))
 	}
 	return c.settleEndpoint(ctx, a, e, l)
 }

@@ -3,9 +3,7 @@ package network
 import (
 	"context"
 	"fmt"
-	"net/netip"
 	"slices"
-	"strconv"
 	"strings"
 
 	"github.com/fairlead/fairlead/kernel/link"
@@ -38,6 +36,8 @@ type finding struct {
 	kind, text string
 	// on is the thing: what is on one is put right by one mend.
 	on string
+	// cure are commands that put it right, or lines that begin with # and say how.
+	cure []string
 	// mend puts it right, or finds that it is right by now. It is nil where the
 	// thing is the user's, or nothing can be done.
 	mend func(ctx context.Context) error
@@ -133,6 +133,7 @@ func (s *survey) network(n spec.Network) {
 	l, ok := s.byName[n.Bridge]
 	switch {
 	case !ok:
+		f.cure = s.c.plan.BridgeStep(n).Commands()
 		s.say(f, "network %s: bridge %s is missing", n.Name, n.Bridge)
 		return
 	case l.Kind != "bridge":
@@ -140,14 +141,14 @@ func (s *survey) network(n spec.Network) {
 		s.say(f, "network %s: device %s is no bridge (%s)", n.Name, n.Bridge, l.Kind)
 		return
 	case !l.Up:
-		s.say(f, "network %s: bridge %s is down", n.Name, n.Bridge)
+		s.say(f.with("ip link set "+n.Bridge+" up"), "network %s: bridge %s is down", n.Name, n.Bridge)
 	}
 	if n.Foreign {
 		return
 	}
 	want := s.c.plan.BridgeStep(n)
 	for _, d := range bridgeDifferences(want, l) {
-		s.say(f, "network %s: bridge %s %s", n.Name, n.Bridge, d)
+		s.say(f.with(d.cure...), "network %s: bridge %s %s", n.Name, n.Bridge, d.text)
 	}
 	if s.c.cfg.IPForward {
 		s.forwarding(n, want, l)
@@ -157,48 +158,10 @@ func (s *survey) network(n spec.Network) {
 	}
 	for _, r := range connected(want, l) {
 		if !s.routes[r.Route()] {
-			s.say(finding{kind: kindRoute, on: n.Bridge + " " + r.Address.String(), mend: func(ctx context.Context) error { return s.c.mendRoute(n.ID, r.Address) }},
+			s.say(finding{kind: kindRoute, on: n.Bridge + " " + r.Address.String(), cure: []string{connectedCommand(n.Bridge, r.Address)}, mend: func(ctx context.Context) error { return s.c.mendRoute(n.ID, r.Address) }},
 				"network %s: the route to %s by bridge %s is missing", n.Name, r.Address.Masked(), n.Bridge)
 		}
 	}
-}
-
-// bridgeDifferences are how the bridge there is not the one wanted.
-func bridgeDifferences(want plan.Bridge, l link.Link) (out []string) {
-	say := func(format string, args ...any) { out = append(out, fmt.Sprintf(format, args...)) }
-	if l.Alias != want.Alias {
-		say("has alias %q, wanted %q", l.Alias, want.Alias)
-	}
-	if l.Group != want.Group {
-		say("is in device group %d, wanted %d", l.Group, want.Group)
-	}
-	if want.MTU != 0 && l.MTU != want.MTU {
-		say("has MTU %d, wanted %d", l.MTU, want.MTU)
-	}
-	if l.MAC.String() != want.MAC.String() {
-		say("has MAC %s, wanted %s", l.MAC, want.MAC)
-	}
-	for _, a := range want.Addrs {
-		if !slices.Contains(l.Addrs, a) {
-			say("lacks address %s", a)
-		}
-	}
-	for _, a := range l.Addrs {
-		if slices.ContainsFunc(want.Addrs, func(w netip.Prefix) bool { return w.Addr() == a.Addr() && w != a }) {
-			say("has address %s with another length", a)
-		}
-	}
-	for _, p := range want.Heedless() {
-		have, ok := l.Parameter(parameterOf(p.Key))
-		if want, err := strconv.Atoi(p.Value); ok && err == nil && have != want {
-			say("has sysctl %s at %d, wanted %d", p.Key, have, want)
-		}
-	}
-	disabled := link.Parameter{V6: true, Name: "disable_ipv6"}
-	if off, ok := l.Parameter(disabled); ok && (off == 1) == want.IPv6 {
-		say("has IPv6 %s", map[bool]string{true: "off", false: "on"}[off == 1])
-	}
-	return out
 }
 
 // parameterOf is the parameter whose key that is, of whichever link.
@@ -221,7 +184,7 @@ func (s *survey) forwarding(n spec.Network, want plan.Bridge, l link.Link) {
 			continue // that is said once, of the host
 		}
 		key := p.Key(n.Bridge)
-		s.say(finding{kind: kindSysctl, on: key, mend: func(context.Context) error { return s.c.mendParameter(n.ID, p, "1") }},
+		s.say(finding{kind: kindSysctl, on: key, cure: []string{"sysctl -w " + key + "=1"}, mend: func(context.Context) error { return s.c.mendParameter(n.ID, p, "1") }},
 			"sysctl %s is %q, wanted %q", key, "0", "1")
 	}
 }
@@ -246,48 +209,21 @@ func (s *survey) endpoint(a spec.Attachment, e spec.Endpoint) {
 	l, ok := s.byName[e.HostIf]
 	if !ok {
 		if other, renamed := s.byAlias[want.Alias]; renamed {
-			s.say(f, "container %s: link %s of network %s is called %s", a.Sandbox.Name, e.HostIf, e.Network, other)
+			s.say(f.with("ip link set "+other+" down", "ip link set "+other+" name "+e.HostIf, "ip link set "+e.HostIf+" up"),
+				"container %s: link %s of network %s is called %s", a.Sandbox.Name, e.HostIf, e.Network, other)
 			s.wanted[other] = true
 			return
 		}
-		s.say(f, "container %s: link %s of network %s is missing", a.Sandbox.Name, e.HostIf, e.Network)
+		s.say(f.with(append(want.Commands(), s.c.plan.InterfaceStep(a, e).Commands()...)...), "container %s: link %s of network %s is missing", a.Sandbox.Name, e.HostIf, e.Network)
 		return
 	}
 	for _, d := range vethDifferences(want, l, s.byIndex[l.MasterIndex], s.foreign(e.NetworkID)) {
-		s.say(f, "container %s: link %s %s", a.Sandbox.Name, e.HostIf, d)
+		s.say(f.with(d.cure...), "container %s: link %s %s", a.Sandbox.Name, e.HostIf, d.text)
 	}
 }
 
 func (s *survey) foreign(networkID string) bool {
 	return slices.ContainsFunc(s.nets, func(n spec.Network) bool { return n.ID == networkID && n.Foreign })
-}
-
-// vethDifferences are how the host's end there is not the one wanted. What a bridge of
-// the user's does with its ports is the user's.
-func vethDifferences(want plan.Veth, l link.Link, master string, foreign bool) (out []string) {
-	say := func(format string, args ...any) { out = append(out, fmt.Sprintf(format, args...)) }
-	switch {
-	case master != want.Bridge:
-		say("is no port of bridge %s", want.Bridge)
-	case !l.Up:
-		say("is down")
-	}
-	if l.Alias != want.Alias {
-		say("has alias %q, wanted %q", l.Alias, want.Alias)
-	}
-	if want.MTU != 0 && l.MTU != want.MTU {
-		say("has MTU %d, wanted %d", l.MTU, want.MTU)
-	}
-	if want.MAC != nil && l.MAC.String() != want.MAC.String() {
-		say("has MAC %s, wanted %s", l.MAC, want.MAC)
-	}
-	if off, ok := l.Parameter(link.Parameter{V6: true, Name: "disable_ipv6"}); ok && want.NoIPv6 && off == 0 {
-		say("has IPv6 on")
-	}
-	if p, ok := l.Port(); ok && master == want.Bridge {
-		out = append(out, portDifferences(p, rightPort(p, want, foreign))...)
-	}
-	return out
 }
 
 // rightPort is the port as it is wanted, with what is nobody's business as it is.
@@ -307,32 +243,11 @@ func rightPort(have link.Port, want plan.Veth, foreign bool) link.Port {
 	return right
 }
 
-func portDifferences(have, want link.Port) (out []string) {
-	for _, flag := range []struct {
-		name       string
-		have, want bool
-	}{
-		{"hairpin", have.Hairpin, want.Hairpin},
-		{"isolated", have.Isolated, want.Isolated},
-		{"locked", have.Locked, want.Locked},
-		{"learning", have.Learning, want.Learning},
-		{"flood", have.Flood, want.Flood},
-		{"mcast_flood", have.MulticastFlood, want.MulticastFlood},
-		{"bcast_flood", have.BroadcastFlood, want.BroadcastFlood},
-		{"root_block", have.RootBlock, want.RootBlock},
-	} {
-		if flag.have != flag.want {
-			out = append(out, fmt.Sprintf("has %s %s as a port", flag.name, map[bool]string{true: "on", false: "off"}[flag.have]))
-		}
-	}
-	return out
-}
-
 // strays are links of ours that nobody wants.
 func (s *survey) strays() {
 	for _, l := range s.links {
 		if !s.wanted[l.Name] && s.c.tagged(l) {
-			s.say(finding{kind: kindStray, on: l.Name, mend: func(context.Context) error { return s.c.dropStray(l.Index, l.Name) }},
+			s.say(finding{kind: kindStray, on: l.Name, cure: []string{"ip link del " + l.Name}, mend: func(context.Context) error { return s.c.dropStray(l.Index, l.Name) }},
 				"link %s (alias %s) is ours and nobody wants it", l.Name, l.Alias)
 		}
 	}
@@ -349,7 +264,7 @@ func (s *survey) sysctls() {
 	}
 	for _, key := range keys {
 		if have, err := sysctl.Get(key); err != nil || have != "1" {
-			s.say(finding{kind: kindSysctl, on: key, mend: s.c.mendForwarding}, "sysctl %s is %q, wanted %q", key, have, "1")
+			s.say(finding{kind: kindSysctl, on: key, cure: []string{"sysctl -w " + key + "=1"}, mend: s.c.mendForwarding}, "sysctl %s is %q, wanted %q", key, have, "1")
 		}
 	}
 }

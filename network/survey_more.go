@@ -40,19 +40,21 @@ func (s *survey) files() error {
 		noted, seen := s.c.pins.of(id)
 		switch {
 		case !ok:
+			f.cure = []string{"# the namespace, which is that of the peer of its veth, is pinned at " + a.Sandbox.Path + " again"}
 			s.say(f, "container %s: namespace %s is not pinned", a.Sandbox.Name, a.Sandbox.Path)
 		case seen && inode != noted && !s.c.pinsOwn(a):
+			f.cure = []string{"# the container's namespace is pinned at " + a.Sandbox.Path + " again"}
 			s.say(f, "container %s: the pin %s shows another namespace", a.Sandbox.Name, a.Sandbox.Path)
 		default:
 			pinned[id] = inode
 		}
 		if !leased[id] {
-			s.say(finding{kind: kindRecord, on: s.c.journal.LeasePath(id), mend: func(context.Context) error { return s.c.mendLease(id) }},
+			s.say(finding{kind: kindRecord, on: s.c.journal.LeasePath(id), cure: []string{"# the daemon writes it again"}, mend: func(context.Context) error { return s.c.mendLease(id) }},
 				"container %s: its lease %s is missing", a.Sandbox.Name, s.c.journal.LeasePath(id))
 		}
 	}
 	if book := s.c.sysctls; book.lost() {
-		s.say(finding{kind: kindRecord, on: book.path, mend: func(context.Context) error { return book.rewrite() }},
+		s.say(finding{kind: kindRecord, on: book.path, cure: []string{"# the daemon writes it again"}, mend: func(context.Context) error { return book.rewrite() }},
 			"the record of sysctls, %s, is missing", book.path)
 	}
 	s.c.pins.note(pinned, func(id string) bool {
@@ -76,6 +78,7 @@ func (s *survey) ports(ctx context.Context) error {
 		f := finding{kind: kindPort, on: a.Sandbox.Name, mend: func(ctx context.Context) error { return s.c.mendHeld(ctx, a.Sandbox.ID) }}
 		for _, p := range plan.HostPorts(a.Ports) {
 			key := bindingKey(a.Sandbox.ID, string(p.Proto), p.Host.String())
+			f.cure = []string{fmt.Sprintf("# the relay holds %s %s for %s", p.Proto, p.Host, p.Container)}
 			switch b, ok := held[key]; {
 			case !ok:
 				s.say(f, "container %s: host port %s %s is not held", a.Sandbox.Name, p.Proto, p.Host)
@@ -86,7 +89,7 @@ func (s *survey) ports(ctx context.Context) error {
 		}
 	}
 	for key, b := range held {
-		s.say(finding{kind: kindPort, on: key, mend: func(ctx context.Context) error { return s.c.mendHeld(ctx, b.Owner) }}, "the relay holds a port that nobody wants: %s", key)
+		s.say(finding{kind: kindPort, on: key, cure: []string{fmt.Sprintf("# the relay lets go of %s %s", b.Proto, b.Host)}, mend: func(ctx context.Context) error { return s.c.mendHeld(ctx, b.Owner) }}, "the relay holds a port that nobody wants: %s", key)
 	}
 	return nil
 }
@@ -99,10 +102,10 @@ func (s *survey) loopback() error {
 		return s.c.atRest(ctx, func(firewall.Policy) error { return s.c.mendLoopback() })
 	}
 	for _, b := range missing {
-		s.say(finding{kind: kindLoopback, on: "loopback", mend: mend}, "loopback %s/%s does not lead to %s", b.Host, b.Proto, b.Container)
+		s.say(finding{kind: kindLoopback, on: "loopback", cure: []string{fmt.Sprintf("# the cgroup hooks lead connections to loopback %s %s to %s", b.Proto, b.Host, b.Container)}, mend: mend}, "loopback %s/%s does not lead to %s", b.Host, b.Proto, b.Container)
 	}
 	for _, b := range surplus {
-		s.say(finding{kind: kindLoopback, on: "loopback", mend: mend}, "loopback %s/%s leads to %s and nobody wants it", b.Host, b.Proto, b.Container)
+		s.say(finding{kind: kindLoopback, on: "loopback", cure: []string{fmt.Sprintf("# the cgroup hooks lead connections to loopback %s %s nowhere", b.Proto, b.Host)}, mend: mend}, "loopback %s/%s leads to %s and nobody wants it", b.Host, b.Proto, b.Container)
 	}
 	if err != nil {
 		return fmt.Errorf("look at the connect hooks: %w", err)

@@ -243,19 +243,7 @@ func (c *Conn) openTable(ctx context.Context, t *foreignTable, walls []foreign.W
 	if t.settled(walls, wanted) {
 		return 0, nil
 	}
-	put := func(xtables bool) error {
-		changes := t.deletions()
-		for _, w := range walls {
-			before := uint64(0)
-			if w.Before < len(t.rules[w.Chain]) {
-				before = t.rules[w.Chain][w.Before].handle
-			}
-			for _, r := range wanted {
-				changes = append(changes, ruleset.InsertRule{Family: t.family, Table: t.name, Chain: w.Chain, Before: before, Rule: r, XTables: xtables})
-			}
-		}
-		return c.Apply(ctx, changes)
-	}
+	put := func(xtables bool) error { return c.Apply(ctx, t.opening(walls, wanted, xtables)) }
 	err := put(t.xtables())
 	if t.xtables() && errors.Is(err, unix.ENOENT) {
 		// A kernel without xt_devgroup: reachable containers go before
@@ -263,6 +251,21 @@ func (c *Conn) openTable(ctx context.Context, t *foreignTable, walls []foreign.W
 		err = put(false)
 	}
 	return len(walls) * len(wanted), err
+}
+
+// opening puts the rules before each wall, in the place of those of ours that are there.
+func (t *foreignTable) opening(walls []foreign.Wall, wanted []ruleset.Rule, xtables bool) []ruleset.Change {
+	changes := t.deletions()
+	for _, w := range walls {
+		before := uint64(0)
+		if w.Before < len(t.rules[w.Chain]) {
+			before = t.rules[w.Chain][w.Before].handle
+		}
+		for _, r := range wanted {
+			changes = append(changes, ruleset.InsertRule{Family: t.family, Table: t.name, Chain: w.Chain, Before: before, Rule: r, XTables: xtables})
+		}
+	}
+	return changes
 }
 
 // rules are the rules that are wanted before a wall.

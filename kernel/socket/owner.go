@@ -19,12 +19,8 @@ const listening = "0A"
 // through every process's open files and is for messages only. It is not ok when
 // nothing is found, such as for a process of another PID namespace.
 func Owner(proto string, ap netip.AddrPort) (pid int, name string, ok bool) {
-	tables := []string{proto + "6"}
-	if ap.Addr().Unmap().Is4() {
-		tables = []string{proto, proto + "6"} // a socket on [::] may take IPv4 too
-	}
 	var found string
-	for _, table := range tables {
+	for _, table := range tablesOf(proto, ap) {
 		inode, listens := search("/proc/thread-self/net/"+table, ap)
 		if inode != "" && (found == "" || listens) {
 			found = inode
@@ -37,6 +33,14 @@ func Owner(proto string, ap netip.AddrPort) (pid int, name string, ok bool) {
 		return 0, "", false
 	}
 	return holder("socket:[" + found + "]")
+}
+
+// tablesOf are the tables of sockets that may be in the way.
+func tablesOf(proto string, ap netip.AddrPort) []string {
+	if ap.Addr().Unmap().Is4() {
+		return []string{proto, proto + "6"} // a socket on [::] may take IPv4 too
+	}
+	return []string{proto + "6"}
 }
 
 // search reads a table of proc_net(5) for a socket in the way of ap.

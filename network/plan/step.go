@@ -5,6 +5,7 @@ import (
 	"maps"
 	"net/netip"
 	"slices"
+	"strings"
 
 	"github.com/fairlead/fairlead/network/firewall"
 	"github.com/fairlead/fairlead/network/spec"
@@ -121,22 +122,20 @@ type DropNamespace struct {
 }
 
 // Commands implements Step.
-func (s Sysctl) Commands() []string { return []string{"sysctl -w " + s.Key + "=" + s.Value} }
+func (s Sysctl) Commands() []string { return []string{"sysctl -w " + word(s.Key+"="+s.Value)} }
 
 // Reason implements Step.
 func (s Sysctl) Reason() string { return s.Why }
 
-func inside(path, command string) string { return "nsenter --net=" + path + " " + command }
-
 // Commands implements Step.
 func (s Namespace) Commands() []string {
-	out := []string{
-		"touch " + s.Path,
-		"unshare --net=" + s.Path + " true",
-		inside(s.Path, "ip link set lo up"),
+	out := []string{"touch " + s.Path, "unshare --net=" + s.Path + " true"}
+	if name, ok := strings.CutPrefix(s.Path, named); ok {
+		out = []string{"ip netns add " + name}
 	}
+	out = append(out, inside(s.Path, "ip link set lo up"))
 	for _, key := range slices.Sorted(maps.Keys(s.Sysctls)) {
-		out = append(out, inside(s.Path, "sysctl -w "+key+"="+s.Sysctls[key]))
+		out = append(out, inside(s.Path, "sysctl -w "+word(key+"="+s.Sysctls[key])))
 	}
 	return out
 }
@@ -161,7 +160,7 @@ func (s Bridge) Commands() []string {
 		out = append(out, "sysctl -w "+p.Key+"="+p.Value)
 	}
 	for _, a := range s.Addrs {
-		out = append(out, addAddr(a, s.Name))
+		out = append(out, AddAddress(a, s.Name))
 	}
 	return append(out, "ip link set "+s.Name+" up")
 }
@@ -182,7 +181,9 @@ func (s Bridge) Heedless() []Sysctl {
 	return out
 }
 
-func addAddr(a netip.Prefix, dev string) string {
+// AddAddress is the command that gives the interface the address. Duplicate address
+// detection (RFC 4862) would hold an IPv6 address back for a second.
+func AddAddress(a netip.Prefix, dev string) string {
 	if a.Addr().Is6() {
 		return "ip addr add " + a.String() + " dev " + dev + " nodad"
 	}
@@ -200,10 +201,16 @@ func (s Veth) Commands() []string {
 	if s.MTU != 0 {
 		mtu = fmt.Sprintf(" mtu %d", s.MTU)
 	}
-	out := []string{fmt.Sprintf("ip link add %s address %s%s master %s type veth peer name %s address %s%s netns %s", s.Name, s.MAC, mtu, s.Bridge, s.Peer, s.PeerMAC, mtu, s.Namespace)}
+	out := []string{fmt.Sprintf("ip link add %s address %s%s master %s type veth peer name %s address %s%s netns %s", s.Name, s.MAC, mtu, s.Bridge, s.Peer, s.PeerMAC, mtu, strings.TrimPrefix(s.Namespace, named))}
 	if s.NoIPv6 {
 		out = append(out, "sysctl -w net.ipv6.conf."+s.Name+".disable_ipv6=1")
 	}
+	return append(append(out, s.PortCommands()...), "ip link set "+s.Name+" up alias "+s.Alias)
+}
+
+// PortCommands are the commands that make the host's end the port that it is, once it is
+// one of the bridge.
+func (s Veth) PortCommands() (out []string) {
 	if s.Hairpin {
 		out = append(out, "bridge link set dev "+s.Name+" hairpin on")
 	}
@@ -212,7 +219,7 @@ func (s Veth) Commands() []string {
 			"bridge link set dev "+s.Name+" learning off root_block on",
 			"bridge fdb replace "+s.PeerMAC.String()+" dev "+s.Name+" master static sticky")
 	}
-	return append(out, "ip link set "+s.Name+" up alias "+s.Alias)
+	return out
 }
 
 // Reason implements Step.
@@ -225,10 +232,10 @@ func (s Interface) Commands() []string {
 		out = append(out, inside(s.Namespace, "sysctl -w net.ipv6.conf."+s.Name+".disable_ipv6=1"))
 	}
 	for _, key := range slices.Sorted(maps.Keys(s.Sysctls)) {
-		out = append(out, inside(s.Namespace, "sysctl -w "+key+"="+s.Sysctls[key]))
+		out = append(out, inside(s.Namespace, "sysctl -w "+word(key+"="+s.Sysctls[key])))
 	}
 	for _, a := range s.Addrs {
-		out = append(out, inside(s.Namespace, addAddr(a, s.Name)))
+		out = append(out, inside(s.Namespace, AddAddress(a, s.Name)))
 	}
 	out = append(out, inside(s.Namespace, "ip link set "+s.Name+" up"))
 	for _, g := range s.Gateways {

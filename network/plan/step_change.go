@@ -43,7 +43,7 @@ type Announce struct {
 func (s Announce) Commands() []string {
 	var out []string
 	for _, a := range s.Addrs {
-		out = append(out, "ip neigh del "+a.String()+" dev "+s.Bridge, fmt.Sprintf("# on %s it is said that %s is at %s", s.Bridge, a, s.MAC))
+		out = append(out, "ip neigh del "+a.String()+" dev "+s.Bridge+" || true", fmt.Sprintf("# on %s it is said that %s is at %s", s.Bridge, a, s.MAC))
 	}
 	return out
 }

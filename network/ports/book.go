@@ -89,6 +89,12 @@ type Request struct {
 	Backends []netip.Addr
 }
 
+// Cursor is where the next look for a free ephemeral port begins.
+func (b *Book) Cursor() uint16 { return b.cursor }
+
+// SetCursor has it begin there, after a choice that nothing came of.
+func (b *Book) SetCursor(port uint16) { b.cursor = port }
+
 // Choose settles the port of each request: the first of its range, or of the
 // ephemeral range, that no binding of ours and no earlier request holds. Ports
 // for which foreign says yes are passed over. Nothing is recorded.
