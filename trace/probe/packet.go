@@ -21,7 +21,7 @@ type packet struct {
 	// back says that it goes against the probe.
 	back bool
 	// err is ICMP's type and code, where what is an error's name.
-	err *ICMP
+	err *trace.ICMPError
 }
 
 const (
@@ -160,7 +160,7 @@ func (id identity) icmpPacket(p packet, b []byte) (packet, bool) {
 		p.back = binary.BigEndian.Uint16(rest) == id.id
 		known = p.back || binary.BigEndian.Uint16(rest[2:]) == id.id
 	}
-	p.err = &ICMP{Type: b[0], Code: b[1], Name: icmpName(id.ipv6, b[0], b[1])}
+	p.err = &trace.ICMPError{Type: b[0], Code: b[1], Name: icmpName(id.ipv6, b[0], b[1])}
 	p.what = p.err.Name
 	return p, known
 }

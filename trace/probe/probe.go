@@ -57,117 +57,10 @@ type Request struct {
 	Timeout time.Duration
 }
 
-// Result is what was seen.
-type Result struct {
-	// Sent is the packet as it left the sender. With icmp the source's port is the echo's
-	// identifier.
-	Sent trace.Flow `json:"sent"`
-	// Seen is where it and what came back were seen, in order.
-	Seen []Sight `json:"seen"`
-	// Drops are the kernel's own reasons, Verdicts those of nf_tables, in order.
-	Drops    []Drop    `json:"drops,omitempty"`
-	Verdicts []Verdict `json:"verdicts,omitempty"`
-	Answer   Answer    `json:"answer"`
-	// Unwatched says what could not be watched, and why.
-	Unwatched []string `json:"unwatched,omitempty"`
-}
-
-// Sight is a packet at an interface.
-type Sight struct {
-	// After is the time since the probe was first seen, or sent.
-	After time.Duration `json:"after"`
-	// Name and Namespace are the namespace's, as it was asked for.
-	Name      string `json:"name"`
-	Namespace string `json:"namespace,omitempty"`
-	// Kind is what the interface is.
-	Kind      trace.HopKind `json:"kind"`
-	Interface string        `json:"interface"`
-	Index     int           `json:"index"`
-	// Outgoing says that the interface sent it.
-	Outgoing bool `json:"outgoing"`
-	// Back says that it goes against the probe.
-	Back bool `json:"back"`
-	// What is SYN, SYN-ACK, RST, datagram, echo request, echo reply or an ICMP error's name.
-	What string     `json:"what"`
-	Flow trace.Flow `json:"flow"`
-	// TTL is the time to live, in IPv6 the hop limit.
-	TTL uint8 `json:"ttl"`
-	// ICMP is the error, where it is one.
-	ICMP *ICMP `json:"icmp,omitempty"`
-}
-
-// Drop is a packet of the probe that the kernel threw away.
-type Drop struct {
-	After     time.Duration `json:"after"`
-	Name      string        `json:"name,omitempty"`
-	Namespace string        `json:"namespace,omitempty"`
-	Interface string        `json:"interface,omitempty"`
-	// Reason is the kernel's, without SKB_DROP_REASON_; "" before Linux 5.17.
-	Reason string `json:"reason,omitempty"`
-	// Function is the kernel's function.
-	Function string     `json:"function,omitempty"`
-	Back     bool       `json:"back"`
-	What     string     `json:"what"`
-	Flow     trace.Flow `json:"flow"`
-}
-
-// Verdict is a decision of nf_tables on a packet of the probe. iptables-nft has its rules
-// there as well; those of iptables-legacy are not told of.
-type Verdict struct {
-	After     time.Duration `json:"after"`
-	Name      string        `json:"name"`
-	Namespace string        `json:"namespace,omitempty"`
-	Family    string        `json:"family"`
-	Table     string        `json:"table"`
-	Chain     string        `json:"chain"`
-	// Handle is the rule's (`nft -a list ruleset`), 0 where it is the chain's policy.
-	Handle  uint64 `json:"handle,omitempty"`
-	Verdict string `json:"verdict"`
-	// To is the chain that is gone on in.
-	To   string `json:"to,omitempty"`
-	Back bool   `json:"back"`
-	What string `json:"what,omitempty"`
-	// In and Out are the interfaces, "" where there is none yet.
-	In  string `json:"in,omitempty"`
-	Out string `json:"out,omitempty"`
-}
-
-// Answers.
-const (
-	// AnswerYes is an echo reply, a datagram, or a connection.
-	AnswerYes = "answered"
-	// AnswerRefused is a reset: the address was reached, nobody listens.
-	AnswerRefused = "refused"
-	// AnswerError is an ICMP error, or one of the sender's own kernel.
-	AnswerError = "error"
-	// AnswerNone is that nothing came back in time.
-	AnswerNone = "none"
-)
-
-// Answer is what came of it.
-type Answer struct {
-	Kind string `json:"kind"`
-	// After is when, since the probe was first seen.
-	After time.Duration `json:"after"`
-	// From is who sent the answer, where a packet told.
-	From netip.Addr `json:"from,omitzero"`
-	// ICMP is the error, where it was one.
-	ICMP *ICMP `json:"icmp,omitempty"`
-	// Error is what the sender's kernel said to it.
-	Error string `json:"error,omitempty"`
-}
-
-// ICMP is an error (IANA, ICMP and ICMPv6 parameters).
-type ICMP struct {
-	Type byte   `json:"type"`
-	Code byte   `json:"code"`
-	Name string `json:"name"`
-}
-
 // Run sends the probe and returns what was seen of it. Only one that cannot be sent at all,
 // or not be watched anywhere, is an error; one that its own host does not send on, for want
-// of a route say, is a Result.
-func Run(ctx context.Context, r Request) (*Result, error) {
+// of a route say, is an Observation.
+func Run(ctx context.Context, r Request) (*trace.Observation, error) {
 	r.Destination = netip.AddrPortFrom(r.Destination.Addr().Unmap(), r.Destination.Port())
 	if err := r.check(); err != nil {
 		return nil, err
@@ -188,7 +81,7 @@ func Run(ctx context.Context, r Request) (*Result, error) {
 	defer stop()
 	w.start(watching)
 	begun := time.Now()
-	var a Answer
+	var a trace.Answer
 	err = r.inside(func() error {
 		a = s.send(ctx, w.dropped)
 		return nil

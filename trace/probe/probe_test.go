@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/fairlead/fairlead/internal/lab"
+	"github.com/fairlead/fairlead/trace"
 	"github.com/fairlead/fairlead/trace/probe"
 )
 
@@ -56,7 +57,7 @@ func (s *site) nft(text string) {
 }
 
 // probe sends one from the container, and watches it there and on the host.
-func (s *site) probe(proto, to string) *probe.Result {
+func (s *site) probe(proto, to string) *trace.Observation {
 	s.t.Helper()
 	r := probe.Request{
 		From: probe.Namespace{Name: "inside", Path: s.inside.Path()}, Watch: []probe.Namespace{{Name: "host", Path: s.host.Path()}},
@@ -81,7 +82,7 @@ func destination(t *testing.T, proto, to string) netip.AddrPort {
 }
 
 // way is where packets were seen, in order: interface and direction.
-func way(r *probe.Result) string {
+func way(r *trace.Observation) string {
 	var out []string
 	for _, s := range r.Seen {
 		arrow := ">"
@@ -124,10 +125,10 @@ func TestHops(t *testing.T) {
 				t.Errorf("%s to %s: %s before what was before it", c.proto, c.to, r.Seen[i].Interface)
 			}
 		}
-		if r.Answer.Kind != probe.AnswerYes || r.Answer.From != to.Addr() || r.Answer.After <= 0 || len(r.Drops) != 0 {
+		if r.Answer.Kind != trace.AnswerYes || r.Answer.From != to.Addr() || r.Answer.After <= 0 || len(r.Drops) != 0 {
 			t.Errorf("%s to %s: answer %+v, drops %+v", c.proto, c.to, r.Answer, r.Drops)
 		}
-		if !slices.ContainsFunc(r.Verdicts, func(v probe.Verdict) bool { return v.Table == "nat" && v.Chain == "post" }) {
+		if !slices.ContainsFunc(r.Verdicts, func(v trace.TableVerdict) bool { return v.Table == "nat" && v.Chain == "post" }) {
 			t.Errorf("%s to %s: no verdict of the table that translates: %+v", c.proto, c.to, r.Verdicts)
 		}
 		if ttl := r.Seen[2].TTL - r.Seen[3].TTL; ttl != 1 {

@@ -10,6 +10,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/fairlead/fairlead/trace"
 )
 
 // sender has the socket that the probe is sent by; its source port, or the echo's
@@ -105,7 +107,7 @@ func (s *sender) close() {
 
 // send sends the probe and waits for what comes of it: until ctx ends, or a little longer
 // than it is told that the packet was thrown away.
-func (s *sender) send(ctx context.Context, dropped <-chan struct{}) Answer {
+func (s *sender) send(ctx context.Context, dropped <-chan struct{}) trace.Answer {
 	if err := unix.Connect(s.fd, sockaddr(s.to)); err != nil && !errors.Is(err, unix.EINPROGRESS) {
 		return failed(err)
 	}
@@ -164,7 +166,7 @@ func checksum(b []byte) uint16 {
 // turn is how often it is looked whether the wait is over.
 const turn = 20 * time.Millisecond
 
-func (s *sender) await(ctx context.Context, dropped <-chan struct{}) Answer {
+func (s *sender) await(ctx context.Context, dropped <-chan struct{}) trace.Answer {
 	events := int16(unix.POLLIN)
 	if s.proto == unix.IPPROTO_TCP {
 		events = unix.POLLOUT
@@ -173,9 +175,9 @@ func (s *sender) await(ctx context.Context, dropped <-chan struct{}) Answer {
 	for {
 		select {
 		case <-ctx.Done():
-			return Answer{Kind: AnswerNone}
+			return trace.Answer{Kind: trace.AnswerNone}
 		case <-over:
-			return Answer{Kind: AnswerNone}
+			return trace.Answer{Kind: trace.AnswerNone}
 		case <-dropped:
 			dropped, over = nil, time.After(settle)
 		default:
@@ -195,34 +197,34 @@ func (s *sender) await(ctx context.Context, dropped <-chan struct{}) Answer {
 }
 
 // read takes what there is; false where it is nothing of the probe's.
-func (s *sender) read() (Answer, bool) {
+func (s *sender) read() (trace.Answer, bool) {
 	if code, err := unix.GetsockoptInt(s.fd, unix.SOL_SOCKET, unix.SO_ERROR); err == nil && code != 0 {
 		return failed(unix.Errno(code)), true
 	}
 	if s.proto == unix.IPPROTO_TCP {
 		// A reset ends the connection: nothing of it is left here.
 		_ = unix.SetsockoptLinger(s.fd, unix.SOL_SOCKET, unix.SO_LINGER, &unix.Linger{Onoff: 1})
-		return Answer{Kind: AnswerYes}, true
+		return trace.Answer{Kind: trace.AnswerYes}, true
 	}
 	b := make([]byte, 1500)
 	n, err := unix.Read(s.fd, b)
 	switch {
 	case errors.Is(err, unix.EAGAIN), errors.Is(err, unix.EINTR):
-		return Answer{}, false
+		return trace.Answer{}, false
 	case err != nil:
 		return failed(err), true
 	case s.proto != s.icmp():
-		return Answer{Kind: AnswerYes}, true
+		return trace.Answer{Kind: trace.AnswerYes}, true
 	}
 	return s.echoAnswer(b[:n])
 }
 
 // echoAnswer reads what a raw socket got: of IPv4 with its IP header.
-func (s *sender) echoAnswer(b []byte) (Answer, bool) {
+func (s *sender) echoAnswer(b []byte) (trace.Answer, bool) {
 	if !s.ipv6 {
 		_, rest, ok := ipHeader(b)
 		if !ok {
-			return Answer{}, false
+			return trace.Answer{}, false
 		}
 		b = rest
 	}
@@ -231,16 +233,16 @@ func (s *sender) echoAnswer(b []byte) (Answer, bool) {
 		reply = echoReply6
 	}
 	if len(b) < icmpBytes || b[0] != reply || binary.BigEndian.Uint16(b[4:]) != s.id {
-		return Answer{}, false
+		return trace.Answer{}, false
 	}
-	return Answer{Kind: AnswerYes}, true
+	return trace.Answer{Kind: trace.AnswerYes}, true
 }
 
-func failed(err error) Answer {
+func failed(err error) trace.Answer {
 	if errors.Is(err, unix.ECONNREFUSED) {
-		return Answer{Kind: AnswerRefused, Error: err.Error()}
+		return trace.Answer{Kind: trace.AnswerRefused, Error: err.Error()}
 	}
-	return Answer{Kind: AnswerError, Error: err.Error()}
+	return trace.Answer{Kind: trace.AnswerError, Error: err.Error()}
 }
 
 func sockaddr(ap netip.AddrPort) unix.Sockaddr {

@@ -35,9 +35,9 @@ type watch struct {
 	once    sync.Once
 
 	mu        sync.Mutex
-	sights    []timed[Sight]
-	thrown    []timed[Drop]
-	verdicts  []timed[Verdict]
+	sights    []timed[trace.Sight]
+	thrown    []timed[trace.KernelDrop]
+	verdicts  []timed[trace.TableVerdict]
 	unwatched []string
 }
 
@@ -212,18 +212,18 @@ func (w *watch) sight(n *namespace, p capture.Packet) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	l := n.link(p.Index)
-	s := Sight{
+	s := trace.Sight{
 		Name: n.Name, Namespace: n.Path, Kind: n.kind(l), Interface: l.Name, Index: p.Index,
 		Outgoing: p.Outgoing, Back: seen.back, What: seen.what, Flow: seen.flow, TTL: seen.ttl, ICMP: seen.err,
 	}
 	// Of what is sent again, the first.
-	if len(w.sights) < most && !slices.ContainsFunc(w.sights, func(have timed[Sight]) bool { return same(have.event, s) }) {
-		w.sights = append(w.sights, timed[Sight]{p.Time, s})
+	if len(w.sights) < most && !slices.ContainsFunc(w.sights, func(have timed[trace.Sight]) bool { return same(have.event, s) }) {
+		w.sights = append(w.sights, timed[trace.Sight]{p.Time, s})
 	}
 }
 
 // same says that the one is the other, sent again.
-func same(a, b Sight) bool {
+func same(a, b trace.Sight) bool {
 	a.ICMP, b.ICMP = nil, nil // which What names
 	return a == b
 }
@@ -272,7 +272,7 @@ func (w *watch) verdict(n *namespace, v nft.Verdict) {
 	if known && !p.followed() || len(w.verdicts) >= most {
 		return
 	}
-	w.verdicts = append(w.verdicts, timed[Verdict]{v.Time, Verdict{
+	w.verdicts = append(w.verdicts, timed[trace.TableVerdict]{v.Time, trace.TableVerdict{
 		Name: n.Name, Namespace: n.Path, Family: string(v.Family), Table: v.Table, Chain: v.Chain,
 		Handle: v.Handle, Verdict: v.Verdict, To: v.To, Back: p.back, What: p.what,
 		In: n.link(v.In).Name, Out: n.link(v.Out).Name,
@@ -289,14 +289,14 @@ func (w *watch) drop(d drops.Drop) {
 	}
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	out := Drop{Interface: d.Interface, Reason: d.Reason, Function: d.Function, Back: p.back, What: p.what, Flow: p.flow}
+	out := trace.KernelDrop{Interface: d.Interface, Reason: d.Reason, Function: d.Function, Back: p.back, What: p.what, Flow: p.flow}
 	for _, n := range w.namespaces {
 		if n.inode == d.Namespace {
 			out.Name, out.Namespace = n.Name, n.Path
 		}
 	}
-	if len(w.thrown) < most && !slices.ContainsFunc(w.thrown, func(have timed[Drop]) bool { return have.event == out }) {
-		w.thrown = append(w.thrown, timed[Drop]{d.Time, out})
+	if len(w.thrown) < most && !slices.ContainsFunc(w.thrown, func(have timed[trace.KernelDrop]) bool { return have.event == out }) {
+		w.thrown = append(w.thrown, timed[trace.KernelDrop]{d.Time, out})
 	}
 	w.once.Do(func() { close(w.dropped) })
 }
@@ -308,12 +308,12 @@ func arrived(p packet, d drops.Drop) bool {
 }
 
 // finish waits for those that read, and puts what they saw in order.
-func (w *watch) finish(begun time.Time, a Answer, source netip.AddrPort) *Result {
+func (w *watch) finish(begun time.Time, a trace.Answer, source netip.AddrPort) *trace.Observation {
 	w.tasks.Wait()
-	r := &Result{Answer: a, Unwatched: w.unwatched}
-	by := func(x, y timed[Sight]) int { return x.at.Compare(y.at) }
+	r := &trace.Observation{Answer: a, Unwatched: w.unwatched}
+	by := func(x, y timed[trace.Sight]) int { return x.at.Compare(y.at) }
 	slices.SortStableFunc(w.sights, by)
-	slices.SortStableFunc(w.thrown, func(x, y timed[Drop]) int { return x.at.Compare(y.at) })
+	slices.SortStableFunc(w.thrown, func(x, y timed[trace.KernelDrop]) int { return x.at.Compare(y.at) })
 	if len(w.sights) > 0 && !w.sights[0].event.Back {
 		begun = w.sights[0].at
 	}
@@ -330,19 +330,19 @@ func (w *watch) finish(begun time.Time, a Answer, source netip.AddrPort) *Result
 		r.Verdicts = append(r.Verdicts, v.event)
 	}
 	r.Sent = trace.Flow{Proto: w.request.Proto, Source: source, Destination: w.request.Destination}
-	r.Answer.read(r, w.request.From.Path)
+	read(&r.Answer, r, w.request.From.Path)
 	return r
 }
 
 // read adds to the answer what the last packet that came back to the sender tells of it.
-func (a *Answer) read(r *Result, from string) {
+func read(a *trace.Answer, r *trace.Observation, from string) {
 	for _, s := range slices.Backward(r.Seen) {
-		if !s.Back || s.Outgoing || s.Namespace != from || a.Kind == AnswerNone {
+		if !s.Back || s.Outgoing || s.Namespace != from || a.Kind == trace.AnswerNone {
 			continue
 		}
 		a.After, a.From = s.After, s.Flow.Source.Addr()
 		if a.ICMP = s.ICMP; a.ICMP != nil && r.Sent.Proto == "tcp" {
-			a.Kind = AnswerError // somebody refuses on behalf of the address
+			a.Kind = trace.AnswerError // somebody refuses on behalf of the address
 		}
 		return
 	}
