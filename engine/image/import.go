@@ -91,25 +91,46 @@ func (s *Store) writeLayer(ctx context.Context, r io.Reader) (layer ocispec.Desc
 		return layer, "", err
 	}
 	defer w.Close()
-	packed, unpacked := digest.SHA256.Digester(), digest.SHA256.Digester()
-	counted := &countingWriter{w: io.MultiWriter(w, packed.Hash())}
-	zipped, err := gzip.NewWriterLevel(counted, gzip.BestSpeed)
+	l, err := pack(w, archive)
 	if err != nil {
+		return layer, "", errors.Join(err, s.client.ContentStore().Abort(context.WithoutCancel(ctx), ref))
+	}
+	labels := map[string]string{"containerd.io/uncompressed": l.diff.String()}
+	if err := w.Commit(ctx, l.Size, l.Digest, content.WithLabels(labels)); err != nil && !errdefs.IsAlreadyExists(err) {
 		return layer, "", err
+	}
+	return l.Descriptor, l.diff, nil
+}
+
+// packedLayer is a layer as it is stored; diff is the digest of what it unpacks to.
+type packedLayer struct {
+	ocispec.Descriptor
+	diff digest.Digest
+}
+
+// storeChunk is how many bytes go to the content store at once. Each writing there is a
+// question and an answer between processes, and gzip writes some hundred bytes at a time.
+const storeChunk = 1 << 20
+
+// pack writes the archive packed by gzip. An empty archive is an error.
+func pack(to io.Writer, archive io.Reader) (l packedLayer, err error) {
+	packed, unpacked := digest.SHA256.Digester(), digest.SHA256.Digester()
+	counted := &countingWriter{w: io.MultiWriter(to, packed.Hash())}
+	chunks := bufio.NewWriterSize(counted, storeChunk)
+	zipped, err := gzip.NewWriterLevel(chunks, gzip.BestSpeed)
+	if err != nil {
+		return l, err
 	}
 	size, err := io.Copy(io.MultiWriter(zipped, unpacked.Hash()), archive)
 	if err == nil && size == 0 {
 		err = fmt.Errorf("the archive is empty: %w", errdefs.ErrInvalidArgument)
 	}
-	if err = errors.Join(err, zipped.Close()); err != nil {
-		return layer, "", errors.Join(err, s.client.ContentStore().Abort(context.WithoutCancel(ctx), ref))
+	if err = errors.Join(err, zipped.Close(), chunks.Flush()); err != nil {
+		return l, err
 	}
-	layer = ocispec.Descriptor{MediaType: ocispec.MediaTypeImageLayerGzip, Digest: packed.Digest(), Size: counted.n}
-	labels := map[string]string{"containerd.io/uncompressed": unpacked.Digest().String()}
-	if err := w.Commit(ctx, layer.Size, layer.Digest, content.WithLabels(labels)); err != nil && !errdefs.IsAlreadyExists(err) {
-		return layer, "", err
-	}
-	return layer, unpacked.Digest(), nil
+	l.Descriptor = ocispec.Descriptor{MediaType: ocispec.MediaTypeImageLayerGzip, Digest: packed.Digest(), Size: counted.n}
+	l.diff = unpacked.Digest()
+	return l, nil
 }
 
 // countingWriter counts what is written, in bytes.
