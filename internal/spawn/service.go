@@ -99,6 +99,10 @@ func (s *Service) Run(ctx context.Context, w Worker) error {
 	if err != nil {
 		return fmt.Errorf("%s: %w", s.Name, errors.Join(err, w.Close()))
 	}
+	alive, err := holdAlive(s.ExecRoot, s.Name)
+	if err != nil {
+		s.Logger.Warn("a daemon that does not find the socket would start a second process", "error", err)
+	}
 	var accepting sync.WaitGroup
 	failed := make(chan error, 1)
 	ended := make(chan struct{})
@@ -114,11 +118,13 @@ func (s *Service) Run(ctx context.Context, w Worker) error {
 	case <-s.stop:
 	case <-s.handedOver:
 		s.Logger.Info("handed over to another process")
+		_ = alive.Close()
 		s.drain(ctx)
 	}
 	close(ended)
 	err = errors.Join(err, s.close())
 	accepting.Wait()
+	_ = alive.Close()
 	s.rpc.Close() // the last: who stops us sees it as the end
 	return err
 }

@@ -73,7 +73,7 @@ func (p Process) Ensure(ctx context.Context) (*fdpass.Client, error) {
 	}
 	defer unlock()
 
-	c, err := p.dial(ctx)
+	c, err := p.find(ctx)
 	switch {
 	case ctx.Err() != nil: // it hangs: a second one beside it would be worse
 	case errdefs.IsUnavailable(err):
