@@ -1,0 +1,100 @@
+package look
+
+import (
+	"bufio"
+	"encoding/binary"
+	"encoding/hex"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+
+	"github.com/fairlead/fairlead/trace/picture"
+)
+
+// listeners reads the sockets of proc_net(5) that take connections or packets, with the
+// processes that have them.
+func (r reader) listeners() {
+	owners := processes()
+	for _, table := range []struct{ file, proto, state string }{
+		{"tcp", "tcp", "0A"}, {"tcp6", "tcp", "0A"}, {"udp", "udp", "07"}, {"udp6", "udp", "07"},
+	} {
+		f, err := os.Open("/proc/thread-self/net/" + table.file)
+		if err != nil {
+			continue
+		}
+		lines := bufio.NewScanner(f)
+		for lines.Scan() {
+			// sl local_address rem_address st tx:rx tr:tm retrnsmt uid timeout inode
+			fields := strings.Fields(lines.Text())
+			if len(fields) < 10 || fields[3] != table.state {
+				continue
+			}
+			at, ok := local(fields[1])
+			if !ok {
+				continue
+			}
+			l := picture.Listener{Proto: table.proto, At: at, Dual: at.Addr() == netip.IPv6Unspecified()}
+			if p, ok := owners[fields[9]]; ok {
+				l.PID, l.Process, l.Stopped = p.pid, p.name, p.stopped
+			}
+			r.n.Listeners = append(r.n.Listeners, l)
+		}
+		f.Close()
+	}
+}
+
+// local reads 0100007F:0050: the address as words in the machine's order.
+func local(s string) (netip.AddrPort, bool) {
+	address, port, ok := strings.Cut(s, ":")
+	n, err := strconv.ParseUint(port, 16, 16)
+	raw, e := hex.DecodeString(address)
+	if !ok || err != nil || e != nil || len(raw)%4 != 0 {
+		return netip.AddrPort{}, false
+	}
+	for i := 0; i < len(raw); i += 4 {
+		binary.NativeEndian.PutUint32(raw[i:], binary.BigEndian.Uint32(raw[i:]))
+	}
+	a, ok := netip.AddrFromSlice(raw)
+	return netip.AddrPortFrom(a.Unmap(), uint16(n)), ok
+}
+
+type process struct {
+	pid     int
+	name    string
+	stopped bool
+}
+
+// processes are those that have sockets open, by the sockets' inodes.
+func processes() map[string]process {
+	out := make(map[string]process)
+	fds, _ := filepath.Glob("/proc/[0-9]*/fd/*")
+	known := make(map[string]process)
+	for _, fd := range fds {
+		target, err := os.Readlink(fd)
+		inode, ok := strings.CutPrefix(target, "socket:[")
+		if err != nil || !ok {
+			continue
+		}
+		dir := strings.SplitN(fd, "/", 4)[2]
+		p, ok := known[dir]
+		if !ok {
+			p = readProcess(dir)
+			known[dir] = p
+		}
+		out[strings.TrimSuffix(inode, "]")] = p
+	}
+	return out
+}
+
+func readProcess(dir string) process {
+	pid, _ := strconv.Atoi(dir)
+	p := process{pid: pid}
+	// pid (name) state …
+	b, _ := os.ReadFile(filepath.Join("/proc", dir, "stat"))
+	if open, end := strings.IndexByte(string(b), '('), strings.LastIndexByte(string(b), ')'); open >= 0 && end+2 < len(b) {
+		p.name, p.stopped = string(b[open+1:end]), b[end+2] == 'T'
+	}
+	return p
+}
