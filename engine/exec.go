@@ -295,7 +295,10 @@ func execError(x *execution, err error) error {
 	err = startError(Record{Config: &container.Config{Cmd: slices.Clone(x.req.Cmd)}}, err)
 	var start *StartError
 	if errors.As(err, &start) {
-		start.text = strings.TrimPrefix(start.text, taskFailed)
+		// runc says itself what it was about; other words would stand alone.
+		if start.text = strings.TrimPrefix(start.text, taskFailed); !strings.HasPrefix(start.text, "OCI runtime") {
+			start.text = "failed to start exec: " + start.text
+		}
 		if start.Code == 128 && strings.Contains(start.text, "no such file or directory") {
 			start.Code = 127 // its working directory, say: as Docker
 		}
