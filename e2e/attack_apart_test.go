@@ -23,17 +23,17 @@ const apart = "com.docker.network.bridge.enable_icc=false"
 //
 // Rows 4 and 17.
 func TestAttackApart(t *testing.T) {
-	var on, kept, keptUnguarded, plain, plainUnguarded stage
-	attacked(t, nil, func(t *testing.T, r *attackRange) {
+	type stages struct{ on, kept, keptUnguarded, plain, plainUnguarded stage }
+	attackedWith(t, nil, func(t *testing.T, r *attackRange) (all stages) {
 		pair := func(network string, n byte, args ...string) stage {
 			third := string(rune('0' + n))
 			args = append(args, "--subnet", "10.11"+third+".0.0/24")
 			r.Must(append(append([]string{"network", "create"}, args...), network)...)
 			return newStage(t, r, network, r.idle("--network", network), r.idle("--network", network))
 		}
-		on = newStage(t, r, "A", r.a1, r.a2)
-		on.alone = true
-		for i, s := range []*stage{&kept, &keptUnguarded} {
+		all.on = newStage(t, r, "A", r.a1, r.a2)
+		all.on.alone = true
+		for i, s := range []*stage{&all.kept, &all.keptUnguarded} {
 			args := []string{"--ipv6", "--subnet", "fd00:11" + string(rune('0'+i)) + "::/64", "--opt", apart}
 			if i == 1 {
 				args = append(args, "--opt", unguarded)
@@ -45,29 +45,40 @@ func TestAttackApart(t *testing.T) {
 				s.to.serve("udp", port)
 			}
 		}
-		plain, plainUnguarded = pair("V", 2), pair("V-unguarded", 3, "--opt", unguarded)
-	}, func(t *testing.T, r *attackRange) {
-		on.perform(t, on.strange(), func(forgedFrame) bool { return true })
-		for _, s := range []stage{kept, keptUnguarded} {
-			t.Run(s.network, func(t *testing.T) {
-				t.Parallel()
-				s.perform(t, s.strange(), func(forgedFrame) bool { return false })
-				var pairs [][2]lab.Probe
-				for _, proto := range []string{"tcp", "udp"} {
-					for _, addr := range []string{at(s.victim.v4, "80"), at(s.victim.v6, "80")} {
-						pairs = append(pairs, [2]lab.Probe{from(s.from.Host, proto, addr), from(r.host, proto, addr)})
-					}
-				}
-				barred(t, pairs...)
-			})
-		}
-		for _, s := range []stage{plain, plainUnguarded} {
-			t.Run(s.network, func(t *testing.T) {
-				t.Parallel()
-				s.withoutIPv6(t)
-			})
-		}
+		all.plain, all.plainUnguarded = pair("V", 2), pair("V-unguarded", 3, "--opt", unguarded)
+		return all
+	}, func(t *testing.T, r *attackRange, all stages) {
+		all.on.perform(t, all.on.strange(), func(forgedFrame) bool { return true })
+		// What is parallel is over when the group is, and not at the end of the test.
+		t.Run("networks", func(t *testing.T) {
+			apartStages(t, r, []stage{all.kept, all.keptUnguarded}, []stage{all.plain, all.plainUnguarded})
+		})
 	})
+}
+
+// apartStages has nobody hear another where containers are kept apart, and a container that
+// advertises itself heeded by nobody where there is no IPv6.
+func apartStages(t *testing.T, r *attackRange, kept, plain []stage) {
+	t.Helper()
+	for _, s := range kept {
+		t.Run(s.network, func(t *testing.T) {
+			t.Parallel()
+			s.perform(t, s.strange(), func(forgedFrame) bool { return false })
+			var pairs [][2]lab.Probe
+			for _, proto := range []string{"tcp", "udp"} {
+				for _, addr := range []string{at(s.victim.v4, "80"), at(s.victim.v6, "80")} {
+					pairs = append(pairs, [2]lab.Probe{from(s.from.Host, proto, addr), from(r.host, proto, addr)})
+				}
+			}
+			barred(t, pairs...)
+		})
+	}
+	for _, s := range plain {
+		t.Run(s.network, func(t *testing.T) {
+			t.Parallel()
+			s.withoutIPv6(t)
+		})
+	}
 }
 
 // strange are frames of every kind, under the sender's own addresses.
@@ -106,7 +117,7 @@ func (s stage) withoutIPv6(t *testing.T) {
 	local := linkLocalOf(s.me.mac)
 	advert := s.packet("a router advertisement", reasonIPv6, toNodes, ip(local, allNodes, layers.IPProtocolICMPv6,
 		icmp6(local, allNodes, layers.ICMPv6TypeRouterAdvertisement, routerAdvert(s.me.mac, "2001:db8:bad::"))))
-	routes := s.r.host.Run("ip", "-6", "route")
+	routes := s.routesOf(s.r.host.Run("ip", "-6", "route"))
 	if s.network == "V" {
 		s.guarded(t, []forgedFrame{advert})
 	} else {
@@ -117,7 +128,7 @@ func (s stage) withoutIPv6(t *testing.T) {
 			t.Errorf("on %s, without IPv6: %s of %s has %s", s.network, dev, h.Name(), out)
 		}
 	}
-	if now := s.r.host.Run("ip", "-6", "route"); now != routes {
+	if now := s.routesOf(s.r.host.Run("ip", "-6", "route")); now != routes {
 		t.Errorf("on %s, without IPv6: the host's routes were\n%s\nand are now\n%s", s.network, routes, now)
 	}
 	if s.network == "V" {

@@ -75,14 +75,11 @@ func (n *namesRange) prepare(t *testing.T, r *attackRange) {
 // name; 24, names stay on their network, and nobody takes another's; 25, no forged answer
 // is believed.
 func TestAttackNames(t *testing.T) {
-	var ranges sync.Map // by range, of which there is one for each back end
-	attacked(t, []string{"--resolv-conf", namesConf(t)}, func(t *testing.T, r *attackRange) {
+	attackedWith(t, []string{"--resolv-conf", namesConf(t)}, func(t *testing.T, r *attackRange) *namesRange {
 		n := new(namesRange)
 		n.prepare(t, r)
-		ranges.Store(r, n)
-	}, func(t *testing.T, r *attackRange) {
-		v, _ := ranges.Load(r)
-		n := v.(*namesRange)
+		return n
+	}, func(t *testing.T, r *attackRange, n *namesRange) {
 		n.internal(t, r)
 		n.searched(t, r)
 		n.claimed(t, r)

@@ -73,6 +73,16 @@ func attacked(t *testing.T, daemonArgs []string, prepare, try func(t *testing.T,
 	run(t, nftables)
 }
 
+// attackedWith is attacked for who needs what prepare made of the range.
+func attackedWith[T any](t *testing.T, daemonArgs []string, prepare func(t *testing.T, r *attackRange) T, try func(t *testing.T, r *attackRange, made T)) {
+	t.Helper()
+	var all sync.Map // by range, of which there is one for each back end
+	attacked(t, daemonArgs, func(t *testing.T, r *attackRange) { all.Store(r, prepare(t, r)) }, func(t *testing.T, r *attackRange) {
+		made, _ := all.Load(r)
+		try(t, r, made.(T))
+	})
+}
+
 // Two of the moments.
 const (
 	atFirst = "after the start"

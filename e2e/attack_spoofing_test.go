@@ -27,14 +27,15 @@ const heedful = "com.docker.network.endpoint.sysctls=net.ipv6.conf.IFNAME.accept
 // Rows 1 (router advertisements, redirects, DHCP), 3 (ARP, neighbour discovery, hardware
 // and IP addresses), 18 (others' addresses and bogons), 19 (redirects, source routes).
 func TestAttackForgery(t *testing.T) {
-	var on, free, loose stage
-	attacked(t, nil, func(t *testing.T, r *attackRange) {
+	type stages struct{ on, free, loose stage }
+	attackedWith(t, nil, func(t *testing.T, r *attackRange) stages {
 		r.Must("network", "create", "--ipv6", "--subnet", subnetO4, "--subnet", subnetO6, "--opt", unguarded, "O")
 		o1 := r.idle("--name", "o1", "--network", "O")
 		o2 := r.idle("--name", "o2", "--network", `"name=O","driver-opt=`+heedful+`"`)
 		a3 := r.idle("--name", "a3", "--network", "name=A,driver-opt="+unguarded)
-		on, free, loose = newStage(t, r, "A", r.a1, r.a2), newStage(t, r, "O", o1, o2), newStage(t, r, "A", a3, r.a2)
-	}, func(t *testing.T, r *attackRange) {
+		return stages{newStage(t, r, "A", r.a1, r.a2), newStage(t, r, "O", o1, o2), newStage(t, r, "A", a3, r.a2)}
+	}, func(t *testing.T, _ *attackRange, all stages) {
+		on, free, loose := all.on, all.free, all.loose
 		on.talk(t)
 		free.forget()
 		free.talk(t)
@@ -116,10 +117,20 @@ func (s stage) beliefs() map[string]string {
 		"the victim's addresses":            strings.Join(addressesOf(victim("-o", "addr")), "\n"),
 		"the victim's way out":              victim("route", "get", lan4) + victim("-6", "route", "get", lan6),
 		"the victim's word for the gateway": neighbourOf(victim("neigh", "show", s.gw.v4.String())) + neighbourOf(victim("neigh", "show", s.gw.v6.String())),
-		"the host's routes":                 host("route") + host("-6", "route"),
+		"the host's routes":                 s.routesOf(host("route") + "\n" + host("-6", "route")),
 		"the host's addresses":              strings.Join(addressesOf(host("-o", "addr", "show", "dev", s.bridge)), "\n"),
 		"the host's word for the victim":    neighbourOf(host("neigh", "show", s.victim.v4.String())) + neighbourOf(host("neigh", "show", s.victim.v6.String())),
 	}
+}
+
+// routesOf are the routes but those to networks other than the stage's: they come and go.
+func (s stage) routesOf(lines string) (out string) {
+	for line := range strings.Lines(lines) {
+		if !strings.Contains(line, " dev br-") || strings.Contains(line, " dev "+s.bridge+" ") {
+			out += line
+		}
+	}
+	return out
 }
 
 // portOf is the port of a bridge that a hardware address is behind, by `bridge fdb`.
