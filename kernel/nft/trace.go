@@ -32,7 +32,6 @@ const (
 	tracePolicy    = 16
 
 	traceTypePolicy = 1
-	traceTypeRule   = 3
 )
 
 // priorityTrace is before all that is known: what defragments has -400.
@@ -57,8 +56,7 @@ type Verdict struct {
 	Chain  string
 	// Handle is the rule's (`nft -a list ruleset`); 0 where Policy is set.
 	Handle uint64
-	// Policy says that the chain's end was reached and its policy decided, or that it
-	// returned.
+	// Policy says that the chain's end was reached and its policy decided.
 	Policy bool
 	// Verdict is accept, drop, continue, jump, goto, return, queue or stolen.
 	Verdict string
@@ -232,7 +230,8 @@ func (t *Tracer) Next(ctx context.Context, each func(Verdict)) error {
 			if m.typ != unix.NFNL_SUBSYS_NFTABLES<<8|unix.NFT_MSG_TRACE || len(m.body) < 4 {
 				continue
 			}
-			if v := parseTrace(m.body[0], m.body[4:]); v.Table != t.table {
+			// Of a base chain's end both the end and the policy are told.
+			if v := parseTrace(m.body[0], m.body[4:]); v.Table != t.table && (v.Handle != 0 || v.Policy) {
 				v.Time = now
 				each(v)
 			}
@@ -262,7 +261,7 @@ func parseTrace(family uint8, attrs []byte) Verdict {
 				v.Handle = binary.BigEndian.Uint64(val)
 			}
 		case traceType:
-			v.Policy = number(val) != traceTypeRule
+			v.Policy = number(val) == traceTypePolicy
 		case traceVerdict:
 			attributes(val, func(typ uint16, val []byte) {
 				switch typ {

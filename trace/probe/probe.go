@@ -36,6 +36,8 @@ type Namespace struct {
 	Name string
 	// Path is where it is pinned; "" is the caller's own.
 	Path string
+	// Container says that it is a container's, and not the host's.
+	Container bool
 }
 
 // Request is what is sent, and where it is watched.

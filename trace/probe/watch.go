@@ -55,14 +55,20 @@ type namespace struct {
 	tracer *nft.Tracer
 	links  map[int]link.Link
 	// marks are what is known of a packet by its first verdict in each hook.
-	marks map[uint32]packet
+	marks map[uint32]mark
+}
+
+// mark is what the first verdict on a packet in a chain tells, and those after it do not.
+type mark struct {
+	packet
+	in, out string
 }
 
 func newWatch(r Request, id identity) *watch {
 	w := &watch{identity: id, request: r, dropped: make(chan struct{})}
 	for _, n := range append([]Namespace{r.From}, r.Watch...) {
 		if !slices.ContainsFunc(w.namespaces, func(have *namespace) bool { return have.Path == n.Path }) {
-			w.namespaces = append(w.namespaces, &namespace{Namespace: n, marks: map[uint32]packet{}})
+			w.namespaces = append(w.namespaces, &namespace{Namespace: n, marks: map[uint32]mark{}})
 		}
 	}
 	return w
@@ -246,7 +252,7 @@ func (n *namespace) link(index int) link.Link {
 // kind is what an interface is in the way of a packet.
 func (n *namespace) kind(l link.Link) trace.HopKind {
 	switch {
-	case n.Path != "":
+	case n.Container:
 		return trace.HopContainer
 	case l.Kind == "bridge":
 		return trace.HopBridge
@@ -265,8 +271,8 @@ func (w *watch) verdict(n *namespace, v nft.Verdict) {
 	if len(v.Network) > 0 {
 		// The transport's header alone may follow: options are not told of.
 		if read, ok := w.parse(append(slices.Clip(v.Network), v.Transport...)); ok {
-			p, known = read, true
-			n.marks[v.Packet] = read
+			p, known = mark{read, n.link(v.In).Name, n.link(v.Out).Name}, true
+			n.marks[v.Packet] = p
 		}
 	}
 	if known && !p.followed() || len(w.verdicts) >= most {
@@ -274,8 +280,7 @@ func (w *watch) verdict(n *namespace, v nft.Verdict) {
 	}
 	w.verdicts = append(w.verdicts, timed[trace.TableVerdict]{v.Time, trace.TableVerdict{
 		Name: n.Name, Namespace: n.Path, Family: string(v.Family), Table: v.Table, Chain: v.Chain,
-		Handle: v.Handle, Verdict: v.Verdict, To: v.To, Back: p.back, What: p.what,
-		In: n.link(v.In).Name, Out: n.link(v.Out).Name,
+		Handle: v.Handle, Verdict: v.Verdict, To: v.To, Back: p.back, What: p.what, In: p.in, Out: p.out,
 	}})
 	if v.Verdict == "drop" {
 		w.once.Do(func() { close(w.dropped) })
