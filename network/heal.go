@@ -100,6 +100,7 @@ func (c *Controller) healHost(ctx context.Context) {
 		case <-c.healer.noticed.wake:
 			c.healer.noticed.settle(ctx, quietHost, impatientHost)
 		case <-tick.C:
+			c.trimLeases(ctx)
 			c.healer.noticed.add(everything, time.Time{})
 		case <-again.C:
 		}

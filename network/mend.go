@@ -258,7 +258,7 @@ func (c *Controller) RelayRestarted(ctx context.Context) error {
 }
 
 func (c *Controller) fillRelay(ctx context.Context) error {
-	err := errors.Join(c.keepLoopback(ctx), c.mendPorts(ctx), c.mendResolvers(ctx))
+	err := errors.Join(c.keepLoopback(ctx), c.keepLeases(ctx), c.mendPorts(ctx), c.mendResolvers(ctx))
 	if c.fwSocket == nil {
 		return err
 	}

@@ -302,10 +302,11 @@ func (c *Controller) Close() error {
 	c.stopHealing()
 	c.stopHolding()
 	c.stopEnding()
+	errs := []error{c.closeForeign()}
 	if c.journal != nil {
 		c.journal.Settle()
+		errs = append(errs, c.journal.EndLog())
 	}
-	errs := []error{c.closeForeign()}
 	if c.stopWatch != nil {
 		c.stopWatch()
 	}

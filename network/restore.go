@@ -30,6 +30,9 @@ func (c *Controller) Restore(ctx context.Context) error {
 	if err := c.mend(ctx); err != nil {
 		return fmt.Errorf("restore the network: %w", err)
 	}
+	if err := c.keepLeases(ctx); err != nil {
+		c.log.Warn("the relay has no copy of the leases: they could not be had back should all of them be lost while no daemon runs", "err", err)
+	}
 	// What a start has no haste with: routes, records.
 	c.mendHost(ctx, everything, time.Time{})
 	c.startHealing()
@@ -64,6 +67,7 @@ func (c *Controller) loadWith(ctx context.Context, settle func(leases []record) 
 	if err != nil {
 		c.log.Error("records of the journal cannot be read and are passed over", "err", err)
 	}
+	c.recallLeases(ctx)
 	leases, regained, err := c.journal.Leases()
 	if errors.Is(err, store.ErrUnread) {
 		return err // containers that run are no strays

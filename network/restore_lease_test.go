@@ -19,6 +19,7 @@ func TestDamagedLeases(t *testing.T) {
 	}
 	index := number()
 	for name, how := range map[string]func(path string) error{
+		"all":     func(path string) error { return os.RemoveAll(filepath.Dir(filepath.Dir(path))) }, // the relay's copy is left
 		"torn":    func(path string) error { return os.Truncate(path, 20) },
 		"nothing": func(path string) error { return os.WriteFile(path, []byte("{}"), 0o600) },
 		"missing": os.Remove,

@@ -4,8 +4,10 @@ import (
 	"bytes"
 	"errors"
 	"io/fs"
+	"maps"
 	"os"
 	"path/filepath"
+	"slices"
 	"sync"
 )
 
@@ -20,6 +22,9 @@ type leaseCopies struct {
 	due  map[string]bool
 	busy bool
 	idle sync.Cond
+	// log is a third copy, recalled what of it was there at the start; nil for none.
+	log      *LeaseLog
+	recalled map[string][]byte
 }
 
 func newLeaseCopies(leases, dir string, sound func(id string, raw []byte) bool) *leaseCopies {
@@ -79,6 +84,9 @@ func (c *leaseCopies) copy(id string) error {
 	if err != nil || !c.sound(id, raw) {
 		return err // the copy is better than a damaged lease
 	}
+	if c.log != nil {
+		_ = c.log.note(id, raw)
+	}
 	draft := filepath.Join(c.dir, ".draft")
 	if err := os.WriteFile(draft, raw, 0o600); err != nil {
 		_ = os.Remove(draft) // what a full disk took of it
@@ -88,6 +96,9 @@ func (c *leaseCopies) copy(id string) error {
 }
 
 func (c *leaseCopies) remove(id string) error {
+	if c.log != nil {
+		_ = c.log.note(id, nil) // at worst it is found that it has no namespace
+	}
 	if err := os.Remove(c.path(id)); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return err
 	}
@@ -105,10 +116,15 @@ func (c *leaseCopies) drop(id string) error {
 // read returns the copy of id, nil where there is no sound one.
 func (c *leaseCopies) read(id string) []byte {
 	raw, err := os.ReadFile(c.path(id))
-	if err != nil || !c.sound(id, raw) {
-		return nil
+	if err == nil && c.sound(id, raw) {
+		return raw
 	}
-	return raw
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if raw = c.recalled[id]; raw != nil && c.sound(id, raw) {
+		return raw
+	}
+	return nil
 }
 
 // check has the copy follow a lease that it differs from.
@@ -118,17 +134,22 @@ func (c *leaseCopies) check(id string, lease []byte) {
 	}
 }
 
-// ids are those that there is a copy of.
+// ids are those that there is a copy of, one of the log included.
 func (c *leaseCopies) ids() ([]string, error) {
 	entries, err := os.ReadDir(c.dir)
 	if err != nil {
 		return nil, err
 	}
-	var out []string
+	out := make(map[string]bool)
 	for _, e := range entries {
 		if e.Name() != ".draft" {
-			out = append(out, e.Name())
+			out[e.Name()] = true
 		}
 	}
-	return out, nil
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for id := range c.recalled {
+		out[id] = true
+	}
+	return slices.Sorted(maps.Keys(out)), nil
 }
