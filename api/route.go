@@ -123,6 +123,7 @@ func (s *server) routes() []route {
 		{method: post, path: "/fairlead/v1/heal/pause", handle: s.healPause},
 		{method: post, path: "/fairlead/v1/heal/resume", handle: s.healResume},
 		{method: get, path: "/fairlead/v1/topology", handle: s.topology},
+		{method: post, path: "/fairlead/v1/path", handle: s.path},
 		{method: post, path: "/fairlead/v1/system/teardown", handle: s.teardown},
 	}
 }

@@ -36,8 +36,9 @@ type Namespace struct {
 	Name string
 	// Path is where it is pinned; "" is the caller's own.
 	Path string
-	// Container says that it is a container's, and not the host's.
-	Container bool
+	// Host says that it is the host's though it has a path: others that have one are
+	// containers'.
+	Host bool
 }
 
 // Request is what is sent, and where it is watched.

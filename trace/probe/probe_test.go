@@ -60,7 +60,7 @@ func (s *site) nft(text string) {
 func (s *site) probe(proto, to string) *trace.Observation {
 	s.t.Helper()
 	r := probe.Request{
-		From: probe.Namespace{Name: "inside", Path: s.inside.Path(), Container: true}, Watch: []probe.Namespace{{Name: "host", Path: s.host.Path()}},
+		From: probe.Namespace{Name: "inside", Path: s.inside.Path()}, Watch: []probe.Namespace{{Name: "host", Path: s.host.Path(), Host: true}},
 		Proto: proto, Destination: destination(s.t, proto, to), Timeout: 20 * time.Second,
 	}
 	result, err := probe.Run(s.t.Context(), r)

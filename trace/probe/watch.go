@@ -252,7 +252,7 @@ func (n *namespace) link(index int) link.Link {
 // kind is what an interface is in the way of a packet.
 func (n *namespace) kind(l link.Link) trace.HopKind {
 	switch {
-	case n.Container:
+	case n.Path != "" && !n.Host:
 		return trace.HopContainer
 	case l.Kind == "bridge":
 		return trace.HopBridge
