@@ -12,7 +12,8 @@ import (
 )
 
 // TestLostPin: a namespace whose pin goes while no daemon runs is pinned again at the
-// start, by a process that is in it, and what it has is the same; one without any process
+// start, by a process that is in it, and what it has is the same, also where another's was
+// mounted over the pin or in its place; one without any process
 // is gone, and its lease is dropped.
 func TestLostPin(t *testing.T) {
 	h := newHealed(t)
@@ -26,7 +27,11 @@ func TestLostPin(t *testing.T) {
 		return l.Index
 	}
 	first := index()
-	for _, do := range []string{"umount PIN", "umount PIN && rm PIN", "umount PIN && rm PIN && echo x > PIN"} {
+	other := h.b.Sandbox.Path
+	for _, do := range []string{
+		"umount PIN", "umount PIN && rm PIN", "umount PIN && rm PIN && echo x > PIN",
+		"mount --bind " + other + " PIN", "umount PIN && mount --bind " + other + " PIN", "umount PIN && mount --bind /proc/self/ns/net PIN",
+	} {
 		if err := errors.Join(h.Close(), h.store.Close()); err != nil {
 			t.Fatal(err)
 		}

@@ -272,6 +272,7 @@ func (c *Controller) mendLinks(ctx context.Context, nets []spec.Network, attachm
 	}
 	pins := map[string]bool{"host": true}
 	for _, a := range attachments {
+		c.uncoverPin(a, byName)
 		if !netns.IsPinned(a.Sandbox.Path) && !c.pinLost(a, byName) {
 			c.log.Error("a sandbox's namespace is gone; its lease is dropped", "container", a.Sandbox.Name, "path", a.Sandbox.Path)
 			if err := c.Detach(ctx, a.Sandbox.ID); err != nil {
