@@ -46,6 +46,8 @@ FUZZJOBS ?= 2
 # How often `make soak` attaches and detaches, and for how many seconds it kills daemons.
 CYCLES   ?= 50000
 CHAOS    ?= 600
+# $(call want,NAME,PATTERN,WHAT) ends make where the value of NAME is not like the pattern.
+want = $(if $(shell printf %s '$($1)' | grep -xE '$2'),,$(error $1=$($1): want $3))
 SHELL_SCRIPTS := hack/*.sh .ci/run packaging/build.sh packaging/scripts/*
 # What is packaged, and where the packages go.
 PACKAGED ?= bin/fairlead
@@ -89,6 +91,8 @@ check: lint ## before a commit: lint, build, and the tests that need no root
 	go test $(TESTFLAGS) $(PLAIN)
 
 fuzz: ## feed each decoder with whatever comes to mind; FUZZTIME=10m is how long each
+	$(call want,FUZZTIME,([0-9]+(h|m|s|ms))+|[0-9]+x,a time such as 10m or a number of inputs such as 1000x)
+	$(call want,FUZZJOBS,[1-9][0-9]*,a number)
 	@grep -rl --include='*_test.go' '^func Fuzz' . | xargs grep -Ho '^func Fuzz[A-Za-z0-9]*' | \
 	  sed 's|/[^/]*_test.go:func | |' | sort -u | \
 	  xargs -P $(FUZZJOBS) -L 1 hack/fuzz.sh $(FUZZTIME)
@@ -102,11 +106,13 @@ faults: build ## kill, fail and break everything at every step (root)
 	@hack/debian-install.sh $(TEST_DEPS)
 	FAIRLEAD_BIN=$(CURDIR)/bin/fairlead FAIRLEAD_FULL_MATRIX=1 go test -count=1 -parallel 4 -timeout 2h $(TESTFLAGS) ./network ./e2e -run '^Test(Crash|Fault|Recover)'
 
-soak: ## attach and detach CYCLES=50000 times, kill daemons for CHAOS=600 seconds (root)
+soak: ## attach and detach CYCLES=50000 times, kill daemons for CHAOS=600 seconds; 0 for not (root)
+	$(call want,CYCLES,[0-9]+,a number; 0 leaves them out)
+	$(call want,CHAOS,[0-9]+,a number of seconds; 0 leaves it out)
 	@hack/debian-install.sh $(TEST_DEPS)
 	go build -race -o bin/race/fairlead ./cmd/fairlead
-	FAIRLEAD_SOAK_CYCLES=$(CYCLES) go test -count=1 -timeout 4h -v ./network -run '^TestSoak'
-	FAIRLEAD_BIN=$(CURDIR)/bin/race/fairlead FAIRLEAD_CHAOS=$(CHAOS) go test -count=1 -timeout 4h -v ./e2e -run '^TestChaos$$'
+	[ $(CYCLES) -eq 0 ] || FAIRLEAD_SOAK_CYCLES=$(CYCLES) go test -count=1 -timeout 4h -v ./network -run '^TestSoak'
+	[ $(CHAOS) -eq 0 ] || FAIRLEAD_BIN=$(CURDIR)/bin/race/fairlead FAIRLEAD_CHAOS=$(CHAOS) go test -count=1 -timeout 4h -v ./e2e -run '^TestChaos$$'
 
 lint: $(GOLANGCI_LINT) ## run golangci-lint and shellcheck as pinned and set here
 	@hack/debian-install.sh $(LINT_DEPS)

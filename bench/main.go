@@ -71,6 +71,10 @@ func main() {
 	flag.StringVar(&o.out, "out", "bench/RESULTS.md", "file for the report; empty for none")
 	flag.StringVar(&o.only, "only", "", "subjects to measure, by commas, with no file written; empty for all")
 	flag.Parse()
+	if err := o.check(flag.Args()); err != nil {
+		fmt.Fprintln(os.Stderr, "bench:", err)
+		os.Exit(1)
+	}
 
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
 	err := run(ctx, o)
@@ -79,6 +83,32 @@ func main() {
 		fmt.Fprintln(os.Stderr, "bench:", err)
 		os.Exit(1)
 	}
+}
+
+// subjects are all that there are to measure.
+var subjects = []string{
+	"floor", "fairlead", "cni", "netavark", "floor" + loaded, "fairlead" + loaded, "cni" + loaded, "netavark" + loaded,
+	"fairlead-run", "fairlead-by-docker", "docker-run",
+}
+
+// check refuses what cannot be measured.
+func (o options) check(rest []string) error {
+	if len(rest) > 0 {
+		return fmt.Errorf("%q is no flag", rest[0])
+	}
+	for _, n := range []struct {
+		flag         string
+		value, least int
+	}{
+		{"rounds", o.rounds, 1}, {"runs", o.runs, 1}, {"containers", o.containers, 1}, {"endpoints", o.endpoints, 0}, {"ports", o.ports, 0},
+		{"settle", int(o.settle), 0}, {"quiet", int(o.quiet), 0},
+	} {
+		if n.value < n.least {
+			return fmt.Errorf("-%s: want at least %d", n.flag, n.least)
+		}
+	}
+	_, err := throwaway.Choose("only", o.only, subjects)
+	return err
 }
 
 // run measures everything and writes the report.

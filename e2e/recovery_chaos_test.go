@@ -16,11 +16,17 @@ import (
 
 // chaosTime is how long the daemon and the processes beside it are killed at random;
 // $FAIRLEAD_CHAOS sets another, in seconds.
-func chaosTime() time.Duration {
-	if n, err := strconv.Atoi(os.Getenv("FAIRLEAD_CHAOS")); err == nil {
-		return time.Duration(n) * time.Second
+func chaosTime(t *testing.T) time.Duration {
+	t.Helper()
+	v := os.Getenv("FAIRLEAD_CHAOS")
+	if v == "" {
+		return 10 * time.Second
 	}
-	return 10 * time.Second
+	n, err := strconv.Atoi(v)
+	if err != nil || n < 1 {
+		t.Fatalf("FAIRLEAD_CHAOS=%s: want a number of seconds", v)
+	}
+	return time.Duration(n) * time.Second
 }
 
 // TestChaos: while containers and networks are made and taken away from several
@@ -28,6 +34,7 @@ func chaosTime() time.Duration {
 // Commands may fail; a bystander's port does not, and in the end nothing is left.
 func TestChaos(t *testing.T) {
 	t.Parallel()
+	lasting := chaosTime(t)
 	s := newHosts(t)
 	s.Daemon = s.lab.Daemon(s.host, lab.DaemonOptions{Containerd: lab.OwnContainerd})
 	s.importImage("demo")
@@ -42,7 +49,7 @@ func TestChaos(t *testing.T) {
 	seed := uint64(time.Now().UnixNano())
 	random := rand.New(rand.NewPCG(seed, 0))
 	t.Logf("seed %d", seed)
-	end := time.Now().Add(chaosTime())
+	end := time.Now().Add(lasting)
 	var work sync.WaitGroup
 	for i := range 4 {
 		port, name := fmt.Sprint(8000+i), fmt.Sprintf("worker%d", i)

@@ -25,8 +25,8 @@ func soakCycles(tb testing.TB) int {
 		return 400
 	}
 	n, err := strconv.Atoi(v)
-	if err != nil {
-		tb.Fatalf("FAIRLEAD_SOAK_CYCLES: %v", err)
+	if err != nil || n < 1 {
+		tb.Fatalf("FAIRLEAD_SOAK_CYCLES=%s: want a number of cycles", v)
 	}
 	return n
 }

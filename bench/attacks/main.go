@@ -49,14 +49,11 @@ func main() {
 	only := flag.String("only", "", "engines to try, by commas, with no file written; empty for all")
 	numbers := flag.String("rows", "", "numbers of the attacks to try, by commas, with no file written; empty for all")
 	flag.Parse()
+	r := report{started: time.Now(), seen: map[string][]string{}}
+	if err := r.choose(*only, *numbers, flag.Args()); err != nil {
+		exit(err)
+	}
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
-	r := report{started: time.Now(), engines: engines, seen: map[string][]string{}}
-	if *only != "" {
-		r.engines = strings.Split(*only, ",")
-	}
-	if *numbers != "" {
-		r.rows = strings.Split(*numbers, ",")
-	}
 	err := r.run(ctx, *binary)
 	stop()
 	if err == nil {
@@ -70,6 +67,22 @@ func exit(err error) {
 		fmt.Fprintln(os.Stderr, "attacks:", err)
 		os.Exit(1)
 	}
+}
+
+// choose takes what the command line says of engines and rows.
+func (r *report) choose(only, numbers string, rest []string) (err error) {
+	if len(rest) > 0 {
+		return fmt.Errorf("%q is no flag", rest[0])
+	}
+	if r.engines, err = throwaway.Choose("only", only, engines); err != nil || numbers == "" {
+		return err
+	}
+	var all []string
+	for _, row := range rows {
+		all = append(all, row.number)
+	}
+	r.rows, err = throwaway.Choose("rows", numbers, all)
+	return err
 }
 
 // run tries every engine, one after the other, each on a host of its own.
