@@ -125,14 +125,25 @@ func pinned(tag string) map[uint64]bool {
 }
 
 // cgroups are the control groups with the tag in their name, inner ones last.
-func cgroups(tag string) (dirs []string) {
-	for _, pattern := range []string{"*", "*/*", "*/*/*", "*/*/*/*"} {
-		all, _ := filepath.Glob(filepath.Join("/sys/fs/cgroup", pattern))
-		for _, dir := range all {
-			if fi, err := os.Lstat(dir); err == nil && fi.IsDir() && strings.Contains(dir, tag) {
-				dirs = append(dirs, dir)
-			}
+func cgroups(tag string) []string { return cgroupsBelow("/sys/fs/cgroup", tag, 4) }
+
+func cgroupsBelow(parent, tag string, depth int) (dirs []string) {
+	var st unix.Stat_t
+	// One without others in it has two links, and need not be read: while many tests run
+	// there are thousands.
+	if depth == 0 || unix.Lstat(parent, &st) != nil || st.Nlink == 2 {
+		return nil
+	}
+	entries, _ := os.ReadDir(parent)
+	for _, e := range entries {
+		if !e.IsDir() {
+			continue
 		}
+		dir := filepath.Join(parent, e.Name())
+		if strings.Contains(dir, tag) {
+			dirs = append(dirs, dir)
+		}
+		dirs = append(dirs, cgroupsBelow(dir, tag, depth-1)...)
 	}
 	return dirs
 }
