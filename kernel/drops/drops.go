@@ -41,8 +41,8 @@ type Drop struct {
 	// Reason is the kernel's name for it without SKB_DROP_REASON_, such as NO_SOCKET or
 	// NETFILTER_DROP; "" before Linux 5.17, which gives none.
 	Reason string
-	// Function is the kernel's function that did it; "" where the kernel hides its symbols.
-	Function string
+	// Location is the place in the kernel that did it: see Function.
+	Location uint64
 	// Namespace is the inode of the network namespace, 0 where the packet had neither an
 	// interface nor a socket.
 	Namespace uint64
@@ -61,7 +61,6 @@ type Watch struct {
 	at      link.Link
 	reader  *ringbuf.Reader
 	reasons map[uint32]string
-	symbols symbols
 	// boot is the wall clock's time when the kernel's monotonic clock was 0.
 	boot  time.Time
 	drops chan Drop
@@ -91,7 +90,7 @@ func open(addresses []netip.Addr) (*Watch, error) {
 	if err != nil {
 		return nil, err
 	}
-	w := &Watch{reasons: reasons(kernel), drops: make(chan Drop, queued), symbols: symbols{}, boot: boot()}
+	w := &Watch{reasons: reasons(kernel), drops: make(chan Drop, queued), boot: boot()}
 	if err := w.load(at, addresses); err != nil {
 		return nil, errors.Join(err, w.release())
 	}
@@ -185,7 +184,7 @@ func (w *Watch) drop(b []byte) Drop {
 	native := binary.NativeEndian
 	d := Drop{
 		Time:      w.boot.Add(time.Duration(native.Uint64(b[eventTime:]))),
-		Function:  w.symbols.function(native.Uint64(b[eventLocation:])),
+		Location:  native.Uint64(b[eventLocation:]),
 		Namespace: uint64(native.Uint32(b[eventNamespace:])),
 		Index:     int(native.Uint32(b[eventIndex:])),
 	}

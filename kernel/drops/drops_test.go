@@ -35,7 +35,7 @@ func TestReasons(t *testing.T) {
 		if err != nil {
 			t.Fatalf("%s: %v", to, err)
 		}
-		if d.Reason != "NO_SOCKET" || d.Function == "" || d.Interface != "eth1" || d.Namespace != inode || len(d.Data) < 28 {
+		if d.Reason != "NO_SOCKET" || drops.Function(d.Location) == "" || d.Interface != "eth1" || d.Namespace != inode || len(d.Data) < 28 {
 			t.Errorf("%s: the first drop is %+v, want NO_SOCKET at eth1 of namespace %d", to, d, inode)
 		}
 		if since := time.Since(d.Time); since < 0 || since > time.Minute {

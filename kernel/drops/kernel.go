@@ -6,6 +6,7 @@ import (
 	"os"
 	"strconv"
 	"strings"
+	"sync"
 
 	"github.com/cilium/ebpf/btf"
 )
@@ -105,14 +106,15 @@ func reasons(kernel *btf.Spec) map[uint32]string {
 	return out
 }
 
-// symbols are functions by addresses in them that were asked for.
-type symbols map[uint64]string
+// functions are those that were asked for, by a place in them.
+var functions sync.Map
 
-// function is the one that the address is in: the last that begins before it
-// (proc_kallsyms of the kernel's kallsyms(8)). "" where it is not known.
-func (s symbols) function(address uint64) string {
-	if name, ok := s[address]; ok {
-		return name
+// Function names the kernel's function that a place is in: the last that begins before
+// it (/proc/kallsyms). "" where the kernel hides its symbols. It takes some milliseconds
+// for a place that was not asked for before.
+func Function(location uint64) string {
+	if name, ok := functions.Load(location); ok {
+		return name.(string)
 	}
 	f, err := os.Open("/proc/kallsyms")
 	if err != nil {
@@ -128,10 +130,10 @@ func (s symbols) function(address uint64) string {
 			continue
 		}
 		begins, err := strconv.ParseUint(fields[0], 16, 64)
-		if err == nil && begins > best && begins <= address {
+		if err == nil && begins > best && begins <= location {
 			best, name = begins, fields[2]
 		}
 	}
-	s[address] = name
+	functions.Store(location, name)
 	return name
 }

@@ -36,7 +36,7 @@ type watch struct {
 
 	mu        sync.Mutex
 	sights    []timed[trace.Sight]
-	thrown    []timed[trace.KernelDrop]
+	thrown    []thrown
 	verdicts  []timed[trace.TableVerdict]
 	unwatched []string
 }
@@ -45,6 +45,12 @@ type watch struct {
 type timed[T any] struct {
 	at    time.Time
 	event T
+}
+
+// thrown is a drop whose function is still to be named.
+type thrown struct {
+	timed[trace.KernelDrop]
+	location uint64
 }
 
 // namespace is one that is watched.
@@ -294,14 +300,14 @@ func (w *watch) drop(d drops.Drop) {
 	}
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	out := trace.KernelDrop{Interface: d.Interface, Reason: d.Reason, Function: d.Function, Back: p.back, What: p.what, Flow: p.flow}
+	out := trace.KernelDrop{Interface: d.Interface, Reason: d.Reason, Back: p.back, What: p.what, Flow: p.flow}
 	for _, n := range w.namespaces {
 		if n.inode == d.Namespace {
 			out.Name, out.Namespace = n.Name, n.Path
 		}
 	}
-	if len(w.thrown) < most && !slices.ContainsFunc(w.thrown, func(have timed[trace.KernelDrop]) bool { return have.event == out }) {
-		w.thrown = append(w.thrown, timed[trace.KernelDrop]{d.Time, out})
+	if len(w.thrown) < most && !slices.ContainsFunc(w.thrown, func(have thrown) bool { return have.event == out }) {
+		w.thrown = append(w.thrown, thrown{timed[trace.KernelDrop]{d.Time, out}, d.Location})
 	}
 	w.once.Do(func() { close(w.dropped) })
 }
@@ -318,7 +324,7 @@ func (w *watch) finish(begun time.Time, a trace.Answer, source netip.AddrPort) *
 	r := &trace.Observation{Answer: a, Unwatched: w.unwatched}
 	by := func(x, y timed[trace.Sight]) int { return x.at.Compare(y.at) }
 	slices.SortStableFunc(w.sights, by)
-	slices.SortStableFunc(w.thrown, func(x, y timed[trace.KernelDrop]) int { return x.at.Compare(y.at) })
+	slices.SortStableFunc(w.thrown, func(x, y thrown) int { return x.at.Compare(y.at) })
 	if len(w.sights) > 0 && !w.sights[0].event.Back {
 		begun = w.sights[0].at
 	}
@@ -327,7 +333,7 @@ func (w *watch) finish(begun time.Time, a trace.Answer, source netip.AddrPort) *
 		r.Seen = append(r.Seen, s.event)
 	}
 	for _, d := range w.thrown {
-		d.event.After = d.at.Sub(begun)
+		d.event.After, d.event.Function = d.at.Sub(begun), drops.Function(d.location)
 		r.Drops = append(r.Drops, d.event)
 	}
 	for _, v := range w.verdicts {
