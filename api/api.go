@@ -35,6 +35,8 @@ type Options struct {
 	Teardown func(context.Context) error
 	// Views answer what shows the host; nil answers that there are none.
 	Views Views
+	// Captures take packets; nil answers that there are none.
+	Captures Captures
 	// KnownHost says whether clients on TCP may call this host by a name; nil says no.
 	// IP addresses, localhost and the host's own name are always good.
 	KnownHost func(name string) bool
@@ -61,6 +63,6 @@ func New(engine Engine, options Options) http.Handler {
 		s.options.Version = "dev"
 	}
 	s.hostname, _ = os.Hostname() // "" is no client's Host
-	s.table = slices.Concat(s.routes(), foreignRoutes())
+	s.table = slices.Concat(s.routes(), s.planRoutes(), foreignRoutes())
 	return s.logged(s.recovered(s.guarded(http.HandlerFunc(s.serve))))
 }

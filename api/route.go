@@ -118,11 +118,15 @@ func (s *server) routes() []route {
 		{method: get, path: "/networks/{name}", handle: s.networkInspect},
 		{method: del, path: "/networks/{name}", handle: s.networkRemove},
 
+		{method: get, path: "/fairlead/v1/capture", handle: s.capture},
+		{method: post, path: "/fairlead/v1/capture", handle: s.capture},
 		{method: get, path: "/fairlead/v1/debug/check", handle: s.check},
 		{method: get, path: "/fairlead/v1/heal", handle: s.healing},
 		{method: post, path: "/fairlead/v1/heal/pause", handle: s.healPause},
 		{method: post, path: "/fairlead/v1/heal/resume", handle: s.healResume},
 		{method: get, path: "/fairlead/v1/topology", handle: s.topology},
+		{method: get, path: "/fairlead/v1/doctor", handle: s.doctor},
+		{method: get, path: "/fairlead/v1/why", handle: s.why},
 		{method: post, path: "/fairlead/v1/path", handle: s.path},
 		{method: post, path: "/fairlead/v1/system/teardown", handle: s.teardown},
 	}

@@ -25,7 +25,7 @@ func (d *daemon) serve(ctx context.Context, secure *tls.Config, hangup <-chan os
 		return err
 	}
 	server := &http.Server{
-		Handler:           api.New(d.engine, api.Options{Version: d.build.Version, Commit: d.build.Commit, Log: d.log, Teardown: d.teardownByAPI, Views: views{d}, KnownHost: certified(secure)}),
+		Handler:           api.New(d.engine, api.Options{Version: d.build.Version, Commit: d.build.Commit, Log: d.log, Teardown: d.teardownByAPI, Views: views{d}, Captures: &captures{daemon: d}, KnownHost: certified(secure)}),
 		ReadHeaderTimeout: 10 * time.Second,
 		ErrorLog:          slog.NewLogLogger(d.log.Handler(), slog.LevelDebug),
 		BaseContext:       func(net.Listener) context.Context { return ctx },

@@ -89,9 +89,12 @@ type Stats struct {
 
 // Source gives packets. Its methods may be used by several goroutines at once.
 type Source struct {
-	file   *os.File
-	name   string // of the interface; "" is all
-	index  int
+	file  *os.File
+	name  string // of the interface; "" is all
+	index int
+	// hardware is the interface's type.
+	hardware uint16
+
 	reader sync.Mutex // has the ring
 	ring   ring
 	closed bool
@@ -127,6 +130,31 @@ func Open(path, name string, o Options) (*Source, error) {
 	return s, err
 }
 
+// Hardware is the type (ARPHRD_ETHER, …) of the interface in the namespace that is pinned
+// at path: what its packets begin with, which a filter has to know. Errors are those of Open.
+func Hardware(path, name string) (hardware uint16, err error) {
+	ask := func() error {
+		fd, err := unix.Socket(unix.AF_PACKET, unix.SOCK_RAW|unix.SOCK_CLOEXEC, 0)
+		if err != nil {
+			return explain(name, err)
+		}
+		if _, hardware, err = identify(fd, name); err != nil {
+			err = explain(name, err)
+		}
+		return errors.Join(err, unix.Close(fd))
+	}
+	if path == "" {
+		err := ask()
+		return hardware, err
+	}
+	ns, err := netns.Open(path)
+	if err != nil {
+		return 0, err
+	}
+	err = netns.Do(ns, ask)
+	return hardware, errors.Join(err, ns.Close())
+}
+
 func open(name string, o Options) (*Source, error) {
 	if err := faultpoint.Here("capture.open"); err != nil {
 		return nil, explain(name, err)
@@ -147,7 +175,7 @@ func open(name string, o Options) (*Source, error) {
 // prepare makes the socket what was asked for, and binds it last.
 func (s *Source) prepare(fd int, o Options) (err error) {
 	if s.name != "" {
-		if s.index, err = indexOf(fd, s.name); err != nil {
+		if s.index, _, err = identify(fd, s.name); err != nil {
 			return err
 		}
 	}
@@ -172,15 +200,19 @@ func (s *Source) prepare(fd int, o Options) (err error) {
 // bigEndian has the bytes of a number in the network's order.
 func bigEndian(v uint16) uint16 { return v<<8 | v>>8 }
 
-func indexOf(fd int, name string) (int, error) {
+func identify(fd int, name string) (index int, hardware uint16, err error) {
 	req, err := unix.NewIfreq(name)
 	if err != nil {
-		return 0, fmt.Errorf("%q is no name of an interface: %w", name, errdefs.ErrInvalidArgument)
+		return 0, 0, fmt.Errorf("%q is no name of an interface: %w", name, errdefs.ErrInvalidArgument)
 	}
 	if err := unix.IoctlIfreq(fd, unix.SIOCGIFINDEX, req); err != nil {
-		return 0, err
+		return 0, 0, err
 	}
-	return int(req.Uint32()), nil
+	index = int(req.Uint32())
+	if err := unix.IoctlIfreq(fd, unix.SIOCGIFHWADDR, req); err != nil {
+		return 0, 0, err
+	}
+	return index, req.Uint16(), nil
 }
 
 // setFilter has the kernel keep no more than was asked for.
