@@ -36,6 +36,7 @@ type Engine interface {
 	Events
 	System
 	Healing
+	Plans
 	Archives
 	Monitors
 	Differences

@@ -55,17 +55,27 @@ func (b createBody) request() (request engine.CreateRequest, warnings []string) 
 	return request, warnings
 }
 
-func (s *server) containerCreate(w http.ResponseWriter, r *http.Request) error {
+// readCreate reads a request to create a container, with warnings of what of it is
+// passed over.
+func readCreate(w http.ResponseWriter, r *http.Request) (request engine.CreateRequest, warnings []string, err error) {
 	var body createBody
 	empty, err := readJSON(w, r, &body)
 	switch {
 	case err != nil:
-		return err
+		return request, nil, err
 	case empty || body.Config == nil:
-		return invalid("config cannot be empty in order to create a container")
+		return request, nil, invalid("config cannot be empty in order to create a container")
 	}
-	request, warnings := body.request()
+	request, warnings = body.request()
 	request.Name, request.Platform = r.URL.Query().Get("name"), r.URL.Query().Get("platform")
+	return request, warnings, nil
+}
+
+func (s *server) containerCreate(w http.ResponseWriter, r *http.Request) error {
+	request, warnings, err := readCreate(w, r)
+	if err != nil {
+		return err
+	}
 	created, err := s.engine.Create(r.Context(), request)
 	if err != nil {
 		return createFailure(err)

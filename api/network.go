@@ -31,14 +31,22 @@ func (s *server) networkList(w http.ResponseWriter, r *http.Request) error {
 	return nil
 }
 
-func (s *server) networkCreate(w http.ResponseWriter, r *http.Request) error {
-	var body network.CreateRequest
+// readNetworkCreate reads a request to create a network.
+func readNetworkCreate(w http.ResponseWriter, r *http.Request) (body network.CreateRequest, err error) {
 	empty, err := readJSON(w, r, &body)
 	switch {
 	case err != nil:
-		return badSubnet(err)
+		return body, badSubnet(err)
 	case empty:
-		return invalid("invalid JSON: got EOF while reading request body")
+		return body, invalid("invalid JSON: got EOF while reading request body")
+	}
+	return body, nil
+}
+
+func (s *server) networkCreate(w http.ResponseWriter, r *http.Request) error {
+	body, err := readNetworkCreate(w, r)
+	if err != nil {
+		return err
 	}
 	created, err := s.engine.NetworkCreate(r.Context(), body)
 	if err != nil {
@@ -89,14 +97,19 @@ func (s *server) networkRemove(w http.ResponseWriter, r *http.Request) error {
 	return nil
 }
 
-func (s *server) networkConnect(w http.ResponseWriter, r *http.Request) error {
-	var body network.ConnectRequest
+// readConnect reads a request to connect a container.
+func readConnect(w http.ResponseWriter, r *http.Request) (body network.ConnectRequest, err error) {
 	empty, err := readJSON(w, r, &body)
-	switch {
-	case err != nil:
+	if err == nil && (empty || body.Container == "") {
+		err = invalid("the container to connect is missing")
+	}
+	return body, err
+}
+
+func (s *server) networkConnect(w http.ResponseWriter, r *http.Request) error {
+	body, err := readConnect(w, r)
+	if err != nil {
 		return err
-	case empty || body.Container == "":
-		return invalid("the container to connect is missing")
 	}
 	if err := s.engine.NetworkConnect(r.Context(), r.PathValue("name"), body); err != nil {
 		return err

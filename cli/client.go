@@ -94,6 +94,19 @@ func isPermission(err error) bool {
 // call makes a request that is not Docker's: the paths under /fairlead/v1.
 // The answer's body, JSON, is read into out where that is not nil.
 func (a *app) call(ctx context.Context, method, path string, out any) error {
+	return a.send(ctx, method, path, nil, out)
+}
+
+// send is call with a body, JSON, where that is not nil.
+func (a *app) send(ctx context.Context, method, path string, in, out any) error {
+	var sent io.Reader = http.NoBody
+	if in != nil {
+		raw, err := json.Marshal(in)
+		if err != nil {
+			return err
+		}
+		sent = bytes.NewReader(raw)
+	}
 	c, err := a.client()
 	if err != nil {
 		return err
@@ -104,9 +117,12 @@ func (a *app) call(ctx context.Context, method, path string, out any) error {
 		DisableKeepAlives: true,
 		DialContext:       func(ctx context.Context, _, _ string) (net.Conn, error) { return dial(ctx) },
 	}}
-	req, err := http.NewRequestWithContext(ctx, method, "http://"+client.DummyHost+path, http.NoBody)
+	req, err := http.NewRequestWithContext(ctx, method, "http://"+client.DummyHost+path, sent)
 	if err != nil {
 		return err
+	}
+	if in != nil {
+		req.Header.Set("Content-Type", "application/json")
 	}
 	resp, err := web.Do(req)
 	if err != nil {

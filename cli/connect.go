@@ -40,6 +40,12 @@ by network disconnect.`,
 			})
 		},
 	}
+	f.register(cmd)
+	return cmd
+}
+
+// register adds the flags.
+func (f *connectFlags) register(cmd *cobra.Command) {
 	fl := cmd.Flags()
 	fl.StringArrayVar(&f.aliases, "alias", nil, "further name of the container on this network")
 	fl.StringVar(&f.ip, "ip", "", "IPv4 address, as 172.30.0.10 (default: the next that is free)")
@@ -49,7 +55,6 @@ by network disconnect.`,
 	fl.StringArrayVar(&f.linkLocal, "link-local-ip", nil, "further address, of 169.254.0.0/16 or fe80::/10")
 	fl.StringArrayVar(&f.driverOpts, "driver-opt", nil, "option of the endpoint, KEY=VALUE, as com.docker.network.endpoint.ifname=up0")
 	fl.IntVar(&f.gwPriority, "gw-priority", 0, "the network of the highest priority has the default route; may be negative")
-	return cmd
 }
 
 func (f *connectFlags) settings() (*network.EndpointSettings, error) {

@@ -168,8 +168,7 @@ func (a *app) networkCreateCommand() *cobra.Command {
   fairlead network create -o com.docker.network.driver.mtu=1400 mynet`,
 		Args: exactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			f.ipv4Set, f.ipv6Set = cmd.Flags().Changed("ipv4"), cmd.Flags().Changed("ipv6")
-			options, err := f.request()
+			options, err := f.requestOf(cmd)
 			if err != nil {
 				return usageError{err}
 			}
@@ -186,6 +185,12 @@ func (a *app) networkCreateCommand() *cobra.Command {
 			})
 		},
 	}
+	f.register(cmd)
+	return cmd
+}
+
+// register adds the flags.
+func (f *networkFlags) register(cmd *cobra.Command) {
 	fl := cmd.Flags()
 	fl.StringVarP(&f.driver, "driver", "d", "bridge", "driver")
 	fl.StringArrayVar(&f.subnets, "subnet", nil, "subnet, as 172.30.0.0/24, of either family; several for several (default: from the daemon's pools)")
@@ -208,7 +213,12 @@ func (a *app) networkCreateCommand() *cobra.Command {
 	fl.BoolVar(&f.attachable, "attachable", false, "shown by inspect, and no more: any container may join a network of this host")
 	fl.BoolVar(&f.ipv4, "ipv4", true, "give containers an IPv4 address")
 	fl.BoolVar(&f.ipv6, "ipv6", false, "give containers an IPv6 address")
-	return cmd
+}
+
+// requestOf is what the API takes, by the flags that were given.
+func (f *networkFlags) requestOf(cmd *cobra.Command) (client.NetworkCreateOptions, error) {
+	f.ipv4Set, f.ipv6Set = cmd.Flags().Changed("ipv4"), cmd.Flags().Changed("ipv6")
+	return f.request()
 }
 
 func (f *networkFlags) request() (client.NetworkCreateOptions, error) {

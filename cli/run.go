@@ -59,11 +59,16 @@ container does not notice.`,
 			return nil
 		},
 	}
+	f.registerRun(cmd, a)
+	return cmd
+}
+
+// registerRun adds all flags of run.
+func (f *runFlags) registerRun(cmd *cobra.Command, a *app) {
 	f.register(cmd, a)
 	cmd.Flags().BoolVarP(&f.detach, "detach", "d", false, "run in the background and print the container's ID")
 	cmd.Flags().BoolVar(&f.sigProxy, "sig-proxy", true, "pass signals on to the container (never with -t)")
 	detachFlag(cmd, &f.detachKeys)
-	return cmd
 }
 
 func (a *app) run(ctx context.Context, c *client.Client, f *runFlags, options client.ContainerCreateOptions) error {

@@ -48,15 +48,8 @@ func (e *Engine) NetworkConnect(ctx context.Context, ref string, req network.Con
 		return err
 	}
 	defer c.lifecycle.Unlock()
-	rec := c.record()
-	if err := e.checkConnect(c, rec, n.Name); err != nil {
-		return err
-	}
-	settings := wanted(req.EndpointConfig)
-	next := rec
-	next.Endpoints = maps.Clone(e.wishes(rec))
-	next.Endpoints[n.Name] = settings
-	if err := checkEndpointLinks(n.Name, settings); err != nil {
+	next, endpoint, err := e.decideConnect(c, n, req.EndpointConfig)
+	if err != nil {
 		return err
 	}
 	if n.Name == network.NetworkNone {
@@ -66,15 +59,11 @@ func (e *Engine) NetworkConnect(ctx context.Context, ref string, req network.Con
 	if err != nil {
 		return err
 	}
-	endpoint, err := e.endpointRequest(next, own, settings)
-	if err != nil {
-		return err
-	}
 	// A client that goes away does not stop it half-way.
 	ctx = context.WithoutCancel(ctx)
 	attached := e.attached(c.id)
 	if attached {
-		if _, err := e.cfg.Network.Connect(ctx, c.id, endpoint); err != nil && (rec.State.Running || !errdefs.IsNotFound(err)) {
+		if _, err := e.cfg.Network.Connect(ctx, c.id, endpoint); err != nil && (next.State.Running || !errdefs.IsNotFound(err)) {
 			return err
 		}
 	}
@@ -82,7 +71,7 @@ func (e *Engine) NetworkConnect(ctx context.Context, ref string, req network.Con
 		_, undo := e.cfg.Network.Disconnect(ctx, c.id, n.ID)
 		return errors.Join(err, undo)
 	}
-	e.log.Info("container connected", "container", rec.Name, "network", n.Name)
+	e.log.Info("container connected", "container", next.Name, "network", n.Name)
 	if attached {
 		e.emitNetworkOf(c.id, own, apievents.ActionConnect)
 	}

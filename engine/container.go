@@ -206,15 +206,29 @@ func (g *registry) note(set map[string]bool) {
 	}
 }
 
+// free says who has the name, if anybody.
+func (g *registry) free(name string) error {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	return g.freeFor(name, "")
+}
+
 // reserve takes the name for the ID, or says who has it.
 func (g *registry) reserve(name, id string) error {
 	g.mu.Lock()
 	defer g.mu.Unlock()
+	if err := g.freeFor(name, id); err != nil {
+		return err
+	}
+	g.names[name] = id
+	return nil
+}
+
+func (g *registry) freeFor(name, id string) error {
 	if owner, taken := g.names[name]; taken && owner != id {
 		return fmt.Errorf("Conflict. The container name \"/%s\" is already in use by container \"%s\". "+ //nolint:staticcheck // Docker's words
 			"You have to remove (or rename) that container to be able to reuse that name.: %w", name, owner, errdefs.ErrConflict)
 	}
-	g.names[name] = id
 	return nil
 }
 

@@ -75,6 +75,7 @@ type Network interface {
 	Endpoints
 	Networks
 	Healer
+	Planner
 	// Check returns every difference between the wanted state and the kernel.
 	Check(ctx context.Context) ([]string, error)
 }

@@ -150,6 +150,20 @@ func (n *fakeNetwork) Warnings() []string { return n.warnings }
 
 func (n *fakeNetwork) Check(context.Context) ([]string, error) { return nil, nil }
 
+func (n *fakeNetwork) PlanNetwork(context.Context, spec.NetworkRequest, bool) (spec.Plan, error) {
+	return spec.Plan{}, nil
+}
+
+func (n *fakeNetwork) PlanAttach(context.Context, spec.AttachRequest, bool) (spec.Plan, error) {
+	return spec.Plan{}, nil
+}
+
+func (n *fakeNetwork) PlanConnect(context.Context, string, spec.EndpointRequest, bool) (spec.Plan, error) {
+	return spec.Plan{}, nil
+}
+
+func (n *fakeNetwork) PlanMend(context.Context) (spec.Plan, error) { return spec.Plan{}, nil }
+
 func (n *fakeNetwork) PauseHealing() {}
 
 func (n *fakeNetwork) ResumeHealing() {}

@@ -34,38 +34,9 @@ func (e *Engine) NetworkCreate(ctx context.Context, req network.CreateRequest) (
 		return network.CreateResponse{}, err
 	}
 	defer leave()
-	for name, asked := range map[string]bool{
-		"Ingress": req.Ingress, "ConfigOnly": req.ConfigOnly,
-		"ConfigFrom": req.ConfigFrom != nil && req.ConfigFrom.Network != "",
-		"Scope":      req.Scope != "" && req.Scope != "local",
-	} {
-		if asked {
-			return network.CreateResponse{}, fmt.Errorf("network %s: %s is not supported: it is for the services of a swarm, and this is one host: %w", req.Name, name, errdefs.ErrNotImplemented)
-		}
-	}
-	if slices.Contains(pseudo, req.Name) || req.Name == network.NetworkDefault {
-		return network.CreateResponse{}, fmt.Errorf("operation is not permitted on predefined %s network: %w", req.Name, errdefs.ErrPermissionDenied)
-	}
-	in := spec.NetworkRequest{
-		Name: req.Name, Driver: req.Driver, Internal: req.Internal, Attachable: req.Attachable, IPv4: req.EnableIPv4,
-		IPv6: req.EnableIPv6 != nil && *req.EnableIPv6, Labels: req.Labels, Options: req.Options,
-	}
-	if req.IPAM != nil {
-		if d := req.IPAM.Driver; d != "" && d != "default" {
-			return network.CreateResponse{}, fmt.Errorf("network %s: IPAM driver %q is not supported: %w", req.Name, d, errdefs.ErrNotImplemented)
-		}
-		if len(req.IPAM.Options) > 0 {
-			return network.CreateResponse{}, fmt.Errorf("network %s: IPAM options are not supported: %w", req.Name, errdefs.ErrNotImplemented)
-		}
-		for _, c := range req.IPAM.Config {
-			if !c.Subnet.IsValid() {
-				if c.Gateway.IsValid() || c.IPRange.IsValid() || len(c.AuxAddress) > 0 {
-					return network.CreateResponse{}, fmt.Errorf("network %s: a gateway, range or auxiliary address needs its subnet: %w", req.Name, errdefs.ErrInvalidArgument)
-				}
-				continue
-			}
-			in.Subnets = append(in.Subnets, spec.Subnet{Prefix: c.Subnet, Range: c.IPRange, Gateway: c.Gateway, Aux: c.AuxAddress})
-		}
+	in, err := networkRequest(req)
+	if err != nil {
+		return network.CreateResponse{}, err
 	}
 	n, err := e.cfg.Network.CreateNetwork(ctx, in)
 	if err != nil {
@@ -74,6 +45,44 @@ func (e *Engine) NetworkCreate(ctx context.Context, req network.CreateRequest) (
 	e.log.Info("network created", "network", n.Name, "id", short(n.ID), "bridge", n.Bridge)
 	e.emitNetworkOf("", n, apievents.ActionCreate)
 	return network.CreateResponse{ID: n.ID}, nil
+}
+
+// networkRequest is what the network is asked for, or why it cannot be.
+func networkRequest(req network.CreateRequest) (in spec.NetworkRequest, err error) {
+	for name, asked := range map[string]bool{
+		"Ingress": req.Ingress, "ConfigOnly": req.ConfigOnly,
+		"ConfigFrom": req.ConfigFrom != nil && req.ConfigFrom.Network != "",
+		"Scope":      req.Scope != "" && req.Scope != "local",
+	} {
+		if asked {
+			return in, fmt.Errorf("network %s: %s is not supported: it is for the services of a swarm, and this is one host: %w", req.Name, name, errdefs.ErrNotImplemented)
+		}
+	}
+	if slices.Contains(pseudo, req.Name) || req.Name == network.NetworkDefault {
+		return in, fmt.Errorf("operation is not permitted on predefined %s network: %w", req.Name, errdefs.ErrPermissionDenied)
+	}
+	in = spec.NetworkRequest{
+		Name: req.Name, Driver: req.Driver, Internal: req.Internal, Attachable: req.Attachable, IPv4: req.EnableIPv4,
+		IPv6: req.EnableIPv6 != nil && *req.EnableIPv6, Labels: req.Labels, Options: req.Options,
+	}
+	if req.IPAM != nil {
+		if d := req.IPAM.Driver; d != "" && d != "default" {
+			return in, fmt.Errorf("network %s: IPAM driver %q is not supported: %w", req.Name, d, errdefs.ErrNotImplemented)
+		}
+		if len(req.IPAM.Options) > 0 {
+			return in, fmt.Errorf("network %s: IPAM options are not supported: %w", req.Name, errdefs.ErrNotImplemented)
+		}
+		for _, c := range req.IPAM.Config {
+			if !c.Subnet.IsValid() {
+				if c.Gateway.IsValid() || c.IPRange.IsValid() || len(c.AuxAddress) > 0 {
+					return in, fmt.Errorf("network %s: a gateway, range or auxiliary address needs its subnet: %w", req.Name, errdefs.ErrInvalidArgument)
+				}
+				continue
+			}
+			in.Subnets = append(in.Subnets, spec.Subnet{Prefix: c.Subnet, Range: c.IPRange, Gateway: c.Gateway, Aux: c.AuxAddress})
+		}
+	}
+	return in, nil
 }
 
 // NetworkRemove removes a network that nobody is on.
