@@ -54,7 +54,7 @@ func (c *Controller) Attach(ctx context.Context, req spec.AttachRequest) (spec.A
 		err = errors.Join(err, c.forget(ctx, a, m.Permits))
 	}
 	if err != nil {
-		return spec.Attachment{}, fmt.Errorf("failed to set up container networking: %w", err)
+		return spec.Attachment{}, c.whilePaused(fmt.Errorf("failed to set up container networking: %w", err))
 	}
 	c.settleLinks(ctx, a.Sandbox.ID, m.Permits)
 	c.warnUnpublished(a)

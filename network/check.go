@@ -13,7 +13,8 @@ import (
 )
 
 // Check compares the wanted state with the kernel's and the relay's and returns
-// every difference, a line each, without mending any. Nothing being attached or
+// every difference, a line each, without mending any; where healing is paused, that is
+// said behind them. Nothing being attached or
 // detached meanwhile is the caller's care: such a sandbox may show up.
 func (c *Controller) Check(ctx context.Context) ([]string, error) {
 	s, err := c.newSurvey(true)
@@ -56,6 +57,9 @@ func (c *Controller) Check(ctx context.Context) ([]string, error) {
 	d.lines = append(d.lines, abroad...)
 	if c.touched() {
 		d.say("table %s was changed by another program", c.plan.Table)
+	}
+	if len(d.lines) > 0 && c.isPaused() {
+		d.say(healingPaused)
 	}
 	return d.lines, nil
 }

@@ -63,7 +63,7 @@ func (c *Controller) change(
 	op := c.newOperation(held)
 	err = run(ctx, op, ch)
 	if err = errors.Join(err, op.close()); err != nil {
-		return spec.Attachment{}, err
+		return spec.Attachment{}, c.whilePaused(err)
 	}
 	c.warnUnpublished(ch.After)
 	return ch.After, nil

@@ -7,6 +7,7 @@ import (
 	"strconv"
 
 	"github.com/fairlead/fairlead/kernel/link"
+	"github.com/fairlead/fairlead/kernel/sysctl"
 	"github.com/fairlead/fairlead/network/plan"
 )
 
@@ -63,7 +64,7 @@ func bridgeDifferences(want plan.Bridge, l link.Link) (out []difference) {
 	for _, p := range want.Heedless() {
 		have, ok := l.Parameter(parameterOf(p.Key))
 		if want, err := strconv.Atoi(p.Value); ok && err == nil && have != want {
-			say("sysctl -w "+p.Key+"="+p.Value, "has sysctl %s at %d, wanted %d", p.Key, have, want)
+			say("sysctl -w "+p.Key+"="+p.Value, "has sysctl %s at %d, wanted %d", sysctl.Name(p.Key), have, want)
 		}
 	}
 	disabled := link.Parameter{V6: true, Name: "disable_ipv6"}

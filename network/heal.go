@@ -9,6 +9,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/fairlead/fairlead/kernel/link"
 	"github.com/fairlead/fairlead/kernel/netns"
 	"github.com/fairlead/fairlead/network/spec"
 )
@@ -118,19 +119,22 @@ func (c *Controller) healHost(ctx context.Context) {
 
 // bridgesDiffer looks at bridges alone. Of most of their sysctls the kernel does not tell.
 func (c *Controller) bridgesDiffer() bool {
-	if c.isPaused() {
-		return false
-	}
+	return !c.isPaused() && c.differingBridge(func(_ link.Link, err error) bool { return err == nil }) != ""
+}
+
+// differingBridge names a bridge of ours that is not as it is wanted, of those for which
+// also says so.
+func (c *Controller) differingBridge(also func(l link.Link, err error) bool) string {
 	for _, n := range c.Networks() {
 		want := c.plan.BridgeStep(n)
 		if want.Foreign {
 			continue
 		}
-		if l, err := c.looking.Link(want.Name); err == nil && len(bridgeDifferences(want, l)) > 0 {
-			return true
+		if l, err := c.looking.Link(want.Name); also(l, err) && (!l.Up || len(bridgeDifferences(want, l)) > 0) {
+			return want.Name
 		}
 	}
-	return false
+	return ""
 }
 
 // pinsDiffer looks at pins alone: of some that are unmounted the kernel does not tell. A
@@ -178,7 +182,9 @@ func (c *Controller) mendHost(ctx context.Context, what aspect, since time.Time)
 		}
 	}
 	c.healer.mu.Lock()
-	c.healer.tidy(time.Now())
+	for _, b := range c.healer.tidy(time.Now()) {
+		c.log.Info("nobody changes it again and again any more", "kind", b.kind, "what", b.what, "put back since it was last told", b.unsaid)
+	}
 	c.healer.mu.Unlock()
 	return again, look
 }
@@ -250,7 +256,13 @@ func (c *Controller) mended(f finding, since time.Time, err error) (again time.D
 		m.Took = now.Sub(since)
 	}
 	c.healer.count(m)
-	c.log.Warn("put back what another program had changed", "kind", m.Kind, "what", m.What, "took", m.Took.Round(time.Microsecond))
+	switch untold := b.unsaid; {
+	case !b.quietly(m.Kind, m.What):
+	case b.said:
+		c.log.Warn("something is changed again and again still, and put back", "kind", m.Kind, "what", m.What, "times", untold+1)
+	default:
+		c.log.Warn("put back what another program had changed", "kind", m.Kind, "what", m.What, "took", m.Took.Round(time.Microsecond))
+	}
 	return 0
 }
 
@@ -272,6 +284,22 @@ func (c *Controller) isPaused() bool {
 	defer c.healer.mu.Unlock()
 	return !c.healer.paused.IsZero()
 }
+
+// whilePaused has an error of an operation tell the way out where it may come of what
+// healing would put back: a bridge that is gone, or not as it is wanted.
+func (c *Controller) whilePaused(err error) error {
+	if err == nil || !c.isPaused() {
+		return err
+	}
+	each := func(link.Link, error) bool { return true }
+	if name := c.differingBridge(each); name != "" {
+		return fmt.Errorf("%w (healing is paused, and bridge %s is not as it should be: fairlead heal resume puts it right)", err, name)
+	}
+	return err
+}
+
+// healingPaused is said wherever somebody looks for what is wrong.
+const healingPaused = "healing is paused: what other programs change of the network stays so until `fairlead heal resume`"
 
 // PauseHealing leaves what other programs change as it is, until ResumeHealing or the
 // next Restore.

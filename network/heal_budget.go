@@ -6,6 +6,8 @@ const (
 	// burst is how often a thing is put back in a row, and refill how long it takes
 	// until it is once more: somebody may change it on purpose.
 	burst, refill = 20, 10 * time.Second
+	// summaryEvery is how many mends of a thing that was put back too often are told of at once.
+	summaryEvery = 60
 	// firstRetry is after a mend that failed, doubled each time up to refill.
 	firstRetry = 200 * time.Millisecond
 )
@@ -15,6 +17,9 @@ type budget struct {
 	spent int
 	since time.Time // of the last refill
 	said  bool      // that it is exhausted
+	// unsaid counts mends since the log last told of one; kind and what are the last's.
+	unsaid     int
+	kind, what string
 	// fails counts mends in a row that failed, the last with err; next is when it is
 	// tried again.
 	fails int
@@ -36,13 +41,30 @@ func (h *healer) budget(f finding) *budget {
 	return b
 }
 
-// tidy forgets the budgets that are full. The caller has mu.
-func (h *healer) tidy(now time.Time) {
+// tidy forgets the budgets that are full, and returns those of them that the log said to
+// be exhausted. The caller has mu.
+func (h *healer) tidy(now time.Time) (ended []*budget) {
 	for key, b := range h.budgets {
-		if b.refill(now); b.spent == 0 && b.fails == 0 {
-			delete(h.budgets, key)
+		said := b.said
+		if b.refill(now); b.spent > 0 || b.fails > 0 {
+			continue
+		}
+		if delete(h.budgets, key); said {
+			ended = append(ended, b)
 		}
 	}
+	return ended
+}
+
+// quietly counts a mend, and says whether the log is to tell of it: each, but of a thing
+// whose budget is exhausted each in so many.
+func (b *budget) quietly(kind, what string) (told bool) {
+	b.unsaid, b.kind, b.what = b.unsaid+1, kind, what
+	if b.said && b.unsaid < summaryEvery {
+		return false
+	}
+	b.unsaid = 0
+	return true
 }
 
 func (b *budget) refill(now time.Time) {

@@ -42,10 +42,10 @@ func TestHealPause(t *testing.T) {
 			// Without the pause a mend takes less than a second.
 			time.Sleep(1500 * time.Millisecond)
 			s := h.healing(t)
-			if !s.Paused || s.Since.IsZero() || total(s.Counts) != 0 || len(s.Pending) != 4 {
+			if !s.Paused || s.Since.IsZero() || total(s.Counts) != 0 || len(s.Pending) != 5 || !slices.Contains(h.Warnings(), healingPaused) {
 				t.Errorf("paused, status is %+v", s)
 			}
-			for _, says := range []string{"is no port of bridge", "lacks address 10.9.0.1/24", "ip_forward", "lease"} {
+			for _, says := range []string{"is no port of bridge", "lacks address 10.9.0.1/24", "ip_forward", "lease", "heal resume"} {
 				if !strings.Contains(strings.Join(s.Pending, "\n"), says) {
 					t.Errorf("status says nothing of %q: %q", says, s.Pending)
 				}
@@ -71,6 +71,27 @@ func TestHealPause(t *testing.T) {
 				t.Errorf("after it, status is %+v", now)
 			}
 		})
+	}
+}
+
+// TestPausedIsSaid: an operation that cannot be done for want of a bridge that healing
+// would put back says so, and does not once it is back.
+func TestPausedIsSaid(t *testing.T) {
+	h := newHealed(t)
+	h.PauseHealing()
+	h.script(t, "ip link del BRIDGE")
+	req := spec.AttachRequest{ID: strings.Repeat("3", 64), Name: "c3", Endpoints: []spec.EndpointRequest{{Network: "dual"}}}
+	if _, err := h.Attach(t.Context(), req); err == nil || !strings.Contains(err.Error(), "heal resume") {
+		t.Errorf("an attach says %v", err)
+	}
+	since := time.Now()
+	h.ResumeHealing()
+	h.mended(t, since, kindBridge, "is missing")
+	if _, err := h.Attach(t.Context(), req); err != nil {
+		t.Error(err)
+	}
+	if got := h.Warnings(); slices.Contains(got, healingPaused) {
+		t.Errorf("after it, the warnings are %q", got)
 	}
 }
 
@@ -150,7 +171,22 @@ func TestBudget(t *testing.T) {
 	if _, said := b.wait(now); !said {
 		t.Error("the next fight is not told")
 	}
+	for i := range 2 * summaryEvery {
+		if told := b.quietly("veth", "x"); told != (i%summaryEvery == summaryEvery-1) {
+			t.Errorf("mend %d in a fight: told %v", i, told)
+		}
+	}
+	h := healer{budgets: map[string]*budget{"x": &b}}
+	if ended := h.tidy(now.Add(refill)); len(ended) != 0 {
+		t.Errorf("a fight is over: %v", ended)
+	}
+	if ended := h.tidy(now.Add((burst + 1) * refill)); len(ended) != 1 || len(h.budgets) != 0 {
+		t.Errorf("a fight is not over: %v", ended)
+	}
 	b = budget{}
+	if !b.quietly("veth", "x") || !b.quietly("veth", "x") {
+		t.Error("a mend without a fight is not told")
+	}
 	var waits []time.Duration
 	for i := range 8 {
 		again, first := b.fail(now, errors.New("no"))

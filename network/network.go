@@ -369,11 +369,14 @@ func (c *Controller) Usage(networkID string) []spec.SubnetUsage {
 }
 
 // Warnings are what a user should be told whenever a container is started.
-func (c *Controller) Warnings() []string {
+func (c *Controller) Warnings() (out []string) {
 	if on, err := sysctl.Get(forward4); err == nil && on == "0" {
-		return []string{noForwarding} // now: somebody may turn it on or off
+		out = append(out, noForwarding) // now: somebody may turn it on or off
 	}
-	return nil
+	if c.isPaused() {
+		out = append(out, healingPaused)
+	}
+	return out
 }
 
 func newID() string {

@@ -183,7 +183,7 @@ func (s *survey) forwarding(n spec.Network, want plan.Bridge, l link.Link) {
 		if all, err := sysctl.Get(global); err != nil || all == "0" {
 			continue // that is said once, of the host
 		}
-		key := p.Key(n.Bridge)
+		key := sysctl.Name(p.Key(n.Bridge))
 		s.say(finding{kind: kindSysctl, on: key, cure: []string{"sysctl -w " + key + "=1"}, mend: func(context.Context) error { return s.c.mendParameter(n.ID, p, "1") }},
 			"sysctl %s is %q, wanted %q", key, "0", "1")
 	}

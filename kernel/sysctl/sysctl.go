@@ -25,6 +25,14 @@ import (
 
 const root = "/proc/sys"
 
+// Name is a parameter's key in the spelling with dots, as sysctl(8) prints it.
+func Name(key string) string {
+	if i := strings.IndexAny(key, "./"); i < 0 || key[i] == '.' {
+		return key
+	}
+	return strings.NewReplacer("/", ".", ".", "/").Replace(key)
+}
+
 // Path returns the file of a parameter. As with sysctl(8), the first separator
 // tells which kind is used: in net.ipv4.conf.eth0/1.forwarding a dot separates and
 // a slash stands for a dot within a name (here eth0.1), in
