@@ -4,6 +4,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/gopacket/gopacket/layers"
 
@@ -168,10 +169,11 @@ func addressesOf(lines string) (out []string) {
 func (s stage) deceived(t *testing.T) {
 	t.Helper()
 	believed := func(what, about string, lie forgedFrame) {
-		eventually(t, "on "+s.network+", unguarded: "+what, func() bool {
+		// The kernel heeds no other word on a neighbour for a second after one.
+		eventuallyWithin(t, 30*time.Second, "on "+s.network+", unguarded: "+what, func() bool {
 			s.say(t, lie)
-			return strings.Contains(s.beliefs()[about], s.me.mac.String()) || strings.Contains(s.beliefs()[about], s.me.v4.String()+" ") ||
-				strings.Contains(s.beliefs()[about], s.me.local.String())
+			now := s.beliefs()[about]
+			return strings.Contains(now, s.me.mac.String()) || strings.Contains(now, s.me.v4.String()+" ") || strings.Contains(now, s.me.local.String())
 		})
 	}
 	lies, words := s.neighbours(), s.routers()
