@@ -136,7 +136,7 @@ func (m *machine) call() {
 func (m *machine) where(ch *Chain, r Rule) Where {
 	return Where{
 		Family: FamilyName(m.table.Family), Table: m.table.Name, Chain: ch.Name, Handle: r.Handle, Comment: r.Comment,
-		Rule: r.text(), Hook: m.base.Hook.String(), Legacy: m.table.Legacy,
+		Rule: r.String(), Hook: m.base.Hook.String(), Legacy: m.table.Legacy,
 	}
 }
 

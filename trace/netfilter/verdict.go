@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"encoding/binary"
 	"net/netip"
-	"strings"
 )
 
 func (m *machine) immediate(a attributes) (Verdict, bool) {
@@ -140,33 +139,4 @@ func (m *machine) redirect(a attributes, by Where) bool {
 		}
 	}
 	return m.destination(t)
-}
-
-// text is the rule as far as it can be said in words.
-func (r Rule) text() string {
-	if r.Words != nil {
-		return strings.Join(r.Words, " ")
-	}
-	var verdict string
-	for _, e := range r.Exprs {
-		a := parse(e.Data)
-		switch e.Name {
-		case "immediate":
-			if v := parse(a[2])[2]; v != nil {
-				switch ParseVerdict(v).Code {
-				case CodeDrop:
-					verdict = "drop"
-				case CodeAccept:
-					verdict = "accept"
-				}
-			}
-		case "reject":
-			verdict = "reject"
-		case "masq":
-			verdict = "masquerade"
-		case "target":
-			verdict = a.text(1)
-		}
-	}
-	return verdict
 }
