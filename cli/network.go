@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"net/netip"
 	"strconv"
+	"strings"
 
 	"github.com/containerd/errdefs"
 	"github.com/docker/cli/cli/config/configfile"
@@ -12,6 +13,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/fairlead/fairlead/cli/format"
+	"github.com/fairlead/fairlead/internal/netoption"
 )
 
 // networkRow is one network as `network ls` shows it.
@@ -162,6 +164,7 @@ func (a *app) networkCreateCommand() *cobra.Command {
 	var f networkFlags
 	cmd := &cobra.Command{
 		Use: "create [OPTIONS] NAME", Short: "Create a network",
+		Long: "Create a network.\n\nDriver options, of --opt:\n" + netoption.Lines(netoption.Network),
 		Example: `  fairlead network create mynet
   fairlead network create --subnet 172.30.0.0/24 --gateway 172.30.0.1 --ip-range 172.30.0.128/25 mynet
   fairlead network create --subnet 172.30.0.0/24 --ipv6 --subnet fd00:30::/64 dual
@@ -186,7 +189,28 @@ func (a *app) networkCreateCommand() *cobra.Command {
 		},
 	}
 	f.register(cmd)
+	completeFlags(cmd, map[string]cobra.CompletionFunc{"opt": driverOption(netoption.Network)})
 	return cmd
+}
+
+// driverOption offers the options of a place, and the values of one that has so many.
+func driverOption(p netoption.Place) cobra.CompletionFunc {
+	return func(_ *cobra.Command, _ []string, typed string) ([]string, cobra.ShellCompDirective) {
+		directive := cobra.ShellCompDirectiveNoFileComp
+		key, _, valued := strings.Cut(typed, "=")
+		var out []string
+		for _, o := range netoption.Of(p) {
+			switch {
+			case !valued && strings.HasPrefix(o.Key, typed):
+				out, directive = append(out, o.Key+"=\t"+o.What), directive|cobra.ShellCompDirectiveNoSpace
+			case valued && o.Key == key:
+				for _, val := range o.Values {
+					out = append(out, key+"="+val)
+				}
+			}
+		}
+		return out, directive
+	}
 }
 
 // register adds the flags.
@@ -197,7 +221,7 @@ func (f *networkFlags) register(cmd *cobra.Command) {
 	fl.StringArrayVar(&f.gateways, "gateway", nil, "address of the bridge in a subnet (default: its first)")
 	fl.StringArrayVar(&f.ranges, "ip-range", nil, "part of a subnet that containers get addresses from")
 	fl.StringArrayVar(&f.aux, "aux-address", nil, "address never handed out, NAME=ADDRESS")
-	fl.StringArrayVarP(&f.options, "opt", "o", nil, "driver option, KEY=VALUE, as com.docker.network.bridge.name=br-mine")
+	fl.StringArrayVarP(&f.options, "opt", "o", nil, "driver option, KEY=VALUE: see above")
 	fl.StringArrayVar(&f.labels, "label", nil, "label, KEY=VALUE")
 	// The daemon says why not.
 	fl.StringVar(&f.ipamDriver, "ipam-driver", "default", "who hands out addresses: default is all there is")

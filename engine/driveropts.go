@@ -9,6 +9,7 @@ import (
 	"strings"
 
 	"github.com/fairlead/fairlead/engine/oci"
+	"github.com/fairlead/fairlead/internal/netoption"
 	"github.com/fairlead/fairlead/network/spec"
 )
 
@@ -37,13 +38,19 @@ func driverOptions(req *spec.EndpointRequest, opts map[string]string) error {
 		case optAntiSpoofing:
 			req.Spoofing, err = spoofing(opts[key])
 		default:
-			err = fmt.Errorf("unknown driver option %q: there are %s, %s and %s", key, optInterface, optSysctls, optAntiSpoofing)
+			err = fmt.Errorf("unknown driver option %q: %s", key, netoption.Unknown(key, netoption.Endpoint))
 		}
 		if err != nil {
 			return err
 		}
 	}
 	return nil
+}
+
+// CheckEndpointOption refuses an option that no endpoint has, and a value that it cannot
+// have.
+func CheckEndpointOption(key, val string) error {
+	return driverOptions(&spec.EndpointRequest{}, map[string]string{key: val})
 }
 
 // spoofing is the contrary of what the option says.

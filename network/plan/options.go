@@ -11,6 +11,7 @@ import (
 
 	"github.com/containerd/errdefs"
 
+	"github.com/fairlead/fairlead/internal/netoption"
 	"github.com/fairlead/fairlead/network/spec"
 )
 
@@ -150,7 +151,7 @@ func (s *State) applyOption(n *spec.Network, req spec.NetworkRequest, key, val s
 	case OptAnnounceCount, OptAnnouncePause:
 		err = errors.New("addresses are announced by themselves, once, where they have changed hands; leave it out")
 	default:
-		err = errors.New("this version does not know it")
+		err = errors.New("this version does not know it; " + netoption.Unknown(key, netoption.Network))
 	}
 	return err
 }
