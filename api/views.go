@@ -7,6 +7,7 @@ import (
 
 	"github.com/containerd/errdefs"
 
+	"github.com/fairlead/fairlead/doctor"
 	"github.com/fairlead/fairlead/topology"
 )
 
@@ -15,6 +16,8 @@ type Views interface {
 	// Topology is the whole host where network is "". A network that is not there is an
 	// error that wraps errdefs.ErrNotFound.
 	Topology(ctx context.Context, network string) (topology.Host, error)
+	// Doctor looks at the host and says what ails it.
+	Doctor(ctx context.Context) (doctor.Report, error)
 }
 
 // noViews refuses what a server without Views is asked for.
@@ -35,5 +38,18 @@ func (s *server) topology(w http.ResponseWriter, r *http.Request) error {
 		return err
 	}
 	writeJSON(w, http.StatusOK, h)
+	return nil
+}
+
+// doctor answers GET /fairlead/v1/doctor.
+func (s *server) doctor(w http.ResponseWriter, r *http.Request) error {
+	if err := s.noViews(); err != nil {
+		return err
+	}
+	report, err := s.options.Views.Doctor(r.Context())
+	if err != nil {
+		return err
+	}
+	writeJSON(w, http.StatusOK, report)
 	return nil
 }

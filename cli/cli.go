@@ -173,8 +173,8 @@ func (a *app) root() *cobra.Command {
 	add("images", a.imagesCommand(), a.pullCommand(), a.pushCommand(), a.loginCommand(), a.logoutCommand(), a.imageCommand(), a.importCommand(), a.loadCommand(), a.tagCommand(), a.rmiCommand(),
 		a.saveCommand(), a.historyCommand(), buildCommand(), searchCommand())
 	add("volumes", a.volumeCommand())
-	add("networks", a.networkCommand(), a.planCommand())
-	add("system", a.eventsCommand(), a.infoCommand(), a.versionCommand(), a.systemCommand(), a.healCommand(), a.topologyCommand(), a.debugCommand(), daemonHelp())
+	add("networks", a.networkCommand(), a.captureCommand(), a.whyCommand(), a.planCommand())
+	add("system", a.eventsCommand(), a.infoCommand(), a.versionCommand(), a.systemCommand(), a.healCommand(), a.topologyCommand(), a.doctorCommand(), a.debugCommand(), daemonHelp())
 	setUsage(root)
 	helpTopics(root)
 	finish(root)

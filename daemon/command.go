@@ -46,12 +46,15 @@ is accepted with a warning where that is harmless, and else refused by name.`
 func command(build Build, f front) *cobra.Command {
 	cfg := f.defaults()
 	var file string
-	var teardown, halt, validate bool
+	var teardown, halt, validate, doctor bool
 	cmd := &cobra.Command{
 		Args:          cobra.NoArgs,
 		SilenceUsage:  true,
 		SilenceErrors: true,
 		RunE: func(cmd *cobra.Command, _ []string) error {
+			if doctor {
+				return examine(cmd)
+			}
 			flags := cmd.Flags()
 			given := cfg // by flags alone
 			load := func() (Config, error) { return configured(given, file, flags) }
@@ -85,7 +88,12 @@ func command(build Build, f front) *cobra.Command {
 	cmd.Flags().BoolVar(&validate, "validate", false, "check the flags and the configuration file, and exit")
 	cmd.Flags().BoolVar(&teardown, "teardown", false, "take everything of this daemon away and exit: containers, networks, rules, helpers")
 	cmd.Flags().BoolVar(&halt, "halt", false, "stop all containers, take networks and rules away as before a reboot, and exit; all are there at the next start")
-	cmd.MarkFlagsMutuallyExclusive("teardown", "halt", "validate")
+	exclusive := []string{"teardown", "halt", "validate"}
+	if f == asFairlead {
+		cmd.Flags().BoolVar(&doctor, "doctor", false, "print what ails this host as JSON, and exit; `fairlead doctor` without a daemon")
+		exclusive = append(exclusive, "doctor")
+	}
+	cmd.MarkFlagsMutuallyExclusive(exclusive...)
 	return cmd
 }
 

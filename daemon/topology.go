@@ -37,7 +37,7 @@ func (v views) Topology(ctx context.Context, ref string) (topology.Host, error) 
 	if err != nil {
 		return topology.Host{}, err
 	}
-	h := picture(name, links, v.network.Networks(), v.network.Attachments(), running)
+	h := drawn(name, links, v.network.Networks(), v.network.Attachments(), running)
 	if ref == "" {
 		return h, nil
 	}
@@ -52,8 +52,8 @@ func (v views) Topology(ctx context.Context, ref string) (topology.Host, error) 
 	return only, nil
 }
 
-// picture puts together what is wanted and what the kernel has.
-func picture(name string, links network.HostLinks, nets []spec.Network, attached []spec.Attachment, running []container.Summary) topology.Host {
+// drawn puts together what is wanted and what the kernel has.
+func drawn(name string, links network.HostLinks, nets []spec.Network, attached []spec.Attachment, running []container.Summary) topology.Host {
 	h := topology.Host{Name: name, Uplinks: []topology.Uplink{}, Networks: []topology.Network{}, OnHost: []string{}, Apart: []string{}}
 	bridges := func(name string) bool {
 		return slices.ContainsFunc(nets, func(n spec.Network) bool { return n.Bridge == name && !n.Foreign })

@@ -1,6 +1,7 @@
 package network
 
 import (
+	"net/netip"
 	"slices"
 	"strings"
 
@@ -32,7 +33,8 @@ func (h HostLinks) Find(name string) (link.Link, bool) {
 func (h HostLinks) Uplinks(ours func(bridge string) bool) []link.Link {
 	var out []link.Link
 	for _, l := range h.All {
-		if l.Name != "lo" && len(l.Addrs) > 0 && l.Kind != "veth" && !ours(l.Name) && !strings.HasPrefix(l.Alias, "fairlead:") || l.Name == h.Default {
+		addressed := slices.ContainsFunc(l.Addrs, func(p netip.Prefix) bool { return !p.Addr().IsLinkLocalUnicast() && !p.Addr().IsLoopback() })
+		if addressed && !ours(l.Name) && !strings.HasPrefix(l.Alias, "fairlead:") || l.Name == h.Default {
 			out = append(out, l)
 		}
 	}

@@ -1,0 +1,112 @@
+package doctor
+
+import (
+	"net/netip"
+	"time"
+)
+
+// Host is what was read of a host.
+type Host struct {
+	// Release is the kernel's, as uname(2) has it.
+	Release string
+	Filter  Filter
+	// Modules says of each of ModuleNames whether the kernel has it; what could not be
+	// told is not there.
+	Modules map[string]bool
+	// BTF says that the kernel describes its types to eBPF programs.
+	BTF bool
+	// CgroupV2 says that /sys/fs/cgroup is of version 2, CgroupHybrid that version 2 is
+	// mounted beside version 1.
+	CgroupV2, CgroupHybrid bool
+	// Programs are versions by name, "" where a program is not there.
+	Programs map[string]string
+	// Sysctls are those of SysctlNames that the kernel has.
+	Sysctls map[string]string
+	// Uplinks are interfaces that lead out, Default the one of the default route.
+	Uplinks []Uplink
+	Default string
+	Routes  []Route
+	// Walls are other programs' chains that drop what is forwarded.
+	Walls []Wall
+	// Firewalld says that it runs here. UFW is on where its chains are there.
+	Firewalld, UFW bool
+	// Legacy says that rules of iptables-legacy are in the kernel, and NFTables that
+	// other programs have some in nf_tables.
+	Legacy, NFTables bool
+	// Chains are other programs' chains, as in "ip filter DOCKER", Links all names
+	// of interfaces, and Running the names of other engines' processes here.
+	Chains, Links, Running []string
+	// FilesOpen of FilesMax, files of the whole machine; OpenLimit is how many one
+	// process may have at most.
+	FilesOpen, FilesMax, OpenLimit uint64
+	Networks                       []Network
+	// Daemon is nil where none was asked.
+	Daemon *Daemon
+	// Unread is what could not be read, and why.
+	Unread []string
+}
+
+// Filter is what nf_tables can do.
+type Filter struct {
+	// Err is why there is none, "" where there is.
+	Err                           string
+	Owner, Persist, Bridge, Flows bool
+}
+
+// Uplink is an interface that leads out.
+type Uplink struct {
+	Name string
+	MTU  int
+}
+
+// Route is one that leads by a device.
+type Route struct {
+	Destination netip.Prefix
+	// Device is "" of a route that leads nowhere.
+	Device string
+}
+
+// Wall is a chain that drops what is forwarded.
+type Wall struct {
+	Chain, Cause string
+	// Ours is how many rules of ours let containers through.
+	Ours int
+}
+
+// Network is one of ours.
+type Network struct {
+	Name, Bridge string
+	// Default is the one that comes with the daemon.
+	Default bool
+	Subnets []netip.Prefix
+	MTU     int
+}
+
+// Daemon is what the daemon says of itself.
+type Daemon struct {
+	// Backend is nftables, iptables or none.
+	Backend string
+	// OwnChains are those of the iptables back end.
+	OwnChains []string
+	// Differences are what debug check finds.
+	Differences []string
+	// Paused says that healing is, since when.
+	Paused bool
+	Since  time.Time
+}
+
+// ModuleNames are the parts of the kernel that are asked for, with the options that
+// build them.
+var ModuleNames = map[string]string{
+	"veth": "CONFIG_VETH", "bridge": "CONFIG_BRIDGE", "nf_conntrack": "CONFIG_NF_CONNTRACK", "nf_nat": "CONFIG_NF_NAT",
+	"bridge_vlan_filtering": "CONFIG_BRIDGE_VLAN_FILTERING", "br_netfilter": "CONFIG_BRIDGE_NETFILTER", "bpf": "CONFIG_BPF_SYSCALL",
+}
+
+// SysctlNames are the parameters that are looked at.
+var SysctlNames = []string{
+	"net.ipv4.ip_forward", "net.ipv6.conf.all.forwarding", "net.ipv6.conf.all.disable_ipv6",
+	"net.ipv4.conf.all.rp_filter", "net.ipv4.conf.all.route_localnet",
+	"net.bridge.bridge-nf-call-iptables", "net.bridge.bridge-nf-call-ip6tables",
+	"net.netfilter.nf_conntrack_count", "net.netfilter.nf_conntrack_max",
+	"fs.inotify.max_user_instances", "fs.inotify.max_user_watches",
+}
