@@ -70,7 +70,9 @@ type TableVerdict struct {
 	Table     string        `json:"table"`
 	Chain     string        `json:"chain"`
 	// Handle is the rule's (`nft -a list ruleset`), 0 where it is the chain's policy.
-	Handle  uint64 `json:"handle,omitempty"`
+	Handle uint64 `json:"handle,omitempty"`
+	// Rule is the rule much as nft prints it, of one that drops alone.
+	Rule    string `json:"rule,omitempty"`
 	Verdict string `json:"verdict"`
 	// To is the chain that is gone on in.
 	To   string `json:"to,omitempty"`

@@ -12,6 +12,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/fairlead/fairlead/ruleset"
+	"github.com/fairlead/fairlead/trace/netfilter"
 )
 
 // TraceTag begins the names of tables that a Tracer makes.
@@ -237,6 +238,28 @@ func (t *Tracer) Next(ctx context.Context, each func(Verdict)) error {
 			}
 		}
 	}
+}
+
+// Rule is the rule of a verdict much as nft prints it; "" for a policy, and where the rule
+// is gone.
+func (t *Tracer) Rule(family ruleset.Family, table, chain string, handle uint64) string {
+	t.conn.mu.Lock()
+	defer t.conn.mu.Unlock()
+	rules, err := t.conn.tableRules(family, table)
+	if err != nil {
+		return ""
+	}
+	for _, r := range rules[chain] {
+		if r.handle != handle {
+			continue
+		}
+		out := netfilter.Rule{Handle: r.handle, Comment: r.comment}
+		for _, e := range r.exprs {
+			out.Exprs = append(out.Exprs, netfilter.Expr{Name: e.name, Data: e.data})
+		}
+		return out.String()
+	}
+	return ""
 }
 
 // Close takes the table away.

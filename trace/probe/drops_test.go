@@ -112,6 +112,12 @@ func TestForeignRule(t *testing.T) {
 		if handle != "" {
 			_, _ = fmt.Sscan(handle, &want.Handle)
 		}
+		if c.rule != "" {
+			if drop.Rule != c.rule && drop.Rule != "meta protocol ip "+c.rule {
+				t.Errorf("%+v: the rule is told as %s", c, drop.Rule)
+			}
+		}
+		want.Rule = drop.Rule
 		if drop != want {
 			t.Errorf("%+v: dropped by %+v, want %+v", c, drop, want)
 		}

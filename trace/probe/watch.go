@@ -289,6 +289,8 @@ func (w *watch) verdict(n *namespace, v nft.Verdict) {
 		Handle: v.Handle, Verdict: v.Verdict, To: v.To, Back: p.back, What: p.what, In: p.in, Out: p.out,
 	}})
 	if v.Verdict == "drop" {
+		last := &w.verdicts[len(w.verdicts)-1].event
+		last.Rule = n.tracer.Rule(v.Family, v.Table, v.Chain, v.Handle)
 		w.once.Do(func() { close(w.dropped) })
 	}
 }
