@@ -124,7 +124,7 @@ func ruleOf(v trace.TableVerdict) string {
 	if v.Handle == 0 {
 		return where + ", by its policy"
 	}
-	return fmt.Sprintf("%s, rule with handle %d", where, v.Handle)
+	return strings.TrimSpace(fmt.Sprintf("%s, rule with handle %d: %s", where, v.Handle, cmp.Or(v.Rule, "(gone)")))
 }
 
 // outcome is what came of it in one line.

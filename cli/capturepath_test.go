@@ -24,7 +24,7 @@ func TestPathPicture(t *testing.T) {
 			{After: 50 * time.Microsecond, Name: "host", Interface: "uplink", What: "SYN", Flow: second, TTL: 63},
 		},
 		Drops:    []trace.KernelDrop{{After: 30 * time.Microsecond, Name: "host", Interface: "uplink", Reason: "NETFILTER_DROP", Function: "nf_hook_slow", What: "SYN", Flow: first}},
-		Verdicts: []trace.TableVerdict{{Name: "host", Family: "inet", Table: "foreign", Chain: "forward", Handle: 7, Verdict: "drop"}},
+		Verdicts: []trace.TableVerdict{{Name: "host", Family: "inet", Table: "foreign", Chain: "forward", Handle: 7, Rule: "tcp dport 80 drop", Verdict: "drop"}},
 		Answer:   trace.Answer{Kind: trace.AnswerNone},
 	}
 	var out strings.Builder
@@ -37,7 +37,7 @@ func TestPathPicture(t *testing.T) {
      30 µs  host  uplink  ✗ SYN  172.17.0.2:40000 → 192.0.2.2:80/tcp  dropped: NETFILTER_DROP in nf_hook_slow
      50 µs  host  uplink  → SYN  192.0.2.1:40000 → 192.0.2.2:80/tcp   ttl 63                                   source translated
 
-Dropped on host by table inet foreign, chain forward, rule with handle 7.
+Dropped on host by table inet foreign, chain forward, rule with handle 7: tcp dport 80 drop.
 
 Not answered: last seen on host at uplink.
 `
