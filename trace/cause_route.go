@@ -158,6 +158,14 @@ func (t *tracer) noWay(n node, to netip.Addr) Cause {
 			Mend: []string{fmt.Sprintf("ip %sroute add %s dev %s", v6, t.subnetOf(to), e.Bridge), healHint},
 		}
 	}
+	for _, l := range n.ns.Links {
+		for _, p := range l.Addrs {
+			if !l.Up && p.Contains(to) && n.kind == HopHost {
+				c, _ := t.reached(l)
+				return c
+			}
+		}
+	}
 	what := fmt.Sprintf("%s has no route to %s", n.where(), to)
 	return Cause{Code: "no-route", What: what, Where: n.where() + ", routing table main", Who: admin, Mend: []string{n.command("ip %sroute add default via GATEWAY", v6)}}
 }
@@ -305,7 +313,7 @@ func (t *tracer) diverted(w way) (Cause, bool) {
 
 // divertedOut says whether a rule that is not everybody's chose the way out.
 func (t *tracer) divertedOut(w way) (Cause, bool) {
-	if byDefaultRules(w.rule) || !w.found || w.link.Carrier && w.link.Up {
+	if byDefaultRules(w.rule) || !w.found || w.link.Carrier && w.link.Up && w.link.Kind != "dummy" {
 		return Cause{}, true
 	}
 	v6 := map[bool]string{true: "-6 "}[t.pk.IPv6()]

@@ -108,6 +108,8 @@ type Explanation struct {
 	Causes  []Cause `json:"causes"`
 	// Doubts are what could not be judged, and may be in the way.
 	Doubts []string `json:"doubts,omitempty"`
+	// Probe is what was seen of a packet that was sent to see, nil where none was.
+	Probe *Observation `json:"probe,omitempty"`
 	// Healed is what was put back lately of what is on the way.
 	Healed []spec.Mend `json:"healed,omitempty"`
 	// Paused says that what differs is not put back now.

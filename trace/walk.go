@@ -361,7 +361,12 @@ func (t *tracer) arrive(n node, l picture.Link) bool {
 	}
 	w := lookup(n.ns, wayQuery{to: p.Destination.Addr(), from: p.Source.Addr(), in: l.Name, mark: p.Mark})
 	if w.found && w.route.Kind == picture.Local {
-		if d, ok := t.decide(n, 0, netfilter.Input); !ok || d.Drop {
+		if n.kind == HopHost {
+			if c, ok := t.diverted(w); !ok {
+				return t.stop(c)
+			}
+		}
+		if _, ok := t.decide(n, 0, netfilter.Input); !ok {
 			return false
 		}
 		return t.deliver(n, l)
