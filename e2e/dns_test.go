@@ -410,7 +410,7 @@ func TestDNSOutlivesAnUpgrade(t *testing.T) {
 	web := s.idle("--name", "web", "--network", "front")
 	db := s.idle("--name", "db", "--network", "front")
 	web4, _ := web.on("front")
-	other := s.otherBuild()
+	other := lab.OtherBinary(t)
 	before := s.relays()
 	stop := db.asksAgainAndAgain(map[string]string{"web": "NOERROR " + web4, "y.example.org": "NOERROR 203.0.113.1"})
 	for _, binary := range []string{other, lab.Binary(t)} {

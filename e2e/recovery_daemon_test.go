@@ -77,10 +77,21 @@ func (p *poll) whole(t *testing.T) {
 	}
 }
 
-// counting is a shell program that prints numbered lines, about 200 a second, and
-// then exits with that code; with lines 0 it does not end.
-func counting(lines, code int) string {
-	return fmt.Sprintf("i=0; while [ $i -ne %d ] || [ $i -eq 0 ]; do echo line $i; i=$((i+1)); usleep 4000; done; exit %d", lines, code)
+// counting is a shell program that prints numbered lines, about 200 a second, until its
+// container has a file of that name, and then exits with that code. With no name it does
+// not end.
+func counting(until string, code int) string {
+	return fmt.Sprintf("i=0; while [ ! -e '/%s' ] || [ -z '%[1]s' ]; do echo line $i; i=$((i+1)); usleep 4000; done; exit %d", until, code)
+}
+
+// counted ends what counts in a container, when it has gone on by a hundred lines from
+// now, and returns how many lines its client has printed; it is to exit with the code.
+func (c *command) counted(s *site, container, until string, code int) int {
+	c.t.Helper()
+	more := c.lines() + 100
+	eventuallyWithin(c.t, 30*time.Second, c.name+": goes on", func() bool { return c.lines() >= more })
+	s.Must("exec", container, "touch", "/"+until)
+	return numbered(c.t, c.name, c.ends(code))
 }
 
 // numbered returns how many lines of counting there are, and fails the test if one
@@ -119,7 +130,7 @@ type command struct {
 	*exec.Cmd
 	t      *testing.T
 	name   string
-	output bytes.Buffer
+	output said
 	done   chan struct{}
 }
 
@@ -127,8 +138,8 @@ type command struct {
 func (s *site) begin(args ...string) *command {
 	s.t.Helper()
 	c := &command{Cmd: s.Command(context.Background(), args...), t: s.t, name: strings.Join(args, " "), done: make(chan struct{})}
-	first := make(chan struct{})
-	c.Stdout = &noticing{to: &c.output, first: first}
+	c.output.first = make(chan struct{})
+	c.Stdout = &c.output
 	var stderr bytes.Buffer
 	c.Stderr = &stderr
 	if err := c.Start(); err != nil {
@@ -146,7 +157,7 @@ func (s *site) begin(args ...string) *command {
 		}
 	})
 	select {
-	case <-first:
+	case <-c.output.first:
 	case <-c.done:
 		s.t.Errorf("%s: ended before it said anything: %s", c.name, stderr.String())
 	case <-time.After(20 * time.Second):
@@ -155,17 +166,30 @@ func (s *site) begin(args ...string) *command {
 	return c
 }
 
-// noticing is a writer that says when it was first written to.
-type noticing struct {
-	to    *bytes.Buffer
+// said is what a command has printed so far; first says when there is anything.
+type said struct {
+	mu    sync.Mutex
+	text  bytes.Buffer
 	first chan struct{}
-	once  sync.Once
 }
 
-func (n *noticing) Write(b []byte) (int, error) {
-	n.once.Do(func() { close(n.first) })
-	return n.to.Write(b)
+func (s *said) Write(b []byte) (int, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.text.Len() == 0 && len(b) > 0 {
+		close(s.first)
+	}
+	return s.text.Write(b)
 }
+
+func (s *said) String() string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.text.String()
+}
+
+// lines is how many lines the command has printed.
+func (c *command) lines() int { return strings.Count(c.output.String(), "\n") }
 
 // ends waits for the command, fails the test unless it exits with the code, and
 // returns what it printed.
@@ -211,12 +235,12 @@ func TestDaemonAway(t *testing.T) {
 			web := s.idle("--name", "web", "-p", "7000:7000", "-p", "7000:7000/udp")
 			web.serve("tcp", "0.0.0.0:7000")
 			web.serve("udp", "0.0.0.0:7000")
-			s.Must("run", "-d", "--name", "log", "demo", "sh", "-c", counting(0, 0))
+			s.Must("run", "-d", "--name", "log", "demo", "sh", "-c", counting("", 0))
 			s.Must("run", "-d", "--name", "ended", "-p", "7001:80", "demo", "sh", "-c", untilTold(3))
 			s.Must("run", "-d", "--name", "removed", "--rm", "-p", "7002:80", "demo", "sh", "-c", untilTold(4))
-			fore := s.begin("run", "--name", "fore", "demo", "sh", "-c", counting(600, 7))
-			foreRemoved := s.begin("run", "--name", "foreremoved", "--rm", "demo", "sh", "-c", counting(600, 8))
-			exe := s.begin("exec", "web", "sh", "-c", counting(600, 9))
+			fore := s.begin("run", "--name", "fore", "demo", "sh", "-c", counting("enough", 7))
+			foreRemoved := s.begin("run", "--name", "foreremoved", "--rm", "demo", "sh", "-c", counting("enough", 8))
+			exe := s.begin("exec", "web", "sh", "-c", counting("enough", 9))
 			endsAway := s.begin("run", "--name", "endsaway", "demo", "sh", "-c", untilTold(10))
 			removedAway := s.begin("run", "--name", "removedaway", "--rm", "demo", "sh", "-c", untilTold(11))
 			pids := map[string]int{}
@@ -239,9 +263,9 @@ func TestDaemonAway(t *testing.T) {
 				t.Errorf("the container that ended meanwhile: %+v", st)
 			}
 			eventually(t, "the container with --rm is removed", func() bool { return !strings.Contains(s.Must("ps", "-a"), "removed ") })
-			numbered(t, "run", fore.ends(7))
-			numbered(t, "run --rm", foreRemoved.ends(8))
-			numbered(t, "exec", exe.ends(9))
+			lines := fore.counted(s, "fore", "enough", 7)
+			foreRemoved.counted(s, "foreremoved", "enough", 8)
+			exe.counted(s, "web", "enough", 9)
 			endsAway.ends(10)
 			removedAway.ends(11)
 			for _, p := range polls {
@@ -250,8 +274,8 @@ func TestDaemonAway(t *testing.T) {
 			if n := numbered(t, "log", s.Must("logs", "log")+"\n"); n < 100 {
 				t.Errorf("the log has %d lines", n)
 			}
-			if n := numbered(t, "log of the attached one", s.Must("logs", "fore")+"\n"); n != 600 {
-				t.Errorf("the attached container's log has %d lines, want 600", n)
+			if n := numbered(t, "log of the attached one", s.Must("logs", "fore")+"\n"); n != lines {
+				t.Errorf("the attached container's log has %d lines, and its client printed %d", n, lines)
 			}
 			if now := s.inspect("web").State; now.Pid != pids["web"] || !now.Running {
 				t.Errorf("web: %+v, was process %d", now, pids["web"])

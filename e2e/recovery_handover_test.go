@@ -7,6 +7,7 @@ import (
 	"testing"
 
 	"github.com/fairlead/fairlead/internal/crashpoint"
+	"github.com/fairlead/fairlead/internal/lab"
 )
 
 // A helper of one build hands over to one of another. The old one passes these points …
@@ -24,9 +25,9 @@ var handoverPoints = slices.Concat(givingPoints, takingPoints)
 func TestCrashHandover(t *testing.T) {
 	t.Parallel()
 	c := newCrashing(t, nftables)
-	other := c.otherBuild()
+	other := lab.OtherBinary(t)
 	builds := []string{"", other}
-	c.Must("run", "-d", "--name", "log", "demo", "sh", "-c", counting(0, 0))
+	c.Must("run", "-d", "--name", "log", "demo", "sh", "-c", counting("", 0))
 	c.quiet = c.present()
 	c.up("at first")
 	whole := c.present()

@@ -23,6 +23,7 @@ var shared struct {
 	ready      bool
 	run        string
 	binary     func() (string, error)
+	other      func() (string, error)
 	containerd func() (string, error)
 	process    *exec.Cmd
 }
@@ -52,7 +53,8 @@ func prepare() error {
 		return err
 	}
 	shared.ready, shared.run = true, run
-	shared.binary = sync.OnceValues(build)
+	shared.binary = sync.OnceValues(func() (string, error) { return build("fairlead", "-s -w") })
+	shared.other = sync.OnceValues(func() (string, error) { return build("fairlead-other", "-s -w -X main.Version=other") })
 	shared.containerd = sync.OnceValues(startContainerd)
 	return errors.Join(os.Mkdir(sharedData(), 0o711), writeOwner(run))
 }
@@ -102,13 +104,22 @@ func Binary(t testing.TB) string {
 	return use(t, &shared.binary, "program")
 }
 
-func build() (string, error) {
+// OtherBinary returns the path of another build of the program, which calls itself
+// version other; it is built once for the test binary.
+func OtherBinary(t testing.TB) string {
+	t.Helper()
+	return use(t, &shared.other, "other build of the program")
+}
+
+// build builds the program under that name. But for what the linker is told it is built
+// as the Makefile does, so that the packages need no compiling again.
+func build(name, ldflags string) (string, error) {
 	out, err := exec.Command("go", "list", "-m", "-f", "{{.Dir}}").Output()
 	if err != nil {
 		return "", fmt.Errorf("find the module: %w", err)
 	}
-	path := filepath.Join(sharedData(), "fairlead")
-	cmd := exec.Command("go", "build", "-o", path, "./cmd/fairlead")
+	path := filepath.Join(sharedData(), name)
+	cmd := exec.Command("go", "build", "-trimpath", "-ldflags", ldflags, "-o", path, "./cmd/fairlead")
 	cmd.Dir = strings.TrimSpace(string(out))
 	cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
 	if out, err := cmd.CombinedOutput(); err != nil {
