@@ -34,6 +34,7 @@ func TestSpecification(t *testing.T) {
 		"--security-opt seccomp=" + profile:                                {"mkdir /x 2>&1 | grep -o 'not implemented'", "not implemented"},
 		"--security-opt systempaths=unconfined":                            {"grep -c ' /proc/' /proc/mounts", "0"},
 		"--security-opt no-new-privileges --security-opt label=disable":    {"grep NoNewPrivs /proc/self/status | cut -f2", "1"},
+		"--ipc host":                                                       {"grep -c ' /dev/mqueue mqueue ' /proc/mounts", "1"},
 		"--ipc container:donor":                                            {"until cat /dev/shm/f; do sleep 0.1; done; df -k /dev/shm | awk 'NR==2 {print $2}'", "lent\n4096"},
 		"--ipc none":                                                       {"grep -c ' /dev/shm ' /proc/mounts", "0"},
 		"--pid container:donor":                                            {"tr '\\0' ' ' </proc/1/cmdline", "sleep 3601 "},

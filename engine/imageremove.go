@@ -2,6 +2,7 @@ package engine
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"strconv"
@@ -41,7 +42,8 @@ func (e *Engine) ImageRemove(ctx context.Context, ref string, force bool) ([]api
 			return nil, err
 		}
 	}
-	return e.removeNames(ctx, img, names, all)
+	out, err := e.removeNames(ctx, img, names, all)
+	return out, errors.Join(err, e.images.Collect(ctx))
 }
 
 // disown takes away the digest by which a registry has an image that has tags too.
@@ -88,14 +90,15 @@ func oneRepository(names []image.Image) bool {
 	return tags <= 1
 }
 
-// removeNames takes names away, of all that the image has, and tells of it.
+// removeNames takes names away, of all that the image has, and tells of it. What they were
+// of is there until it is collected.
 func (e *Engine) removeNames(ctx context.Context, img image.Image, names, all []image.Image) ([]apiimage.DeleteResponse, error) {
 	kept := slices.DeleteFunc(slices.Clone(all), func(a image.Image) bool {
 		return slices.ContainsFunc(names, func(n image.Image) bool { return n.Name == a.Name })
 	})
 	out := []apiimage.DeleteResponse{}
 	slices.SortFunc(names, func(a, b image.Image) int { return strings.Compare(a.Name, b.Name) })
-	if err := e.images.Remove(ctx, names...); err != nil {
+	if err := e.images.RemoveNames(ctx, names...); err != nil {
 		return out, err
 	}
 	for _, n := range names {
@@ -174,20 +177,10 @@ func (e *Engine) ImagePrune(ctx context.Context, filters map[string][]string) (a
 	if err != nil {
 		return out, err
 	}
-	for _, img := range unused {
-		// Asked each time: a container may be made of it meanwhile.
-		if len(e.imageUsers()[img.ID.String()]) > 0 {
-			continue
-		}
-		all, err := e.images.Aliases(ctx, img.ID)
-		if err != nil {
-			return out, err
-		}
-		gone, err := e.removeNames(ctx, img.Image, all, all)
-		out.ImagesDeleted = append(out.ImagesDeleted, gone...)
-		if err != nil {
-			return out, err
-		}
+	err = e.removeUnused(ctx, unused, &out)
+	// Once for all of them, and also where one could not be removed.
+	if err = errors.Join(err, e.images.Collect(ctx)); err != nil {
+		return out, err
 	}
 	after, err := e.imageSpace(ctx)
 	if err != nil {
@@ -196,6 +189,26 @@ func (e *Engine) ImagePrune(ctx context.Context, filters map[string][]string) (a
 	out.SpaceReclaimed = uint64(max(0, before-after))
 	e.emit(apievents.ImageEventType, apievents.ActionPrune, "", map[string]string{"reclaimed": strconv.FormatUint(out.SpaceReclaimed, 10)})
 	return out, nil
+}
+
+// removeUnused takes the images' names away.
+func (e *Engine) removeUnused(ctx context.Context, unused []*named, out *apiimage.PruneReport) error {
+	for _, img := range unused {
+		// Asked each time: a container may be made of it meanwhile.
+		if len(e.imageUsers()[img.ID.String()]) > 0 {
+			continue
+		}
+		all, err := e.images.Aliases(ctx, img.ID)
+		if err != nil {
+			return err
+		}
+		gone, err := e.removeNames(ctx, img.Image, all, all)
+		out.ImagesDeleted = append(out.ImagesDeleted, gone...)
+		if err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // imageSpace is what all images' layers take, each counted once, in bytes.

@@ -4,8 +4,10 @@ import (
 	"context"
 	"fmt"
 	"strings"
+	"time"
 
 	"github.com/containerd/containerd/v2/core/images"
+	"github.com/containerd/containerd/v2/core/leases"
 	"github.com/containerd/errdefs"
 	"github.com/distribution/reference"
 	"github.com/opencontainers/go-digest"
@@ -192,14 +194,32 @@ func bare(in images.Image) Image {
 // Remove takes names of an image away. When they are its last its content goes with
 // them, before Remove returns, as far as nothing else uses it.
 func (s *Store) Remove(ctx context.Context, names ...Image) error {
-	for i, n := range names {
-		var how []images.DeleteOpt
-		if i == len(names)-1 {
-			how = append(how, images.SynchronousDelete())
-		}
-		if err := s.client.ImageService().Delete(ctx, n.Name, how...); err != nil && !errdefs.IsNotFound(err) {
+	if err := s.RemoveNames(ctx, names...); err != nil {
+		return err
+	}
+	return s.Collect(ctx)
+}
+
+// RemoveNames is Remove, and what nobody needs any more is there until the next Collect.
+func (s *Store) RemoveNames(ctx context.Context, names ...Image) error {
+	for _, n := range names {
+		if err := s.client.ImageService().Delete(ctx, n.Name); err != nil && !errdefs.IsNotFound(err) {
 			return fmt.Errorf("remove image %s: %w", familiar(n.Name), err)
 		}
+	}
+	return nil
+}
+
+// Collect removes what no name, container nor lease needs any more, and waits for that. It
+// takes as long for many images as for one: containerd looks at all that there is.
+func (s *Store) Collect(ctx context.Context) error {
+	service := s.client.LeasesService()
+	lease, err := service.Create(ctx, leases.WithRandomID(), leases.WithExpiration(time.Hour))
+	if err == nil {
+		err = service.Delete(ctx, lease, leases.SynchronousDelete)
+	}
+	if err != nil {
+		return fmt.Errorf("collect what no image needs: %w", err)
 	}
 	return nil
 }
