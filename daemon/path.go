@@ -36,7 +36,7 @@ func (v views) Path(ctx context.Context, from, to string, ipv6 bool) (*trace.Obs
 		Proto: q.Proto, Destination: netip.AddrPortFrom(address, q.Port),
 	}
 	for _, a := range v.network.Attachments() {
-		if serves(a, r.Proto, r.Destination) {
+		if receives(a, r.Proto, r.Destination) {
 			r.Watch = append(r.Watch, probe.Namespace{Name: a.Sandbox.Name, Path: a.Sandbox.Path})
 			for _, e := range a.Endpoints {
 				r.Addresses = append(r.Addresses, e.Addr4.Addr(), e.Addr6.Addr())
@@ -136,9 +136,9 @@ func bestFirst(of, near spec.Attachment) []spec.Endpoint {
 	return out
 }
 
-// serves says that packets to the address come to the attachment: it has it, or publishes
+// receives says that packets to the address come to the attachment: it has it, or publishes
 // the port on it.
-func serves(a spec.Attachment, proto string, to netip.AddrPort) bool {
+func receives(a spec.Attachment, proto string, to netip.AddrPort) bool {
 	has := slices.ContainsFunc(a.Endpoints, func(e spec.Endpoint) bool {
 		return e.Addr4.Addr() == to.Addr() || e.Addr6.Addr() == to.Addr()
 	})
