@@ -174,7 +174,7 @@ func (a *app) root() *cobra.Command {
 		a.saveCommand(), a.historyCommand(), buildCommand(), searchCommand())
 	add("volumes", a.volumeCommand())
 	add("networks", a.networkCommand(), a.captureCommand(), a.whyCommand(), a.planCommand())
-	add("system", a.eventsCommand(), a.infoCommand(), a.versionCommand(), a.systemCommand(), a.healCommand(), a.topologyCommand(), a.doctorCommand(), a.debugCommand(), daemonHelp())
+	add("system", a.eventsCommand(), a.infoCommand(), a.versionCommand(), a.systemCommand(), a.healCommand(), a.topologyCommand(), a.doctorCommand(), a.exposureCommand(), a.debugCommand(), daemonHelp())
 	setUsage(root)
 	helpTopics(root)
 	finish(root)
