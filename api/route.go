@@ -126,6 +126,7 @@ func (s *server) routes() []route {
 		{method: post, path: "/fairlead/v1/heal/resume", handle: s.healResume},
 		{method: get, path: "/fairlead/v1/topology", handle: s.topology},
 		{method: get, path: "/fairlead/v1/doctor", handle: s.doctor},
+		{method: get, path: "/fairlead/v1/exposure", handle: s.exposure},
 		{method: get, path: "/fairlead/v1/why", handle: s.why},
 		{method: post, path: "/fairlead/v1/path", handle: s.path},
 		{method: post, path: "/fairlead/v1/system/teardown", handle: s.teardown},

@@ -8,6 +8,7 @@ import (
 	"github.com/containerd/errdefs"
 
 	"github.com/fairlead/fairlead/doctor"
+	"github.com/fairlead/fairlead/exposure"
 	"github.com/fairlead/fairlead/topology"
 )
 
@@ -18,6 +19,8 @@ type Views interface {
 	Topology(ctx context.Context, network string) (topology.Host, error)
 	// Doctor looks at the host and says what ails it.
 	Doctor(ctx context.Context) (doctor.Report, error)
+	// Exposure says who can reach what of the containers.
+	Exposure(ctx context.Context) (exposure.Report, error)
 }
 
 // noViews refuses what a server without Views is asked for.
@@ -47,6 +50,19 @@ func (s *server) doctor(w http.ResponseWriter, r *http.Request) error {
 		return err
 	}
 	report, err := s.options.Views.Doctor(r.Context())
+	if err != nil {
+		return err
+	}
+	writeJSON(w, http.StatusOK, report)
+	return nil
+}
+
+// exposure answers GET /fairlead/v1/exposure.
+func (s *server) exposure(w http.ResponseWriter, r *http.Request) error {
+	if err := s.noViews(); err != nil {
+		return err
+	}
+	report, err := s.options.Views.Exposure(r.Context())
 	if err != nil {
 		return err
 	}

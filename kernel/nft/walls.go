@@ -88,3 +88,19 @@ func (c *Conn) RuleIDs(family ruleset.Family, table string) ([]RuleID, error) {
 	}
 	return out, nil
 }
+
+// HasElements says of each element whether it is in the set, as HasElement does, and
+// reads the set once.
+func (c *Conn) HasElements(family ruleset.Family, table, set string, elements []ruleset.Element) ([]bool, error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	found, err := c.elementsOf(family, table, set)
+	if err != nil {
+		return nil, err
+	}
+	out := make([]bool, len(elements))
+	for i, e := range elements {
+		out[i] = !slices.ContainsFunc(encoded(e), func(raw string) bool { return !found[raw] })
+	}
+	return out, nil
+}
