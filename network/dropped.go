@@ -1,8 +1,11 @@
 package network
 
 import (
+	"slices"
+
 	"github.com/fairlead/fairlead/kernel/nft"
 	"github.com/fairlead/fairlead/network/firewall"
+	"github.com/fairlead/fairlead/network/spec"
 	"github.com/fairlead/fairlead/ruleset"
 )
 
@@ -33,4 +36,46 @@ func (c *Controller) Dropped() (Dropped, error) {
 	}
 	d.Ports, err = c.fw.InterfaceCounts(ruleset.Bridge, c.plan.Table, firewall.GuardedPorts)
 	return d, err
+}
+
+// dropWatch is what was last read of the guard's counters, and of which ports the log has
+// told. The zero value has read nothing.
+type dropWatch struct {
+	last Dropped
+	said map[string]bool
+}
+
+// sayDropped has the log tell, once for each endpoint, that it is kept from sending: who
+// finds a container without a network, or without some of its packets, looks there.
+func (c *Controller) sayDropped() {
+	now, err := c.Dropped()
+	if err != nil {
+		return // a table that is not there is put back, and that is said
+	}
+	was := c.drops.last
+	first := was.Ports == nil
+	if c.drops.last = now; first {
+		return // of before this daemon's start
+	}
+	var why []string
+	for reason, n := range now.Reasons {
+		if n.Packets > was.Reasons[reason].Packets {
+			why = append(why, reason)
+		}
+	}
+	slices.Sort(why)
+	said := make(map[string]bool)
+	for _, a := range c.Attachments() {
+		for _, e := range a.Endpoints {
+			n := now.Ports[e.HostIf].Packets
+			said[e.HostIf] = c.drops.said[e.HostIf]
+			if said[e.HostIf] || n <= was.Ports[e.HostIf].Packets {
+				continue
+			}
+			said[e.HostIf] = true
+			c.log.Info("a container sends what is not its own to send; that is dropped", "container", a.Sandbox.Name, "network", e.Network, "link", e.HostIf,
+				"packets", n, "for", why, "hint", spec.OptAntiSpoofing+"=false, of the endpoint or the network, lets it pass")
+		}
+	}
+	c.drops.said = said
 }

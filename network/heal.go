@@ -102,6 +102,7 @@ func (c *Controller) healHost(ctx context.Context) {
 			c.healer.noticed.settle(ctx, quietHost, impatientHost)
 		case <-tick.C:
 			c.trimLeases(ctx)
+			c.sayDropped()
 			c.healer.noticed.add(everything, time.Time{})
 		case <-again.C:
 		}

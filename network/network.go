@@ -169,6 +169,7 @@ type Controller struct {
 	ground sync.Mutex
 	healer healer
 	pins   pins
+	drops  dropWatch // of the goroutine that heals
 
 	// turns has one operation at a time on each sandbox.
 	turns turns
