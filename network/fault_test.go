@@ -166,6 +166,20 @@ func (h *host) settled(tb testing.TB, want string) (diff string) {
 	}
 }
 
+// wrong waits until all is as it should be, and says what is not.
+func (h *host) wrong(tb testing.TB) (lines []string) {
+	tb.Helper()
+	for deadline := time.Now().Add(10 * time.Second); ; time.Sleep(5 * time.Millisecond) {
+		lines, err := h.Check(tb.Context())
+		if err != nil {
+			lines = append(lines, err.Error())
+		}
+		if len(lines) == 0 || time.Now().After(deadline) {
+			return lines
+		}
+	}
+}
+
 // oneLine says whether the error is one that a person can read: one line, with what
 // failed and why.
 func oneLine(err error, cause syscall.Errno) bool {
@@ -194,6 +208,9 @@ func (f faulted) try(t *testing.T, h *host, want string, fault faultpoint.Fault)
 		}
 	}
 	if err == nil {
+		if lines := h.wrong(t); len(lines) > 0 {
+			t.Errorf("%s, and it says that all is done:\n%s", what, strings.Join(lines, "\n"))
+		}
 		f.after(t, h)
 	}
 	if diff := h.settled(t, want); diff != "" {
