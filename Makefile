@@ -24,7 +24,7 @@ RUN_DEPS   := containerd:containerd runc:runc static:busybox:busybox-static \
 # `docker` of version 28 or later, which Debian does not have, must be there already).
 TEST_DEPS  := $(RUN_DEPS) ping:iputils-ping conntrack:conntrack sysctl:procps /usr/bin/docker:docker.io gcc:gcc \
 	firewalld:firewalld dbus-daemon:dbus-daemon ufw:ufw curl:curl docker-compose:docker-compose \
-	tini-static:tini systemd-analyze:systemd \
+	tini-static:tini systemd-analyze:systemd tcpdump:tcpdump \
 	/usr/include/stdlib.h:libc6-dev
 LINT_DEPS  := shellcheck:shellcheck
 BENCH_DEPS := $(RUN_DEPS) dockerd:docker.io /usr/bin/docker:docker.io \
