@@ -49,10 +49,7 @@ func TestAttackApart(t *testing.T) {
 		return all
 	}, func(t *testing.T, r *attackRange, all stages) {
 		all.on.perform(t, all.on.strange(), func(forgedFrame) bool { return true })
-		// What is parallel is over when the group is, and not at the end of the test.
-		t.Run("networks", func(t *testing.T) {
-			apartStages(t, r, []stage{all.kept, all.keptUnguarded}, []stage{all.plain, all.plainUnguarded})
-		})
+		apartStages(t, r, []stage{all.kept, all.keptUnguarded}, []stage{all.plain, all.plainUnguarded})
 	})
 }
 
@@ -60,9 +57,9 @@ func TestAttackApart(t *testing.T) {
 // advertises itself heeded by nobody where there is no IPv6.
 func apartStages(t *testing.T, r *attackRange, kept, plain []stage) {
 	t.Helper()
+	tests := map[string]func(*testing.T){}
 	for _, s := range kept {
-		t.Run(s.network, func(t *testing.T) {
-			t.Parallel()
+		tests[s.network] = func(t *testing.T) {
 			s.perform(t, s.strange(), func(forgedFrame) bool { return false })
 			var pairs [][2]lab.Probe
 			for _, proto := range []string{"tcp", "udp"} {
@@ -71,14 +68,12 @@ func apartStages(t *testing.T, r *attackRange, kept, plain []stage) {
 				}
 			}
 			barred(t, pairs...)
-		})
+		}
 	}
 	for _, s := range plain {
-		t.Run(s.network, func(t *testing.T) {
-			t.Parallel()
-			s.withoutIPv6(t)
-		})
+		tests[s.network] = s.withoutIPv6
 	}
+	together(t, tests)
 }
 
 // strange are frames of every kind, under the sender's own addresses.

@@ -12,6 +12,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -318,4 +319,15 @@ func forgedText() string {
 // linkLocalOf is the address that a hardware address makes (RFC 4291, appendix A).
 func linkLocalOf(mac net.HardwareAddr) netip.Addr {
 	return netip.AddrFrom16([16]byte{0: 0xfe, 1: 0x80, 8: mac[0] ^ 2, 9: mac[1], 10: mac[2], 11: 0xff, 12: 0xfe, 13: mac[3], 14: mac[4], 15: mac[5]})
+}
+
+// together runs subtests on one site at once. Each by t.Parallel would wait for its turn
+// behind all tests that have not begun, and the site with it.
+func together(t *testing.T, tests map[string]func(*testing.T)) {
+	t.Helper()
+	var wg sync.WaitGroup
+	for name, test := range tests {
+		wg.Go(func() { t.Run(name, test) })
+	}
+	wg.Wait()
 }

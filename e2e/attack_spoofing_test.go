@@ -41,29 +41,27 @@ func TestAttackForgery(t *testing.T) {
 		free.forget()
 		free.talk(t)
 		before := on.beliefs()
-		t.Run("frames", func(t *testing.T) {
-			for name, list := range map[string]func(stage) []forgedFrame{"neighbours": stage.neighbours, "senders": stage.senders, "routers": stage.routers} {
-				t.Run(name, func(t *testing.T) {
-					t.Parallel()
-					on.guarded(t, list(on))
-				})
-				t.Run(name+", unguarded", func(t *testing.T) {
-					t.Parallel()
-					free.open(t, slices.DeleteFunc(list(free), func(f forgedFrame) bool { return f.what == takenHardware }))
-				})
-			}
-			t.Run("LLDP", func(t *testing.T) {
-				t.Parallel()
+		together(t, map[string]func(*testing.T){
+			"neighbours": func(t *testing.T) { on.guarded(t, on.neighbours()) },
+			"senders":    func(t *testing.T) { on.guarded(t, on.senders()) },
+			"routers":    func(t *testing.T) { on.guarded(t, on.routers()) },
+
+			"neighbours, unguarded": func(t *testing.T) { free.open(t, free.neighbours()) },
+			"senders, unguarded": func(t *testing.T) {
+				free.open(t, slices.DeleteFunc(free.senders(), func(f forgedFrame) bool { return f.what == takenHardware }))
+			},
+			"routers, unguarded": func(t *testing.T) { free.open(t, free.routers()) },
+
+			"LLDP": func(t *testing.T) {
 				on.say(t, forgedFrame{what: "LLDP", frame: ether(on.victim.mac, linkLocalGroup, layers.EthernetTypeLinkLayerDiscovery, make([]byte, 46))})
 				if got := on.beliefs()["the bridge's word for the victim"]; got == on.port() {
 					t.Errorf("the bridge takes the attacker for the victim: by a frame of LLDP")
 				}
-			})
+			},
 			// Routers' words would be believed by the others of A.
-			t.Run("an endpoint unguarded", func(t *testing.T) {
-				t.Parallel()
+			"an endpoint unguarded": func(t *testing.T) {
 				loose.open(t, []forgedFrame{called(loose.senders(), "as "+loose.victim.v4.String()), called(loose.neighbours(), "an advertisement for a stranger's hardware")})
-			})
+			},
 		})
 		for what, now := range on.beliefs() {
 			if now != before[what] && !strings.Contains(now, "unknown") { // which is nobody's word

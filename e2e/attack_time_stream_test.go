@@ -15,7 +15,7 @@ import (
 	"github.com/fairlead/fairlead/internal/lab"
 )
 
-// streamEvery is between two packets of a stream: 250 a second.
+// streamEvery is between two packets of a stream, where nothing else is said: 250 a second.
 const streamEvery = 4 * time.Millisecond
 
 // stream is packets of one kind that are sent without a pause, each of a flow of its
@@ -38,15 +38,17 @@ const streamMark = "fairlead-stream:"
 
 // streams sends and listens until it is stopped.
 type streams struct {
-	t    *testing.T
-	all  []*stream
-	stop context.CancelFunc
-	ctx  context.Context
-	wg   sync.WaitGroup
+	t   *testing.T
+	all []*stream
+	// every is between two packets of a stream.
+	every time.Duration
+	stop  context.CancelFunc
+	ctx   context.Context
+	wg    sync.WaitGroup
 }
 
 func newStreams(t *testing.T) *streams {
-	s := &streams{t: t}
+	s := &streams{t: t, every: streamEvery}
 	s.ctx, s.stop = context.WithCancel(t.Context())
 	t.Cleanup(s.end)
 	return s
@@ -77,7 +79,7 @@ func (s *streams) send(h *lab.Host, dev string, via net.HardwareAddr, all ...*st
 	wire := s.open(h, dev)
 	s.wg.Go(func() {
 		defer wire.Close()
-		tick := time.NewTicker(streamEvery)
+		tick := time.NewTicker(s.every)
 		defer tick.Stop()
 		for n := 0; ; n++ {
 			select {
@@ -117,7 +119,7 @@ func (s *streams) write(h *lab.Host, to string, one *stream) {
 	}
 	s.wg.Go(func() {
 		defer conn.Close()
-		tick := time.NewTicker(streamEvery)
+		tick := time.NewTicker(s.every)
 		defer tick.Stop()
 		for {
 			select {
