@@ -9,6 +9,8 @@ import (
 
 	"github.com/gopacket/gopacket"
 	"github.com/gopacket/gopacket/layers"
+
+	"github.com/fairlead/fairlead/ruleset"
 )
 
 // unguarded has a network, or one endpoint of it, send what it likes.
@@ -33,6 +35,7 @@ const (
 	reasonFragment  = "a first fragment without its ports (RFC 7112)"
 	reasonNowhere   = "headers that lead nowhere"
 	reasonRoute     = "a source route"
+	reasonBPDU      = "a bridge's word (BPDU)"
 	reasonOptions   = "options of IPv4 that may hide a source route"
 )
 
@@ -190,6 +193,7 @@ func (s stage) routers() []forgedFrame {
 	// The same, to a router advertisement.
 	typeless := []byte{byte(dest), 0, 0, 1, 0, 0, 0, 10, byte(layers.IPProtocolICMPv6), 0, 1, 4, 0, 0, 0, 0}
 	return []forgedFrame{
+		s.bridgeWord("a bridge's word", ruleset.ToBridges), s.bridgeWord("a bridge's word for one VLAN", ruleset.ToVLANBridges),
 		s.packet("a router advertisement", reasonRA, toNodes, ip(me.local, allNodes, layers.IPProtocolICMPv6, advert)),
 		s.packet("a router advertisement to one", reasonRA, victim.mac, ip(me.local, victim.local, layers.IPProtocolICMPv6, icmp6(me.local, victim.local, ra, routerAdvert(me.mac, "2001:db8:bad::")))),
 		s.packet("a router advertisement to the host", reasonRA, gw.mac, ip(me.local, gw.local, layers.IPProtocolICMPv6, icmp6(me.local, gw.local, ra, routerAdvert(me.mac, "2001:db8:bad::")))),
@@ -207,6 +211,18 @@ func (s stage) routers() []forgedFrame {
 		s.packet("a fragment that shows no type of ICMPv6", reasonFragment, toNodes, ip(me.local, allNodes, layers.IPProtocolIPv6Fragment, typeless)),
 		s.packet("headers that lead nowhere", reasonNowhere, victim.mac, ip(me.v6, victim.v6, dest, nil)),
 	}
+}
+
+// bridgeWord says of the sender that it is the root of the spanning tree (IEEE 802.1D,
+// section 9.3.1).
+func (s stage) bridgeWord(what string, to ruleset.ToHardware) forgedFrame {
+	group, err := net.ParseMAC(string(to))
+	if err != nil {
+		panic(err)
+	}
+	root := append([]byte{0, 0}, s.me.mac...) // of the highest priority
+	text := slices.Concat([]byte{0x42, 0x42, 3, 0, 0, 0, 0, 0}, root, make([]byte, 4), root, []byte{0x80, 1, 0, 0, 20, 0, 2, 0, 15, 0}, group)
+	return forgedFrame{what: what, frame: ether(s.me.mac, group, layers.EthernetType(len(text)), text), mark: text, reason: reasonBPDU}
 }
 
 // routerAdvert is the body of a router advertisement that says of itself that it leads

@@ -91,6 +91,16 @@ var (
 	TimestampsByHost = FirstOption{14, "\x44\x24"}
 )
 
+// ToHardware matches frames to a hardware address, as nft writes it.
+type ToHardware string
+
+// The groups by which bridges talk: the spanning tree's (IEEE 802.1D, table 7-10), and
+// that of one for each VLAN (PVST+).
+const (
+	ToBridges     ToHardware = "01:80:c2:00:00:00"
+	ToVLANBridges ToHardware = "01:00:0c:cc:cc:cd"
+)
+
 // Redirect4 matches ICMP redirects (RFC 792).
 type Redirect4 struct{}
 
@@ -105,6 +115,7 @@ func (Fragmented) expr()  {}
 func (WithOptions) expr() {}
 func (SourceRoute) expr() {}
 func (FirstOption) expr() {}
+func (ToHardware) expr()  {}
 func (Redirect4) expr()   {}
 func (Length6) expr()     {}
 
@@ -138,6 +149,9 @@ func (s SourceRoute) String() string { return "ip option " + string(s) + " exist
 func (o FirstOption) String() string {
 	return fmt.Sprintf("ip hdrlength %d @nh,160,%d 0x%s", o.Words, 8*len(o.Begins), strings.TrimLeft(fmt.Sprintf("%x", o.Begins), "0"))
 }
+
+// String implements Expr.
+func (h ToHardware) String() string { return "ether daddr " + string(h) }
 
 // String implements Expr.
 func (Redirect4) String() string { return "icmp type redirect" }

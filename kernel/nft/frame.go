@@ -3,6 +3,7 @@ package nft
 import (
 	"encoding/binary"
 	"fmt"
+	"net"
 
 	"golang.org/x/sys/unix"
 
@@ -73,6 +74,13 @@ func (e *exprWriter) frame(x ruleset.Expr) error {
 		e.compare(unix.NFT_CMP_EQ, []byte{x.Words})
 		e.payload(unix.NFT_PAYLOAD_NETWORK_HEADER, 4*noOptions, uint32(len(x.Begins)), regFirst)
 		e.compare(unix.NFT_CMP_EQ, []byte(x.Begins))
+	case ruleset.ToHardware:
+		mac, err := net.ParseMAC(string(x))
+		if err != nil || len(mac) != 6 {
+			return fmt.Errorf("%q is no hardware address of Ethernet", string(x))
+		}
+		e.payload(unix.NFT_PAYLOAD_LL_HEADER, 0, 6, regFirst)
+		e.compare(unix.NFT_CMP_EQ, mac)
 	case ruleset.Redirect4:
 		e.require(ruleset.IPv4)
 		e.transport(unix.IPPROTO_ICMP)

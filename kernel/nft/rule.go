@@ -115,7 +115,7 @@ func (e *exprWriter) write(x ruleset.Expr) error {
 	case ruleset.Mark, ruleset.ToHost, ruleset.Neighbour, ruleset.Opening, ruleset.LaterFragment:
 		return e.match(x)
 	case ruleset.Carries, ruleset.Transport, ruleset.UDPTo, ruleset.HasPorts, ruleset.Fragmented,
-		ruleset.WithOptions, ruleset.SourceRoute, ruleset.FirstOption, ruleset.Redirect4, ruleset.Length6, ruleset.Bytes:
+		ruleset.WithOptions, ruleset.SourceRoute, ruleset.FirstOption, ruleset.ToHardware, ruleset.Redirect4, ruleset.Length6, ruleset.Bytes:
 		return e.frame(x)
 	default:
 		return e.statement(x)

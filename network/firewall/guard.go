@@ -209,6 +209,10 @@ func guardChains() []ruleset.Chain {
 			// no VLAN (__netif_receive_skb_core): what is inside would be seen by nobody.
 			caught("a tag within a tag", ruleset.Carries(ruleset.CarriedTag)),
 			caught("a tag within a tag", ruleset.Carries(ruleset.CarriedServiceTag)),
+			// A bridge without spanning tree passes them on like any other, to switches
+			// that may shut the host off for it.
+			caught("a bridge's word (BPDU)", ruleset.ToBridges),
+			caught("a bridge's word (BPDU)", ruleset.ToVLANBridges),
 		}},
 		{Name: chainCaught, Rules: []ruleset.Rule{
 			rule("counted at its port", onBridge(ruleset.IIfName, GuardedPorts), ruleset.Drop),

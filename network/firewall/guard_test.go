@@ -92,7 +92,7 @@ func TestGuardElements(t *testing.T) {
 func TestGuardReasons(t *testing.T) {
 	t.Parallel()
 	reasons := firewall.Reasons()
-	if len(reasons) != 18 || slices.Contains(reasons, "") {
+	if len(reasons) != 19 || slices.Contains(reasons, "") {
 		t.Errorf("%d reasons: %q", len(reasons), reasons)
 	}
 	text := firewall.BridgeTable(firewall.Policy{Table: "fairlead"}).String()
