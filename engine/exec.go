@@ -166,7 +166,10 @@ func (e *Engine) runExec(ctx context.Context, c *instance, x *execution, opts Ex
 	crashpoint.Here("engine-exec-made")
 	pid, err := e.rt.StartTask(ctx, c.id, x.id)
 	if err != nil {
-		return execError(x, err)
+		// Of an answer that was lost the process knows nothing.
+		if pid, _ = e.rt.ExecPID(ctx, c.id, x.id); pid == 0 {
+			return execError(x, err)
+		}
 	}
 	crashpoint.Here("engine-exec-started")
 	x.setPID(pid)
