@@ -125,7 +125,8 @@ func (s stage) beliefs() map[string]string {
 // routesOf are the routes but those to networks other than the stage's: they come and go.
 func (s stage) routesOf(lines string) (out string) {
 	for line := range strings.Lines(lines) {
-		if !strings.Contains(line, " dev br-") || strings.Contains(line, " dev "+s.bridge+" ") {
+		// The kernel writes ifN for one that is about to be gone.
+		if passing := strings.Contains(line, " dev br-") || strings.Contains(line, " dev if"); !passing || strings.Contains(line, " dev "+s.bridge+" ") {
 			out += line
 		}
 	}
