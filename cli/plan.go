@@ -88,7 +88,9 @@ here: a plan pulls nothing.`,
 		Example: `  fairlead plan run --name web -p 8080:80 demo httpd -f
   fairlead plan run --network back --ip 172.30.0.10 --format json demo`,
 		Args: minArgs(1), ValidArgsFunction: a.complete(1, listImages),
-		RunE: func(cmd *cobra.Command, args []string) error { return a.planContainer(cmd, *p, &f.createFlags, args, f.detach) },
+		RunE: func(cmd *cobra.Command, args []string) error {
+			return startFailure(a.planContainer(cmd, *p, &f.createFlags, args, f.detach))
+		},
 	}
 	f.registerRun(cmd, a)
 	return cmd
@@ -122,7 +124,7 @@ func (a *app) planContainer(cmd *cobra.Command, p planFlags, f *createFlags, arg
 	if err != nil && isNoSuchImage(err) {
 		err = fmt.Errorf("%w; a plan pulls nothing: %s", err, imageHint)
 	}
-	return startFailure(err)
+	return err
 }
 
 func (a *app) planNetworkCreateCommand(p *planFlags) *cobra.Command {

@@ -12,9 +12,15 @@ import (
 // ownerNote says what of the tables no command of another program can do.
 const ownerNote = "the daemon's own tables carry flags owner,persist besides: no other program can change or flush them, and so the socket that made them is kept by the relay"
 
+// ownedNote is said where they are there.
+const ownedNote = "no other program may change the daemon's own tables of nftables: it puts them in order by itself, `fairlead heal resume`"
+
 // script is the policy as the input of nft(8), which has no socket to keep: without an
 // owner.
-func (nftEnforcer) script(_ context.Context, p firewall.Policy, _ bool) (commands, notes []string, err error) {
+func (e nftEnforcer) script(_ context.Context, p firewall.Policy, fresh bool) (commands, notes []string, err error) {
+	if !fresh && e.c.fw.Features().Persist {
+		return []string{}, []string{ownedNote}, nil
+	}
 	p.Owner = false
 	return plan.RuleCommands(firewall.Changes{Rules: firewall.Replace(p)}), []string{ownerNote}, nil
 }
@@ -30,6 +36,9 @@ func (e *iptablesEnforcer) script(ctx context.Context, p firewall.Policy, fresh 
 			}
 		}
 		commands = append(commands, plan.Feed(string(f)+"-restore --noflush", model.Replace(f, have, e.backend.Tag, firewall.UserChain)))
+	}
+	if !fresh && e.c.fw.Features().Persist {
+		return commands, []string{ownedNote}, nil
 	}
 	layer2 := firewall.Changes{Rules: []ruleset.Change{
 		ruleset.ReplaceTable{Table: firewall.BridgeTable(p)}, ruleset.ReplaceTable{Table: firewall.FlowTable(p)},

@@ -33,7 +33,7 @@ func (c *Controller) PlanNetwork(ctx context.Context, req spec.NetworkRequest, w
 		return spec.Plan{}, err
 	}
 	if err := c.checkBridge(c.plan.BridgeStep(n)); err != nil {
-		return spec.Plan{}, fmt.Errorf("create network %s: %w", n.Name, err)
+		return spec.Plan{}, fmt.Errorf("create network %s: bridge: %w", n.Name, err)
 	}
 	return c.planOn(ctx, []spec.Network{n}, whole, nil)
 }
