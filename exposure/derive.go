@@ -244,17 +244,28 @@ func (p Picture) onHost(local netip.AddrPort) []Way {
 	if addr.IsLoopback() {
 		return []Way{{From: Host, By: []netip.AddrPort{netip.AddrPortFrom(addr, local.Port())}, Reachable: true, Rule: none}}
 	}
-	by := p.hosts(local)
-	out := []Way{{From: Outside, By: by, Reachable: true, Rule: none}, {From: Host, By: by, Reachable: true, Rule: none}}
-	for _, m := range p.Networks {
-		if !hasFamily(m, addr.Is4()) {
+	bound := []netip.AddrPort{netip.AddrPortFrom(addr, local.Port())}
+	if addr == netip.IPv6Unspecified() {
+		// Unless it asked not to, it takes IPv4 as well (ipv6(7), IPV6_V6ONLY).
+		bound = append(bound, netip.AddrPortFrom(netip.IPv4Unspecified(), local.Port()))
+	}
+	var out []Way
+	for _, b := range bound {
+		v4, by := b.Addr().Is4(), p.hosts(b)
+		if len(by) == 0 {
 			continue
 		}
-		w := Way{From: Network, Name: m.Name, By: by, Reachable: true, Rule: none}
-		if p.Backend != "none" && isolated(m, addr.Is4()) {
-			w.Reachable, w.Rule = false, cmp.Or(p.Rule("filter_input", "an internal network does not reach the host"), "chain INPUT")
+		out = append(out, Way{From: Outside, By: by, Reachable: true, Rule: none}, Way{From: Host, By: by, Reachable: true, Rule: none})
+		for _, m := range p.Networks {
+			if !hasFamily(m, v4) {
+				continue
+			}
+			w := Way{From: Network, Name: m.Name, By: by, Reachable: true, Rule: none}
+			if p.Backend != "none" && isolated(m, v4) {
+				w.Reachable, w.Rule = false, cmp.Or(p.Rule("filter_input", "an internal network does not reach the host"), "chain INPUT")
+			}
+			out = append(out, w)
 		}
-		out = append(out, w)
 	}
 	return out
 }
