@@ -119,7 +119,7 @@ func (s *server) routes() []route {
 		{method: del, path: "/networks/{name}", handle: s.networkRemove},
 
 		{method: get, path: "/fairlead/v1/capture", handle: s.capture},
-		{method: post, path: "/fairlead/v1/capture", handle: s.capture},
+		{method: post, path: "/fairlead/v1/capture", handle: s.capture, body: true},
 		{method: get, path: "/fairlead/v1/debug/check", handle: s.check},
 		{method: get, path: "/fairlead/v1/heal", handle: s.healing},
 		{method: post, path: "/fairlead/v1/heal/pause", handle: s.healPause},
