@@ -125,3 +125,29 @@ func TestCountRevived(t *testing.T) {
 		}
 	}
 }
+
+// TestStaticEntries: a bridge that was told that a container is behind another port, or is
+// the bridge itself, is told of in a check and put right; what is right stays.
+func TestStaticEntries(t *testing.T) {
+	h := newHealed(t)
+	for _, do := range []string{"bridge fdb replace MAC dev OTHER master static sticky", "bridge fdb replace MAC dev BRIDGE self permanent"} {
+		do = strings.NewReplacer("MAC", h.b.Endpoints[0].MAC.String(), "OTHER", h.a.Endpoints[0].HostIf).Replace(do)
+		h.PauseHealing()
+		h.script(t, do)
+		if lines, err := h.Check(t.Context()); err != nil || !strings.Contains(strings.Join(lines, "\n"), "was told that "+h.b.Endpoints[0].MAC.String()) {
+			t.Errorf("after %q check says %q, %v", do, lines, err)
+		}
+		if ping(h.a, h.b.Endpoints[0].Addr4.Addr().String()) {
+			t.Errorf("after %q they reach each other", do)
+		}
+		since := time.Now()
+		h.ResumeHealing()
+		h.mended(t, since, kindBridge, "was told that")
+		h.works(t, do)
+		h.clean(t)
+	}
+	h.script(t, "bridge fdb replace "+h.a.Endpoints[0].MAC.String()+" dev VETH master static")
+	if lines, err := h.Check(t.Context()); err != nil || len(lines) > 0 {
+		t.Errorf("what is right is said to differ: %q, %v", lines, err)
+	}
+}

@@ -23,7 +23,7 @@ func (s *survey) more(ctx context.Context, what aspect) error {
 	if what&aspectPorts == 0 {
 		return nil
 	}
-	return errors.Join(s.ports(ctx), s.loopback())
+	return errors.Join(s.ports(ctx), s.loopback(), s.entries())
 }
 
 // files looks at pins and leases.
