@@ -95,7 +95,7 @@ func (p *parser) net(q qualifiers) (cond, error) {
 	t := p.peek()
 	p.at++
 	var a netip.Addr
-	bits := 0
+	var bits int
 	switch t.kind {
 	case address:
 		a = netip.MustParseAddr(t.text)

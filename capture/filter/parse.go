@@ -130,10 +130,10 @@ func (p *parser) isOperator(t token) bool {
 // arithmetic: what comes is a number, or makes one.
 func (p *parser) arithmetic() bool {
 	t, next := p.peek(), p.ahead(1)
-	switch {
-	case t.kind == number:
+	switch t.kind {
+	case number:
 		return p.isOperator(next)
-	case t.kind == sign:
+	case sign:
 		return t.text == "-"
 	}
 	return t.kind == word && (t.text == "len" || next.kind == sign && next.text == "[")

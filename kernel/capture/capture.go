@@ -92,9 +92,6 @@ type Source struct {
 	file  *os.File
 	name  string // of the interface; "" is all
 	index int
-	// hardware is the interface's type.
-	hardware uint16
-
 	reader sync.Mutex // has the ring
 	ring   ring
 	closed bool
