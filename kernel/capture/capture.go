@@ -89,9 +89,9 @@ type Stats struct {
 
 // Source gives packets. Its methods may be used by several goroutines at once.
 type Source struct {
-	file  *os.File
-	name  string // of the interface; "" is all
-	index int
+	file   *os.File
+	name   string // of the interface; "" is all
+	index  int
 	reader sync.Mutex // has the ring
 	ring   ring
 	closed bool
