@@ -119,8 +119,10 @@ func (s *site) dropped(blue box) {
 		args []string
 		says string
 	}{
-		{[]string{"nobody", outside4}, "nobody"}, {[]string{"red", outside4 + ":0"}, "no port"},
-		{[]string{"red", outside4 + "/sctp"}, "sctp"}, {[]string{"outside", outside4}, "outside"},
+		{[]string{"nobody", outside4}, "nobody"},
+		{[]string{"red", outside4 + ":0"}, "no port"},
+		{[]string{"red", outside4 + "/sctp"}, "sctp"},
+		{[]string{"outside", outside4}, "outside"},
 	} {
 		if stdout, stderr, code := s.CLI(append([]string{"capture", "--path"}, c.args...)...); code == 0 || !strings.Contains(stderr, c.says) {
 			s.t.Errorf("%q: exit status %d\n%s%s", c.args, code, stdout, stderr)

@@ -126,7 +126,7 @@ func Function(location uint64) string {
 	for lines := bufio.NewScanner(f); lines.Scan(); {
 		// address, type, name and, of a module, its name
 		fields := strings.Fields(lines.Text())
-		if len(fields) < 3 || !strings.Contains("tTwW", fields[1]) {
+		if len(fields) < 3 || !strings.EqualFold(fields[1], "t") && !strings.EqualFold(fields[1], "w") {
 			continue
 		}
 		begins, err := strconv.ParseUint(fields[0], 16, 64)

@@ -153,13 +153,14 @@ func (c *Conn) own(ctx context.Context, tables []ruleset.Table) error {
 	if err != nil {
 		return err
 	}
-	for _, f := range failures {
-		if f.part < 0 {
-			return f.errno
-		}
-		return fmt.Errorf("%s: %w %s", b.parts[f.part].about, f.errno, f.detail)
+	if len(failures) == 0 {
+		return nil
 	}
-	return nil
+	f := failures[0]
+	if f.part < 0 {
+		return f.errno
+	}
+	return fmt.Errorf("%s: %w %s", b.parts[f.part].about, f.errno, f.detail)
 }
 
 // tables mark the flow's packets where they come in and where the host sends them.

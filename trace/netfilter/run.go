@@ -69,7 +69,6 @@ func (r Ruleset) Decide(family uint8, hook Hook, p *Packet, nat bool) Decision {
 			// The first translation is the only one; later chains see the new address.
 			p.Destination = d.DNAT.apply(p.Destination)
 			p.DestinationNAT = true
-			nat = false
 		}
 		if c.chain.Type == "nat" && d.SNAT.Set {
 			break

@@ -100,8 +100,12 @@ func TestHops(t *testing.T) {
 	t.Parallel()
 	s := newSite(t)
 	for _, c := range []struct{ proto, to string }{
-		{"icmp", "192.0.2.2"}, {"tcp", "192.0.2.2:80"}, {"udp", "192.0.2.2:80"},
-		{"icmp", "2001:db8::2"}, {"tcp", "[2001:db8::2]:80"}, {"udp", "[2001:db8::2]:80"},
+		{"icmp", "192.0.2.2"},
+		{"tcp", "192.0.2.2:80"},
+		{"udp", "192.0.2.2:80"},
+		{"icmp", "2001:db8::2"},
+		{"tcp", "[2001:db8::2]:80"},
+		{"udp", "[2001:db8::2]:80"},
 	} {
 		r := s.probe(c.proto, c.to)
 		to := destination(t, c.proto, c.to)
