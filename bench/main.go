@@ -100,8 +100,13 @@ func (o options) check(rest []string) error {
 		flag         string
 		value, least int
 	}{
-		{"rounds", o.rounds, 1}, {"runs", o.runs, 1}, {"containers", o.containers, 1}, {"endpoints", o.endpoints, 0}, {"ports", o.ports, 0},
-		{"settle", int(o.settle), 0}, {"quiet", int(o.quiet), 0},
+		{"rounds", o.rounds, 1},
+		{"runs", o.runs, 1},
+		{"containers", o.containers, 1},
+		{"endpoints", o.endpoints, 0},
+		{"ports", o.ports, 0},
+		{"settle", int(o.settle), 0},
+		{"quiet", int(o.quiet), 0},
 	} {
 		if n.value < n.least {
 			return fmt.Errorf("-%s: want at least %d", n.flag, n.least)
