@@ -128,7 +128,7 @@ func TestHelpersKilled(t *testing.T) {
 	s.shoot("streams", s.streams())
 	lines = numbered(t, "the log, streams having been killed", s.logged("log", lines+100))
 	// Its client hears no more of it than how it ends.
-	s.Must("exec", "attached", "touch", "/enough")
+	s.CLI("exec", "attached", "touch", "/enough") // which ends with the container
 	attached.ends(6)
 	s.Must("run", "--rm", "demo", "true")
 	proxied("streams were killed")
