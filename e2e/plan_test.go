@@ -23,7 +23,9 @@ func newBare(t *testing.T) bare {
 	s := newHosts(t)
 	p := s.host.Start("unshare", "--mount", "sh", "-c", "mount -t tmpfs tmpfs /run && exec sleep 3600")
 	b := bare{site: s, pid: p.Pid}
-	eventually(t, "a /run of the host's own", func() bool { return b.shell("mkdir -p /run/netns && grep -q ' /run tmpfs' /proc/self/mounts").Code == 0 })
+	eventually(t, "a /run of the host's own", func() bool {
+		return b.shell("mkdir -p /run/netns && grep -q ' /run tmpfs' /proc/self/mounts").Code == 0
+	})
 	return b
 }
 

@@ -45,6 +45,8 @@ func Show(steps []Step, there bool) []spec.PlanStep {
 			shown.Commands = RuleCommands(s.Changes)
 		case ForgetFlows:
 			shown.Notes = s.Commands() // conntrack(8) fails where there is none to forget
+		case Publish:
+			shown.Notes = append(notes(s.Commands()), "where no relay runs the port is not held, and loopback (127.0.0.1, ::1) does not reach it")
 		default:
 			for _, line := range s.Commands() {
 				shown.Add(line)
@@ -53,6 +55,15 @@ func Show(steps []Step, there bool) []spec.PlanStep {
 		out = append(out, shown)
 	}
 	return out
+}
+
+// notes are lines that have no command, without their mark.
+func notes(lines []string) []string {
+	var s spec.PlanStep
+	for _, line := range lines {
+		s.Add(line)
+	}
+	return s.Notes
 }
 
 func kindOf(s Step) string {
