@@ -70,7 +70,8 @@ type fileSink struct {
 
 func newFileSink(f captureFlags) (*fileSink, error) {
 	s := &fileSink{flags: f}
-	return s, s.next()
+	err := s.next()
+	return s, err
 }
 
 // rotates: there is more than one file.

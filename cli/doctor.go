@@ -73,7 +73,8 @@ func doctorAlone(ctx context.Context) (report doctor.Report, err error) {
 	if err != nil {
 		return report, fmt.Errorf("no daemon answers, and this host cannot be looked at: %s", strings.TrimSpace(strings.TrimPrefix(stderr.String(), "fairlead daemon: ")))
 	}
-	return report, json.Unmarshal(out, &report)
+	err = json.Unmarshal(out, &report)
+	return report, err
 }
 
 // levelColours are those of a terminal (ECMA-48).

@@ -58,11 +58,11 @@ func (a *app) why(ctx context.Context, query url.Values, format string) error {
 	if err := a.call(ctx, http.MethodGet, "/fairlead/v1/why?"+query.Encode(), &e); err != nil {
 		return exitError{code: exitDaemon, err: a.explain(err)}
 	}
-	print := func() error { return e.WriteText(a.Out) }
+	show := func() error { return e.WriteText(a.Out) }
 	if format != "" {
-		print = func() error { return a.printOwn(e, format) }
+		show = func() error { return a.printOwn(e, format) }
 	}
-	if err := print(); err != nil {
+	if err := show(); err != nil {
 		return exitError{code: exitDaemon, err: err}
 	}
 	if !e.Reachable {

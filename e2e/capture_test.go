@@ -213,7 +213,7 @@ func captureToFile(t *testing.T, s *site, from box, address string) {
 		t.Errorf("tcpdump reads: %v\n%s", err, out)
 	}
 	c = s.capture("-w", filepath.Join(dir, "many.pcapng"), "-C", "1", "-W", "2", "-c", "2100", "web", "icmp")
-	from.Host.Run("ping", "-n", "-q", "-f", "-c", "1100", "-s", "1400", address)
+	from.Run("ping", "-n", "-q", "-f", "-c", "1100", "-s", "1400", address)
 	c.ended(0)
 	names, _ := filepath.Glob(filepath.Join(dir, "many-*.pcapng"))
 	if len(names) != 2 || filepath.Base(names[1]) != "many-0004.pcapng" {

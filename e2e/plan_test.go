@@ -70,8 +70,10 @@ func TestPlan(t *testing.T) {
 				{2, "apart", []string{"-o", "com.docker.network.bridge.enable_icc=false"}},
 				{3, "vault", []string{"--internal"}},
 			} {
-				args := append([]string{"network", "create", "--ipv6", "-o", "com.docker.network.bridge.name=br-" + n.name,
-					"--subnet", fmt.Sprintf("10.77.%d.0/24", n.number), "--subnet", fmt.Sprintf("fd77:%d::/64", n.number)}, n.flags...)
+				args := append([]string{
+					"network", "create", "--ipv6", "-o", "com.docker.network.bridge.name=br-" + n.name,
+					"--subnet", fmt.Sprintf("10.77.%d.0/24", n.number), "--subnet", fmt.Sprintf("fd77:%d::/64", n.number),
+				}, n.flags...)
 				s.Must(append(args, n.name)...)
 			}
 			t.Run("published", func(t *testing.T) { planPublished(t, s) })

@@ -38,7 +38,8 @@ var faults = []fault{
 	{"", "", "-6 lone fd00:30::2", "no-ipv6", []string{"lone"}},
 	{
 		"exec db sh -c 'echo nameserver 127.0.0.9 > /etc/resolv.conf'", "exec db sh -c 'echo nameserver 127.0.0.11 > /etc/resolv.conf'",
-		"db nosuch.example", "resolv-conf-wrong", []string{"127.0.0.11", "container db"},
+		"db nosuch.example", "resolv-conf-wrong",
+		[]string{"127.0.0.11", "container db"},
 	},
 	{"db: ip route del default", "db: ip route add default via 10.30.0.1", "db 192.0.2.2", "no-default-route", []string{"ip route add default via 10.30.0.1 dev eth0"}},
 	{"sysctl -qw net.ipv4.ip_forward=0", "sysctl -qw net.ipv4.ip_forward=1", "db 192.0.2.2", "forwarding-off", []string{"sysctl -w net.ipv4.ip_forward=1"}},
@@ -46,24 +47,29 @@ var faults = []fault{
 	{"iptables -P FORWARD DROP", "iptables -P FORWARD ACCEPT", "db 192.0.2.2", "foreign-policy-drop", []string{"chain FORWARD", "ip filter", "by iptables"}},
 	{
 		"nft 'add table inet mine; add chain inet mine forward { type filter hook forward priority -10; }; add rule inet mine forward ip daddr 192.0.2.2 counter drop comment \"planted\"'",
-		"nft delete table inet mine", "db 192.0.2.2", "foreign-drop", []string{"table inet mine", "chain forward", "handle", "planted", "nft delete rule inet mine forward handle"},
+		"nft delete table inet mine", "db 192.0.2.2", "foreign-drop",
+		[]string{"table inet mine", "chain forward", "handle", "planted", "nft delete rule inet mine forward handle"},
 	},
 	{
 		"nft 'add table inet mine; add set inet mine bad { type ipv4_addr . inet_service; flags interval; elements = { 192.0.2.0/24 . 440-450 }; }; add chain inet mine forward { type filter hook forward priority -10; }; add rule inet mine forward ip daddr . tcp dport @bad reject'",
-		"nft delete table inet mine", "db 192.0.2.2:443", "foreign-drop", []string{"refuses", "table inet mine"},
+		"nft delete table inet mine", "db 192.0.2.2:443", "foreign-drop",
+		[]string{"refuses", "table inet mine"},
 	},
 	{
 		"iptables -N ufw-user-forward; iptables -A FORWARD -j ufw-user-forward; iptables -A ufw-user-forward -s 10.30.0.0/24 -p tcp -m conntrack --ctstate NEW -m multiport --dports 80,443 -j DROP",
-		"iptables -F FORWARD; iptables -F ufw-user-forward; iptables -X ufw-user-forward", "db 192.0.2.2:443", "ufw-drop", []string{"ufw route allow in on BRIDGE out on uplink"},
+		"iptables -F FORWARD; iptables -F ufw-user-forward; iptables -X ufw-user-forward", "db 192.0.2.2:443", "ufw-drop",
+		[]string{"ufw route allow in on BRIDGE out on uplink"},
 	},
 	{
 		"nft 'add table inet firewalld; add chain inet firewalld filter_FORWARD { type filter hook forward priority 10; }; add rule inet firewalld filter_FORWARD ct state { established, related } accept; add rule inet firewalld filter_FORWARD reject with icmpx admin-prohibited'",
-		"nft delete table inet firewalld", "db 192.0.2.2", "firewalld-drop", []string{"firewall-cmd --reload"},
+		"nft delete table inet firewalld", "db 192.0.2.2", "firewalld-drop",
+		[]string{"firewall-cmd --reload"},
 	},
 	{"iptables-legacy -A FORWARD -d 192.0.2.2 -m comment --comment 'old hand' -j DROP", "iptables-legacy -F FORWARD", "db 192.0.2.2", "foreign-drop", []string{"old hand", "iptables-legacy -t filter -D FORWARD 1"}},
 	{
 		"web: nft 'add table inet own; add chain inet own input { type filter hook input priority 0; }; add rule inet own input tcp dport 80 drop'",
-		"web: nft delete table inet own", "db web:80", "foreign-drop", []string{"container web", "table inet own", "nsenter --net="},
+		"web: nft delete table inet own", "db web:80", "foreign-drop",
+		[]string{"container web", "table inet own", "nsenter --net="},
 	},
 }
 

@@ -11,9 +11,10 @@ import (
 	"github.com/fairlead/fairlead/network/spec"
 )
 
-// Plan is what would be done, in steps.
 type (
-	Plan     = spec.Plan
+	// Plan is what would be done, in steps.
+	Plan = spec.Plan
+	// PlanStep is one of them.
 	PlanStep = spec.PlanStep
 )
 

@@ -184,8 +184,10 @@ func TestBudget(t *testing.T) {
 		t.Errorf("a fight is not over: %v", ended)
 	}
 	b = budget{}
-	if !b.quietly("veth", "x") || !b.quietly("veth", "x") {
-		t.Error("a mend without a fight is not told")
+	for range 2 {
+		if !b.quietly("veth", "x") {
+			t.Error("a mend without a fight is not told")
+		}
 	}
 	var waits []time.Duration
 	for i := range 8 {

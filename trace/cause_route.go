@@ -142,7 +142,8 @@ func (t *tracer) noWay(n node, to netip.Addr) Cause {
 			return Cause{Code: "no-ipv6", What: fmt.Sprintf("container %s has no IPv6: none of its networks does", n.name), Where: n.where(), Who: policy, Mend: []string{"fairlead network create --ipv6 NAME", "fairlead network connect NAME " + n.name}}
 		}
 	}
-	for _, e := range t.wantedEndpoints(to) {
+	if wanted := t.wantedEndpoints(to); len(wanted) > 0 {
+		e := wanted[0]
 		l, ok := t.p.Host.Named(e.Bridge)
 		switch {
 		case !ok:

@@ -84,10 +84,10 @@ func (t *tracer) answer() bool {
 	p.SourceMAC, p.DestinationMAC, p.Mark = nil, nil, 0
 	t.pk = &p
 	end, _ := t.e.There.Last()
-	switch {
-	case end.Kind == HopOutside:
+	if end.Kind == HopOutside {
 		return t.fromOutside()
-	case end.Kind == HopHost:
+	}
+	if end.Kind == HopHost {
 		return t.begin(t.host())
 	}
 	c, _ := t.container(end.Name)
