@@ -34,10 +34,12 @@ ATTACK_DEPS := $(BENCH_DEPS) ping:iputils-ping /usr/bin/podman:podman /usr/lib/p
 # Packages whose tests need neither root nor the kernel's network: make check.
 PLAIN = ./network/spec/... ./network/ipam/... ./network/plan/... ./network/apply/... ./network/ports/... \
 	./ruleset/... ./api/... ./cli/... ./engine/cgroup/... ./engine/files/... ./engine/image/... ./engine/oci/... \
-	./store/... ./proxy/... ./internal/fdpass/... ./bench/... ./docs/...
+	./store/... ./proxy/... ./internal/fdpass/... ./bench/... ./docs/... ./topology ./doctor ./exposure ./capture/pcapng ./capture/decode
 # Packages with goroutines that share state: tested under the race detector.
 RACE = ./network ./network/apply/... ./network/ports/... ./store/... ./engine/... ./daemon/... \
-	./relay/... ./proxy/... ./streams/... ./internal/fdpass/...
+	./relay/... ./proxy/... ./streams/... ./internal/fdpass/... ./capture
+# Those whose processor time is judged run without it.
+UNRACED = ^TestRestoreOfAThousand$$
 # Further flags of `go test`: make test TESTFLAGS=-v
 TESTFLAGS ?=
 # How long `make fuzz` looks at each decoder, and how many it looks at side by side.
@@ -78,7 +80,8 @@ test: build ## run every test, installing what they need (root)
 	@hack/debian-install.sh $(TEST_DEPS)
 	@status=0; export FAIRLEAD_BIN=$(CURDIR)/bin/fairlead; \
 	race=$$(go list $(RACE)) && rest=$$(go list ./... | grep -vxF "$$race") || exit 1; \
-	go test -vet=off -race -count=1 -parallel 4 -timeout 15m $(TESTFLAGS) $$race || status=1; \
+	go test -vet=off -race -count=1 -parallel 4 -timeout 15m -skip '$(UNRACED)' $(TESTFLAGS) $$race || status=1; \
+	go test -vet=off -count=1 -timeout 5m -run '$(UNRACED)' $(TESTFLAGS) ./network || status=1; \
 	go test -vet=off -count=1 -parallel 5 -timeout 24m $(TESTFLAGS) $$rest || status=1; \
 	exit $$status
 
