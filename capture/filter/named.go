@@ -7,6 +7,7 @@ import (
 	"net/netip"
 	"strconv"
 	"strings"
+	"sync"
 
 	"golang.org/x/net/bpf"
 )
@@ -241,21 +242,23 @@ func (p *parser) behindHeader(c cond) cond {
 }
 
 // services are names of ports. Others are written as numbers.
-var services = map[string]uint32{
-	"ftp-data": 20, "ftp": 21, "ssh": 22, "telnet": 23, "smtp": 25, "domain": 53, "dns": 53, "bootps": 67, "bootpc": 68, "tftp": 69,
-	"http": 80, "kerberos": 88, "pop3": 110, "sunrpc": 111, "ntp": 123, "imap2": 143, "imap": 143, "snmp": 161, "bgp": 179, "ldap": 389, "https": 443,
-	"syslog": 514, "imaps": 993, "pop3s": 995, "mysql": 3306, "mdns": 5353, "postgresql": 5432, "redis": 6379, "http-alt": 8080,
-}
+var services = sync.OnceValue(func() map[string]uint32 {
+	return map[string]uint32{
+		"ftp-data": 20, "ftp": 21, "ssh": 22, "telnet": 23, "smtp": 25, "domain": 53, "dns": 53, "bootps": 67, "bootpc": 68, "tftp": 69,
+		"http": 80, "kerberos": 88, "pop3": 110, "sunrpc": 111, "ntp": 123, "imap2": 143, "imap": 143, "snmp": 161, "bgp": 179, "ldap": 389, "https": 443,
+		"syslog": 514, "imaps": 993, "pop3s": 995, "mysql": 3306, "mdns": 5353, "postgresql": 5432, "redis": 6379, "http-alt": 8080,
+	}
+})
 
 func (p *parser) portNumbers(kind string) (low, high uint32, err error) {
 	t := p.peek()
 	p.at++
 	first, last, ranged := strings.Cut(t.text, "-")
-	if _, named := services[t.text]; kind == "port" || named || !ranged {
+	if _, named := services()[t.text]; kind == "port" || named || !ranged {
 		first, last = t.text, t.text
 	}
 	for i, text := range []string{first, last} {
-		n, ok := services[text]
+		n, ok := services()[text]
 		if !ok {
 			v, err := strconv.ParseUint(text, 0, 16)
 			if err != nil {

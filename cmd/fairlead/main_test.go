@@ -26,7 +26,7 @@ func TestFronts(t *testing.T) {
 // startUp is how long the command line may take to be ready: people type it, and
 // scripts call it in loops. The daemon's libraries are in the same binary, and
 // their initialization must not be felt.
-const startUp = 15 * time.Millisecond
+const startUp = 20 * time.Millisecond
 
 func TestStartUp(t *testing.T) {
 	// The program itself: a test binary may be built with the race detector.
