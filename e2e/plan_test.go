@@ -236,10 +236,11 @@ func rulesOf(h *lab.Host, backend string) string {
 	return h.Run("sh", "-c", `nft -s list ruleset | tr '\n\t' '  ' | sed 's/flags owner[,persist]*//' | sed 's/elements = {/\n/g; s/, */\n/g; s/ } *}/\n/g; `+names+`' | grep -E '^ *"?(tcp|udp|br-|10[.]77|fd77)[^{}]*$' | sed 's/^ *//; s/ *$//' | sort -u`)
 }
 
-// hostState is all that a plan must not change.
+// hostState is all that a plan must not change: not whether a link has a carrier, which
+// comes and goes a moment after its ports.
 func (s *site) hostState() string {
 	s.t.Helper()
-	state := s.host.Run("sh", "-c", `ip -br addr; ip route; ip -6 route; nft -s list ruleset; iptables-save | grep -v '^[#:]'; ss -tulnH | awk '{print $1, $5}' | sort; sysctl net.ipv4.ip_forward net.ipv6.conf.all.forwarding`)
+	state := s.host.Run("sh", "-c", `ip -br addr | awk '{$2 = ""; print}'; (ip route; ip -6 route) | sed 's/ linkdown//'; nft -s list ruleset; iptables-save | grep -v '^[#:]'; ss -tulnH | awk '{print $1, $5}' | sort; sysctl net.ipv4.ip_forward net.ipv6.conf.all.forwarding`)
 	return strings.Join([]string{state, s.Must("ps", "-aq"), s.Must("network", "ls", "-q"), s.Must("network", "inspect", "back")}, "\n")
 }
 

@@ -337,7 +337,7 @@ func (c *Controller) Healing(ctx context.Context) (spec.Healing, error) {
 	defer c.healer.mu.Unlock()
 	out := spec.Healing{
 		Paused: !c.healer.paused.IsZero(), Since: c.healer.paused, Counts: make(map[string]uint64),
-		Last: slices.Clone(c.healer.last), Pending: append([]string{}, pending...),
+		Last: slices.Clone(c.healer.last), Pending: slices.DeleteFunc(append([]string{}, pending...), func(line string) bool { return line == healingPaused }),
 	}
 	slices.Reverse(out.Last)
 	for _, kind := range kinds {
