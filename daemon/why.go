@@ -11,11 +11,11 @@ import (
 	"github.com/moby/moby/api/types/container"
 
 	"github.com/fairlead/fairlead/engine"
-	"github.com/fairlead/fairlead/kernel/look"
 	"github.com/fairlead/fairlead/kernel/netns"
 	"github.com/fairlead/fairlead/network"
 	"github.com/fairlead/fairlead/network/spec"
 	"github.com/fairlead/fairlead/trace"
+	"github.com/fairlead/fairlead/trace/look"
 	seen "github.com/fairlead/fairlead/trace/picture"
 )
 
