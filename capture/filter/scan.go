@@ -32,6 +32,9 @@ type token struct {
 // maxText is how long an expression may be.
 const maxText = 16 << 10
 
+// maxAddress is the length of the longest address, of IPv6 with its end as in IPv4.
+const maxAddress = 45
+
 var signs = []string{"&&", "||", "<<", ">>", "<=", ">=", "!=", "==", "(", ")", "[", "]", "!", "=", "<", ">", "+", "-", "*", "/", "%", "&", "|", "^", ":"}
 
 func scan(text string) ([]token, error) {
@@ -52,7 +55,7 @@ func scan(text string) ([]token, error) {
 // first is the token that a text begins with, and its length.
 func first(text string) (token, int) {
 	if length := span(text, func(c byte) bool { return isHex(c) || c == ':' || c == '.' }); strings.Contains(text[:length], ":") {
-		for part := text[:length]; part != ""; part = part[:len(part)-1] {
+		for part := text[:min(length, maxAddress)]; part != ""; part = part[:len(part)-1] {
 			if a, err := netip.ParseAddr(part); err == nil && a.Is6() {
 				return token{kind: address, text: part}, len(part)
 			}
