@@ -143,6 +143,7 @@ func (s stage) senders() []forgedFrame {
 		s.optioned("a source route behind a router alert, sent without CAP_NET_RAW", reasonOptions, "\x94\x04\x00\x00\x88\x04\x00\x00"+s.route(137)).powerless(),
 		s.optioned("a router alert", "", "\x94\x04\x00\x00"),
 		s.optioned("a recorded route, without CAP_NET_RAW", "", "\x01\x07\x27\x04"+strings.Repeat("\x00", 36)).powerless(),
+		s.optioned("the recorded route of an answer", "", "\x07\x27\x08"+strings.Repeat("\x00", 37)),
 		s.optioned("timestamps", "", "\x44\x28\x05\x00"+strings.Repeat("\x00", 36)))
 }
 

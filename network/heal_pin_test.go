@@ -130,7 +130,10 @@ func TestCountRevived(t *testing.T) {
 // the bridge itself, is told of in a check and put right; what is right stays.
 func TestStaticEntries(t *testing.T) {
 	h := newHealed(t)
-	for _, do := range []string{"bridge fdb replace MAC dev OTHER master static sticky", "bridge fdb replace MAC dev BRIDGE self permanent"} {
+	for _, do := range []string{
+		"bridge fdb replace MAC dev OTHER master static sticky", "bridge fdb replace MAC dev BRIDGE self permanent",
+		"bridge fdb replace MAC dev OTHER master dynamic sticky", "bridge fdb replace MAC dev OTHER master extern_learn",
+	} {
 		do = strings.NewReplacer("MAC", h.b.Endpoints[0].MAC.String(), "OTHER", h.a.Endpoints[0].HostIf).Replace(do)
 		h.PauseHealing()
 		h.script(t, do)

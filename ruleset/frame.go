@@ -83,10 +83,12 @@ type FirstOption struct {
 
 // The options that say nothing of the way, each as the whole of a header's options: what
 // IGMP and MLD mark their messages with (RFC 2113), and what ping -R and -T send (RFC 791;
-// iputils' ping_common).
+// iputils' ping_common). Who answers ping -R has the route first; behind its 39 bytes there
+// is one for its end, in which no other option has room.
 var (
 	RouterAlert      = FirstOption{6, "\x94\x04"}
 	RecordRoute      = FirstOption{15, "\x01\x07\x27"}
+	RecordedRoute    = FirstOption{15, "\x07\x27"}
 	Timestamps       = FirstOption{15, "\x44\x28"}
 	TimestampsByHost = FirstOption{14, "\x44\x24"}
 )

@@ -44,7 +44,10 @@ func (h *Handle) Entries() ([]Entry, error) {
 		if vlan := a[unix.NDA_VLAN]; len(vlan) == 2 {
 			e.VLAN = binary.NativeEndian.Uint16(vlan)
 		}
-		if e.Bridge != 0 && len(e.MAC) == 6 && e.state&(unix.NUD_NOARP|unix.NUD_PERMANENT) != 0 {
+		// One that is sticky, or said to be learned elsewhere, frames do not move either,
+		// and they keep it young.
+		byHand := e.state&(unix.NUD_NOARP|unix.NUD_PERMANENT) != 0 || p.body[10]&(stickyNeighbour|unix.NTF_EXT_LEARNED) != 0
+		if e.Bridge != 0 && len(e.MAC) == 6 && byHand {
 			out = append(out, e)
 		}
 	}

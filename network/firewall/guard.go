@@ -239,6 +239,7 @@ func guardChains() []ruleset.Chain {
 			caught("a source route", ruleset.StrictSourceRoute),
 			rule("", ruleset.RouterAlert, ruleset.Return),
 			rule("", ruleset.RecordRoute, ruleset.Return),
+			rule("", ruleset.RecordedRoute, ruleset.Return),
 			rule("", ruleset.Timestamps, ruleset.Return),
 			rule("", ruleset.TimestampsByHost, ruleset.Return),
 			// A source route may be behind them that the rules above do not find.
