@@ -41,7 +41,7 @@ func Listeners() ([]Listener, error) {
 			if len(fields) < 10 || fields[3] != wanted {
 				continue
 			}
-			if local, ok := parseLocal(fields[1]); ok && local.Port() != 0 {
+			if local, ok := ParseLocal(fields[1]); ok && local.Port() != 0 {
 				out = append(out, Listener{proto, local, "socket:[" + fields[9] + "]"})
 			}
 		}

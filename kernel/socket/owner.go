@@ -57,7 +57,7 @@ func search(table string, ap netip.AddrPort) (inode string, listens bool) {
 		if len(fields) < 10 || fields[9] == "0" {
 			continue
 		}
-		have, ok := parseLocal(fields[1])
+		have, ok := ParseLocal(fields[1])
 		if !ok || !inTheWay(ap, have) {
 			continue
 		}
@@ -80,9 +80,9 @@ func inTheWay(want, have netip.AddrPort) bool {
 	return w == h || w.IsUnspecified() && w.Is4() == h.Is4()
 }
 
-// parseLocal reads 0100007F:0050: the address as 32-bit words in the machine's
-// byte order, the port as a number.
-func parseLocal(s string) (netip.AddrPort, bool) {
+// ParseLocal reads an address and a port as the kernel's tables of sockets have them
+// (/proc/net/tcp): 0100007F:0050, the address as 32-bit words in the machine's byte order.
+func ParseLocal(s string) (netip.AddrPort, bool) {
 	address, port, ok := strings.Cut(s, ":")
 	n, err := strconv.ParseUint(port, 16, 16)
 	raw, e := hex.DecodeString(address)

@@ -2,14 +2,13 @@ package look
 
 import (
 	"bufio"
-	"encoding/binary"
-	"encoding/hex"
 	"net/netip"
 	"os"
 	"path/filepath"
 	"strconv"
 	"strings"
 
+	"github.com/fairlead/fairlead/kernel/socket"
 	"github.com/fairlead/fairlead/trace/picture"
 )
 
@@ -31,10 +30,11 @@ func (r reader) listeners() {
 			if len(fields) < 10 || fields[3] != table.state {
 				continue
 			}
-			at, ok := local(fields[1])
+			at, ok := socket.ParseLocal(fields[1])
 			if !ok {
 				continue
 			}
+			at = netip.AddrPortFrom(at.Addr().Unmap(), at.Port())
 			l := picture.Listener{Proto: table.proto, At: at, Dual: at.Addr() == netip.IPv6Unspecified()}
 			if p, ok := owners[fields[9]]; ok {
 				l.PID, l.Process, l.Stopped = p.pid, p.name, p.stopped
@@ -43,21 +43,6 @@ func (r reader) listeners() {
 		}
 		f.Close()
 	}
-}
-
-// local reads 0100007F:0050: the address as words in the machine's order.
-func local(s string) (netip.AddrPort, bool) {
-	address, port, ok := strings.Cut(s, ":")
-	n, err := strconv.ParseUint(port, 16, 16)
-	raw, e := hex.DecodeString(address)
-	if !ok || err != nil || e != nil || len(raw)%4 != 0 {
-		return netip.AddrPort{}, false
-	}
-	for i := 0; i < len(raw); i += 4 {
-		binary.NativeEndian.PutUint32(raw[i:], binary.BigEndian.Uint32(raw[i:]))
-	}
-	a, ok := netip.AddrFromSlice(raw)
-	return netip.AddrPortFrom(a.Unmap(), uint16(n)), ok
 }
 
 type process struct {
