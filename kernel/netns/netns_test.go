@@ -204,6 +204,26 @@ func TestRemoveReachesCopies(t *testing.T) {
 	}
 }
 
+// What somebody mounted over a pin goes with it.
+func TestRemoveWhatCovers(t *testing.T) {
+	t.Parallel()
+	path := filepath.Join(pins(t), "a")
+	if err := netns.New(path); err != nil {
+		t.Fatal(err)
+	}
+	for range 2 {
+		if err := unix.Mount("/proc/self/ns/net", path, "", unix.MS_BIND, ""); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := netns.Remove(path); err != nil {
+		t.Error(err)
+	}
+	if _, err := os.Stat(path); !errors.Is(err, os.ErrNotExist) {
+		t.Errorf("the file is still there: %v", err)
+	}
+}
+
 func TestNewLeavesNothing(t *testing.T) {
 	t.Parallel()
 	file := filepath.Join(t.TempDir(), "file")

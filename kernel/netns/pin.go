@@ -66,9 +66,9 @@ func unshareTo(path string, back *os.File) (fit bool, err error) {
 // process in it, no open file or socket of it. The kernel takes its links down
 // afterwards, on its own time. A path that is absent is no error.
 func Remove(path string) error {
-	// EINVAL: a file without a mount, from a New that was cut short.
+	// EINVAL: a file without a mount, in the end or from a New that was cut short.
 	err := faultpoint.Here("netns.unmount")
-	if err == nil {
+	for err == nil { // somebody may have mounted another over it
 		err = unix.Unmount(path, unix.MNT_DETACH|unix.UMOUNT_NOFOLLOW)
 	}
 	if err != nil && !errors.Is(err, unix.EINVAL) && !errors.Is(err, unix.ENOENT) {
