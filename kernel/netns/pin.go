@@ -71,7 +71,7 @@ func Remove(path string) error {
 	for err == nil { // somebody may have mounted another over it
 		err = unix.Unmount(path, unix.MNT_DETACH|unix.UMOUNT_NOFOLLOW)
 	}
-	if err != nil && !errors.Is(err, unix.EINVAL) && !errors.Is(err, unix.ENOENT) {
+	if !errors.Is(err, unix.EINVAL) && !errors.Is(err, unix.ENOENT) {
 		return fmt.Errorf("unmount network namespace %s: %w", path, err)
 	}
 	if err = faultpoint.Here("netns.unlink"); err == nil {
