@@ -3,6 +3,7 @@ package e2e
 import (
 	"encoding/json"
 	"fmt"
+	"slices"
 	"strings"
 	"testing"
 
@@ -135,7 +136,7 @@ func (f fault) do(s *site, boxes map[string]box, commands string) {
 	where.Run("sh", "-ec", commands)
 }
 
-// why asks without a probe.
+// why asks, and has the answer and the exit status.
 func (s *site) why(ask string, more ...string) (e trace.Explanation, code int) {
 	s.t.Helper()
 	args := append([]string{"why", "-f", "json"}, more...)
@@ -166,6 +167,7 @@ func TestWhy(t *testing.T) {
 		}
 	}
 	reachable("before")
+	provedByProbe(t, s)
 	for i, f := range faults {
 		f.plant, f.undo = names.Replace(f.plant), names.Replace(f.undo)
 		f.do(s, boxes, f.plant)
@@ -185,6 +187,24 @@ func TestWhy(t *testing.T) {
 		if e.Stopped == nil || e.Causes[0].Mend == nil && f.code != "uplink-no-carrier" {
 			t.Errorf("%d: why %s: no hop or no command: %+v", i, f.ask, e.Causes[0])
 		}
+	}
+}
+
+// provedByProbe: the packet that is sent to see is seen at every hop, and so is the rule
+// that drops it.
+func provedByProbe(t *testing.T, s *site) {
+	t.Helper()
+	for _, ask := range []string{"db 192.0.2.2", "db web:80", "-6 db 2001:db8::2"} {
+		if e, code := s.why(ask); code != 0 || e.Probe == nil || e.Probe.Answer.Kind != trace.AnswerYes || len(e.Probe.Seen) < 8 {
+			t.Errorf("why %s: exit status %d, probe %+v", ask, code, e.Probe)
+		}
+	}
+	s.host.Run("sh", "-ec", "nft 'add table inet mine; add chain inet mine forward { type filter hook forward priority -10; }; add rule inet mine forward ip daddr 192.0.2.2 drop'")
+	defer s.host.Run("nft", "delete", "table", "inet", "mine")
+	e, code := s.why("db 192.0.2.2")
+	byMine := func(v trace.TableVerdict) bool { return v.Verdict == "drop" && v.Table == "mine" }
+	if code != 1 || e.Probe == nil || e.Probe.Answer.Kind == trace.AnswerYes || !slices.ContainsFunc(e.Probe.Verdicts, byMine) {
+		t.Errorf("with a rule that drops: exit status %d, probe %+v", code, e.Probe)
 	}
 }
 

@@ -162,6 +162,17 @@ func (c *Controller) mendForwarding(ctx context.Context) error {
 	return nil
 }
 
+// endpointAtRest is an endpoint that is wanted, and of whose sandbox no operation is on
+// record that could not be ended. The caller has the sandbox's turn.
+func (c *Controller) endpointAtRest(sandboxID, endpointID string) (spec.Attachment, spec.Endpoint, bool) {
+	a, there := c.Attachment(sandboxID)
+	i := slices.IndexFunc(a.Endpoints, func(e spec.Endpoint) bool { return e.ID == endpointID })
+	if !there || i < 0 || c.journal.Open(sandboxID) {
+		return a, spec.Endpoint{}, false
+	}
+	return a, a.Endpoints[i], true
+}
+
 // mendVeth puts an endpoint's host end right, if no operation is under way on its
 // sandbox.
 func (c *Controller) mendVeth(ctx context.Context, sandboxID, endpointID string) error {
@@ -170,12 +181,10 @@ func (c *Controller) mendVeth(ctx context.Context, sandboxID, endpointID string)
 		return errBusy
 	}
 	defer done()
-	a, there := c.Attachment(sandboxID)
-	i := slices.IndexFunc(a.Endpoints, func(e spec.Endpoint) bool { return e.ID == endpointID })
-	if !there || i < 0 || c.journal.Open(sandboxID) {
-		return errRight // or the operation that is on record could not be ended
+	a, e, ok := c.endpointAtRest(sandboxID, endpointID)
+	if !ok {
+		return errRight
 	}
-	e := a.Endpoints[i]
 	l, err := c.links.Link(e.HostIf)
 	if errdefs.IsNotFound(err) {
 		return c.makeEndpointAgain(ctx, a, e)

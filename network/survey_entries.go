@@ -57,12 +57,10 @@ func (c *Controller) mendEntry(sandboxID, endpointID string) error {
 		return errBusy
 	}
 	defer done()
-	a, there := c.Attachment(sandboxID)
-	i := slices.IndexFunc(a.Endpoints, func(e spec.Endpoint) bool { return e.ID == endpointID })
-	if !there || i < 0 || c.journal.Open(sandboxID) {
+	a, e, ok := c.endpointAtRest(sandboxID, endpointID)
+	if !ok {
 		return errRight
 	}
-	e := a.Endpoints[i]
 	bridge, err := c.links.Link(e.Bridge)
 	if err != nil {
 		return err

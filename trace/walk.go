@@ -94,6 +94,14 @@ func (t *tracer) answer() bool {
 	return t.begin(t.of(c))
 }
 
+// redirect gives the packet the destination that was decided.
+func (t *tracer) redirect(n node, d netfilter.Decision) {
+	before := t.pk.Destination
+	t.pk.Destination = translated(before, d.DNAT)
+	t.record(n)
+	t.note("translated: %s → %s by %s", before, t.pk.Destination, d.DNAT.By)
+}
+
 // flow is the packet as people are shown it.
 func (t *tracer) flow() Flow {
 	return Flow{Proto: t.q.Proto, Source: t.pk.Source, Destination: t.pk.Destination}
@@ -194,10 +202,7 @@ func (t *tracer) begin(n node) bool {
 		return false
 	}
 	if d.DNAT.Set && !t.back {
-		before := p.Destination
-		p.Destination = translated(p.Destination, d.DNAT)
-		t.record(n)
-		t.note("translated: %s → %s by %s", before, p.Destination, d.DNAT.By)
+		t.redirect(n, d)
 		if w = lookup(n.ns, wayQuery{to: p.Destination.Addr(), from: p.Source.Addr(), mark: p.Mark}); !w.found {
 			c, _ := t.routed(n, w)
 			return t.stop(c)
@@ -343,10 +348,7 @@ func (t *tracer) arrive(n node, l picture.Link) bool {
 		return false
 	}
 	if d.DNAT.Set && !t.back {
-		before := p.Destination
-		p.Destination = translated(p.Destination, d.DNAT)
-		t.record(n)
-		t.note("translated: %s → %s by %s", before, p.Destination, d.DNAT.By)
+		t.redirect(n, d)
 	}
 	if n.kind == HopHost {
 		if c, ok := t.stale(); !ok {
