@@ -64,7 +64,7 @@ func (s *server) capture(w http.ResponseWriter, r *http.Request) error {
 	w.Header().Set("Connection", "close")
 	w.WriteHeader(http.StatusOK)
 	if err := capture.Run(ctx, w, http.NewResponseController(w).Flush); err != nil {
-		s.log.DebugContext(r.Context(), "capture ended", "target", request.Target, "error", err)
+		s.log.DebugContext(r.Context(), "capture ended", "target", request.Target, "err", err)
 	}
 	return nil
 }

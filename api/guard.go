@@ -56,7 +56,7 @@ func (s *server) logged(next http.Handler) http.Handler {
 		a := &answer{ResponseWriter: w}
 		next.ServeHTTP(a, r)
 		s.log.DebugContext(r.Context(), "request", "method", r.Method, "path", r.URL.Path,
-			"status", a.status, "took", time.Since(began))
+			"status", a.status, "duration", time.Since(began))
 	})
 }
 

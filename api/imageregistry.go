@@ -52,7 +52,7 @@ func (m *messages) end(err error) error {
 	// Where nobody is there to read it, nothing more is said.
 	if m.r.Context().Err() == nil {
 		status, text := classify(err)
-		m.s.log.DebugContext(m.r.Context(), "request failed under way", "path", m.r.URL.Path, "error", err)
+		m.s.log.DebugContext(m.r.Context(), "request failed under way", "path", m.r.URL.Path, "err", err)
 		m.send(jsonstream.Message{Error: &jsonstream.Error{Code: status, Message: text}})
 	}
 	return nil

@@ -73,13 +73,13 @@ func (s *server) stream(w http.ResponseWriter, r *http.Request, terminal bool, s
 	log := s.log.With("method", r.Method, "path", r.URL.Path)
 	conn, ahead, err := takeOver(w, r, mediaType(versionOf(r), terminal))
 	if err != nil {
-		log.ErrorContext(r.Context(), "stream failed", "error", err)
+		log.ErrorContext(r.Context(), "stream failed", "err", err)
 		return
 	}
 	defer func() { _ = conn.Close() }()
 	if err := serve(conn, ahead); err != nil {
 		_, text := classify(err)
-		log.DebugContext(r.Context(), "stream failed", "error", err)
+		log.DebugContext(r.Context(), "stream failed", "err", err)
 		line := []byte(text + "\r\n")
 		if !terminal {
 			line = frame(stdcopy.Stderr, line)
@@ -201,13 +201,13 @@ func (s *server) containerLogs(w http.ResponseWriter, r *http.Request) error {
 	switch {
 	case out.gone || r.Context().Err() != nil:
 		// Nobody reads on: that is how people leave `logs -f`.
-		s.log.DebugContext(r.Context(), "the reader of logs went away", "container", name, "error", err)
+		s.log.DebugContext(r.Context(), "the reader of logs went away", "container", name, "err", err)
 		return nil //nolint:nilerr // there is nobody to tell
 	case err != nil && !out.began:
 		return err
 	case err != nil:
 		// Too late for a status: Docker's clients print this frame.
-		s.log.ErrorContext(r.Context(), "reading logs failed", "container", name, "error", err)
+		s.log.ErrorContext(r.Context(), "reading logs failed", "container", name, "err", err)
 		_, text := classify(err)
 		_, _ = out.buf.Write(frame(stdcopy.Systemerr, []byte("Error grabbing logs: "+text+"\n")))
 	}

@@ -41,7 +41,7 @@ func (d *daemon) serve(ctx context.Context, secure *tls.Config, hangup <-chan os
 	notify("READY=1")
 	err = d.untilEnd(ctx, failed, hangup)
 	notify("STOPPING=1")
-	d.log.Info("stopping", "live-restore", d.cfg.LiveRestore)
+	d.log.Info("stopping", "live_restore", d.cfg.LiveRestore)
 	drain, cancel := context.WithTimeout(context.WithoutCancel(ctx), drainTime)
 	defer cancel()
 	if server.Shutdown(drain) != nil {

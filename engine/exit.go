@@ -29,7 +29,7 @@ func (e *Engine) awaitExit(c *instance, r *run) {
 	case e.life.Err() != nil || errdefs.IsUnavailable(err):
 		return
 	case err != nil:
-		e.log.Warn("the exit code is lost", "container", c.record().Name, "error", err)
+		e.log.Warn("the exit code is lost", "container", c.record().Name, "err", err)
 		exit = runtime.Exit{Code: lostExit, At: time.Now()}
 	}
 	e.work.Add(1)
@@ -87,7 +87,7 @@ func (e *Engine) exited(ctx context.Context, c *instance, r *run, exit runtime.E
 		e.restartLater(c)
 	}
 	if err != nil {
-		e.log.Error("clean up after the container's end", "container", rec.Name, "error", err)
+		e.log.Error("clean up after the container's end", "container", rec.Name, "err", err)
 	}
 }
 
@@ -125,12 +125,12 @@ func (e *Engine) release(ctx context.Context, rec Record) error {
 	wg.Go(func() {
 		defer panics.Catch(&errs[0])
 		errs[0] = e.closeStreams(ctx, rec.ID, lastDrainTime)
-		e.log.Debug("streams closed", "container", rec.Name, "took", time.Since(began))
+		e.log.Debug("streams closed", "container", rec.Name, "duration", time.Since(began))
 	})
 	wg.Go(func() {
 		defer panics.Catch(&errs[1])
 		errs[1] = e.leaveSandbox(ctx, rec, e.sandboxOf(rec))
-		e.log.Debug("network detached", "container", rec.Name, "took", time.Since(began))
+		e.log.Debug("network detached", "container", rec.Name, "duration", time.Since(began))
 	})
 	wg.Wait()
 	return errors.Join(append(errs, e.unmountRun(rec))...)

@@ -160,7 +160,7 @@ func (e *Engine) NetworkPrune(ctx context.Context, filters map[string][]string) 
 			out.NetworksDeleted = append(out.NetworksDeleted, n.Name)
 			e.emitNetworkOf("", n, apievents.ActionDestroy)
 		case errdefs.IsConflict(err), errdefs.IsPermissionDenied(err), errdefs.IsNotFound(err), errdefs.IsFailedPrecondition(err), errdefs.IsUnavailable(err):
-			e.log.Info("a network was not pruned", "network", n.Name, "reason", err)
+			e.log.Info("a network was not pruned", "network", n.Name, "err", err)
 		default:
 			errs = append(errs, err)
 		}

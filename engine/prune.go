@@ -51,7 +51,7 @@ func (e *Engine) ContainerPrune(ctx context.Context, filters map[string][]string
 			out.ContainersDeleted = append(out.ContainersDeleted, c.id)
 			out.SpaceReclaimed += uint64(size)
 		case errdefs.IsNotFound(err), errdefs.IsConflict(err):
-			e.log.Info("a container was not pruned", "container", rec.Name, "reason", err)
+			e.log.Info("a container was not pruned", "container", rec.Name, "err", err)
 		default:
 			errs = append(errs, err)
 		}

@@ -79,7 +79,7 @@ func (e *Engine) start(ctx context.Context, c *instance, restarts int) error {
 	e.watchHealth(c, r)
 	e.watch.Go(func() { e.awaitExit(c, r) })
 	e.tellLinkers(ctx, c.id)
-	e.log.Debug("container started", "container", rec.Name, "pid", pid, "took", time.Since(began))
+	e.log.Debug("container started", "container", rec.Name, "pid", pid, "duration", time.Since(began))
 	return nil
 }
 
@@ -164,7 +164,7 @@ func (e *Engine) prepare(ctx context.Context, c *instance, rec Record, netns str
 			defer panics.Catch(&errs[0])
 			began := time.Now()
 			attachment, errs[0] = e.attach(ctx, rec)
-			e.log.Debug("network attached", "container", rec.Name, "took", time.Since(began))
+			e.log.Debug("network attached", "container", rec.Name, "duration", time.Since(began))
 		})
 	} else if rec.HostConfig.NetworkMode.IsHost() {
 		e.emitNetwork(rec.ID, network.NetworkHost, apievents.ActionConnect)

@@ -154,7 +154,7 @@ func (e *Engine) signal(ctx context.Context, c *instance, number int, toEnd bool
 	if toEnd && c.record().State.Paused {
 		// By SIGKILL runc has woken it already.
 		if err := e.thaw(ctx, c); err != nil {
-			e.log.Debug("a paused container was not woken", "container", c.record().Name, "error", err)
+			e.log.Debug("a paused container was not woken", "container", c.record().Name, "err", err)
 		}
 	}
 	return nil

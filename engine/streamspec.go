@@ -47,7 +47,7 @@ func (e *Engine) streamsSpec(rec Record) streams.Spec {
 	var err error
 	if out.Logging, err = logconfig.Logging(rec.HostConfig.LogConfig, e.logSubject(rec)); err != nil {
 		// It was good at create; the output is worth more than its attributes.
-		e.log.Error("a container's log options cannot be followed", "container", rec.Name, "error", err)
+		e.log.Error("a container's log options cannot be followed", "container", rec.Name, "err", err)
 	}
 	if t := rec.HostConfig.LogConfig.Type; t == logconfig.JSON || t == logconfig.Local {
 		out.Log = e.logPath(rec.ID)
@@ -154,7 +154,7 @@ func (e *Engine) passStdinEnd(s streams.Spec, id, execID string) {
 			return // the streams are gone, or their process, or we are to end
 		}
 		if err := e.rt.ReleaseStdin(e.life, id, execID); err != nil && !gone(err) && e.life.Err() == nil {
-			e.log.Debug("the end of input was not passed on", "id", short(s.ID), "error", err)
+			e.log.Debug("the end of input was not passed on", "id", short(s.ID), "err", err)
 		}
 	})
 }

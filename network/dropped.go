@@ -74,7 +74,7 @@ func (c *Controller) sayDropped() {
 			}
 			said[e.HostIf] = true
 			c.log.Info("a container sends what is not its own to send; that is dropped", "container", a.Sandbox.Name, "network", e.Network, "link", e.HostIf,
-				"packets", n, "for", why, "hint", spec.OptAntiSpoofing+"=false, of the endpoint or the network, lets it pass")
+				"packets", n, "reasons", why, "hint", spec.OptAntiSpoofing+"=false, of the endpoint or the network, lets it pass")
 		}
 	}
 	c.drops.said = said

@@ -92,6 +92,6 @@ func (c *Controller) sayUnenforced(n spec.Network) {
 		lost = append(lost, "anti-spoofing")
 	}
 	if len(lost) > 0 {
-		c.log.Warn("the firewall is off: a network asks for what is not done", "network", n.Name, "not done", lost)
+		c.log.Warn("the firewall is off: a network asks for what is not done", "network", n.Name, "options", lost)
 	}
 }

@@ -184,7 +184,7 @@ func (c *Controller) mendHost(ctx context.Context, what aspect, since time.Time)
 	}
 	c.healer.mu.Lock()
 	for _, b := range c.healer.tidy(time.Now()) {
-		c.log.Info("nobody changes it again and again any more", "kind", b.kind, "what", b.what, "put back since it was last told", b.unsaid)
+		c.log.Info("nobody changes it again and again any more", "kind", b.kind, "what", b.what, "times", b.unsaid)
 	}
 	c.healer.mu.Unlock()
 	return again, look
@@ -262,7 +262,7 @@ func (c *Controller) mended(f finding, since time.Time, err error) (again time.D
 	case b.said:
 		c.log.Warn("something is changed again and again still, and put back", "kind", m.Kind, "what", m.What, "times", untold+1)
 	default:
-		c.log.Warn("put back what another program had changed", "kind", m.Kind, "what", m.What, "took", m.Took.Round(time.Microsecond))
+		c.log.Warn("put back what another program had changed", "kind", m.Kind, "what", m.What, "duration", m.Took.Round(time.Microsecond))
 	}
 	return 0
 }
@@ -322,7 +322,7 @@ func (c *Controller) ResumeHealing() {
 	if was.IsZero() {
 		return
 	}
-	c.log.Info("healing goes on", "paused for", time.Since(was).Round(time.Millisecond))
+	c.log.Info("healing goes on", "duration", time.Since(was).Round(time.Millisecond))
 	c.healer.noticed.add(everything, time.Now())
 	c.wakeWatcher()
 }

@@ -52,7 +52,7 @@ func TestPortsAreHeldWhenTheyCanBe(t *testing.T) {
 	}
 	h.clean(t)
 	// Whichever is first: the next try, or healing.
-	if log := said.take(); !strings.Contains(log, "published ports are held again") && !strings.Contains(log, "is not held\" took=") {
+	if log := said.take(); !strings.Contains(log, "published ports are held again") && !strings.Contains(log, "is not held\" duration=") {
 		t.Errorf("it says:\n%s", log)
 	}
 }

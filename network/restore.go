@@ -118,11 +118,11 @@ func (c *Controller) loadWith(ctx context.Context, settle func(leases []record) 
 // endIntents finishes what takes away and undoes what makes.
 func (c *Controller) endIntents(ctx context.Context, intents []store.Intent[record]) error {
 	for _, in := range intents {
-		c.log.Info("ending an operation that a crash cut short", "op", in.Op, "id", in.ID)
+		c.log.Info("ending an operation that a crash cut short", "operation", in.Op, "id", in.ID)
 		if err := c.endIntent(ctx, in); err != nil {
 			// It stays on record, and is tried again; everybody else's containers do
 			// not wait for it.
-			c.log.Error("an operation that a crash cut short could not be ended yet", "op", in.Op, "id", in.ID, "err", err)
+			c.log.Error("an operation that a crash cut short could not be ended yet", "operation", in.Op, "id", in.ID, "err", err)
 			c.reserve(in)
 			c.endLater(leftover{op: in.Op, id: in.ID, network: in.Value.Network != nil, end: func(ctx context.Context) error { return c.endIntent(ctx, in) }})
 		}
@@ -163,7 +163,7 @@ func (c *Controller) endIntent(ctx context.Context, in store.Intent[record]) err
 			err = apply.Undo(ctx, op, "recover", c.plan.CreateNetwork(*n))
 		}
 	default:
-		c.log.Error("a record of the journal says nothing that is known and is dropped", "op", in.Op, "id", in.ID)
+		c.log.Error("a record of the journal says nothing that is known and is dropped", "operation", in.Op, "id", in.ID)
 	}
 	if err = errors.Join(err, op.close()); err == nil {
 		c.clearRecord(in.Op, in.ID)
@@ -325,7 +325,7 @@ func (c *Controller) mendEndpoint(ctx context.Context, a spec.Attachment, e spec
 		return nil
 	}
 	if len(differs) > 0 {
-		c.log.Warn("an endpoint's link is put right", "container", a.Sandbox.Name, "link", e.HostIf, "it", strings.Join(textsOf(differs), ", "))
+		c.log.Warn("an endpoint's link is put right", "container", a.Sandbox.Name, "link", e.HostIf, "differences", strings.Join(textsOf(differs), ", "))
 	}
 	return c.settleEndpoint(ctx, a, e, l)
 }
@@ -339,7 +339,7 @@ func (c *Controller) dropStrayNamespaces(keep map[string]bool) error {
 	var errs []error
 	for _, name := range names {
 		if !keep[name] {
-			c.log.Info("removing a namespace that nobody wants", "name", name)
+			c.log.Info("removing a namespace that nobody wants", "id", name)
 			errs = append(errs, netns.Remove(filepath.Join(dir, name)))
 		}
 	}

@@ -68,7 +68,7 @@ func (c *Controller) tryEnding() {
 		}
 		for _, l := range u.list() {
 			if err := c.endOne(ctx, l); err != nil {
-				c.log.Debug("an operation cannot be ended yet", "op", l.op, "id", l.id, "err", err)
+				c.log.Debug("an operation cannot be ended yet", "operation", l.op, "id", l.id, "err", err)
 			}
 		}
 		u.mu.Lock()
@@ -126,7 +126,7 @@ func (c *Controller) endThose(ctx context.Context, which func(leftover) bool) (s
 			errs = append(errs, fmt.Errorf("what is left of an earlier operation (%s of %.12s) cannot be taken away: %w: %w", l.op, l.id, err, errdefs.ErrUnavailable))
 			continue
 		}
-		c.log.Info("an operation that could not be ended is ended", "op", l.op, "id", l.id)
+		c.log.Info("an operation that could not be ended is ended", "operation", l.op, "id", l.id)
 		c.unended.forget(l.op, l.id)
 	}
 	return some, errors.Join(errs...)
@@ -155,7 +155,7 @@ func (c *Controller) stopEnding() {
 func (c *Controller) clearRecord(op, id string) {
 	drop := func() error { return c.journal.Clear(op, id) }
 	if err := apply.Again(drop); err != nil {
-		c.log.Warn("the record of an operation that has ended cannot be dropped yet", "op", op, "id", id, "err", err)
+		c.log.Warn("the record of an operation that has ended cannot be dropped yet", "operation", op, "id", id, "err", err)
 		c.endLater(leftover{op: op, id: id, network: op == "network-create" || op == "network-rm", end: func(context.Context) error { return drop() }})
 	}
 }

@@ -85,7 +85,7 @@ func (u *UDP) Readable() {
 		}
 		f, err := u.flow(flowKey{client, localAddr(oob[:oobn])}, zone)
 		if err != nil {
-			u.logger.Warn("udp proxy", "client", client, "backend", u.backend, "error", err)
+			u.logger.Warn("udp proxy", "client", client, "backend", u.backend, "err", err)
 			continue
 		}
 		f.send(buf[:n])
@@ -240,7 +240,7 @@ func (u *UDP) Snapshot() []Flow {
 	for _, f := range u.flows {
 		file, err := f.conn.File()
 		if err != nil {
-			u.logger.Warn("udp proxy: copy a flow", "client", f.key.client, "error", err)
+			u.logger.Warn("udp proxy: copy a flow", "client", f.key.client, "err", err)
 			continue
 		}
 		out = append(out, Flow{f.key.client, f.key.local, f.zone, file})

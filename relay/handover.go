@@ -119,7 +119,7 @@ func (s *server) Adopt(load func(any) error, fds []int) error {
 		fd := fds[0]
 		fds = fds[1:]
 		if err := s.table.adoptFlow(st.Bindings, f, fd); err != nil {
-			s.table.logger.Warn("take over a UDP flow", "client", f.Client, "error", err)
+			s.table.logger.Warn("take over a UDP flow", "client", f.Client, "err", err)
 		}
 	}
 	sockets := 2 * len(st.Resolvers.Sandboxes)

@@ -22,13 +22,13 @@ func (t *table) revive(p *port) {
 		t.logger.Warn("somebody ended the socket of a held port; it listens again", "port", p.Binding)
 		return
 	}
-	t.logger.Error("somebody ended the socket of a held port, and it cannot listen again yet", "port", p.Binding, "error", err)
+	t.logger.Error("somebody ended the socket of a held port, and it cannot listen again yet", "port", p.Binding, "err", err)
 	if !p.Proxy {
 		return // it is looked at again with the list
 	}
 	// It would be reported all the time.
 	if err := t.poller.remove(p.fd); err != nil {
-		t.logger.Error("let go of a port", "port", p.Binding, "error", err)
+		t.logger.Error("let go of a port", "port", p.Binding, "err", err)
 		return
 	}
 	time.AfterFunc(againAfter, func() {
@@ -38,7 +38,7 @@ func (t *table) revive(p *port) {
 			return
 		}
 		if err := t.poller.add(p.fd, p.key); err != nil {
-			t.logger.Error("hold a port again", "port", p.Binding, "error", err)
+			t.logger.Error("hold a port again", "port", p.Binding, "err", err)
 			return
 		}
 		t.revive(p)

@@ -95,7 +95,7 @@ func (t *table) replace(owner string, bindings []Binding, fds map[int]int) error
 		errs = append(errs, unix.Close(fd))
 	}
 	if err := errors.Join(errs...); err != nil {
-		t.logger.Error("close the ports that are held no more", "owner", owner, "error", err)
+		t.logger.Error("close the ports that are held no more", "container", owner, "err", err)
 	}
 	return err
 }
@@ -153,7 +153,7 @@ func (t *table) addAndTurn(bindings []Binding, fds map[int]int, kept []*rebound,
 				continue
 			}
 			if back := t.turn(k.port, k.was); back != nil {
-				t.logger.Error("a port could not be turned back", "port", k.was.String(), "error", back)
+				t.logger.Error("a port could not be turned back", "port", k.was.String(), "err", back)
 			}
 			k.Backend = k.was.Backend
 		}

@@ -60,12 +60,12 @@ func Serve(ctx context.Context, o ServeOptions) error {
 	s := &server{service: service, table: t, resolvers: resolvers}
 	s.loop.Go(func() {
 		if err := t.run(); err != nil {
-			logger.Error("the loop ended, no port is served any more", "error", err)
+			logger.Error("the loop ended, no port is served any more", "err", err)
 		}
 	})
 	s.loop.Go(func() {
 		if err := resolvers.run(); err != nil {
-			logger.Error("the loop ended, no name is resolved any more", "error", err)
+			logger.Error("the loop ended, no name is resolved any more", "err", err)
 		}
 	})
 	return service.Run(ctx, s)

@@ -149,7 +149,7 @@ func proto(s string) string {
 func (t *table) remove(p *port) {
 	if p.Proxy {
 		if err := t.poller.remove(p.fd); err != nil {
-			t.logger.Error("let go of a port", "port", p.Binding, "error", err)
+			t.logger.Error("let go of a port", "port", p.Binding, "err", err)
 		}
 	}
 	delete(t.ports, p.key)
@@ -280,7 +280,7 @@ func (t *table) accept(p *port) {
 			return
 		default:
 			// accept(2): network errors of the new connection come here too.
-			t.logger.Warn("accept", "port", p.Binding, "error", err)
+			t.logger.Warn("accept", "port", p.Binding, "err", err)
 			return
 		}
 	}
@@ -291,7 +291,7 @@ func (t *table) accept(p *port) {
 func (t *table) refuse(p *port, cause error) {
 	if now := time.Now(); now.Sub(t.warned) > 10*time.Second {
 		t.warned = now
-		t.logger.Error("no room for a connection, clients are refused", "port", p.Binding, "error", cause)
+		t.logger.Error("no room for a connection, clients are refused", "port", p.Binding, "err", cause)
 	}
 	if t.spare != nil {
 		_ = t.spare.Close()
@@ -317,11 +317,11 @@ func (t *table) serve(p *port, backend netip.AddrPort, fd int) {
 	c, err := net.FileConn(f)
 	_ = f.Close()
 	if err != nil {
-		t.logger.Warn("accept", "port", p.Binding, "error", err)
+		t.logger.Warn("accept", "port", p.Binding, "err", err)
 		return
 	}
 	client := c.(*net.TCPConn) // checkSocket has seen to that
 	if err := proxy.TCP(p.owner.ctx, client, backend); err != nil {
-		t.logger.Debug("proxied connection ended", "port", p.Binding, "error", err)
+		t.logger.Debug("proxied connection ended", "port", p.Binding, "err", err)
 	}
 }

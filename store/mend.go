@@ -254,7 +254,7 @@ func (s *Store) replaceUnreadable(list []unread) error {
 	}
 	for _, u := range list {
 		s.repair.Problems = append(s.repair.Problems, fmt.Sprintf("%s/%s cannot be read", u.bucket, u.key))
-		s.log.Error("a record of the store could not be read; it is kept aside in the bucket damaged", "bucket", u.bucket, "key", u.key, "from copy", u.copied != nil)
+		s.log.Error("a record of the store could not be read; it is kept aside in the bucket damaged", "bucket", u.bucket, "key", u.key, "from_copy", u.copied != nil)
 	}
 	return nil
 }

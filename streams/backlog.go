@@ -50,7 +50,7 @@ func (a *attachment) full(n int) bool {
 			return false
 		}
 		a.noSpool = true
-		a.stream.logger.Warn("output of a slow client waits in memory alone", "id", a.stream.id, "error", err)
+		a.stream.logger.Warn("output of a slow client waits in memory alone", "container", a.stream.id, "err", err)
 	}
 	return a.noSpool || a.spool.size()+int64(n)+8 > a.spool.limit-spoolReserve
 }
@@ -67,7 +67,7 @@ func (a *attachment) enqueue(b []byte) {
 		return
 	}
 	if err := a.spool.add(b); err != nil {
-		a.stream.logger.Error("a client's output is lost, dropping the client", "id", a.stream.id, "error", err)
+		a.stream.logger.Error("a client's output is lost, dropping the client", "container", a.stream.id, "err", err)
 		a.kill()
 	}
 }
@@ -80,7 +80,7 @@ func (a *attachment) unspool(n int) {
 		a.queue = append(a.queue, b...)
 		n -= len(b)
 		if err != nil {
-			a.stream.logger.Error("a client's output is lost, dropping the client", "id", a.stream.id, "error", err)
+			a.stream.logger.Error("a client's output is lost, dropping the client", "container", a.stream.id, "err", err)
 			a.kill()
 			return
 		}
@@ -89,6 +89,6 @@ func (a *attachment) unspool(n int) {
 
 // giveUp drops a client that takes nothing; a.mu is held.
 func (a *attachment) giveUp() {
-	a.stream.logger.Warn("an attached client takes no output, dropping it", "id", a.stream.id, "queued", int64(len(a.queue))+a.spool.size())
+	a.stream.logger.Warn("an attached client takes no output, dropping it", "container", a.stream.id, "queued", int64(len(a.queue))+a.spool.size())
 	a.kill()
 }

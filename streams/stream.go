@@ -123,7 +123,7 @@ func (s *stream) run() {
 		stop := s.freezing
 		s.wg.Go(func() {
 			if err := s.stdin.open(stop); err != nil {
-				s.logger.Error("container stdin", "id", s.id, "error", err)
+				s.logger.Error("container stdin", "container", s.id, "err", err)
 			}
 		})
 	}
@@ -142,7 +142,7 @@ func (s *stream) readLoop(o *output) {
 			}
 			o.rest(func(b []byte) { s.take(o, b) }) // Close: what is there, and no more
 		} else if !errors.Is(err, io.EOF) && !s.isOver() {
-			s.logger.Error("container output", "id", s.id, "stream", o.name, "error", err)
+			s.logger.Error("container output", "container", s.id, "stream", o.name, "err", err)
 		}
 		s.end(o)
 		return
@@ -168,7 +168,7 @@ func (s *stream) take(o *output, b []byte) {
 func (s *stream) logResult(err error) {
 	if err == nil {
 		if s.logLost.Load() > 0 {
-			s.logger.Warn("container log is written again, output was lost", "id", s.id, "times", s.logLost.Swap(0))
+			s.logger.Warn("container log is written again, output was lost", "container", s.id, "times", s.logLost.Swap(0))
 		}
 		return
 	}
@@ -177,7 +177,7 @@ func (s *stream) logResult(err error) {
 	defer s.mu.Unlock()
 	if time.Since(s.logBad) > time.Minute {
 		s.logBad = time.Now()
-		s.logger.Error("container log, output is lost", "id", s.id, "error", err)
+		s.logger.Error("container log, output is lost", "container", s.id, "err", err)
 	}
 }
 

@@ -262,7 +262,7 @@ func (c *child) supervise(closed <-chan struct{}) {
 		}
 		delay = min(delay*2, maxDelay)
 		if err := c.spawn(); err != nil {
-			c.log.Error("start containerd", "error", err)
+			c.log.Error("start containerd", "err", err)
 		}
 	}
 }

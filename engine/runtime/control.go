@@ -60,7 +60,7 @@ func (c *Containerd) OutOfMemory(ctx context.Context, told func(id string)) {
 				}
 				told(oom.ContainerID)
 			case err := <-failures:
-				c.log.Debug("containerd's events have ended", "error", err)
+				c.log.Debug("containerd's events have ended", "err", err)
 				open = false
 			}
 		}

@@ -71,7 +71,7 @@ func (s *Server) Serve(l *net.UnixListener) error {
 		s.wg.Go(func() {
 			conn, err := NewConn(c)
 			if err != nil {
-				s.Logger.Warn("refused a connection", "error", err)
+				s.Logger.Warn("refused a connection", "err", err)
 				return
 			}
 			s.ServeConn(conn)
@@ -128,7 +128,7 @@ func (s *Server) ServeConn(conn *Conn) {
 		if err != nil {
 			CloseFDs(fds)
 			if !errors.Is(err, io.EOF) && !errors.Is(err, net.ErrClosed) {
-				s.Logger.Warn("connection ended", "error", err)
+				s.Logger.Warn("connection ended", "err", err)
 			}
 			return
 		}
@@ -206,7 +206,7 @@ func (c *serverConn) answer(ctx context.Context, m message, fds []int) {
 		fds = nil
 	}
 	if err := c.send(out, fds); err != nil && ctx.Err() == nil {
-		c.server.Logger.Warn("could not answer", "method", m.Method, "error", err)
+		c.server.Logger.Warn("could not answer", "method", m.Method, "err", err)
 	}
 	if resp.After != nil {
 		resp.After()

@@ -29,12 +29,12 @@ func Command(name, short string, serve func(ctx context.Context, execRoot string
 			defer stop()
 			logger := slog.New(slog.NewTextHandler(os.Stderr, nil))
 			if err := saveMemory(); err != nil {
-				logger.Warn("save memory", "error", err)
+				logger.Warn("save memory", "err", err)
 			}
 			// Who may not trace every process reads nothing of this one, and it leaves no
 			// core: other processes' sockets and what is sent by them are in it.
 			if err := unix.Prctl(unix.PR_SET_DUMPABLE, 0, 0, 0, 0); err != nil {
-				logger.Warn("close the process to others", "error", err)
+				logger.Warn("close the process to others", "err", err)
 			}
 			return serve(ctx, execRoot, logger)
 		},

@@ -56,7 +56,7 @@ func (s *Service) listenAgain() {
 	}
 	l, err := fdpass.Listen(SocketPath(s.ExecRoot, s.Name))
 	if err != nil {
-		s.Logger.Error("the socket is gone and cannot be made again yet", "error", err)
+		s.Logger.Error("the socket is gone and cannot be made again yet", "err", err)
 		return
 	}
 	old := s.listener

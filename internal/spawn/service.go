@@ -101,7 +101,7 @@ func (s *Service) Run(ctx context.Context, w Worker) error {
 	}
 	alive, err := holdAlive(s.ExecRoot, s.Name)
 	if err != nil {
-		s.Logger.Warn("a daemon that does not find the socket would start a second process", "error", err)
+		s.Logger.Warn("a daemon that does not find the socket would start a second process", "err", err)
 	}
 	var accepting sync.WaitGroup
 	failed := make(chan error, 1)
@@ -183,7 +183,7 @@ func (s *Service) handle(ctx context.Context, r *fdpass.Request) (fdpass.Respons
 		ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
 		defer cancel()
 		if err := s.Forward(ctx, "stop", nil); err != nil {
-			s.Logger.Warn("stop the predecessor", "error", err)
+			s.Logger.Warn("stop the predecessor", "err", err)
 		}
 		return fdpass.Response{After: func() { s.stopOnce.Do(func() { close(s.stop) }) }}, nil
 	}
@@ -225,7 +225,7 @@ func (s *Service) handOver(r *fdpass.Request) (fdpass.Response, error) {
 	s.handing = &h
 	// Stops accepting clients; acceptClients waits for the outcome.
 	if err := s.listener.SetDeadline(time.Unix(1, 0)); err != nil {
-		s.Logger.Warn("stop accepting", "error", err)
+		s.Logger.Warn("stop accepting", "err", err)
 	}
 	go func() {
 		<-r.Gone
@@ -280,7 +280,7 @@ func (s *Service) goOn() {
 	}
 	s.Logger.Warn("the process that was taking over is gone, going on")
 	if err := s.listener.SetDeadline(time.Time{}); err != nil && !errors.Is(err, net.ErrClosed) {
-		s.Logger.Error("accept again", "error", err)
+		s.Logger.Error("accept again", "err", err)
 	}
 	h.Resume()
 	select {
@@ -298,7 +298,7 @@ func (s *Service) commit(r *fdpass.Request) (fdpass.Response, error) {
 	}
 	s.rpc.CloseOthers(r)
 	if err := errors.Join(h.Commit(), s.listening().Close()); err != nil {
-		s.Logger.Warn("let go of what was handed over", "error", err)
+		s.Logger.Warn("let go of what was handed over", "err", err)
 	}
 	crashpoint.Here(s.Name + ".let-go")
 	// Not before the answer is on its way: it leads to the end of this process.

@@ -118,7 +118,7 @@ func (p Process) start(ctx context.Context) (*fdpass.Client, error) {
 // waits until the new one answers.
 func (p Process) replace(ctx context.Context, old *fdpass.Client) (*fdpass.Client, error) {
 	was := old.Hello()
-	p.Logger.Info("replacing a process of another build", "process", p.Name, "pid", was.PID, "build", was.Build)
+	p.Logger.Info("replacing a process of another build", "helper", p.Name, "pid", was.PID, "build", was.Build)
 	c, err := p.takeOver(ctx)
 	if err == nil {
 		return c, old.Close()
@@ -127,7 +127,7 @@ func (p Process) replace(ctx context.Context, old *fdpass.Client) (*fdpass.Clien
 	if was.Protocol != p.Protocol {
 		return nil, errors.Join(err, old.Close())
 	}
-	p.Logger.Warn("keeping the process of another build", "process", p.Name, "pid", was.PID, "error", err)
+	p.Logger.Warn("keeping the process of another build", "helper", p.Name, "pid", was.PID, "err", err)
 	return old, nil
 }
 
