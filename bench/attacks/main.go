@@ -24,6 +24,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/fairlead/fairlead/bench/engine"
 	"github.com/fairlead/fairlead/bench/throwaway"
 )
 
@@ -98,7 +99,7 @@ func (r *report) run(ctx context.Context, binary string) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, os.RemoveAll(dir)) }()
-	err = errors.Join(throwaway.WriteImage(filepath.Join(dir, imageFile)), os.Symlink(binary, filepath.Join(dir, binaryLink)))
+	err = errors.Join(throwaway.WriteImage(filepath.Join(dir, engine.ImageFile)), os.Symlink(binary, filepath.Join(dir, engine.BinaryLink)))
 	if err != nil {
 		return err
 	}
@@ -160,9 +161,9 @@ func serve(name, dir string) error {
 		}
 		a.Seen = append(a.Seen, seen)
 	}
-	if _, err := s.run(ctx, "rm", "-f", "a1", "a2", "b1", "i1", "v1", "v2"); err != nil {
+	if _, err := s.Run(ctx, "rm", "-f", "a1", "a2", "b1", "i1", "v1", "v2"); err != nil {
 		fmt.Fprintln(os.Stderr, err)
 	}
-	s.stop()
+	s.Stop()
 	return json.NewEncoder(os.Stdout).Encode(a)
 }

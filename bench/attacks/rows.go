@@ -211,7 +211,7 @@ func tryExternalDNS(ctx context.Context, s *site) (string, error) {
 			}
 		}
 	}
-	_, err = s.run(ctx, "rm", "-f", "n1")
+	_, err = s.Run(ctx, "rm", "-f", "n1")
 	return joined(seen), err
 }
 

@@ -27,7 +27,7 @@ func joined(seen map[string]bool) string {
 func tryRawSocket(ctx context.Context, s *site) (string, error) {
 	arping := func(flags ...string) error {
 		args := append([]string{"run", "--rm", "--network", "A"}, flags...)
-		_, err := s.run(ctx, append(args, "demo", "arping", "-c1", "-w2", "-I", "eth0", gateA4)...)
+		_, err := s.Run(ctx, append(args, "demo", "arping", "-c1", "-w2", "-I", "eth0", gateA4)...)
 		return err
 	}
 	if err := arping("--cap-add", "NET_RAW"); err != nil {
@@ -156,7 +156,7 @@ const experimental = 0x88b5
 // tryApart sends from one container to another that it is kept apart from. That its
 // frames go out is seen where they may: on the network A.
 func tryApart(_ context.Context, s *site) (string, error) {
-	if s.apart == nil {
+	if s.Apart == nil {
 		return "no such option", nil
 	}
 	seen := map[string]bool{}

@@ -88,11 +88,11 @@ func tryLocalNames(ctx context.Context, s *site) (string, error) {
 func (s *site) lookUp(ctx context.Context, control, from string) (string, error) {
 	stamp := time.Now().UnixNano()
 	may, secret := fmt.Sprintf("open-%d.example.com", stamp), fmt.Sprintf("secret-%d.example.com", stamp)
-	_, _ = s.run(ctx, "exec", control, "nslookup", "-type=a", may)
+	_, _ = s.Run(ctx, "exec", control, "nslookup", "-type=a", may)
 	if !s.wasAsked(may) {
 		return "", fmt.Errorf("what %s looks up is not asked of the host's name server", control)
 	}
-	_, _ = s.run(ctx, "exec", from, "nslookup", "-type=a", secret)
+	_, _ = s.Run(ctx, "exec", from, "nslookup", "-type=a", secret)
 	if s.wasAsked(secret) {
 		return "asked upstream", nil
 	}

@@ -14,6 +14,8 @@ import (
 
 	"github.com/miekg/dns"
 	"golang.org/x/sys/unix"
+
+	"github.com/fairlead/fairlead/bench/engine"
 )
 
 // The addresses of the machines. All but far are on the host's segment, or on that of
@@ -37,7 +39,7 @@ const (
 // loopback and 8082 on the host's second address, each to its port 80; all serve 80
 // and 81.
 type site struct {
-	*engine
+	*engine.Engine
 	host, lan, router, far, abroad space
 	a1, a2, b1, i1, v1, v2, c1, c2 space
 
@@ -75,11 +77,11 @@ ip -n router route add 10.0.0.0/8 via 192.0.2.1; ip -n router -6 route add fd00:
 
 // newSite makes the site with an engine.
 func newSite(ctx context.Context, name, dir string) (*site, error) {
-	e, err := newEngine(name, dir)
+	e, err := engine.New(name, dir)
 	if err != nil {
 		return nil, err
 	}
-	s := &site{engine: e, host: space{"host", "/proc/self/ns/net"}, resolvConf: filepath.Join(dir, "resolv.conf")}
+	s := &site{Engine: e, host: space{"host", "/proc/self/ns/net"}, resolvConf: filepath.Join(dir, "resolv.conf")}
 	if out, err := exec.Command("sh", "-c", wires).CombinedOutput(); err != nil {
 		return nil, fmt.Errorf("the wires: %w: %s", err, out)
 	}
@@ -89,7 +91,7 @@ func newSite(ctx context.Context, name, dir string) (*site, error) {
 	if err := errors.Join(nameServerIs(s.resolvConf, lan4), s.serveNames(s.lan, lan4)); err != nil {
 		return nil, err
 	}
-	if err := s.start(ctx, dir); err != nil {
+	if err := s.Start(ctx, dir); err != nil {
 		return nil, err
 	}
 	return s, errors.Join(s.networks(ctx), s.containers(ctx), s.servers())
@@ -99,12 +101,12 @@ func (s *site) networks(ctx context.Context) error {
 	dual := func(n string) []string {
 		return []string{"--ipv6", "--subnet", "10.10" + n + ".0.0/24", "--subnet", "fd00:" + map[string]string{"1": "a", "2": "b", "3": "c"}[n] + "::/64"}
 	}
-	commands := [][]string{append(append(dual("1"), s.unlimited...), "A"), append(dual("2"), "B"), append(dual("3"), "--internal", "I"), {"--subnet", "10.105.0.0/24", "V"}}
-	if s.apart != nil {
-		commands = append(commands, append(append([]string{"--subnet", "10.104.0.0/24"}, s.apart...), "C"))
+	commands := [][]string{append(append(dual("1"), s.Unlimited...), "A"), append(dual("2"), "B"), append(dual("3"), "--internal", "I"), {"--subnet", "10.105.0.0/24", "V"}}
+	if s.Apart != nil {
+		commands = append(commands, append(append([]string{"--subnet", "10.104.0.0/24"}, s.Apart...), "C"))
 	}
 	for _, c := range commands {
-		if _, err := s.run(ctx, append([]string{"network", "create"}, c...)...); err != nil {
+		if _, err := s.Run(ctx, append([]string{"network", "create"}, c...)...); err != nil {
 			return err
 		}
 	}
@@ -132,10 +134,10 @@ func (s *site) containers(ctx context.Context) error {
 		{&s.c2, "c2", "C", nil},
 	}
 	for _, c := range all {
-		if c.network == "C" && s.apart == nil {
+		if c.network == "C" && s.Apart == nil {
 			continue
 		}
-		if c.name == "a1" && filepath.Base(s.client[0]) != "podman" {
+		if c.name == "a1" && s.Name != "podman" {
 			c.flags = c.flags[:2:2]
 			c.flags = append(c.flags, "-p", "127.0.0.1:8081:80", "-p", "[::1]:8081:80", "-p", second4+":8082:80", "-p", "["+second6+"]:8082:80")
 		}

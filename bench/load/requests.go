@@ -1,0 +1,131 @@
+package load
+
+import (
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"io"
+	"net/netip"
+	"slices"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// warm is how long a connection is used before the clock starts: the kernel raises its window,
+// and both ends' caches fill.
+const warm = 50 * time.Millisecond
+
+// dial opens one connection whose calls wait.
+func dial(to netip.AddrPort) (fd int, err error) {
+	if fd, err = openSocket(to, 0); err != nil {
+		return -1, err
+	}
+	limit := unix.NsecToTimeval(int64(patience))
+	err = errors.Join(
+		unix.SetsockoptTimeval(fd, unix.SOL_SOCKET, unix.SO_RCVTIMEO, &limit),
+		unix.SetsockoptTimeval(fd, unix.SOL_SOCKET, unix.SO_SNDTIMEO, &limit))
+	if err != nil {
+		return -1, err
+	}
+	if err := unix.Connect(fd, sockaddr(to)); err != nil {
+		return -1, fmt.Errorf("connect to %s: %w", to, err)
+	}
+	return fd, nil
+}
+
+// readFull fills buf.
+func readFull(fd int, buf []byte) error {
+	for len(buf) > 0 {
+		n, err := unix.Read(fd, buf)
+		if errors.Is(err, unix.EINTR) {
+			continue
+		}
+		if err == nil && n == 0 {
+			err = io.ErrUnexpectedEOF
+		}
+		if err != nil {
+			return err
+		}
+		buf = buf[n:]
+	}
+	return nil
+}
+
+// writeFull sends all of buf.
+func writeFull(fd int, buf []byte) error {
+	for len(buf) > 0 {
+		n, err := unix.Write(fd, buf)
+		if err != nil && !errors.Is(err, unix.EINTR) {
+			return err
+		}
+		buf = buf[max(n, 0):]
+	}
+	return nil
+}
+
+// requests asks one thing after the other on one connection.
+func requests(to netip.AddrPort, length time.Duration) (Sample, error) {
+	fd, err := dial(to)
+	if err != nil {
+		return Sample{}, err
+	}
+	var message, back [messageSize]byte
+	message[0] = asksEcho
+	times := make([]time.Duration, 0, 1<<18)
+	begun := time.Now()
+	counted := begun.Add(warm)
+	for end := counted.Add(length); ; {
+		start := time.Now()
+		if start.After(end) {
+			break
+		}
+		if err := errors.Join(writeFull(fd, message[:]), readFull(fd, back[:])); err != nil {
+			return Sample{}, fmt.Errorf("request %d to %s: %w", len(times), to, err)
+		}
+		if start.After(counted) {
+			times = append(times, time.Since(start))
+		}
+	}
+	if len(times) == 0 {
+		return Sample{}, fmt.Errorf("no request to %s was answered in %s", to, length)
+	}
+	took := time.Since(counted)
+	return Sample{Rate: float64(len(times)) / took.Seconds(), P50: quantile(times, 0.5), P99: quantile(times, 0.99)}, reset(fd)
+}
+
+// stream sends for a while and asks how much came.
+func stream(to netip.AddrPort, length time.Duration) (Sample, error) {
+	fd, err := dial(to)
+	if err != nil {
+		return Sample{}, err
+	}
+	buf := make([]byte, 128<<10)
+	buf[0] = asksTaking
+	sent := uint64(0)
+	start := time.Now()
+	for time.Since(start) < length {
+		if err := writeFull(fd, buf); err != nil {
+			return Sample{}, fmt.Errorf("stream to %s: %w", to, err)
+		}
+		sent += uint64(len(buf))
+	}
+	var came [8]byte
+	if err := errors.Join(unix.Shutdown(fd, unix.SHUT_WR), readFull(fd, came[:])); err != nil {
+		return Sample{}, fmt.Errorf("end of the stream to %s: %w", to, err)
+	}
+	took := time.Since(start)
+	if n := binary.BigEndian.Uint64(came[:]); n != sent {
+		return Sample{}, fmt.Errorf("of %d bytes %d came to %s", sent, n, to)
+	}
+	return Sample{Rate: float64(sent) / took.Seconds()}, unix.Close(fd)
+}
+
+// quantile is the value that q of the times do not exceed (nearest rank).
+func quantile(times []time.Duration, q float64) time.Duration {
+	if len(times) == 0 {
+		return 0
+	}
+	slices.Sort(times)
+	return times[max(int(q*float64(len(times))+0.5)-1, 0)]
+}

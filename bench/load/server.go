@@ -1,0 +1,139 @@
+package load
+
+import (
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"net/netip"
+	"os"
+
+	"golang.org/x/sys/unix"
+)
+
+// serving is the argument that makes an end the server.
+const serving = "serve"
+
+// ready is what a server prints when it listens.
+const ready = "ready\n"
+
+// conn is what the server knows of a connection.
+type conn struct {
+	asked byte
+	taken uint64
+}
+
+// server serves every connection of a port with one thread.
+type server struct {
+	epoll, listener int
+	conns           map[int]*conn
+	buf             []byte
+}
+
+// serve answers until the process is killed.
+func serve(at netip.AddrPort) error {
+	fd, err := openSocket(at, unix.SOCK_NONBLOCK)
+	if err != nil {
+		return err
+	}
+	if err := errors.Join(unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_REUSEADDR, 1), unix.Bind(fd, sockaddr(at)), unix.Listen(fd, 4096)); err != nil {
+		return fmt.Errorf("listen on %s: %w", at, err)
+	}
+	epoll, err := unix.EpollCreate1(unix.EPOLL_CLOEXEC)
+	if err != nil {
+		return err
+	}
+	s := &server{epoll: epoll, listener: fd, conns: map[int]*conn{}, buf: make([]byte, 256<<10)}
+	if err := s.watch(fd); err != nil {
+		return err
+	}
+	if _, err := os.Stdout.WriteString(ready); err != nil {
+		return err
+	}
+	events := make([]unix.EpollEvent, 128)
+	for {
+		n, err := unix.EpollWait(epoll, events, -1)
+		if err != nil && !errors.Is(err, unix.EINTR) {
+			return err
+		}
+		for _, e := range events[:max(n, 0)] {
+			if int(e.Fd) == fd {
+				err = s.accept()
+			} else {
+				err = s.read(int(e.Fd))
+			}
+			if err != nil {
+				return err
+			}
+		}
+	}
+}
+
+func (s *server) watch(fd int) error {
+	return unix.EpollCtl(s.epoll, unix.EPOLL_CTL_ADD, fd, &unix.EpollEvent{Events: unix.EPOLLIN, Fd: int32(fd)})
+}
+
+// accept takes what waits.
+func (s *server) accept() error {
+	for {
+		fd, _, err := unix.Accept4(s.listener, unix.SOCK_NONBLOCK|unix.SOCK_CLOEXEC)
+		switch {
+		case errors.Is(err, unix.EAGAIN):
+			return nil
+		case errors.Is(err, unix.EINTR), errors.Is(err, unix.ECONNABORTED):
+			continue
+		case err != nil:
+			return err
+		}
+		if err := unix.SetsockoptInt(fd, unix.IPPROTO_TCP, unix.TCP_NODELAY, 1); err != nil {
+			return err
+		}
+		s.conns[fd] = &conn{}
+		if err := s.watch(fd); err != nil {
+			return err
+		}
+	}
+}
+
+// read takes what came on a connection, and answers.
+func (s *server) read(fd int) error {
+	n, err := unix.Read(fd, s.buf)
+	switch {
+	case errors.Is(err, unix.EAGAIN), errors.Is(err, unix.EINTR):
+		return nil
+	case err != nil: // reset by the client
+		return s.end(fd)
+	}
+	c := s.conns[fd]
+	if n > 0 && c.asked == 0 {
+		c.asked = s.buf[0]
+	}
+	c.taken += uint64(n)
+	var answer []byte
+	switch {
+	case c.asked == asksTaking && n == 0:
+		answer = binary.BigEndian.AppendUint64(nil, c.taken)
+	case c.asked == asksEcho:
+		answer = s.buf[:n]
+	case c.asked == asksShort && n > 0:
+		answer = s.buf[:1]
+	}
+	if len(answer) > 0 {
+		// A short answer fits into any buffer.
+		if _, err := unix.Write(fd, answer); err != nil {
+			return s.end(fd)
+		}
+	}
+	if n > 0 {
+		return nil
+	}
+	if c.asked == asksTaking { // a reset would overtake the answer
+		delete(s.conns, fd)
+		return unix.Close(fd)
+	}
+	return s.end(fd)
+}
+
+func (s *server) end(fd int) error {
+	delete(s.conns, fd)
+	return reset(fd)
+}
