@@ -1,9 +1,10 @@
 // Command bench measures Fairlead beside its peers in one run and writes
-// bench/RESULTS.md.
+// bench/RESULTS.md, bench/results.json and the pictures in bench/plots.
 //
 // Here live the subjects (the bare netlink floor, network.Attach, the CNI
-// plugins, netavark, and the run commands of Fairlead and Docker), the
-// throw-away host each of them works in, and the report. Nothing here is
+// plugins, netavark, and the run commands of Fairlead and Docker) and the
+// families of what is measured of them. The throw-away host that each of them
+// works in is in bench/throwaway, the report in bench/report. Nothing here is
 // imported by the product, and no number in the report is typed by hand.
 //
 // It must run as root on Debian 12 with the peers installed: make bench.
@@ -14,7 +15,6 @@ import (
 	"errors"
 	"flag"
 	"fmt"
-	"math/rand/v2"
 	"os"
 	"os/signal"
 	"path/filepath"
@@ -22,6 +22,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/fairlead/fairlead/bench/report"
 	"github.com/fairlead/fairlead/bench/throwaway"
 	"github.com/fairlead/fairlead/relay"
 )
@@ -37,8 +38,18 @@ type options struct {
 	loadPeers  bool          // whether the peers are loaded as well
 	settle     time.Duration // rest between two measurements
 	quiet      time.Duration // rest after filling
-	out        string        // file of the report; "" is standard output alone
-	only       string        // subjects to measure, by commas; "" is all
+	out        string        // directory of the report; "" is standard output alone
+	only       string        // families to measure, by commas; "" is all
+	subjects   string        // subjects to measure, by commas; "" is all
+	short      bool          // whether this is the short form
+}
+
+// shortForm are the flags that -short sets, where the command line does not: all
+// that is measured, few times. What it finds is compared with what is recorded, not
+// written.
+var shortForm = map[string]string{
+	"rounds": "8", "runs": "3", "containers": "5", "endpoints": "20", "ports": "5",
+	"settle": "5ms", "quiet": "1s",
 }
 
 func main() {
@@ -58,37 +69,50 @@ func main() {
 		}
 		return
 	}
-	var o options
-	flag.StringVar(&o.binary, "binary", "bin/fairlead", "the fairlead binary under test")
-	flag.IntVar(&o.rounds, "rounds", 100, "attachments of each subject")
-	flag.IntVar(&o.runs, "runs", 40, "containers of each run command")
-	flag.IntVar(&o.containers, "containers", 100, "running containers when memory is measured")
-	flag.IntVar(&o.endpoints, "endpoints", 500, "endpoints present in the loaded state")
-	flag.IntVar(&o.ports, "ports", 10, "published ports of each endpoint present")
-	flag.BoolVar(&o.loadPeers, "load-peers", false, "load CNI and netavark as well; takes many minutes")
-	flag.DurationVar(&o.settle, "settle", 20*time.Millisecond, "rest between two measurements")
-	flag.DurationVar(&o.quiet, "quiet", 15*time.Second, "rest after filling: new endpoints solicit routers for 12 s")
-	flag.StringVar(&o.out, "out", "bench/RESULTS.md", "file for the report; empty for none")
-	flag.StringVar(&o.only, "only", "", "subjects to measure, by commas, with no file written; empty for all")
-	flag.Parse()
-	if err := o.check(flag.Args()); err != nil {
-		fmt.Fprintln(os.Stderr, "bench:", err)
-		os.Exit(1)
+	o, err := parse(os.Args[1:])
+	if errors.Is(err, flag.ErrHelp) {
+		return
 	}
-
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
-	err := run(ctx, o)
-	stop()
+	if err == nil {
+		ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
+		err = run(ctx, o)
+		stop()
+	}
 	if err != nil {
 		fmt.Fprintln(os.Stderr, "bench:", err)
 		os.Exit(1)
 	}
 }
 
-// subjects are all that there are to measure.
-var subjects = []string{
-	"floor", "fairlead", "cni", "netavark", "floor" + loaded, "fairlead" + loaded, "cni" + loaded, "netavark" + loaded,
-	"fairlead-run", "fairlead-by-docker", "docker-run",
+// parse reads the command line, and refuses what cannot be measured.
+func parse(args []string) (o options, err error) {
+	f := flag.NewFlagSet("bench", flag.ContinueOnError)
+	f.StringVar(&o.binary, "binary", "bin/fairlead", "the fairlead binary under test")
+	f.IntVar(&o.rounds, "rounds", 100, "attachments of each subject")
+	f.IntVar(&o.runs, "runs", 40, "containers of each run command")
+	f.IntVar(&o.containers, "containers", 100, "running containers when memory is measured")
+	f.IntVar(&o.endpoints, "endpoints", 500, "endpoints present in the loaded state")
+	f.IntVar(&o.ports, "ports", 10, "published ports of each endpoint present")
+	f.BoolVar(&o.loadPeers, "load-peers", false, "load CNI and netavark as well; takes many minutes")
+	f.DurationVar(&o.settle, "settle", 20*time.Millisecond, "rest between two measurements")
+	f.DurationVar(&o.quiet, "quiet", 15*time.Second, "rest after filling: new endpoints solicit routers for 12 s")
+	f.StringVar(&o.out, "out", "bench", "directory of RESULTS.md, results.json and plots/; empty writes none")
+	f.StringVar(&o.only, "only", "", "families to measure, by commas; what is recorded of others stays; empty for all")
+	f.StringVar(&o.subjects, "subjects", "", "subjects to measure, by commas, with no file written; empty for all")
+	f.BoolVar(&o.short, "short", false, "few rounds, small loads, no file written; fails where a ratio against the floor is twice as bad as recorded")
+	if err := f.Parse(args); err != nil {
+		return o, err
+	}
+	if o.short {
+		set := make(map[string]bool)
+		f.Visit(func(f *flag.Flag) { set[f.Name] = true })
+		for name, value := range shortForm {
+			if !set[name] {
+				err = errors.Join(err, f.Set(name, value))
+			}
+		}
+	}
+	return o, errors.Join(err, o.check(f.Args()))
 }
 
 // check refuses what cannot be measured.
@@ -112,11 +136,14 @@ func (o options) check(rest []string) error {
 			return fmt.Errorf("-%s: want at least %d", n.flag, n.least)
 		}
 	}
-	_, err := throwaway.Choose("only", o.only, subjects)
+	if _, err := throwaway.Choose("only", o.only, familyNames()); err != nil {
+		return err
+	}
+	_, err := throwaway.Choose("subjects", o.subjects, allSubjects())
 	return err
 }
 
-// run measures everything and writes the report.
+// run measures everything that is chosen and writes the report.
 func run(ctx context.Context, o options) (err error) {
 	if os.Geteuid() != 0 {
 		return errors.New("must run as root: every subject gets a network namespace")
@@ -135,125 +162,73 @@ func run(ctx context.Context, o options) (err error) {
 	if err := os.Symlink(o.binary, filepath.Join(dir, binaryLink)); err != nil {
 		return err
 	}
+	r := &report.Report{}
+	if r.Machine, err = machine(ctx); err != nil {
+		return err
+	}
+	// A family that fails keeps none of the others from being measured, and written.
+	failed := o.measure(ctx, dir, r)
+	fmt.Print(r.Markdown())
+	return errors.Join(failed, o.conclude(r))
+}
 
-	r := report{options: o, started: time.Now(), load: loadAverage()}
-	if r.attach, err = measureAttach(ctx, o, dir); err != nil {
-		return err
-	}
-	if r.runs, err = measureRuns(ctx, o, dir); err != nil {
-		return err
-	}
-	if r.memory, err = measureMemory(o, dir); err != nil {
-		return err
-	}
-	r.took = time.Since(r.started)
-	text, err := r.markdown(ctx)
+// measure adds the sections of the families that are chosen.
+func (o options) measure(ctx context.Context, dir string, r *report.Report) error {
+	only, err := throwaway.Choose("only", o.only, familyNames())
 	if err != nil {
 		return err
 	}
-	fmt.Print(text)
-	if o.out == "" || o.only != "" {
-		return nil
-	}
-	return os.WriteFile(o.out, []byte(text), 0o644)
-}
-
-// chosen leaves of the names those that -only has.
-func (o options) chosen(names []string) []string {
-	if o.only == "" {
-		return names
-	}
-	only := strings.Split(o.only, ",")
-	return slices.DeleteFunc(names, func(n string) bool { return !slices.Contains(only, n) })
-}
-
-// measureAttach compares one attachment with one published port, on hosts that
-// have nothing else and on hosts that have many endpoints and published ports
-// already, all in the same rounds.
-func measureAttach(ctx context.Context, o options, dir string) (results, error) {
-	names := []string{"floor", "fairlead", "cni", "netavark", "floor" + loaded, "fairlead" + loaded}
-	if o.loadPeers {
-		names = append(names, "cni"+loaded, "netavark"+loaded)
-	}
-	hosts, err := startHosts(dir, o.chosen(names))
-	defer stopHosts(hosts)
-	if err != nil {
-		return nil, err
-	}
-	for _, h := range hosts {
-		if !strings.HasSuffix(h.Name, loaded) {
+	var errs []error
+	for _, f := range families {
+		if !slices.Contains(only, f.name) {
 			continue
 		}
-		fmt.Fprintf(os.Stderr, "filling %s: %d endpoints, %d ports each\n", h.Name, o.endpoints, o.ports)
-		if err := h.fill(o.endpoints, o.ports); err != nil {
-			return nil, err
+		fmt.Fprintf(os.Stderr, "measuring %s\n", f.name)
+		taken := report.Taken{At: time.Now(), Commit: commit(ctx), Load: loadAverage()}
+		s, err := f.measure(ctx, o, dir)
+		if err != nil {
+			errs = append(errs, fmt.Errorf("%s: %w", f.name, err))
+			continue
 		}
+		taken.Took = time.Since(taken.At)
+		s.Name, s.Taken = f.name, taken
+		if o.subjects != "" {
+			s.Goals = report.Measured(s.Goals)
+		}
+		if err := s.Check(); err != nil {
+			errs = append(errs, err)
+			continue
+		}
+		r.Sections = append(r.Sections, s)
 	}
-	time.Sleep(o.quiet)
-	return interleave(ctx, hosts, []string{kindAttach}, o.rounds, o.settle)
+	return errors.Join(errs...)
 }
 
-// measureRuns compares whole containers, started by each project's own command.
-func measureRuns(ctx context.Context, o options, dir string) (results, error) {
-	hosts, err := startHosts(dir, o.chosen([]string{"fairlead-run", "fairlead-by-docker", "docker-run"}))
-	defer stopHosts(hosts)
+// conclude writes what was measured, or in the short form compares it with what is
+// recorded.
+func (o options) conclude(r *report.Report) error {
+	if o.out == "" || o.subjects != "" {
+		return nil
+	}
+	recorded, err := report.Read(o.out)
+	if errors.Is(err, os.ErrNotExist) {
+		recorded, err = &report.Report{}, nil
+	}
 	if err != nil {
-		return nil, err
+		return err
 	}
-	return interleave(ctx, hosts, []string{kindNone, kindBridge, kindPort}, o.runs, o.settle)
+	if o.short {
+		return r.Regressions(recorded)
+	}
+	r.Keep(recorded, familyNames())
+	return r.Write(o.out)
 }
 
-// measureMemory compares what daemon, helpers and proxies take with many containers
-// running, each with a published port.
-func measureMemory(o options, dir string) (map[string]int64, error) {
-	hosts, err := startHosts(dir, o.chosen([]string{"fairlead-run", "docker-run"}))
-	defer stopHosts(hosts)
-	if err != nil {
-		return nil, err
+// chosen leaves of the names those that -subjects has.
+func (o options) chosen(names []string) []string {
+	if o.subjects == "" {
+		return names
 	}
-	out := map[string]int64{}
-	for _, h := range hosts {
-		fmt.Fprintf(os.Stderr, "filling %s: %d containers\n", h.Name, o.containers)
-		if err := h.fill(o.containers, 1); err != nil {
-			return nil, err
-		}
-	}
-	time.Sleep(o.quiet)
-	for _, h := range hosts {
-		if out[h.Name], err = h.memory(); err != nil {
-			return nil, err
-		}
-	}
-	return out, nil
-}
-
-// interleave asks every host once a round, so that whatever slows the machine
-// down slows all of them; in an order drawn anew each round, so that none always
-// pays for what another left to the kernel to clean up. The first round is not
-// counted: it loads kernel modules and fills caches.
-func interleave(ctx context.Context, hosts []*host, kinds []string, rounds int, settle time.Duration) (results, error) {
-	all := results{}
-	order := rand.New(rand.NewPCG(1, 1)) // the same in every run
-	for i := range rounds + 1 {
-		for _, n := range order.Perm(len(hosts)) {
-			h := hosts[n]
-			for _, kind := range kinds {
-				if err := ctx.Err(); err != nil {
-					return nil, err
-				}
-				up, down, err := h.once(kind)
-				if err != nil {
-					return nil, err
-				}
-				if i > 0 {
-					all.add(h.Name, kind, up, down)
-				}
-				time.Sleep(settle)
-			}
-		}
-		if i%20 == 0 {
-			fmt.Fprintf(os.Stderr, "round %d of %d\n", i, rounds)
-		}
-	}
-	return all, nil
+	subjects := strings.Split(o.subjects, ",")
+	return slices.DeleteFunc(slices.Clone(names), func(n string) bool { return !slices.Contains(subjects, n) })
 }

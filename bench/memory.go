@@ -8,7 +8,49 @@ import (
 	"path/filepath"
 	"slices"
 	"strconv"
+	"time"
+
+	"github.com/fairlead/fairlead/bench/report"
 )
+
+var memorySubjects = []string{"fairlead-run", "docker-run"}
+
+// memorySection compares what daemon, helpers and proxies take with many containers
+// running, each with a published port.
+func memorySection(_ context.Context, o options, dir string) (report.Section, error) {
+	hosts, err := startHosts(dir, o.chosen(memorySubjects))
+	defer stopHosts(hosts)
+	if err != nil {
+		return report.Section{}, err
+	}
+	for _, h := range hosts {
+		fmt.Fprintf(os.Stderr, "filling %s: %d containers\n", h.Name, o.containers)
+		if err := h.fill(o.containers, 1); err != nil {
+			return report.Section{}, err
+		}
+	}
+	time.Sleep(o.quiet)
+	found := make(map[string]float64) // MiB
+	for _, h := range hosts {
+		taken, err := h.memory()
+		if err != nil {
+			return report.Section{}, err
+		}
+		found[h.Name] = float64(taken) / (1 << 20)
+	}
+	return memoryReport(o, found), nil
+}
+
+func memoryReport(o options, found map[string]float64) report.Section {
+	ours, theirs := found["fairlead-run"], found["docker-run"]
+	return report.Section{
+		Title: fmt.Sprintf("Memory with %d running containers", o.containers),
+		Text: "Each publishes one port. Daemon, helpers and proxies, without containerd, shims and the containers, on both\n" +
+			"sides; proportional shares (Pss).",
+		Goals:  []report.Goal{{What: "memory with running containers: ours against dockerd's", Measured: ours / theirs, Unit: "×", Want: 0.5, AtMost: true}},
+		Tables: []report.Table{{Head: []string{"", "MiB"}, Rows: [][]string{{"Fairlead", report.Cell(ours)}, {"Docker", report.Cell(theirs)}}}},
+	}
+}
 
 // firstPort is what the first of the containers that fill an engine publishes.
 const firstPort = 20000
