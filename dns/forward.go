@@ -42,6 +42,7 @@ func (r *Resolver) Forward(ctx context.Context, q *Query) []byte {
 	opt := q.msg.IsEdns0()
 	k := key{source: src, name: q.name, qtype: q.msg.Question[0].Qtype, do: opt != nil && opt.Do(), cd: q.msg.CheckingDisabled}
 	if m := r.cache.get(k); m != nil {
+		q.cached = true
 		return q.relay(m)
 	}
 	if !a.room.TryAcquire(1) {

@@ -38,7 +38,11 @@ type Query struct {
 	msg     *wire.Msg
 	by      Transport
 	name    string // canonical
+	cached  bool
 }
+
+// Cached says that Forward answered it from memory.
+func (q *Query) Cached() bool { return q.cached }
 
 // Answer answers what needs nobody else. It returns the answer, or a query for
 // Forward, or neither for a packet that no answer is due to. The packet is the

@@ -31,7 +31,7 @@ func through(ctx context.Context, t *testing.T) (client, backend *net.TCPConn, d
 			out <- err
 			return
 		}
-		out <- TCP(ctx, c, back.Addr().(*net.TCPAddr).AddrPort())
+		out <- TCP(ctx, c, back.Addr().(*net.TCPAddr).AddrPort(), nil)
 	}()
 	c, err := net.Dial("tcp", front.Addr().String())
 	if err != nil {
@@ -160,7 +160,7 @@ func front(t *testing.T, backend netip.AddrPort, idle time.Duration) (*UDP, neti
 	var u *UDP
 	if err := raw.Control(func(fd uintptr) {
 		err = unix.SetsockoptInt(int(fd), unix.IPPROTO_IP, unix.IP_PKTINFO, 1)
-		u = NewUDP(int(fd), backend, slog.New(slog.DiscardHandler))
+		u = NewUDP(int(fd), backend, slog.New(slog.DiscardHandler), nil)
 		u.idle = idle
 	}); err != nil {
 		t.Fatal(err)

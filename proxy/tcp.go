@@ -27,14 +27,18 @@ const dialTimeout = 10 * time.Second
 // half-close (FIN); a reset, and a backend that cannot be reached, as a reset.
 // When ctx ends, both connections are closed. The error is nil when both
 // directions ended in order. Keep-alive probes, on by default in package net,
-// find peers that vanished.
-func TCP(ctx context.Context, client *net.TCPConn, backend netip.AddrPort) error {
+// find peers that vanished. The connection is counted by traffic.
+func TCP(ctx context.Context, client *net.TCPConn, backend netip.AddrPort, traffic *Traffic) error {
+	var in, out int64
+	traffic.begin(client)
+	defer func() { traffic.end(client, in, out) }()
 	d := net.Dialer{Timeout: dialTimeout}
 	// Not DialTCP, which with no local address binds to port 0 (Go 1.26): ports
 	// in TIME_WAIT are then not used again, and 28,000 connections a minute
 	// use up the range.
 	c, err := d.DialContext(ctx, "tcp", backend.String())
 	if err != nil {
+		traffic.unreached()
 		return errors.Join(fmt.Errorf("proxy to %s: %w", backend, err), reset(client))
 	}
 	server := c.(*net.TCPConn)
@@ -45,8 +49,13 @@ func TCP(ctx context.Context, client *net.TCPConn, backend netip.AddrPort) error
 	defer stop()
 
 	up := make(chan error, 1)
-	go func() { up <- copyHalf(server, client) }()
-	down := copyHalf(client, server)
+	go func() {
+		var err error
+		in, err = copyHalf(server, client)
+		up <- err
+	}()
+	var down error
+	out, down = copyHalf(client, server)
 	err = errors.Join(down, <-up)
 	if !stop() {
 		return ctx.Err()
@@ -56,18 +65,18 @@ func TCP(ctx context.Context, client *net.TCPConn, backend netip.AddrPort) error
 
 // copyHalf copies one direction; io.Copy between two TCP connections is
 // splice(2). An error ends the other direction too.
-func copyHalf(dst, src *net.TCPConn) error {
-	_, err := io.Copy(dst, src)
+func copyHalf(dst, src *net.TCPConn) (n int64, err error) {
+	n, err = io.Copy(dst, src)
 	if err != nil {
 		// One side was reset or vanished: say the same to the other.
-		return errors.Join(err, closed(reset(dst)), closed(reset(src)))
+		return n, errors.Join(err, closed(reset(dst)), closed(reset(src)))
 	}
 	// ENOTCONN: the other side is gone already, and the other direction
 	// reports it.
 	if err := dst.CloseWrite(); err != nil && !errors.Is(err, syscall.ENOTCONN) {
-		return closed(err)
+		return n, closed(err)
 	}
-	return nil
+	return n, nil
 }
 
 // reset closes with RST instead of FIN.

@@ -36,6 +36,7 @@ type UDP struct {
 	backend netip.AddrPort
 	idle    time.Duration
 	logger  *slog.Logger
+	traffic *Traffic
 
 	mu     sync.Mutex
 	flows  map[flowKey]*flow
@@ -58,9 +59,9 @@ type flow struct {
 
 // NewUDP carries the datagrams of the bound, non-blocking socket fd, which has
 // IP_PKTINFO or IPV6_RECVPKTINFO on. The descriptor stays the caller's, who
-// closes it after Close.
-func NewUDP(fd int, backend netip.AddrPort, logger *slog.Logger) *UDP {
-	return &UDP{fd: fd, backend: backend, idle: flowIdle, logger: logger, flows: make(map[flowKey]*flow)}
+// closes it after Close. Flows and datagrams are counted by traffic.
+func NewUDP(fd int, backend netip.AddrPort, logger *slog.Logger, traffic *Traffic) *UDP {
+	return &UDP{fd: fd, backend: backend, idle: flowIdle, logger: logger, traffic: traffic, flows: make(map[flowKey]*flow)}
 }
 
 // Readable takes what datagrams there are, 64 at most, and sends them on. It
@@ -89,6 +90,7 @@ func (u *UDP) Readable() {
 			continue
 		}
 		f.send(buf[:n])
+		u.traffic.datagram(n, 0)
 	}
 }
 
@@ -129,9 +131,11 @@ func (u *UDP) flow(key flowKey, zone uint32) (*flow, error) {
 
 func (u *UDP) start(f *flow) {
 	u.flows[f.key] = f
+	u.traffic.begin(nil)
 	u.wg.Go(func() {
 		u.answers(f)
 		_ = f.conn.Close()
+		u.traffic.end(nil, 0, 0)
 	})
 }
 
@@ -216,6 +220,7 @@ func (u *UDP) answer(fd int, f *flow) (some bool) {
 		if errors.Is(err, unix.ECONNREFUSED) { // left there by another client
 			_ = unix.Sendmsg(u.fd, buf[:n], oob, to, unix.MSG_DONTWAIT)
 		}
+		u.traffic.datagram(0, n)
 	}
 	return some
 }

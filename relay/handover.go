@@ -208,7 +208,7 @@ func (t *table) adoptFlow(bindings []Binding, f flowState, fd int) error {
 	defer t.mu.Unlock()
 	p := t.hosts[hostKey{b.Proto, b.Host}]
 	if p.udp == nil {
-		p.udp = proxy.NewUDP(p.fd, p.Backend, t.logger)
+		p.udp = proxy.NewUDP(p.fd, p.Backend, t.logger, t.traffic(p))
 	}
 	p.udp.Adopt(proxy.Flow{Client: f.Client, Local: f.Local, Zone: f.Zone}, conn)
 	return nil

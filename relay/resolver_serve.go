@@ -86,7 +86,12 @@ func (t *resolvers) answer(v *served, packet []byte, by dns.Transport) (answer [
 		}
 	}()
 	defer panics.Catch(&err)
-	return t.dns.Answer(v.id, packet, by)
+	begun := time.Now()
+	answer, ahead = t.dns.Answer(v.id, packet, by)
+	if answer != nil {
+		t.queries.count(FromNames, answer, time.Since(begun))
+	}
+	return answer, ahead
 }
 
 func (t *resolvers) forward(v *served, ahead *dns.Query) (answer []byte) {
@@ -95,6 +100,14 @@ func (t *resolvers) forward(v *served, ahead *dns.Query) (answer []byte) {
 		if err != nil {
 			answer = ahead.Fail()
 		}
+	}()
+	begun := time.Now()
+	defer func() {
+		source := FromServers
+		if ahead.Cached() {
+			source = FromCache
+		}
+		t.queries.count(source, answer, time.Since(begun))
 	}()
 	defer panics.Catch(&err)
 	return t.dns.Forward(v.ctx, ahead)

@@ -34,6 +34,8 @@ type resolvers struct {
 	left sync.WaitGroup
 
 	host hostWatch
+
+	queries queries
 }
 
 // served is one sandbox's sockets. They stay open while anything is live.

@@ -100,6 +100,8 @@ func (s *server) Handle(ctx context.Context, r *fdpass.Request) (fdpass.Response
 		return fdpass.Response{}, errors.Join(s.table.release(p.Owner), s.resolvers.release(p.Owner), s.service.Forward(ctx, "release", p))
 	case "list":
 		return fdpass.Response{Result: holdParams{s.table.list()}}, nil
+	case "counters":
+		return fdpass.Response{Result: s.counters()}, nil
 	case "keep-firewall-socket":
 		return fdpass.Response{}, s.keepFirewall(r)
 	case "firewall-socket":

@@ -34,6 +34,8 @@ type table struct {
 
 	// live counts proxied TCP connections.
 	live sync.WaitGroup
+	// carried is all that was, by protocol.
+	carried [2]proxy.Traffic
 }
 
 type hostKey struct {
@@ -49,6 +51,7 @@ type port struct {
 	udp   *proxy.UDP // nil until the first datagram
 	// revived is how often it listens again; see Binding.
 	revived uint64
+	carried *proxy.Traffic // nil until there is some
 }
 
 // owner is one sandbox: its ports, and its live connections under ctx.
@@ -252,7 +255,7 @@ func (t *table) ready(key uint64) {
 		return
 	}
 	if p.udp == nil {
-		p.udp = proxy.NewUDP(p.fd, p.Backend, t.logger)
+		p.udp = proxy.NewUDP(p.fd, p.Backend, t.logger, t.traffic(p))
 	}
 	p.udp.Readable()
 }
@@ -269,7 +272,7 @@ func (t *table) accept(p *port) {
 		case err == nil:
 			p.owner.live.Add(1)
 			t.live.Add(1)
-			go t.serve(p, p.Backend, fd)
+			go t.serve(p, p.Backend, fd, t.traffic(p))
 		case errors.Is(err, unix.EMFILE), errors.Is(err, unix.ENFILE):
 			t.refuse(p, err)
 		case errors.Is(err, unix.EAGAIN):
@@ -300,6 +303,7 @@ func (t *table) refuse(p *port, cause error) {
 	if fd, _, err := unix.Accept4(p.fd, unix.SOCK_CLOEXEC); err == nil {
 		_ = unix.SetsockoptLinger(fd, unix.SOL_SOCKET, unix.SO_LINGER, &unix.Linger{Onoff: 1})
 		_ = unix.Close(fd)
+		t.traffic(p).Fail()
 	} else {
 		// Not even that: at least do not ask again at once.
 		time.Sleep(10 * time.Millisecond)
@@ -310,7 +314,7 @@ func (t *table) refuse(p *port, cause error) {
 }
 
 // serve proxies one connection to its end. The port's backend may change meanwhile.
-func (t *table) serve(p *port, backend netip.AddrPort, fd int) {
+func (t *table) serve(p *port, backend netip.AddrPort, fd int, traffic *proxy.Traffic) {
 	defer t.live.Done()
 	defer p.owner.live.Done()
 	f := os.NewFile(uintptr(fd), "client")
@@ -321,7 +325,7 @@ func (t *table) serve(p *port, backend netip.AddrPort, fd int) {
 		return
 	}
 	client := c.(*net.TCPConn) // checkSocket has seen to that
-	if err := proxy.TCP(p.owner.ctx, client, backend); err != nil {
+	if err := proxy.TCP(p.owner.ctx, client, backend, traffic); err != nil {
 		t.logger.Debug("proxied connection ended", "port", p.Binding, "err", err)
 	}
 }
