@@ -9,6 +9,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync/atomic"
 
 	"github.com/fairlead/fairlead/internal/faultpoint"
 )
@@ -26,6 +27,7 @@ const bootIDPath = "/proc/sys/kernel/random/boot_id"
 type Journal[T any] struct {
 	intents, leases string
 	copies          *leaseCopies
+	records         atomic.Uint64
 }
 
 // Whole is what a kind of record may be asked: whether it is a whole one about id. One
@@ -88,6 +90,7 @@ func (j *Journal[T]) Begin(op, id string, v T) error {
 	if err != nil {
 		return fmt.Errorf("journal %s of %s: %w", op, id, err)
 	}
+	j.records.Add(1)
 	if err := writeFile(j.intent(op, id), raw); err != nil {
 		return fmt.Errorf("journal %s of %s: %w", op, id, err)
 	}
@@ -96,6 +99,7 @@ func (j *Journal[T]) Begin(op, id string, v T) error {
 
 // Commit turns the intent into the lease of id, in the place of the one there is.
 func (j *Journal[T]) Commit(op, id string) error {
+	j.records.Add(1)
 	if err := rename(j.intent(op, id), j.lease(id)); err != nil {
 		return fmt.Errorf("journal the end of %s of %s: %w", op, id, err)
 	}
@@ -108,6 +112,7 @@ func (j *Journal[T]) Settle() { j.copies.settle() }
 
 // Renew writes the lease of id anew, whole.
 func (j *Journal[T]) Renew(id string, v T) error {
+	j.records.Add(1)
 	raw, err := json.Marshal(v)
 	if err == nil {
 		err = writeFile(j.lease(id), raw)
@@ -121,6 +126,7 @@ func (j *Journal[T]) Renew(id string, v T) error {
 
 // Reopen turns the lease of id into an intent to do op, such as to end it.
 func (j *Journal[T]) Reopen(op, id string) error {
+	j.records.Add(1)
 	if err := rename(j.lease(id), j.intent(op, id)); err != nil {
 		return fmt.Errorf("journal %s of %s: %w", op, id, err)
 	}

@@ -41,6 +41,8 @@ type Store struct {
 	copies copies
 	writes chan write
 	done   chan struct{}
+
+	counters storeCounters
 }
 
 type write struct {
@@ -89,6 +91,11 @@ func (s *Store) writer() {
 }
 
 func (s *Store) commit(batch []write) {
+	begun := time.Now()
+	defer func() {
+		s.counters.commits.Observe(time.Since(begun))
+		s.counters.writes.Add(uint64(len(batch)))
+	}()
 	err := s.db.Update(func(tx *bbolt.Tx) error {
 		if err := faultpoint.Here("store.commit"); err != nil {
 			return err
