@@ -42,6 +42,8 @@ func (r *Report) goals(b *bytes.Buffer) {
 
 func (g Goal) verdict() string {
 	switch {
+	case g.Want == 0:
+		return ""
 	case g.Met():
 		return "met"
 	case g.Why == "":

@@ -55,7 +55,8 @@ type Taken struct {
 type Goal struct {
 	// What is measured, in Markdown. It tells the goals of a section apart.
 	What string `json:"what"`
-	// Measured and Want are in Unit: "ms", "MiB", "/s"; "" or "×" for a ratio.
+	// Measured and Want are in Unit: "ms", "MiB", "/s"; "" or "×" for a ratio. Want is 0
+	// where there is no target, and the figure is there to be compared with later ones.
 	Measured float64 `json:"measured"`
 	Unit     string  `json:"unit,omitempty"`
 	Want     float64 `json:"want"`
@@ -71,7 +72,7 @@ type Goal struct {
 
 // Met says whether the target is reached. What was not measured reaches none.
 func (g Goal) Met() bool {
-	if g.AtMost {
+	if g.AtMost && g.Want > 0 {
 		return g.Measured > 0 && g.Measured <= g.Want
 	}
 	return g.Measured >= g.Want
@@ -79,6 +80,9 @@ func (g Goal) Met() bool {
 
 // target is what is wanted, as it is shown.
 func (g Goal) target() string {
+	if g.Want == 0 {
+		return "–"
+	}
 	sign := "≥"
 	if g.AtMost {
 		sign = "≤"

@@ -24,6 +24,7 @@ func TestMet(t *testing.T) {
 		{Goal{Measured: 20, Want: 20, Why: "not said"}, "met"},
 		{Goal{Measured: 19.9, Want: 20}, "**missed**, not explained yet"},
 		{Goal{Measured: math.NaN(), Want: 20}, "**missed**, not explained yet"},
+		{Goal{Measured: 7}, ""},
 	} {
 		if got := tt.goal.verdict(); got != tt.want {
 			t.Errorf("%+v: %q, want %q", tt.goal, got, tt.want)

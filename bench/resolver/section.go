@@ -1,0 +1,63 @@
+package resolver
+
+import (
+	"fmt"
+	"math"
+
+	"github.com/fairlead/fairlead/bench/report"
+)
+
+// titles are the subjects in the order of the table, and what each is.
+var titles = []struct{ subject, title, what string }{
+	{Floor, "bare echo", "each question comes back as it is; no translation of port 53, no name looked up"},
+	{Fairlead, "Fairlead", "the relay's resolver, inside the container"},
+	{Docker, "Docker", "dockerd's embedded server, inside the container"},
+	{Aardvark, "aardvark-dns", "on the bridge's address, for podman"},
+}
+
+// Section shows what was found.
+func Section(o Options, found map[string]*Found) report.Section {
+	rate := func(subject string) float64 {
+		if f := found[subject]; f != nil {
+			return report.Middle(f.Rates)
+		}
+		return math.NaN()
+	}
+	p99 := math.NaN()
+	if f := found[Fairlead]; f != nil {
+		p99 = report.Quantile(f.Times, 0.99)
+	}
+	atRate := report.Number(float64(o.Rate)) + " queries a second"
+	s := report.Section{
+		Title: "The resolver: a container's name",
+		Text: fmt.Sprintf("A container asks for another's address by UDP, as its resolv.conf says. Queries a second: %d are open at any time, for %s;\n"+
+			"the median of %d rounds. Times: of all answers when %s are asked for, whether there are answers or not.", window, o.Length, o.Rounds, atRate),
+		Goals: []report.Goal{
+			{What: "resolver: queries a second against Docker's", Measured: rate(Fairlead) / rate(Docker), Unit: "×", Want: 5},
+			{What: "resolver: queries a second against aardvark-dns's", Measured: rate(Fairlead) / rate(Aardvark), Unit: "×", Want: 1},
+			{What: "resolver: p99 of a container's name at " + atRate, Measured: p99, Unit: "ms", Want: 1, AtMost: true},
+			{What: "resolver: queries a second against a bare echo", Measured: rate(Fairlead) / rate(Floor), Unit: "×", Floor: true},
+		},
+	}
+	t := report.Table{Head: []string{"", "queries a second", "× Fairlead", "p50 ms", "p99 ms", "unanswered", "what it is"}, Left: []int{6}}
+	rates := report.Plot{Name: "resolver-rate", Title: "Queries a second for a container's name", X: "queries a second"}
+	times := report.Plot{Name: "resolver-times", Title: "A container's name at " + atRate + ": the share answered no later", X: "ms", Y: "%", LogX: true}
+	for _, d := range titles {
+		f := found[d.subject]
+		if f == nil {
+			continue
+		}
+		lost := "0"
+		if f.Lost > 0 {
+			lost = report.Number(100*float64(f.Lost)/float64(max(f.Asked, 1))) + " %"
+		}
+		t.Rows = append(t.Rows, []string{
+			d.title, report.Cell(rate(d.subject)), report.Cell(rate(d.subject) / rate(Fairlead)),
+			fmt.Sprintf("%.3f", report.Median(f.Times)), fmt.Sprintf("%.3f", report.Quantile(f.Times, 0.99)), lost, d.what,
+		})
+		rates.Bars = append(rates.Bars, report.Bar{Label: d.title, Value: rate(d.subject)})
+		times.Lines = append(times.Lines, report.Share(d.title, f.Times))
+	}
+	s.Tables, s.Plots = []report.Table{t}, []report.Plot{rates, times}
+	return s
+}
