@@ -24,6 +24,9 @@ type engine struct {
 	cmd    *exec.Cmd
 }
 
+// measuredPort is the host port that a container publishes.
+const measuredPort uint16 = 8080
+
 // newDockerRun is Debian's docker.io: its dockerd, which starts its own
 // containerd, and its client.
 func newDockerRun(dir string) *engine {

@@ -3,7 +3,10 @@ package main
 import (
 	"context"
 
+	"github.com/fairlead/fairlead/bench/attach"
+	"github.com/fairlead/fairlead/bench/path"
 	"github.com/fairlead/fairlead/bench/report"
+	"github.com/fairlead/fairlead/bench/resolver"
 )
 
 // family is one section of the report: what is measured together.
@@ -18,9 +21,11 @@ type family struct {
 
 // families are all that is measured, in the order of the report.
 var families = []family{
-	{"attach", attachSubjects, attachSection},
+	{"attach", attach.Subjects, attachSection},
 	{"run", runSubjects, runSection},
+	{"resolver", resolver.Subjects, resolverSection},
 	{"memory", memorySubjects, memorySection},
+	{"path", path.Subjects, pathSection},
 }
 
 func familyNames() (names []string) {
@@ -35,4 +40,13 @@ func allSubjects() (names []string) {
 		names = append(names, f.subjects...)
 	}
 	return names
+}
+
+func resolverSection(ctx context.Context, o options, dir string) (report.Section, error) {
+	want := resolver.Options{Subjects: o.chosen(resolver.Subjects), Rounds: o.resolves, Length: o.length, Rate: 10000}
+	found, err := resolver.Measure(ctx, want, dir)
+	if err != nil {
+		return report.Section{}, err
+	}
+	return resolver.Section(want, found), nil
 }

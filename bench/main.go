@@ -22,6 +22,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/fairlead/fairlead/bench/load"
 	"github.com/fairlead/fairlead/bench/report"
 	"github.com/fairlead/fairlead/bench/throwaway"
 	"github.com/fairlead/fairlead/relay"
@@ -30,12 +31,14 @@ import (
 // options are what the command line sets.
 type options struct {
 	binary     string        // the fairlead binary under test
-	rounds     int           // attachments of each subject
+	rounds     int           // of one attachment, each of which is made twice
 	runs       int           // containers of each run command
 	containers int           // running containers when memory is measured
 	endpoints  int           // endpoints present in the loaded state
 	ports      int           // published ports of each of them
-	loadPeers  bool          // whether the peers are loaded as well
+	resolves   int           // rounds in which resolvers are asked
+	length     time.Duration // how long each is asked, twice a round
+	long       bool          // whether peers do what takes them minutes
 	settle     time.Duration // rest between two measurements
 	quiet      time.Duration // rest after filling
 	out        string        // directory of the report; "" is standard output alone
@@ -48,12 +51,16 @@ type options struct {
 // that is measured, few times. What it finds is compared with what is recorded, not
 // written.
 var shortForm = map[string]string{
-	"rounds": "8", "runs": "3", "containers": "5", "endpoints": "20", "ports": "5",
-	"settle": "5ms", "quiet": "1s",
+	"rounds": "4", "runs": "3", "containers": "5", "endpoints": "50", "ports": "20",
+	"resolver-rounds": "1", "resolver-length": "300ms", "settle": "5ms", "quiet": "1s",
 }
 
 func main() {
-	if was, err := throwaway.Staged(serve); was {
+	was, err := throwaway.Staged(serve)
+	if !was {
+		was, err = load.Staged()
+	}
+	if was {
 		if err != nil {
 			fmt.Fprintln(os.Stderr, err)
 			os.Exit(1)
@@ -88,12 +95,14 @@ func main() {
 func parse(args []string) (o options, err error) {
 	f := flag.NewFlagSet("bench", flag.ContinueOnError)
 	f.StringVar(&o.binary, "binary", "bin/fairlead", "the fairlead binary under test")
-	f.IntVar(&o.rounds, "rounds", 100, "attachments of each subject")
+	f.IntVar(&o.rounds, "rounds", 50, "rounds of one attachment of each subject, each of which is made twice")
 	f.IntVar(&o.runs, "runs", 40, "containers of each run command")
 	f.IntVar(&o.containers, "containers", 100, "running containers when memory is measured")
-	f.IntVar(&o.endpoints, "endpoints", 500, "endpoints present in the loaded state")
-	f.IntVar(&o.ports, "ports", 10, "published ports of each endpoint present")
-	f.BoolVar(&o.loadPeers, "load-peers", false, "load CNI and netavark as well; takes many minutes")
+	f.IntVar(&o.endpoints, "endpoints", 1000, "endpoints present in the loaded state")
+	f.IntVar(&o.ports, "ports", 20, "published ports of each endpoint present")
+	f.IntVar(&o.resolves, "resolver-rounds", 8, "rounds in which resolvers are asked")
+	f.DurationVar(&o.length, "resolver-length", time.Second, "how long each resolver is asked, twice a round")
+	f.BoolVar(&o.long, "long", false, "have CNI and netavark publish 1,000 ports as well; takes many minutes")
 	f.DurationVar(&o.settle, "settle", 20*time.Millisecond, "rest between two measurements")
 	f.DurationVar(&o.quiet, "quiet", 15*time.Second, "rest after filling: new endpoints solicit routers for 12 s")
 	f.StringVar(&o.out, "out", "bench", "directory of RESULTS.md, results.json and plots/; empty writes none")
@@ -129,6 +138,8 @@ func (o options) check(rest []string) error {
 		{"containers", o.containers, 1},
 		{"endpoints", o.endpoints, 0},
 		{"ports", o.ports, 0},
+		{"resolver-rounds", o.resolves, 1},
+		{"resolver-length", int(o.length), int(100 * time.Millisecond)},
 		{"settle", int(o.settle), 0},
 		{"quiet", int(o.quiet), 0},
 	} {

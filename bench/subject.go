@@ -9,6 +9,10 @@ import (
 	"os"
 	"strings"
 	"time"
+
+	"github.com/fairlead/fairlead/bench/attach"
+	"github.com/fairlead/fairlead/bench/path"
+	"github.com/fairlead/fairlead/bench/resolver"
 )
 
 // What a driver asks of a host.
@@ -19,17 +23,13 @@ const (
 	opMemory  = "memory"
 )
 
-// What is done once: an attachment with one published port, or one container
-// without a network, on the bridge, on the bridge with a published port.
+// What is done once: one container without a network, on the bridge, on the bridge with
+// a published port.
 const (
-	kindAttach = "attach"
 	kindNone   = "none"
 	kindBridge = "bridge"
 	kindPort   = "port"
 )
-
-// loaded marks the name of a subject whose host is filled before it is measured.
-const loaded = "+load"
 
 // Files in the driver's directory, one above a host's own.
 const (
@@ -62,15 +62,7 @@ type subject interface {
 }
 
 func newSubject(name, dir string) (subject, error) {
-	switch strings.TrimSuffix(name, loaded) {
-	case "floor":
-		return &attachments{network: &floor{dir: dir}}, nil
-	case "fairlead":
-		return &attachments{network: &attacher{dir: dir}}, nil
-	case "cni":
-		return &attachments{network: &cniPlugins{dir: dir}}, nil
-	case "netavark":
-		return &attachments{network: &netavark{dir: dir}}, nil
+	switch name {
 	case "fairlead-run":
 		return newFairleadRun(dir), nil
 	case "fairlead-by-docker":
@@ -83,6 +75,15 @@ func newSubject(name, dir string) (subject, error) {
 
 // serve does what the driver asks until it closes our standard input.
 func serve(name, dir string) error {
+	if strings.HasPrefix(name, attach.Prefix) {
+		return attach.Serve(name, dir)
+	}
+	if strings.HasPrefix(name, resolver.Prefix) {
+		return resolver.Serve(name, dir)
+	}
+	if path.Serves(name) {
+		return path.Serve(name, dir)
+	}
 	s, err := newSubject(name, dir)
 	if err != nil {
 		return err

@@ -1,0 +1,144 @@
+// Package attach measures how long containers' networks take to come and go: one with a
+// published port, on the default network and on one with a resolver, beside the least
+// that the kernel can be asked for, the CNI plugins and netavark; with thousands of
+// ports; on a host with a thousand endpoints; a hundred at a time.
+//
+// Measure is the driver's side. The work is done in throw-away hosts, by Serve.
+package attach
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"strings"
+	"time"
+)
+
+// Prefix begins the names of the hosts that are Serve's.
+const Prefix = "attach:"
+
+// What there is to measure. loaded marks a host that is filled first.
+const (
+	subjectFloor    = "floor"
+	subjectFairlead = "fairlead"
+	// subjectUnready is Fairlead with no sandbox made ready.
+	subjectUnready  = "fairlead-unready"
+	subjectCNI      = "cni"
+	subjectNetavark = "netavark"
+	loaded          = "+load"
+)
+
+// Subjects are all that there are.
+var Subjects = []string{
+	subjectFloor, subjectFairlead, subjectUnready, subjectNetavark, subjectCNI, subjectFloor + loaded, subjectFairlead + loaded,
+}
+
+// What a driver asks of a host.
+const (
+	opPrepare = "prepare"
+	opFill    = "fill"
+	opCycle   = "cycle"
+	opMany    = "many"
+	opBurst   = "burst"
+)
+
+// What one attachment is.
+const (
+	kindDefault     = "default"
+	kindOwn         = "own"
+	kindOwnPortless = "own-portless"
+)
+
+type request struct {
+	Op    string
+	Kind  string `json:",omitempty"`
+	Many  shape
+	Fill  Load
+	Burst int `json:",omitempty"`
+}
+
+type answer struct {
+	Cycle   cycle
+	Many    many
+	Burst   burst
+	Filled  Load
+	Error   string        `json:",omitempty"`
+	Elapsed time.Duration // of all that was asked
+}
+
+// subject is a network under measurement, inside its own host.
+type subject struct {
+	net network
+	n   int
+}
+
+// fresh is a number that no attachment had.
+func (s *subject) fresh() int {
+	s.n++
+	return s.n
+}
+
+func newSubject(name, dir string) (*subject, error) {
+	switch strings.TrimSuffix(name, loaded) {
+	case subjectFloor:
+		return &subject{net: &floor{dir: dir}}, nil
+	case subjectFairlead:
+		return &subject{net: &fairlead{dir: dir, spares: daemonSpares}}, nil
+	case subjectUnready:
+		return &subject{net: &fairlead{dir: dir}}, nil
+	case subjectCNI:
+		return &subject{net: &cniPlugins{dir: dir}}, nil
+	case subjectNetavark:
+		return &subject{net: &netavark{dir: dir}}, nil
+	}
+	return nil, fmt.Errorf("no subject %q", name)
+}
+
+// Serve does what the driver asks, in a host whose name begins with Prefix, until it
+// closes our standard input.
+func Serve(name, dir string) error {
+	s, err := newSubject(strings.TrimPrefix(name, Prefix), dir)
+	if err != nil {
+		return err
+	}
+	in, out := json.NewDecoder(os.Stdin), json.NewEncoder(os.Stdout)
+	for {
+		var r request
+		if err := in.Decode(&r); errors.Is(err, io.EOF) {
+			return s.net.close()
+		} else if err != nil {
+			return err
+		}
+		a, start := answer{}, time.Now()
+		if err := s.do(context.Background(), r, &a); err != nil {
+			a.Error = err.Error()
+		}
+		a.Elapsed = time.Since(start)
+		if err := out.Encode(a); err != nil {
+			return err
+		}
+	}
+}
+
+func (s *subject) do(ctx context.Context, r request, a *answer) (err error) {
+	switch r.Op {
+	case opPrepare:
+		if err = s.net.prepare(ctx); err == nil {
+			_, err = s.cycle(ctx, kindDefault, true)
+		}
+	case opFill:
+		a.Filled, err = s.fill(ctx, r.Fill)
+	case opCycle:
+		a.Cycle, err = s.cycle(ctx, r.Kind, false)
+	case opMany:
+		a.Many, err = s.many(ctx, r.Many)
+	case opBurst:
+		a.Burst, err = s.burst(ctx, r.Burst)
+	default:
+		err = fmt.Errorf("no such operation %q", r.Op)
+	}
+	return err
+}
