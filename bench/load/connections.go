@@ -9,8 +9,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// parallel is how many connections there are at a time.
-const parallel = 32
+// Parallel is how many connections there are at a time.
+const Parallel = 32
 
 // patience is how long an answer may take before the measurement is given up. A segment that
 // was lost is sent again after a second.

@@ -27,9 +27,9 @@ type Kind string
 // The kinds of load.
 const (
 	// Connections opens connections, sends a byte, waits for another and resets, so that
-	// neither end keeps the pair of addresses and ports; parallel of them at a time.
+	// neither end keeps the pair of addresses and ports; Parallel of them at a time.
 	Connections Kind = "connections"
-	// Requests sends messageSize bytes on one connection and waits for as many.
+	// Requests sends MessageSize bytes on one connection and waits for as many.
 	Requests Kind = "requests"
 	// Stream sends as much as it can on one connection.
 	Stream Kind = "stream"
@@ -96,7 +96,7 @@ func client(args []string) (s Sample, err error) {
 	}
 	switch Kind(args[0]) {
 	case Connections:
-		s, err = connections(to, length, parallel)
+		s, err = connections(to, length, Parallel)
 	case Once:
 		s, err = connections(to, 0, 1)
 	case Requests:
@@ -123,8 +123,8 @@ const (
 	asksTaking = 's' // at the end how many bytes came, eight bytes in big endian
 )
 
-// messageSize is how many bytes a request has, and its answer.
-const messageSize = 64
+// MessageSize is how many bytes a request has, and its answer.
+const MessageSize = 64
 
 // openSocket makes a TCP socket that sends small segments at once.
 func openSocket(to netip.AddrPort, flags int) (fd int, err error) {

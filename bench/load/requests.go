@@ -70,7 +70,7 @@ func requests(to netip.AddrPort, length time.Duration) (Sample, error) {
 	if err != nil {
 		return Sample{}, err
 	}
-	var message, back [messageSize]byte
+	var message, back [MessageSize]byte
 	message[0] = asksEcho
 	times := make([]time.Duration, 0, 1<<18)
 	begun := time.Now()

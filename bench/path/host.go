@@ -1,0 +1,214 @@
+package path
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net/netip"
+	"os"
+	"os/exec"
+	"strings"
+	"time"
+
+	"github.com/vishvananda/netlink"
+
+	"github.com/fairlead/fairlead/bench/load"
+	"github.com/fairlead/fairlead/bench/throwaway"
+)
+
+// What the driver asks of a host.
+const (
+	opPrepare = "prepare"
+	opMeasure = "measure"
+	opMemory  = "memory"
+)
+
+type request struct {
+	Op string
+	// Ports are how many others are published, to prepare.
+	Ports int `json:",omitempty"`
+	// Way, Kind and Length are what to measure.
+	Way    string        `json:",omitempty"`
+	Kind   load.Kind     `json:",omitempty"`
+	Length time.Duration `json:",omitempty"`
+}
+
+type answer struct {
+	load.Sample
+	// Memory is what proxies take, in bytes, for so many ports.
+	Memory, Ports int64  `json:",omitempty"`
+	Error         string `json:",omitempty"`
+}
+
+// The ways that are measured.
+const (
+	// wayPublished is from outside to a port that a container publishes.
+	wayPublished = "published"
+	// wayHost is from outside to a server in the host's own namespace.
+	wayHost = "host"
+	// wayPeer is from one container to another on the same bridge.
+	wayPeer = "peer"
+	// wayWire is from one namespace to another over one veth pair.
+	wayWire = "wire"
+	// wayLoopback is from the host by 127.0.0.1 to a port that a container publishes.
+	wayLoopback = "loopback"
+)
+
+// The addresses of the host and of the machine outside, and the ports that are measured.
+const (
+	hostAddr    = "192.0.2.1"
+	outsideAddr = "192.0.2.2"
+
+	publishedPort = 8080
+	hostPort      = 7070
+	servedPort    = 80
+)
+
+// wires makes the machine outside. br_netfilter is as in a kernel that has it as a module
+// which nobody loaded, but where a subject says otherwise. Clients have as many ports as there are.
+const wires = `set -e
+ip netns add outside
+ip link add uplink type veth peer name eth0 netns outside
+ip link set uplink up; ip -n outside link set eth0 up; ip -n outside link set lo up
+ip addr add ` + hostAddr + `/24 dev uplink; ip -n outside addr add ` + outsideAddr + `/24 dev eth0
+ip -n outside route add default via ` + hostAddr + `
+sysctl -qw net.ipv4.ip_local_port_range='1024 65535'
+nsenter --net=/run/netns/outside sysctl -qw net.ipv4.ip_local_port_range='1024 65535'
+`
+
+// way is one way of a host that is there to measure.
+type way struct {
+	from load.Space
+	to   netip.AddrPort
+}
+
+// host is a subject's host, with what runs there.
+type host struct {
+	dir  string
+	ways map[string]way
+	// memory says what proxies take, and for how many ports.
+	memory func(ctx context.Context) (bytes, ports int64, err error)
+	stop   func()
+}
+
+// self is the host's own namespace.
+var self = load.Space{Name: "the host", Path: "/proc/self/ns/net"}
+
+// Serves says whether a subject of package throwaway is one of ours.
+func Serves(name string) bool { return strings.HasPrefix(name, prefix) }
+
+// Serve does what the driver asks of the host of that name, until it closes standard input.
+func Serve(name, dir string) error {
+	ctx, cancel := context.WithCancel(context.Background())
+	defer cancel()
+	h := &host{dir: dir, ways: map[string]way{}, stop: func() {}}
+	in, out := json.NewDecoder(os.Stdin), json.NewEncoder(os.Stdout)
+	for {
+		var r request
+		if err := in.Decode(&r); errors.Is(err, io.EOF) {
+			h.stop()
+			return nil
+		} else if err != nil {
+			return err
+		}
+		a, err := h.do(ctx, name, r)
+		if err != nil {
+			a.Error = err.Error()
+		}
+		if err := out.Encode(a); err != nil {
+			return err
+		}
+	}
+}
+
+func (h *host) do(ctx context.Context, name string, r request) (a answer, err error) {
+	switch r.Op {
+	case opPrepare:
+		return a, h.prepare(ctx, name, r.Ports)
+	case opMeasure:
+		a.Sample, err = h.measure(ctx, r)
+		return a, err
+	case opMemory:
+		if h.memory == nil {
+			return a, errors.New("has no proxies")
+		}
+		a.Memory, a.Ports, err = h.memory(ctx)
+		return a, err
+	}
+	return a, fmt.Errorf("no such operation %q", r.Op)
+}
+
+// prepare makes the machine outside and the subject, and sees that every way is one.
+func (h *host) prepare(ctx context.Context, name string, ports int) error {
+	if out, err := exec.CommandContext(ctx, "sh", "-c", wires).CombinedOutput(); err != nil {
+		return fmt.Errorf("the wires: %w: %s", err, out)
+	}
+	if err := self.Serve(ctx, hostPort); err != nil {
+		return err
+	}
+	h.ways[wayHost] = way{outside, netip.MustParseAddrPort(fmt.Sprintf("%s:%d", hostAddr, hostPort))}
+	if err := subjects[name](ctx, h, ports); err != nil {
+		return err
+	}
+	for name, w := range h.ways {
+		if _, err := w.from.Measure(ctx, load.Once, w.to, 0); err != nil {
+			return fmt.Errorf("%s: %w", name, err)
+		}
+	}
+	return nil
+}
+
+// outside is the machine from which the host is reached by its uplink.
+var outside = load.Space{Name: "outside", Path: "/run/netns/outside"}
+
+// maxRetransmitted is which part of the segments of a measurement may have been lost. On
+// these links none are, but where the kernel was so busy that its queues were full.
+const maxRetransmitted = 0.01
+
+// measure measures one way once, and sees that nothing but the way was measured: the
+// kernel's one table of connections, which all namespaces share, is left as it was.
+func (h *host) measure(ctx context.Context, r request) (load.Sample, error) {
+	w, ok := h.ways[r.Way]
+	if !ok {
+		return load.Sample{}, fmt.Errorf("no way %q", r.Way)
+	}
+	before, err := lostFlows()
+	if err != nil {
+		return load.Sample{}, err
+	}
+	s, err := w.from.Measure(ctx, r.Kind, w.to, r.Length)
+	if err != nil {
+		return s, fmt.Errorf("%s: %w", r.Way, err)
+	}
+	if s.Retransmitted > maxRetransmitted {
+		return s, fmt.Errorf("%s, %s: %.1f %% of the segments were lost", r.Way, r.Kind, 100*s.Retransmitted)
+	}
+	after, err := lostFlows()
+	if err == nil && after > before {
+		err = fmt.Errorf("%s, %s: the table of connections was full %d times", r.Way, r.Kind, after-before)
+	}
+	return s, errors.Join(err, netlink.ConntrackTableFlush(netlink.ConntrackTable))
+}
+
+// start starts the host of a subject.
+func start(name, dir string) (*throwaway.Host, error) {
+	own, err := os.MkdirTemp(dir, "h")
+	if err != nil {
+		return nil, err
+	}
+	return throwaway.Start(name, own)
+}
+
+// ask asks the host for something.
+func ask(h *throwaway.Host, r request) (answer, error) {
+	var a answer
+	if err := h.Ask(r, &a); err != nil {
+		return a, err
+	}
+	if a.Error != "" {
+		return a, fmt.Errorf("%s: %s: %s", h.Name, r.Op, a.Error)
+	}
+	return a, nil
+}

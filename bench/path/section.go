@@ -1,0 +1,175 @@
+package path
+
+import (
+	"context"
+	"fmt"
+	"math"
+
+	"github.com/fairlead/fairlead/bench/load"
+	"github.com/fairlead/fairlead/bench/report"
+)
+
+// Section measures, and says what was found.
+func Section(ctx context.Context, o Options, dir string) (report.Section, error) {
+	m, err := measure(ctx, o, dir)
+	if err != nil {
+		return report.Section{}, err
+	}
+	return report.Section{
+		Title: "The way of packets",
+		Text: fmt.Sprintf("%d rounds of %s for each figure, after one that is not counted; medians, and of ratios the medians of those within each round.\n"+
+			"Client and server are processes of one thread each, on a processor of its own; the rest is on both. A connection is opened,\n"+
+			"asked one byte and reset, %d at a time; a request has %d bytes, one at a time on one connection; a stream is one connection.\n"+
+			"From outside comes what a namespace sends that is joined to the host by a veth pair. Host mode is a server in the namespace of\n"+
+			"the host on which the engine runs. Ratios of times are turned over, so that 1 is the same and more is better.",
+			o.Rounds, o.Length, load.Parallel, load.MessageSize),
+		Goals:  m.goals(o),
+		Tables: []report.Table{m.outside(o), m.peers(), m.proxies(), m.proxyMemory()},
+		Plots:  []report.Plot{m.plot()},
+	}, nil
+}
+
+// on is a way of a subject under a kind of load.
+func on(subject, way string, kind load.Kind) key { return key{subject, way, kind} }
+
+func (m measured) goals(o Options) []report.Goal {
+	published := func(kind load.Kind) (a, b key) {
+		return on(fairlead, wayPublished, kind), on(fairlead, wayHost, kind)
+	}
+	ratio := func(what string, want float64, a, b key, of func(load.Sample) float64) report.Goal {
+		return report.Goal{What: what, Measured: m.ratio(a, b, of), Unit: "×", Want: want}
+	}
+	withHost := func(what string, want float64, kind load.Kind, of func(load.Sample) float64) report.Goal {
+		a, b := published(kind)
+		return ratio("published port from outside against host mode, "+what, want, a, b, of)
+	}
+	goals := []report.Goal{
+		ratio(fmt.Sprintf("new connections a second to a published port from outside, with %s other ports published against none", report.Number(float64(o.Ports))), 0.95,
+			on(fairleadPorts, wayPublished, load.Connections), on(fairlead, wayPublished, load.Connections), rate),
+		withHost("new connections a second", 0.90, load.Connections, rate),
+		withHost("requests a second", 0.90, load.Requests, rate),
+		withHost("time of a request, p50", 0.90, load.Requests, p50),
+		withHost("time of a request, p99", 0.90, load.Requests, p99),
+		withHost("throughput", 0.95, load.Stream, rate),
+	}
+	for _, against := range []struct {
+		what string
+		way  string
+		want float64
+	}{
+		{"an unfiltered bridge", wayPeer, 0.95}, {"one veth pair", wayWire, 0.90},
+	} {
+		for _, kind := range loads {
+			goals = append(goals, ratio("container to container against "+against.what+", "+kind.what, against.want,
+				on(fairlead, wayPeer, kind.kind), on(bare, against.way, kind.kind), rate))
+		}
+	}
+	goals = append(goals,
+		ratio("by 127.0.0.1 through the userland proxy against docker-proxy, throughput", 2, on(fairlead, wayLoopback, load.Stream), on(docker, wayLoopback, load.Stream), rate),
+		ratio("the same, new connections a second", 3, on(fairlead, wayLoopback, load.Connections), on(docker, wayLoopback, load.Connections), rate))
+	used := m.memory[fairleadPorts]
+	return append(goals, report.Goal{
+		What:     fmt.Sprintf("memory of the userland proxy of %s ports", report.Number(float64(o.Ports))),
+		Measured: float64(used.bytes) / (1 << 20), Unit: "MiB", Want: 20, AtMost: true,
+	})
+}
+
+// loads are the kinds in the order of the tables.
+var loads = []struct {
+	kind load.Kind
+	what string
+}{
+	{load.Connections, "new connections a second"}, {load.Requests, "requests a second"}, {load.Stream, "throughput"},
+}
+
+// row is one line of a table: a way, and what it is compared with.
+type row struct {
+	title        string
+	subject, way string
+}
+
+// table shows what ways carry, and their ratio to the one that they are compared with.
+func (m measured) table(title, against string, base row, rows []row) report.Table {
+	t := report.Table{
+		Title: title,
+		Head: []string{"", "connections/s", "× " + against, "connection p99 ms", "requests/s", "× " + against,
+			"request p50 µs", "p99 µs", "Gbit/s", "× " + against},
+	}
+	for _, r := range rows {
+		c, q, s := on(r.subject, r.way, load.Connections), on(r.subject, r.way, load.Requests), on(r.subject, r.way, load.Stream)
+		ratio := func(k key) string {
+			return cell(m.ratio(k, on(base.subject, base.way, k.kind), rate))
+		}
+		t.Rows = append(t.Rows, []string{
+			r.title, cell(m.of(c, rate)), ratio(c), cell(1e3 / m.of(c, p99)), cell(m.of(q, rate)), ratio(q),
+			cell(1e6 / m.of(q, p50)), cell(1e6 / m.of(q, p99)), cell(8 * m.of(s, rate) / 1e9), ratio(s),
+		})
+	}
+	return t
+}
+
+// cell shows a figure; nothing where there is none.
+func cell(v float64) string {
+	if v == 0 {
+		return report.Cell(math.NaN())
+	}
+	return report.Cell(v)
+}
+
+func (m measured) outside(o Options) report.Table {
+	t := m.table("From outside", "host mode", row{"", fairlead, wayHost}, []row{
+		{"Fairlead, published port", fairlead, wayPublished},
+		{fmt.Sprintf("Fairlead, published port, and %s others", report.Number(float64(o.Ports))), fairleadPorts, wayPublished},
+		{"Fairlead, host mode", fairlead, wayHost},
+		{"Docker, published port", docker, wayPublished},
+		{fmt.Sprintf("Docker, published port, and %s others", report.Number(float64(o.DockerPorts))), dockerPorts, wayPublished},
+		{"Docker, host mode", docker, wayHost},
+		{"no engine", bare, wayHost},
+	})
+	t.Note = "Host mode, to which the ratios are, is Fairlead's. Docker's other ports are the rules that dockerd makes for each, loaded in one\n" +
+		"batch, for dockerd takes hours to publish so many: half of them before those of the port that is measured, half after."
+	return t
+}
+
+func (m measured) peers() report.Table {
+	t := m.table("Container to container", "bridge", row{"", bare, wayPeer}, []row{
+		{"Fairlead, default network", fairlead, wayPeer},
+		{"Docker, default network", docker, wayPeer},
+		{"a bridge, no rule", bare, wayPeer},
+		{"one veth pair", bare, wayWire},
+	})
+	return t
+}
+
+func (m measured) proxies() report.Table {
+	return m.table("By 127.0.0.1", "Docker", row{"", docker, wayLoopback}, []row{
+		{"Fairlead's relay", fairlead, wayLoopback},
+		{"docker-proxy", docker, wayLoopback},
+	})
+}
+
+func (m measured) proxyMemory() report.Table {
+	t := report.Table{Title: "Memory of the userland proxies", Head: []string{"", "ports", "MiB in all", "KiB a port"}}
+	for _, s := range []struct{ title, subject string }{{"Fairlead's relay", fairleadPorts}, {"docker-proxy", docker}} {
+		u := m.memory[s.subject]
+		if u.ports == 0 {
+			continue
+		}
+		t.Rows = append(t.Rows, []string{s.title, report.Number(float64(u.ports)), cell(float64(u.bytes) / (1 << 20)), cell(float64(u.bytes) / (1 << 10) / float64(u.ports))})
+	}
+	t.Note = "Proportional shares (Pss). All ports are published on IPv4 alone."
+	return t
+}
+
+func (m measured) plot() report.Plot {
+	p := report.Plot{Name: "path-connections", Title: "New connections a second to a published port, from outside", X: "connections a second"}
+	for _, k := range []struct{ title, subject, way string }{
+		{"no engine", bare, wayHost}, {"Fairlead, host mode", fairlead, wayHost}, {"Fairlead", fairlead, wayPublished},
+		{"Fairlead, many ports", fairleadPorts, wayPublished}, {"Docker", docker, wayPublished}, {"Docker, many ports", dockerPorts, wayPublished},
+	} {
+		if v := m.of(on(k.subject, k.way, load.Connections), rate); v > 0 {
+			p.Bars = append(p.Bars, report.Bar{Label: k.title, Value: v})
+		}
+	}
+	return p
+}
