@@ -9,6 +9,7 @@ package load
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"net/netip"
 	"os"
@@ -126,6 +127,10 @@ const (
 // MessageSize is how many bytes a request has, and its answer.
 const MessageSize = 64
 
+// congestion is Linux's usual congestion control. Some machines have another, which sends at
+// a pace of its own.
+const congestion = "cubic"
+
 // openSocket makes a TCP socket that sends small segments at once.
 func openSocket(to netip.AddrPort, flags int) (fd int, err error) {
 	family := unix.AF_INET
@@ -133,6 +138,9 @@ func openSocket(to netip.AddrPort, flags int) (fd int, err error) {
 		family = unix.AF_INET6
 	}
 	if fd, err = unix.Socket(family, unix.SOCK_STREAM|unix.SOCK_CLOEXEC|flags, 0); err != nil {
+		return -1, err
+	}
+	if err := unix.SetsockoptString(fd, unix.IPPROTO_TCP, unix.TCP_CONGESTION, congestion); err != nil && !errors.Is(err, unix.ENOENT) {
 		return -1, err
 	}
 	return fd, unix.SetsockoptInt(fd, unix.IPPROTO_TCP, unix.TCP_NODELAY, 1)

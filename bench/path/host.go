@@ -66,16 +66,18 @@ const (
 	servedPort    = 80
 )
 
-// wires makes the machine outside. br_netfilter is as in a kernel that has it as a module
-// which nobody loaded, but where a subject says otherwise. Clients have as many ports as there are.
+// settings are of every namespace with a client: as many ports as there are.
+const settings = "sysctl -qw net.ipv4.ip_local_port_range='1024 65535'"
+
+// wires makes the machine outside.
 const wires = `set -e
 ip netns add outside
 ip link add uplink type veth peer name eth0 netns outside
 ip link set uplink up; ip -n outside link set eth0 up; ip -n outside link set lo up
 ip addr add ` + hostAddr + `/24 dev uplink; ip -n outside addr add ` + outsideAddr + `/24 dev eth0
 ip -n outside route add default via ` + hostAddr + `
-sysctl -qw net.ipv4.ip_local_port_range='1024 65535'
-nsenter --net=/run/netns/outside sysctl -qw net.ipv4.ip_local_port_range='1024 65535'
+` + settings + `
+nsenter --net=/run/netns/outside ` + settings + `
 `
 
 // way is one way of a host that is there to measure.
@@ -163,8 +165,9 @@ func (h *host) prepare(ctx context.Context, name string, ports int) error {
 // outside is the machine from which the host is reached by its uplink.
 var outside = load.Space{Name: "outside", Path: "/run/netns/outside"}
 
-// maxRetransmitted is which part of the segments of a measurement may have been lost. On
-// these links none are, but where the kernel was so busy that its queues were full.
+// maxRetransmitted is which part of the segments of a measurement may have been lost: each
+// costs its connection more time than all else. On these links none are, but where the kernel
+// is so busy that its queues are full.
 const maxRetransmitted = 0.01
 
 // measure measures one way once, and sees that nothing but the way was measured: the
@@ -182,7 +185,8 @@ func (h *host) measure(ctx context.Context, r request) (load.Sample, error) {
 	if err != nil {
 		return s, fmt.Errorf("%s: %w", r.Way, err)
 	}
-	if s.Retransmitted > maxRetransmitted {
+	// A stream that is faster than its end fills a queue, and is told so by a loss.
+	if s.Retransmitted > maxRetransmitted && r.Kind != load.Stream {
 		return s, fmt.Errorf("%s, %s: %.1f %% of the segments were lost", r.Way, r.Kind, 100*s.Retransmitted)
 	}
 	after, err := lostFlows()

@@ -81,7 +81,7 @@ func (h *host) containers(ctx context.Context, e *engine.Engine) error {
 	if err := (load.Space{Name: "the container", Path: server}).Serve(ctx, servedPort); err != nil {
 		return err
 	}
-	if err := ports(client); err != nil {
+	if err := set(client); err != nil {
 		return err
 	}
 	h.ways[wayPublished] = way{outside, netip.MustParseAddrPort(fmt.Sprintf("%s:%d", hostAddr, publishedPort))}
@@ -90,9 +90,9 @@ func (h *host) containers(ctx context.Context, e *engine.Engine) error {
 	return nil
 }
 
-// ports gives clients in a namespace as many ports as there are.
-func ports(netns string) error {
-	out, err := exec.Command("nsenter", "--net="+netns, "sysctl", "-qw", "net.ipv4.ip_local_port_range=1024 65535").CombinedOutput()
+// set gives a namespace the settings of a client's.
+func set(netns string) error {
+	out, err := exec.Command("nsenter", "--net="+netns, "sh", "-c", settings).CombinedOutput()
 	if err != nil {
 		return fmt.Errorf("sysctl: %w: %s", err, out)
 	}
@@ -184,7 +184,7 @@ func dockerRules(ctx context.Context, first, count int) error {
 const bareWires = `set -e
 for n in a b c d; do
 	ip netns add $n; ip -n $n link set lo up
-	nsenter --net=/run/netns/$n sysctl -qw net.ipv4.ip_local_port_range='1024 65535'
+	nsenter --net=/run/netns/$n ` + settings + `
 done
 ip link add br0 type bridge; ip link set br0 up
 for n in a b; do ip link add v$n type veth peer name eth0 netns $n; ip link set v$n master br0 up; ip -n $n link set eth0 up; done
