@@ -51,6 +51,7 @@ type Config struct {
 	UserlandProxy  bool   `json:"userland-proxy"`
 	IP             string `json:"ip"`
 	AddressPools   []Pool `json:"default-address-pools"`
+	SpareSandboxes int    `json:"spare-sandboxes"`
 
 	ICC             bool           `json:"icc"`
 	IPv6            bool           `json:"ipv6"`
@@ -71,6 +72,7 @@ type Config struct {
 	containerSettings
 	registrySettings
 	tlsSettings
+	metricsSettings
 	foreignSettings
 
 	// front is what the daemon was called as.
@@ -95,7 +97,7 @@ func defaults() Config {
 		Group: "fairlead", DataRoot: DefaultDataRoot, ExecRoot: DefaultExecRoot,
 		LogLevel: "info", LogFormat: "text", LiveRestore: true,
 		containerSettings: containerDefaults(), registrySettings: registryDefaults(), tlsSettings: tlsDefaults("/etc/fairlead"),
-		BridgeName: network.DefaultBridge, MTU: 1500, IPForward: true, IPMasq: true, ICC: true, Firewall: string(network.FirewallNFTables), IPTables: true, IP6Tables: true, UserlandProxy: true, ResolvConf: "/etc/resolv.conf", IP: "0.0.0.0",
+		BridgeName: network.DefaultBridge, MTU: 1500, IPForward: true, IPMasq: true, ICC: true, Firewall: string(network.FirewallNFTables), IPTables: true, IP6Tables: true, UserlandProxy: true, SpareSandboxes: 8, ResolvConf: "/etc/resolv.conf", IP: "0.0.0.0",
 	}
 }
 
@@ -124,6 +126,7 @@ func (c *Config) register(f *pflag.FlagSet) {
 	f.BoolVar(&c.IP6Tables, "ip6tables", c.IP6Tables, "make firewall rules for IPv6, by whichever back end")
 	f.BoolVar(&c.IPMasq, "ip-masq", c.IPMasq, "give packets that leave the default network the host's address")
 	f.BoolVar(&c.UserlandProxy, "userland-proxy", c.UserlandProxy, "serve published ports on loopback by a proxy")
+	f.IntVar(&c.SpareSandboxes, "spare-sandboxes", c.SpareSandboxes, "network namespaces kept ready with a veth pair each, so that containers start sooner; 0 for none, 64 at most")
 	c.registerDefaultNetwork(f)
 	c.registerRouting(f)
 	c.registerDNS(f)
@@ -131,6 +134,7 @@ func (c *Config) register(f *pflag.FlagSet) {
 	c.containerSettings.register(f)
 	c.registrySettings.register(f)
 	c.tlsSettings.register(f)
+	c.metricsSettings.register(f)
 	c.foreignSettings.register(f)
 	f.StringVar(&c.IP, "ip", c.IP, "host address for ports published without one")
 	f.Var(&poolsFlag{&c.AddressPools}, "default-address-pool", "cut networks' subnets from here: base=10.20.0.0/16,size=24; several times for several")
@@ -190,7 +194,10 @@ func (c *Config) firewall() (network.FirewallKind, error) {
 func (c *Config) network() (network.Config, error) {
 	out := network.Config{
 		ExecRoot: c.ExecRoot, IPForward: c.IPForward, ForwardOpen: c.ForwardNoDrop, UserlandProxy: c.UserlandProxy,
-		NoIPv6Firewall: !c.IP6Tables, ResolvConf: c.ResolvConf,
+		NoIPv6Firewall: !c.IP6Tables, ResolvConf: c.ResolvConf, Spares: c.SpareSandboxes,
+	}
+	if out.Spares < 0 || out.Spares > 64 {
+		return out, fmt.Errorf("--spare-sandboxes %d: want 0 to 64", out.Spares)
 	}
 	var err error
 	if out.Firewall, err = c.firewall(); err != nil {
@@ -292,5 +299,5 @@ func (c *Config) check() error {
 	if _, err := c.dnsServers(); err != nil {
 		return err
 	}
-	return errors.Join(c.containerSettings.check(), c.registrySettings.check(), c.refuse())
+	return errors.Join(c.containerSettings.check(), c.registrySettings.check(), c.metricsSettings.check(), c.refuse())
 }

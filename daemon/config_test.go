@@ -111,6 +111,7 @@ func TestConfigurationIsRefused(t *testing.T) {
 		{"an option without value", ``, []string{"--default-network-opt=bridge=x"}, "DRIVER=KEY=VALUE"},
 		{"a pool that cannot be cut", ``, []string{"--default-address-pool=base=10.0.0.0/24,size=16"}, "cannot be cut"},
 		{"a pool without base", ``, []string{"--default-address-pool=size=16"}, "no base"},
+		{"too many sandboxes kept ready", ``, []string{"--spare-sandboxes=65"}, "want 0 to 64"},
 		{"a bad MTU", ``, []string{"--mtu=12"}, "68 to 65535"},
 		{"a bad address", ``, []string{"--ip=host"}, "--ip"},
 		{"a name server by name", ``, []string{"--dns=ns.example"}, `--dns "ns.example"`},

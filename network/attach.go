@@ -32,18 +32,25 @@ func (c *Controller) Attach(ctx context.Context, req spec.AttachRequest) (spec.A
 		return spec.Attachment{}, err
 	}
 	var a spec.Attachment
+	spare, ids := c.spares.take(req)
+	defer c.stockSpares()
 	held, err := c.hold(req.Ports, func(foreign plan.Foreign) (fresh []spec.PortBinding, err error) {
-		if a, err = c.state.DecideAttachment(req, newID, foreign); err != nil {
+		if a, err = c.state.DecideAttachment(req, ids, foreign); err != nil {
 			return nil, err
 		}
 		return plan.HostPorts(a.Ports), c.state.AddAttachment(a)
 	}, func() { c.state.RemoveAttachment(req.ID) })
+	if spare != nil && (err != nil || !spare.fits(a)) {
+		c.spares.put(spare)
+		spare = nil
+	}
 	if err != nil {
 		return spec.Attachment{}, err
 	}
+	defer c.spares.settle(spare)
 	m := c.member(a)
 	op := c.newOperation(held)
-	op.whole = true
+	op.whole, op.spare = true, spare
 	err = apply.Run(ctx, op, c.entry("attach", a.Sandbox.ID, record{Attachment: &a}), "attach", c.plan.Attach(m))
 	err = errors.Join(err, op.close())
 	var left *apply.LeftError

@@ -2,6 +2,7 @@ package network
 
 import (
 	"slices"
+	"strings"
 
 	"github.com/fairlead/fairlead/kernel/nft"
 	"github.com/fairlead/fairlead/network/firewall"
@@ -75,6 +76,7 @@ func (c *Controller) sayDropped() {
 			said[e.HostIf] = true
 			c.log.Info("a container sends what is not its own to send; that is dropped", "container", a.Sandbox.Name, "network", e.Network, "link", e.HostIf,
 				"packets", n, "reasons", why, "hint", spec.OptAntiSpoofing+"=false, of the endpoint or the network, lets it pass")
+			c.cfg.Events.Tell("firewall", "drop", a.Sandbox.ID, "container", a.Sandbox.Name, "network", e.Network, "reasons", strings.Join(why, ","))
 		}
 	}
 	c.drops.said = said

@@ -122,6 +122,7 @@ func (c *Controller) dropOtherBackends(ctx context.Context) error {
 	}
 	if m.Kind != "" && m.Kind != c.cfg.Firewall {
 		c.log.Info("the firewall back end is another now", "was", m.Kind, "now", c.cfg.Firewall)
+		c.cfg.Events.Tell("firewall", "backend", string(c.cfg.Firewall), "was", string(m.Kind))
 		if err := c.closeForeignForward(ctx); err != nil {
 			return err
 		}

@@ -286,6 +286,7 @@ func (c *Controller) sayForeign(line string, bad bool) {
 		c.foreign.said = make(map[string]bool)
 	}
 	c.foreign.said[line] = true
+	c.cfg.Events.Tell("firewall", "foreign", "", "what", line)
 	if bad {
 		c.log.Error(line)
 	} else {

@@ -13,10 +13,23 @@ import (
 	"github.com/fairlead/fairlead/network/spec"
 )
 
-func (o *operation) forgetFlows(s plan.ForgetFlows) error {
-	err := errors.Join(conntrack.DeleteByAddr(s.Addrs...), forgetPorts(s.Ports), forgetTranslated(s.Gone))
+func (c *Controller) forgetFlows(s plan.ForgetFlows) error {
+	if len(s.Addrs) == 0 && len(s.Gone) == 0 {
+		// What goes astray until it is done is sent again, and the table is large.
+		c.departing.ended.Go(func() {
+			if err := c.forgetNow(s); err != nil {
+				c.log.Warn("who had been sending to a port before it was published may not reach it", "ports", s.Ports, "err", err)
+			}
+		})
+		return nil
+	}
+	return c.forgetNow(s)
+}
+
+func (c *Controller) forgetNow(s plan.ForgetFlows) error {
+	err := errors.Join(c.flows.DeleteByAddr(s.Addrs...), c.forgetPorts(s.Ports), c.forgetTranslated(s.Gone))
 	if errdefs.IsUnavailable(err) {
-		o.c.log.Warn("old flows are not forgotten", "addresses", s.Addrs, "ports", s.Ports, "gone", s.Gone, "err", err)
+		c.log.Warn("old flows are not forgotten", "addresses", s.Addrs, "ports", s.Ports, "gone", s.Gone, "err", err)
 		return nil
 	}
 	return err
@@ -25,7 +38,7 @@ func (o *operation) forgetFlows(s plan.ForgetFlows) error {
 // forgetPorts forgets the flows to the ports on the host's own addresses: what
 // goes through the host to the same port elsewhere, such as a container's query
 // for a name, is not disturbed.
-func forgetPorts(bindings []spec.PortBinding) error {
+func (c *Controller) forgetPorts(bindings []spec.PortBinding) error {
 	byProto := make(map[spec.Proto][]netip.AddrPort)
 	for _, b := range bindings {
 		byProto[b.Proto] = append(byProto[b.Proto], b.Host)
@@ -33,12 +46,12 @@ func forgetPorts(bindings []spec.PortBinding) error {
 	var errs []error
 	for proto, hosts := range byProto {
 		if proto != spec.UDP {
-			errs = append(errs, conntrack.DeleteUnanswered(string(proto), hosts...))
+			errs = append(errs, c.flows.DeleteUnanswered(string(proto), hosts...))
 			continue
 		}
 		named, err := nameAddrs(hosts)
 		if err == nil {
-			err = conntrack.DeleteByOrigPort(string(proto), named...)
+			err = c.flows.DeleteByOrigPort(string(proto), named...)
 		}
 		errs = append(errs, err)
 	}
@@ -69,10 +82,10 @@ func nameAddrs(hosts []netip.AddrPort) ([]netip.AddrPort, error) {
 
 // forgetTranslated forgets the flows that were led to the containers behind the
 // bindings.
-func forgetTranslated(bindings []spec.PortBinding) error {
+func (c *Controller) forgetTranslated(bindings []spec.PortBinding) error {
 	var gone []conntrack.Translation
 	for _, b := range bindings {
 		gone = append(gone, conntrack.Translation{Proto: string(b.Proto), Host: b.Host, Container: b.Container})
 	}
-	return conntrack.DeleteTranslated(gone...)
+	return c.flows.DeleteTranslated(gone...)
 }

@@ -9,6 +9,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/fairlead/fairlead/internal/tally"
 	"github.com/fairlead/fairlead/kernel/link"
 	"github.com/fairlead/fairlead/kernel/netns"
 	"github.com/fairlead/fairlead/network/spec"
@@ -53,6 +54,8 @@ type healer struct {
 	// revived is how often each held port is known to listen again; nil until the first
 	// look, which may find a relay that is older than the daemon.
 	revived map[string]uint64
+
+	surveys tally.Durations
 
 	stop func()
 }
@@ -170,6 +173,7 @@ func (c *Controller) mendHost(ctx context.Context, what aspect, since time.Time)
 		again = time.Second
 	}
 	look = time.Since(begun)
+	c.healer.surveys.Observe(look)
 	if s == nil {
 		return again, look
 	}
@@ -185,6 +189,7 @@ func (c *Controller) mendHost(ctx context.Context, what aspect, since time.Time)
 	c.healer.mu.Lock()
 	for _, b := range c.healer.tidy(time.Now()) {
 		c.log.Info("nobody changes it again and again any more", "kind", b.kind, "what", b.what, "times", b.unsaid)
+		c.cfg.Events.Tell("healing", "settle", b.what, "kind", b.kind)
 	}
 	c.healer.mu.Unlock()
 	return again, look
@@ -231,6 +236,7 @@ func (c *Controller) allowed(f finding) time.Duration {
 	if exhausted {
 		c.log.Warn("something is changed again and again by another program; it is put back more slowly", "kind", f.kind, "what", f.text, "every", refill,
 			"hint", "fairlead heal pause leaves it, and all else that other programs change")
+		c.cfg.Events.Tell("healing", "contend", f.on, "kind", f.kind, "what", f.text)
 	}
 	return wait
 }
@@ -248,6 +254,7 @@ func (c *Controller) mended(f finding, since time.Time, err error) (again time.D
 		again, first := b.fail(now, err)
 		if first {
 			c.log.Error("what another program changed cannot be put back; it is tried again", "kind", f.kind, "what", f.text, "err", err)
+			c.cfg.Events.Tell("healing", "fail", f.on, "kind", f.kind, "what", f.text, "error", err.Error())
 		}
 		return again
 	}
@@ -257,6 +264,7 @@ func (c *Controller) mended(f finding, since time.Time, err error) (again time.D
 		m.Took = now.Sub(since)
 	}
 	c.healer.count(m)
+	c.tellMend(f.on, m)
 	switch untold := b.unsaid; {
 	case !b.quietly(m.Kind, m.What):
 	case b.said:
@@ -265,6 +273,11 @@ func (c *Controller) mended(f finding, since time.Time, err error) (again time.D
 		c.log.Warn("put back what another program had changed", "kind", m.Kind, "what", m.What, "duration", m.Took.Round(time.Microsecond))
 	}
 	return 0
+}
+
+// tellMend tells of one thing that was put back.
+func (c *Controller) tellMend(on string, m spec.Mend) {
+	c.cfg.Events.Tell("healing", "mend", on, "kind", m.Kind, "what", m.What, "took", m.Took.Round(time.Microsecond).String())
 }
 
 // errRight is a mend's word that there was nothing to put right any more.
@@ -310,6 +323,7 @@ func (c *Controller) PauseHealing() {
 	if c.healer.paused.IsZero() {
 		c.healer.paused = time.Now()
 		c.log.Warn("healing is paused: what other programs change of ours stays so until fairlead heal resume, or the daemon's next start")
+		c.cfg.Events.Tell("healing", "pause", "")
 	}
 }
 
@@ -323,6 +337,7 @@ func (c *Controller) ResumeHealing() {
 		return
 	}
 	c.log.Info("healing goes on", "duration", time.Since(was).Round(time.Millisecond))
+	c.cfg.Events.Tell("healing", "resume", "", "paused", time.Since(was).Round(time.Millisecond).String())
 	c.healer.noticed.add(everything, time.Now())
 	c.wakeWatcher()
 }

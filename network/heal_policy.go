@@ -192,6 +192,7 @@ func (c *Controller) changeServed(ctx context.Context, before, now abroad) error
 func (c *Controller) sayAbroad(before, now abroad) {
 	if !slices.Equal(before.peers, now.peers) {
 		c.log.Info("bridges of other daemons in this host namespace, which the guard of forwarding lets be", "bridges", now.peers)
+		c.cfg.Events.Tell("firewall", "neighbours", "", "bridges", strings.Join(now.peers, ","))
 	}
 	strangers, former := now.strangers(), before.strangers()
 	switch {
@@ -201,6 +202,9 @@ func (c *Controller) sayAbroad(before, now abroad) {
 	default:
 		c.log.Info("other programs forward as well; the guard of forwarding lets them, and their guests stay shut off from containers as from others",
 			"interfaces", strangers, "guests", now.others)
+	}
+	if !slices.Equal(strangers, former) || !slices.Equal(now.others, before.others) {
+		c.cfg.Events.Tell("firewall", "forwarders", "", "interfaces", strings.Join(strangers, ","), "guests", strings.Join(now.others, ","))
 	}
 }
 

@@ -29,6 +29,7 @@ func (c *Controller) countRevived(held []relay.Binding) {
 		for range b.Revived - from {
 			m := spec.Mend{Time: time.Now(), Kind: kindPort, What: "host port " + b.String() + ": its socket was ended by another program; it listens again"}
 			c.healer.count(m)
+			c.tellMend(b.Owner, m)
 			c.log.Warn("put back what another program had changed", "kind", m.Kind, "what", m.What)
 		}
 	}

@@ -32,6 +32,9 @@ func (c *Controller) holdLater(sandboxID string) {
 	if u.ids == nil {
 		u.ids, u.stop = make(map[string]bool), make(chan struct{})
 	}
+	if !u.ids[sandboxID] {
+		c.cfg.Events.Tell("operation", "unended", sandboxID, "operation", "hold")
+	}
 	u.ids[sandboxID] = true
 	if !u.trying {
 		u.trying = true
@@ -60,7 +63,8 @@ func (c *Controller) tryHolding() {
 				continue
 			}
 			if a, there := c.Attachment(id); there {
-				c.log.Info("published ports are held again", "container", a.Sandbox.Name)
+				c.log.Info("published ports are held again", "container", a.Sandbox.Name, "operation", "hold")
+				c.cfg.Events.Tell("operation", "end", id, "operation", "hold", "container", a.Sandbox.Name)
 			}
 			u.mu.Lock()
 			delete(u.ids, id)

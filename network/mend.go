@@ -93,6 +93,7 @@ func (c *Controller) forwardIPv4() error {
 		return err
 	}
 	c.log.Info("IPv4 forwarding was off and is turned on; what is not to or from our networks is still not forwarded", "sysctl", forward4, "was", "0", "now", "1")
+	c.cfg.Events.Tell("host", "sysctl", forward4, "was", "0", "now", "1")
 	return nil
 }
 
@@ -140,6 +141,7 @@ func (c *Controller) forwardIPv6(ctx context.Context) error {
 		return err
 	}
 	c.log.Info("IPv6 forwarding was off and is turned on; what is not to or from our networks is still not forwarded", "sysctl", forward6, "was", "0", "now", "1")
+	c.cfg.Events.Tell("host", "sysctl", forward6, "was", "0", "now", "1")
 	return nil
 }
 

@@ -25,6 +25,8 @@ import (
 
 	"github.com/containerd/errdefs"
 
+	"github.com/fairlead/fairlead/internal/event"
+	"github.com/fairlead/fairlead/kernel/conntrack"
 	"github.com/fairlead/fairlead/kernel/link"
 	"github.com/fairlead/fairlead/kernel/loopback"
 	"github.com/fairlead/fairlead/kernel/nft"
@@ -92,10 +94,14 @@ type Config struct {
 	// AllowDirectRouting and AcceptMark are as in firewall.Policy.
 	AllowDirectRouting bool
 	AcceptMark         firewall.Mark
+	// Spares is how many sandboxes are kept ready for those to come; 0 for none.
+	Spares int
 	// UserlandProxy serves loopback and the other family.
 	UserlandProxy bool
 	// Log is slog.Default() when nil.
 	Log *slog.Logger
+	// Events gets what happens of itself; nil for nobody.
+	Events *event.Source
 }
 
 // DefaultNetwork is what the daemon was told of the network called bridge.
@@ -164,6 +170,12 @@ type Controller struct {
 	unheld unheld
 	// unended are operations of which something is left.
 	unended unended
+	// flows are those that the kernel tracks.
+	flows conntrack.Handle
+	// spares are sandboxes made before they are asked for.
+	spares spares
+	// departing are links that the kernel is about to take away.
+	departing departing
 
 	// ground has bridges made, mended and deleted one at a time.
 	ground sync.Mutex
@@ -303,7 +315,8 @@ func (c *Controller) Close() error {
 	c.stopHealing()
 	c.stopHolding()
 	c.stopEnding()
-	errs := []error{c.closeForeign()}
+	c.departing.ended.Wait()
+	errs := []error{c.spares.close(), c.closeForeign()}
 	if c.journal != nil {
 		c.journal.Settle()
 		errs = append(errs, c.journal.EndLog())
@@ -311,6 +324,7 @@ func (c *Controller) Close() error {
 	if c.stopWatch != nil {
 		c.stopWatch()
 	}
+	c.flows.Close()
 	if c.links != nil {
 		errs = append(errs, c.links.Close())
 	}

@@ -53,6 +53,11 @@ func TestDetachGivesEverythingBack(t *testing.T) {
 	if netns.IsPinned(a.Sandbox.Path) {
 		t.Error("the namespace is still pinned")
 	}
+	// The kernel takes the link away when it comes to it; until then nothing passes.
+	if out := command(t, "ip", "-br", "link", "show", "up"); strings.Contains(out, a.Endpoints[0].HostIf) {
+		t.Errorf("the link is still up:\n%s", out)
+	}
+	h.departing.settle(t.Context())
 	if out := command(t, "ip", "-br", "link"); strings.Contains(out, a.Endpoints[0].HostIf) {
 		t.Errorf("the link is still there:\n%s", out)
 	}

@@ -6,9 +6,9 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
-	"time"
 
 	"github.com/containerd/errdefs"
+	"golang.org/x/sys/unix"
 
 	"github.com/fairlead/fairlead/kernel/link"
 	"github.com/fairlead/fairlead/kernel/netns"
@@ -20,11 +20,6 @@ import (
 	"github.com/fairlead/fairlead/relay"
 )
 
-// goneWithin is how long a dropped namespace may take to take its links along
-// before they are deleted by hand: something else, such as somebody's nsenter,
-// holds it open then.
-const goneWithin = 50 * time.Millisecond
-
 // operation does the steps of one operation on the kernel. It holds one handle
 // for each namespace the operation enters, for as long as it runs.
 type operation struct {
@@ -34,12 +29,17 @@ type operation struct {
 	// whole says that of a step that fails nothing is to be left, also where it may
 	// have been done: what makes is undone, what takes away is tried again.
 	whole bool
+	// spare is a sandbox made before, to be used for the one this makes.
+	spare *spare
 }
 
 // sandbox is an entered namespace.
 type sandbox struct {
 	file  *os.File
 	links *link.Handle
+	// spare names the host's end of a veth pair that is there already, whose other end
+	// is eth0 here, without IPv6.
+	spare string
 }
 
 func (c *Controller) newOperation(held []ports.Held) *operation {
@@ -51,6 +51,9 @@ func (c *Controller) newOperation(held []ports.Held) *operation {
 func (o *operation) close() error {
 	errs := []error{ports.Drop(o.held)}
 	o.held = nil
+	if o.spare != nil {
+		errs = append(errs, o.spare.close()) // it was not used
+	}
 	for path := range o.ns {
 		errs = append(errs, o.leave(path))
 	}
@@ -69,7 +72,7 @@ func (o *operation) enter(path string) (*sandbox, error) {
 	if err != nil {
 		return nil, errors.Join(err, f.Close())
 	}
-	s := &sandbox{f, h}
+	s := &sandbox{file: f, links: h}
 	o.ns[path] = s
 	return s, nil
 }
@@ -127,7 +130,12 @@ func (o *operation) do(ctx context.Context, step plan.Step) error {
 		defer o.c.ground.Unlock()
 		return o.c.ensureBridge(s)
 	case plan.Veth:
-		return o.makeVeth(s)
+		err := o.makeVeth(s)
+		if errors.Is(err, unix.EXFULL) {
+			o.c.departing.settle(ctx)
+			err = o.makeVeth(s)
+		}
+		return err
 	case plan.Interface:
 		return o.configure(ctx, s)
 	case plan.Firewall:
@@ -141,7 +149,7 @@ func (o *operation) do(ctx context.Context, step plan.Step) error {
 	case plan.DropNamespace:
 		return o.dropNamespace(ctx, s)
 	case plan.ForgetFlows:
-		return o.forgetFlows(s)
+		return o.c.forgetFlows(s)
 	case plan.Resolver:
 		return o.resolve(ctx, s)
 	case plan.Announce:
@@ -198,20 +206,29 @@ func (o *operation) undo(ctx context.Context, step plan.Step) error {
 }
 
 func (o *operation) makeNamespace(s plan.Namespace) error {
-	if err := netns.New(s.Path); err != nil {
-		return err
-	}
-	sb, err := o.enter(s.Path)
-	if err == nil {
-		err = sb.links.LoopbackUp()
-	}
+	sb, err := o.newSandbox(s.Path)
 	if err == nil && len(s.Sysctls) > 0 {
 		err = sysctl.SetIn(sb.file, s.Sysctls)
 	}
-	if err != nil {
-		return errors.Join(err, o.leave(s.Path), netns.Remove(s.Path))
+	if err != nil && !errdefs.IsAlreadyExists(err) {
+		err = errors.Join(err, o.leave(s.Path), netns.Remove(s.Path))
 	}
-	return nil
+	return err
+}
+
+// newSandbox pins a namespace with lo up.
+func (o *operation) newSandbox(path string) (*sandbox, error) {
+	if o.spare != nil {
+		return o.useSpare(path)
+	}
+	if err := netns.New(path); err != nil {
+		return nil, err
+	}
+	sb, err := o.enter(path)
+	if err == nil {
+		err = sb.links.LoopbackUp()
+	}
+	return sb, err
 }
 
 func (o *operation) makeVeth(s plan.Veth) error {
@@ -219,23 +236,33 @@ func (o *operation) makeVeth(s plan.Veth) error {
 	if err != nil {
 		return err
 	}
-	err = o.c.links.CreateVeth(link.Veth{
+	v := link.Veth{
 		Name: s.Name, MAC: []byte(s.MAC), Alias: s.Alias, MTU: s.MTU, Bridge: s.Bridge,
 		PeerName: s.Peer, PeerMAC: []byte(s.PeerMAC), PeerNS: sb.file, Hairpin: s.Hairpin, Fixed: s.Fixed,
-	})
-	if err != nil {
-		return err
 	}
-	if s.NoIPv6 {
+	if sb.spare == s.Name {
+		err = o.placeSpare(sb, v)
+	} else if err = o.c.links.CreateVeth(v); err != nil {
+		return err
+	} else if s.NoIPv6 {
 		_, err = sysctl.Set("net/ipv6/conf/"+s.Name+"/disable_ipv6", "1")
 	}
 	if err == nil {
 		err = o.c.links.Configure(s.Name, link.Config{Up: true})
 	}
 	if err != nil {
+		sb.spare = "" // it is no more
 		return errors.Join(err, o.c.links.Delete(s.Name))
 	}
 	return nil
+}
+
+// placeSpare makes the spare's pair what CreateVeth would have made.
+func (o *operation) placeSpare(sb *sandbox, v link.Veth) error {
+	if err := o.c.links.PlaceVeth(v); err != nil {
+		return err
+	}
+	return sb.links.Set(v.PeerName, link.Attributes{MAC: v.PeerMAC, MTU: v.MTU})
 }
 
 func (o *operation) configure(ctx context.Context, s plan.Interface) error {
@@ -243,11 +270,9 @@ func (o *operation) configure(ctx context.Context, s plan.Interface) error {
 	if err != nil {
 		return err
 	}
-	if !s.IPv6 {
-		// Also where the host has it off: a namespace is born with it on. A
-		// kernel without IPv6 has no such key.
-		key := "net/ipv6/conf/" + s.Name + "/disable_ipv6"
-		if err := sysctl.SetIn(sb.file, map[string]string{key: "1"}); err != nil && !errors.Is(err, fs.ErrNotExist) {
+	if spare := sb.spare == s.HostIf; s.IPv6 == spare {
+		// Also where the host has it off: a namespace is born with it on.
+		if err := setIPv6(sb.file, s.Name, s.IPv6); err != nil {
 			return err
 		}
 	}
@@ -273,6 +298,16 @@ func (o *operation) configure(ctx context.Context, s plan.Interface) error {
 	return o.c.links.SettleIPv6(ctx, s.Bridge)
 }
 
+// setIPv6 says whether the link in the namespace has it. A kernel without IPv6 has no
+// such key.
+func setIPv6(ns *os.File, name string, on bool) error {
+	err := sysctl.SetIn(ns, map[string]string{"net/ipv6/conf/" + name + "/disable_ipv6": map[bool]string{true: "0", false: "1"}[on]})
+	if errors.Is(err, fs.ErrNotExist) && !on {
+		return nil
+	}
+	return err
+}
+
 // publish hands the sockets over first and takes their filters off last, so that
 // nothing gets in before the relay is there to answer.
 func (o *operation) publish(ctx context.Context, s plan.Publish) error {
@@ -296,30 +331,4 @@ func (c *Controller) relayBinding(owner string, h ports.Held) relay.Binding {
 		Owner: owner, Proto: string(h.Proto), Host: h.Host, Backend: h.Container,
 		Proxy: c.proxied(h.PortBinding), File: h.Socket,
 	}
-}
-
-// dropNamespace unpins the sandbox and waits for the kernel to say that its links
-// are gone. A link that outlives it is taken off its bridge at once and deleted.
-func (o *operation) dropNamespace(ctx context.Context, s plan.DropNamespace) error {
-	gone := make([]<-chan struct{}, len(s.HostIfs))
-	for i, name := range s.HostIfs {
-		gone[i] = o.c.watch.Gone(name)
-	}
-	errs := []error{o.leave(s.Path), netns.Remove(s.Path)}
-	deadline := time.NewTimer(goneWithin)
-	defer deadline.Stop()
-	for i, name := range s.HostIfs {
-		if _, err := o.c.links.Link(name); errors.Is(err, errdefs.ErrNotFound) {
-			continue
-		}
-		select {
-		case <-gone[i]:
-		case <-deadline.C:
-			deadline.Reset(0)
-			errs = append(errs, o.c.links.Delete(name))
-		case <-ctx.Done():
-			errs = append(errs, ctx.Err())
-		}
-	}
-	return errors.Join(errs...)
 }

@@ -202,6 +202,7 @@ func TestNamesAreAnsweredInTheSandbox(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
+	h.flows.Close() // whose sockets are in the host's namespace
 	if now := openSockets(t); now > before {
 		t.Errorf("%d sockets are open, %d were before: they keep sandboxes alive", now, before)
 	}

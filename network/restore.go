@@ -36,6 +36,7 @@ func (c *Controller) Restore(ctx context.Context) error {
 	// What a start has no haste with: routes, records.
 	c.mendHost(ctx, everything, time.Time{})
 	c.startHealing()
+	c.stockSpares()
 	return nil
 }
 

@@ -246,7 +246,7 @@ func rightPort(have link.Port, want plan.Veth, foreign bool) link.Port {
 // strays are links of ours that nobody wants.
 func (s *survey) strays() {
 	for _, l := range s.links {
-		if !s.wanted[l.Name] && s.c.tagged(l) {
+		if !s.wanted[l.Name] && s.c.tagged(l) && !s.c.departing.has(l.Name) && !s.c.spares.has(l.Name) {
 			s.say(finding{kind: kindStray, on: l.Name, cure: []string{"ip link del " + l.Name}, mend: func(context.Context) error { return s.c.dropStray(l.Index, l.Name) }},
 				"link %s (alias %s) is ours and nobody wants it", l.Name, l.Alias)
 		}

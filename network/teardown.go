@@ -23,6 +23,8 @@ func (c *Controller) teardown(ctx context.Context, forget bool) error {
 	for _, a := range c.Attachments() {
 		errs = append(errs, c.Detach(ctx, a.Sandbox.ID))
 	}
+	c.departing.ended.Wait()
+	errs = append(errs, c.spares.close())
 	c.netOps.Lock()
 	defer c.netOps.Unlock()
 	errs = append(errs, c.unzoneFirewalld(ctx, c.Networks(), true))

@@ -38,6 +38,8 @@ type leftover struct {
 	end     func(context.Context) error
 }
 
+func (l leftover) same(o leftover) bool { return o.op == l.op && o.id == l.id }
+
 // endLater has the operation ended as soon as it can be.
 func (c *Controller) endLater(l leftover) {
 	u := &c.unended
@@ -46,7 +48,10 @@ func (c *Controller) endLater(l leftover) {
 	if u.stopped {
 		return // it is on record, for the next start
 	}
-	u.left = append(slices.DeleteFunc(u.left, func(o leftover) bool { return o.op == l.op && o.id == l.id }), l)
+	if !slices.ContainsFunc(u.left, l.same) {
+		c.cfg.Events.Tell("operation", "unended", l.id, "operation", l.op)
+	}
+	u.left = append(slices.DeleteFunc(u.left, l.same), l)
 	if u.stop == nil {
 		u.stop = make(chan struct{})
 	}
@@ -127,6 +132,7 @@ func (c *Controller) endThose(ctx context.Context, which func(leftover) bool) (s
 			continue
 		}
 		c.log.Info("an operation that could not be ended is ended", "operation", l.op, "id", l.id)
+		c.cfg.Events.Tell("operation", "end", l.id, "operation", l.op)
 		c.unended.forget(l.op, l.id)
 	}
 	return some, errors.Join(errs...)

@@ -36,16 +36,16 @@ var protocols = map[string]uint8{"tcp": unix.IPPROTO_TCP, "udp": unix.IPPROTO_UD
 // ports, as it was before any translation. An unspecified address stands for every
 // address of its family. No such flow is no error; a kernel without the means
 // gives errdefs.ErrUnavailable.
-func DeleteByOrigPort(proto string, hosts ...netip.AddrPort) error {
+func (h *Handle) DeleteByOrigPort(proto string, hosts ...netip.AddrPort) error {
 	number, ok := protocols[proto]
 	if !ok {
 		return fmt.Errorf("forget connections of protocol %q: %w", proto, errdefs.ErrInvalidArgument)
 	}
 	filters := make([]filter, 0, len(hosts))
-	for _, h := range hosts {
-		filters = append(filters, filter{v6: isV6(h.Addr()), proto: number, orig: side{dst: specific(h.Addr()), dstPort: h.Port()}})
+	for _, host := range hosts {
+		filters = append(filters, filter{v6: isV6(host.Addr()), proto: number, orig: side{dst: specific(host.Addr()), dstPort: host.Port()}})
 	}
-	return deleteAll(filters)
+	return h.deleteAll(filters)
 }
 
 // DeleteUnanswered forgets the connections to one of the ports that were begun
@@ -53,23 +53,23 @@ func DeleteByOrigPort(proto string, hosts ...netip.AddrPort) error {
 // That of a client who just then asks for such a port of another host, through this
 // one or from it, may be forgotten too, and only has to be repeated; where there are
 // many ports, that of any port. Errors are as DeleteByOrigPort's.
-func DeleteUnanswered(proto string, hosts ...netip.AddrPort) error {
+func (h *Handle) DeleteUnanswered(proto string, hosts ...netip.AddrPort) error {
 	number, ok := protocols[proto]
 	if !ok {
 		return fmt.Errorf("forget connections of protocol %q: %w", proto, errdefs.ErrInvalidArgument)
 	}
 	filters := make([]filter, 0, len(hosts))
-	for _, h := range hosts {
-		f := filter{v6: isV6(h.Addr()), proto: number, orig: side{dstPort: h.Port()}, state: unanswered}
+	for _, host := range hosts {
+		f := filter{v6: isV6(host.Addr()), proto: number, orig: side{dstPort: host.Port()}, state: unanswered}
 		switch {
 		case len(hosts) > maxFlushes:
 			f.orig.dstPort = 0
 		case !f.v6: // see trusted
-			f.orig.dst = specific(h.Addr())
+			f.orig.dst = specific(host.Addr())
 		}
 		filters = append(filters, f)
 	}
-	return deleteAll(distinct(filters))
+	return h.deleteAll(distinct(filters))
 }
 
 // distinct leaves out what is there before.
@@ -92,7 +92,7 @@ type Translation struct {
 // DeleteTranslated forgets the flows that were translated so; where there are many,
 // in IPv4 all that were led to one of the containers. Errors are as
 // DeleteByOrigPort's.
-func DeleteTranslated(translations ...Translation) error {
+func (h *Handle) DeleteTranslated(translations ...Translation) error {
 	filters := make([]filter, 0, len(translations))
 	for _, t := range translations {
 		number, ok := protocols[t.Proto]
@@ -112,7 +112,7 @@ func DeleteTranslated(translations ...Translation) error {
 		}
 		filters = append(filters, f)
 	}
-	return deleteAll(distinct(filters))
+	return h.deleteAll(distinct(filters))
 }
 
 func isV6(a netip.Addr) bool { return !a.Unmap().Is4() }
@@ -125,20 +125,19 @@ func specific(a netip.Addr) netip.Addr {
 	return a.Unmap()
 }
 
-// DeleteByAddr forgets the flows that have one of the addresses at either end,
-// before or after translation. Errors are as DeleteByOrigPort's.
-func DeleteByAddr(addrs ...netip.Addr) error {
-	filters := make([]filter, 0, 4*len(addrs))
+// DeleteByAddr forgets the flows that one of the addresses began, or that lead to it,
+// after translation. Errors are as DeleteByOrigPort's.
+func (h *Handle) DeleteByAddr(addrs ...netip.Addr) error {
+	filters := make([]filter, 0, 2*len(addrs))
 	for _, a := range addrs {
-		for _, s := range []side{{src: a.Unmap()}, {dst: a.Unmap()}} {
-			filters = append(filters, filter{v6: isV6(a), orig: s}, filter{v6: isV6(a), reply: s})
-		}
+		s := side{src: a.Unmap()}
+		filters = append(filters, filter{v6: isV6(a), orig: s}, filter{v6: isV6(a), reply: s})
 	}
-	return deleteAll(filters)
+	return h.deleteAll(filters)
 }
 
 // deleteAll deletes what any of the filters describes.
-func deleteAll(filters []filter) error {
+func (h *Handle) deleteAll(filters []filter) error {
 	if none() {
 		return nil
 	}
@@ -153,7 +152,7 @@ func deleteAll(filters []filter) error {
 			byFamily[f.family()] = append(byFamily[f.family()], f)
 			continue
 		}
-		switch err := f.flush(); {
+		switch err := h.flush(f); {
 		case errors.Is(err, errNoFilter):
 			byFamily[f.family()] = append(byFamily[f.family()], f)
 		case err != nil:
@@ -161,7 +160,7 @@ func deleteAll(filters []filter) error {
 		}
 	}
 	for family, some := range byFamily {
-		errs = append(errs, deleteMatching(family, func(flow *netlink.ConntrackFlow) bool {
+		errs = append(errs, h.deleteMatching(family, func(flow *netlink.ConntrackFlow) bool {
 			return slices.ContainsFunc(some, func(f filter) bool { return f.matches(flow) })
 		}))
 	}
@@ -212,15 +211,14 @@ type match func(*netlink.ConntrackFlow) bool
 // MatchConntrackFlow says whether to delete the flow.
 func (m match) MatchConntrackFlow(f *netlink.ConntrackFlow) bool { return m(f) }
 
-func deleteMatching(family netlink.InetFamily, m match) error {
-	h, err := netlink.NewHandle(unix.NETLINK_NETFILTER)
-	if err != nil {
+func (h *Handle) deleteMatching(family netlink.InetFamily, m match) error {
+	if err := h.open(); err != nil {
 		return unavailable(err)
 	}
-	defer h.Close()
+	var err error
 	for range attempts {
 		if err = faultpoint.Here("conntrack.list"); err == nil {
-			_, err = h.ConntrackDeleteFilters(netlink.ConntrackTable, family, m)
+			_, err = h.dumps.ConntrackDeleteFilters(netlink.ConntrackTable, family, m)
 		}
 		if !errors.Is(err, netlink.ErrDumpInterrupted) {
 			break

@@ -56,6 +56,14 @@ func namespace(t testing.TB) *os.File {
 	return ns
 }
 
+// handle is for the namespace it is used in first.
+func handle(t testing.TB) *conntrack.Handle {
+	t.Helper()
+	h := new(conntrack.Handle)
+	t.Cleanup(h.Close)
+	return h
+}
+
 func run(t testing.TB, path string, args ...string) string {
 	t.Helper()
 	out, err := exec.Command("nsenter", append([]string{"--net=" + path}, args...)...).CombinedOutput()
@@ -121,32 +129,32 @@ func TestDelete(t *testing.T) {
 		manyAddrs = append(manyAddrs, a)
 		manyPorts = append(manyPorts, netip.AddrPortFrom(a, 53))
 	}
-	port := func(proto string, hosts ...string) func(many bool) error {
+	port := func(proto string, hosts ...string) func(h *conntrack.Handle, many bool) error {
 		var all []netip.AddrPort
-		for _, h := range hosts {
-			all = append(all, netip.MustParseAddrPort(h))
+		for _, host := range hosts {
+			all = append(all, netip.MustParseAddrPort(host))
 		}
-		return func(many bool) error {
+		return func(h *conntrack.Handle, many bool) error {
 			if many {
-				return conntrack.DeleteByOrigPort(proto, append(all, manyPorts...)...)
+				return h.DeleteByOrigPort(proto, append(all, manyPorts...)...)
 			}
-			return conntrack.DeleteByOrigPort(proto, all...)
+			return h.DeleteByOrigPort(proto, all...)
 		}
 	}
-	addr := func(addrs ...string) func(many bool) error {
+	addr := func(addrs ...string) func(h *conntrack.Handle, many bool) error {
 		var all []netip.Addr
 		for _, a := range addrs {
 			all = append(all, netip.MustParseAddr(a))
 		}
-		return func(many bool) error {
+		return func(h *conntrack.Handle, many bool) error {
 			if many {
-				return conntrack.DeleteByAddr(append(all, manyAddrs...)...)
+				return h.DeleteByAddr(append(all, manyAddrs...)...)
 			}
-			return conntrack.DeleteByAddr(all...)
+			return h.DeleteByAddr(all...)
 		}
 	}
 	for name, c := range map[string]struct {
-		do   func(many bool) error
+		do   func(h *conntrack.Handle, many bool) error
 		left []string
 	}{
 		"one port":          {port("udp", "127.0.0.1:53"), []string{"127.0.0.1:54", "127.0.0.2:53", "[::1]:53"}},
@@ -168,7 +176,7 @@ func TestDelete(t *testing.T) {
 				if diff := cmp.Diff(targets, flows(t, ns)); diff != "" {
 					t.Fatalf("flows before (-want +got):\n%s", diff)
 				}
-				if err := netns.Do(ns, func() error { return c.do(many) }); err != nil {
+				if err := netns.Do(ns, func() error { return c.do(handle(t), many) }); err != nil {
 					t.Fatal(err)
 				}
 				if diff := cmp.Diff(c.left, flows(t, ns)); diff != "" {
@@ -181,7 +189,7 @@ func TestDelete(t *testing.T) {
 
 func TestRefusesProtocol(t *testing.T) {
 	t.Parallel()
-	if err := conntrack.DeleteByOrigPort("icmp"); !errdefs.IsInvalidArgument(err) {
+	if err := handle(t).DeleteByOrigPort("icmp"); !errdefs.IsInvalidArgument(err) {
 		t.Errorf("icmp: %v, want ErrInvalidArgument", err)
 	}
 }
@@ -194,10 +202,10 @@ func BenchmarkDelete(b *testing.B) {
 			for i := range n {
 				send(b, ns, fmt.Sprintf("127.1.%d.%d:%d", i/200, i%200+1, 1000))
 			}
-			host := netip.MustParseAddrPort("127.0.0.1:53")
+			h, host := handle(b), netip.MustParseAddrPort("127.0.0.1:53")
 			for b.Loop() {
 				send(b, ns, host.String())
-				if err := netns.Do(ns, func() error { return conntrack.DeleteByOrigPort("udp", host) }); err != nil {
+				if err := netns.Do(ns, func() error { return h.DeleteByOrigPort("udp", host) }); err != nil {
 					b.Fatal(err)
 				}
 			}

@@ -94,9 +94,13 @@ func (f filter) trusted() bool {
 // flush has the kernel itself delete the flows that the filter describes. Linux
 // before 6.8 takes no filter for that; it does not find in the incomplete tuple
 // the one flow that it would then be about, and refuses.
-func (f filter) flush() error {
+func (h *Handle) flush(f filter) error {
+	if err := h.open(); err != nil {
+		return err
+	}
 	req := nl.NewNetlinkRequest(unix.NFNL_SUBSYS_CTNETLINK<<8|nl.IPCTNL_MSG_CT_DELETE, unix.NLM_F_ACK)
 	req.AddData(&nl.Nfgenmsg{NfgenFamily: uint8(f.family()), Version: nl.NFNETLINK_V0})
+	req.Sockets = h.flushes
 	which := nl.NewRtAttr(unix.NLA_F_NESTED|ctaFilter, nil)
 	for _, d := range []struct {
 		side

@@ -49,7 +49,7 @@ func TestTCP(t *testing.T) {
 	for _, many := range []bool{false, true} {
 		t.Run(fmt.Sprintf("many=%v", many), func(t *testing.T) {
 			t.Parallel()
-			ns := namespace(t)
+			ns, h := namespace(t), handle(t)
 			run(t, ns.Name(), "nft",
 				"add rule inet t c tcp dport 7000 ip daddr 127.0.0.1 dnat to 127.0.0.9:70;"+
 					"add rule inet t c tcp dport 7001 ip daddr 127.0.0.1 dnat to 127.0.0.8:70;"+
@@ -103,14 +103,14 @@ func TestTCP(t *testing.T) {
 			if many {
 				ports, was = append(ports, unanswered...), append(was, translated...)
 			}
-			forget(func() error { return conntrack.DeleteUnanswered("tcp", ports...) })
+			forget(func() error { return h.DeleteUnanswered("tcp", ports...) })
 			left("unanswered ones forgotten", "127.0.0.1:80", "[::1]:80")
-			forget(func() error { return conntrack.DeleteTranslated(was...) })
+			forget(func() error { return h.DeleteTranslated(was...) })
 			left("translated ones forgotten", "127.0.0.1:7000", "[::1]:7000")
 			forget(func() error {
 				return errors.Join(
-					conntrack.DeleteTranslated(conntrack.Translation{Proto: "tcp", Host: at("[::1]:7001"), Container: at("[::1]:71")}),
-					conntrack.DeleteUnanswered("tcp", at("[::1]:7001")))
+					h.DeleteTranslated(conntrack.Translation{Proto: "tcp", Host: at("[::1]:7001"), Container: at("[::1]:71")}),
+					h.DeleteUnanswered("tcp", at("[::1]:7001")))
 			})
 			left("one of an address forgotten", "[::1]:7001")
 		})
@@ -121,13 +121,13 @@ func TestTCP(t *testing.T) {
 func BenchmarkUnanswered(b *testing.B) {
 	for _, n := range []int{1, 20000} {
 		b.Run(fmt.Sprint(n), func(b *testing.B) {
-			ns := namespace(b)
+			ns, h := namespace(b), handle(b)
 			for i := range n {
 				send(b, ns, fmt.Sprintf("127.1.%d.%d:%d", i/200, i%200+1, 1000))
 			}
 			hosts := []netip.AddrPort{netip.MustParseAddrPort("0.0.0.0:80"), netip.MustParseAddrPort("[::]:80")}
 			for b.Loop() {
-				if err := netns.Do(ns, func() error { return conntrack.DeleteUnanswered("tcp", hosts...) }); err != nil {
+				if err := netns.Do(ns, func() error { return h.DeleteUnanswered("tcp", hosts...) }); err != nil {
 					b.Fatal(err)
 				}
 			}

@@ -124,6 +124,17 @@ func (h *Handle) Configure(name string, c Config) error {
 	return h.apply(todo...)
 }
 
+// Down takes the link out of use: nothing comes in or goes out by it, and a bridge
+// forgets what it learned behind it. One that is absent gives errdefs.ErrNotFound.
+func (h *Handle) Down(name string) error {
+	if err := checkName(name); err != nil {
+		return err
+	}
+	req := &request{typ: unix.RTM_SETLINK}
+	req.ifinfo(0, 0, unix.IFF_UP).text(unix.IFLA_IFNAME, name)
+	return h.apply(change{"bring down link " + name, req})
+}
+
 // LoopbackUp brings lo up, which gives it 127.0.0.1/8 and ::1/128.
 func (h *Handle) LoopbackUp() error {
 	return h.apply(loopback())

@@ -90,6 +90,44 @@ func (h *Handle) CreateVeth(v Veth) error {
 	return nil
 }
 
+// PlaceVeth gives the end here of a pair that is there already, and down, what
+// CreateVeth would have given it: all but names, the peer's own and the device group.
+func (h *Handle) PlaceVeth(v Veth) error {
+	if err := errors.Join(checkName(v.Name), checkAlias(v.Alias)); err != nil {
+		return err
+	}
+	if v.BridgeIndex == 0 && v.Bridge != "" {
+		var err error
+		if v.BridgeIndex, err = h.index(v.Bridge); err != nil {
+			return err
+		}
+	}
+	r := newLink(unix.RTM_SETLINK, 0, v.Name, false)
+	if v.Alias != "" {
+		r.attr(unix.IFLA_IFALIAS, []byte(v.Alias))
+	}
+	if v.MAC != nil {
+		r.attr(unix.IFLA_ADDRESS, v.MAC)
+	}
+	if v.MTU != 0 {
+		r.uint32(unix.IFLA_MTU, uint32(v.MTU))
+	}
+	if v.BridgeIndex != 0 {
+		r.uint32(unix.IFLA_MASTER, uint32(v.BridgeIndex))
+	}
+	todo := []change{{"place veth " + v.Name, r}}
+	if v.Hairpin { // by itself: the kernel looks for the port before it makes it one
+		todo = append(todo, change{"set hairpin mode of " + v.Name, hairpin(newLink(unix.RTM_NEWLINK, 0, v.Name, false))})
+	}
+	if err := h.apply(todo...); err != nil {
+		return full(v.Bridge, err)
+	}
+	if v.Fixed {
+		return h.FixMAC(v.Name, v.PeerMAC)
+	}
+	return nil
+}
+
 // stickyNeighbour is NTF_STICKY of linux/neighbour.h.
 const stickyNeighbour = 1 << 6
 

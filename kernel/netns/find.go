@@ -97,7 +97,7 @@ func Pin(ns *os.File, path string) error {
 	if IsPinned(path) {
 		return fmt.Errorf("network namespace %s is already there: %w", path, errdefs.ErrAlreadyExists)
 	}
-	if err := unix.Mount(fmt.Sprintf("/proc/thread-self/fd/%d", ns.Fd()), path, "", unix.MS_BIND, ""); err != nil {
+	if err := mount(fmt.Sprintf("/proc/thread-self/fd/%d", ns.Fd()), path); err != nil {
 		return errors.Join(fmt.Errorf("pin network namespace at %s: %w", path, err), Remove(path))
 	}
 	return nil

@@ -19,6 +19,39 @@ import (
 // On failure nothing but the directory is left behind. A path already in use gives
 // errdefs.ErrAlreadyExists.
 func New(path string) error {
+	if err := reserve(path); err != nil {
+		return err
+	}
+	if err := onThread(func(back *os.File) (bool, error) { return unshareTo(path, back) }); err != nil {
+		return errors.Join(fmt.Errorf("make network namespace %s: %w", path, err), Remove(path))
+	}
+	return nil
+}
+
+// Make makes an empty network namespace that nothing pins: it lives as long as the
+// file, or one opened by it, is open.
+func Make() (ns *os.File, err error) {
+	err = onThread(func(back *os.File) (fit bool, err error) {
+		if err := unshare(); err != nil {
+			return true, err
+		}
+		ns, err = Current()
+		if e := unix.Setns(int(back.Fd()), unix.CLONE_NEWNET); e != nil {
+			return false, errors.Join(err, fmt.Errorf("leave it: %w", e))
+		}
+		return true, err
+	})
+	if err != nil && ns != nil {
+		err = errors.Join(err, ns.Close())
+	}
+	if err != nil {
+		return nil, fmt.Errorf("make network namespace: %w", err)
+	}
+	return ns, nil
+}
+
+// reserve makes the file that a namespace is mounted on.
+func reserve(path string) error {
 	if err := prepare(filepath.Dir(path)); err != nil {
 		return err
 	}
@@ -35,27 +68,37 @@ func New(path string) error {
 	if err := f.Close(); err != nil {
 		return errors.Join(fmt.Errorf("pin network namespace: %w", err), os.Remove(path))
 	}
-	if err := onThread(func(back *os.File) (bool, error) { return unshareTo(path, back) }); err != nil {
-		return errors.Join(fmt.Errorf("make network namespace %s: %w", path, err), Remove(path))
+	return nil
+}
+
+func unshare() error {
+	err := faultpoint.Here("netns.unshare")
+	if err == nil {
+		err = unix.Unshare(unix.CLONE_NEWNET)
+	}
+	if err != nil {
+		return fmt.Errorf("unshare: %w", err)
+	}
+	return nil
+}
+
+func mount(from, path string) error {
+	err := faultpoint.Here("netns.mount")
+	if err == nil {
+		err = unix.Mount(from, path, "", unix.MS_BIND, "")
+	}
+	if err != nil {
+		return fmt.Errorf("bind mount: %w", err)
 	}
 	return nil
 }
 
 // unshareTo gives the calling thread a new namespace, pins that, and goes back.
 func unshareTo(path string, back *os.File) (fit bool, err error) {
-	err = faultpoint.Here("netns.unshare")
-	if err == nil {
-		err = unix.Unshare(unix.CLONE_NEWNET)
+	if err := unshare(); err != nil {
+		return true, err
 	}
-	if err != nil {
-		return true, fmt.Errorf("unshare: %w", err)
-	}
-	if err = faultpoint.Here("netns.mount"); err == nil {
-		err = unix.Mount(threadNS, path, "", unix.MS_BIND, "")
-	}
-	if err != nil {
-		err = fmt.Errorf("bind mount: %w", err)
-	}
+	err = mount(threadNS, path)
 	if e := unix.Setns(int(back.Fd()), unix.CLONE_NEWNET); e != nil {
 		return false, errors.Join(err, fmt.Errorf("leave it: %w", e))
 	}

@@ -170,10 +170,17 @@ func deaf(sysctls map[string]string) map[string]string {
 	return out
 }
 
+// hostIfDigits is how many of an endpoint's ID its link is called by, as a rule.
+const hostIfDigits = 7
+
+// HostIf is what the host's end of the endpoint's link is called, where no other has
+// the name.
+func HostIf(endpointID string) string { return "veth" + endpointID[:hostIfDigits] }
+
 // hostIf names the host's end of the veth by the endpoint's ID, as few digits as
 // are unique.
 func (s *State) hostIf(id string) string {
-	for n := 7; n < 11; n++ {
+	for n := hostIfDigits; n < 11; n++ {
 		if name := "veth" + id[:n]; !s.hostIfs[name] {
 			return name
 		}

@@ -78,6 +78,14 @@ func translated(bindings []spec.PortBinding) []spec.PortBinding {
 	})
 }
 
+// further are those whose flows are not forgotten along with the addresses': of
+// protocols with connections, that lead elsewhere.
+func further(bindings []spec.PortBinding, addrs []netip.Addr) []spec.PortBinding {
+	return slices.DeleteFunc(streams(bindings), func(b spec.PortBinding) bool {
+		return slices.Contains(addrs, b.Container.Addr())
+	})
+}
+
 // streams are those of protocols with connections.
 func streams(bindings []spec.PortBinding) []spec.PortBinding {
 	return slices.DeleteFunc(bindings, func(b spec.PortBinding) bool { return b.Proto == spec.UDP })

@@ -144,11 +144,11 @@ func (c Config) Detach(m firewall.Member) []Step {
 	}
 	steps = append(steps, c.redirect(a.Ports, nil)...)
 	drop := DropNamespace{Path: a.Sandbox.Path}
-	forget := ForgetFlows{Gone: streams(translated(a.Ports))}
 	for _, e := range a.Endpoints {
 		drop.HostIfs = append(drop.HostIfs, e.HostIf)
 	}
-	forget.Addrs = outlived(a, addresses(a.Endpoints...))
+	forget := ForgetFlows{Addrs: outlived(a, addresses(a.Endpoints...))}
+	forget.Gone = further(translated(a.Ports), forget.Addrs)
 	steps = append(steps, drop)
 	if changes := c.Firewall.RemoveMember(m); !changes.Empty() {
 		steps = append(steps, Firewall{

@@ -32,7 +32,7 @@ func (c Config) Disconnect(ch Change, before, after firewall.Member) []Step {
 	forget := ForgetFlows{Ports: moved(ch)}
 	gone := addresses(ch.Endpoint)
 	forget.Addrs = outlived(ch.Before, slices.Clone(gone))
-	for _, p := range streams(translated(ch.Before.Ports)) {
+	for _, p := range further(translated(ch.Before.Ports), forget.Addrs) {
 		if slices.Contains(gone, p.Container.Addr()) {
 			forget.Gone = append(forget.Gone, p)
 		}

@@ -114,8 +114,8 @@ type Withdraw struct {
 	Names    bool
 }
 
-// DropNamespace lets the sandbox go, which takes its veth pairs along, and is
-// done when the kernel has said that they are gone.
+// DropNamespace takes the sandbox's veth pairs out of use and lets it go. The kernel
+// takes them away with it, some 20 ms later.
 type DropNamespace struct {
 	Path    string
 	HostIfs []string
@@ -292,12 +292,14 @@ func (s Withdraw) Reason() string {
 
 // Commands implements Step.
 func (s DropNamespace) Commands() []string {
-	out := []string{"umount " + s.Path, "rm " + s.Path}
+	out := make([]string, 0, len(s.HostIfs)+2)
 	for _, name := range s.HostIfs {
-		out = append(out, "# "+name+" goes with it")
+		out = append(out, "ip link set "+name+" down")
 	}
-	return out
+	return append(out, "umount "+s.Path, "rm "+s.Path)
 }
 
 // Reason implements Step.
-func (DropNamespace) Reason() string { return "the kernel takes the veth pairs down with it" }
+func (DropNamespace) Reason() string {
+	return "nothing passes its veth pairs any more, which the kernel takes away with it"
+}

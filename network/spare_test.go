@@ -1,0 +1,103 @@
+package network
+
+import (
+	"context"
+	"errors"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/fairlead/fairlead/network/spec"
+)
+
+// ready waits until so many sandboxes are kept ready, and gives their links.
+func (h *host) ready(t *testing.T, n int) []string {
+	t.Helper()
+	for end := time.Now().Add(20 * time.Second); ; time.Sleep(time.Millisecond) {
+		h.spares.mu.Lock()
+		var links []string
+		for _, one := range h.spares.ready {
+			links = append(links, one.sb.spare)
+		}
+		making := h.spares.making
+		h.spares.mu.Unlock()
+		if len(links) == n && !making {
+			return links
+		}
+		if time.Now().After(end) {
+			t.Fatalf("%d sandboxes are ready, want %d", len(links), n)
+		}
+	}
+}
+
+// TestSpares: a sandbox kept ready becomes the one that is asked for where it fits, and
+// is no different from one made then; nobody takes it for a stray.
+func TestSpares(t *testing.T) {
+	h := newHost(t, func(c *Config) { c.Spares = 2 })
+	h.network(t, spec.NetworkRequest{Name: "dual", IPv6: true, Options: map[string]string{"com.docker.network.driver.mtu": "1400"}})
+	var attached []spec.Attachment
+	for i, network := range []string{"bridge", "dual", "dual"} {
+		links := h.ready(t, 2)
+		a := h.attach(t, i+1, network, tcp(0, 80))
+		if got := a.Endpoints[0].HostIf; !strings.Contains(strings.Join(links, " "), got) {
+			t.Errorf("%s was made anew although %s were ready", got, links)
+		}
+		attached = append(attached, a)
+	}
+	h.ready(t, 2)
+	h.clean(t)
+	one, dual, other := attached[0], attached[1], attached[2]
+	if !ping(one, one.Endpoints[0].Gateway4.String()) || !ping(dual, other.Endpoints[0].Addr4.Addr().String()) || !ping(dual, other.Endpoints[0].Addr6.Addr().String()) {
+		t.Error("no answer by a sandbox that was ready")
+	}
+	if ping(one, dual.Endpoints[0].Addr4.Addr().String()) {
+		t.Error("networks are not isolated")
+	}
+	// What was made anew and what was ready are the same to the next start, too.
+	h.restart(t)
+	h.clean(t)
+	for _, a := range attached {
+		h.same(t, a)
+	}
+}
+
+// TestSparesThatDoNotFit: who asks for what no spare is gets one made, and the spare stays.
+func TestSparesThatDoNotFit(t *testing.T) {
+	h := newHost(t, func(c *Config) { c.Spares = 1 })
+	h.network(t, spec.NetworkRequest{Name: "front"})
+	was := h.ready(t, 1)[0]
+	named := attachRequest(1, "front")
+	named.Endpoints[0].Interface = "lan0"
+	two := attachRequest(2, "front")
+	two.Endpoints = append(two.Endpoints, spec.EndpointRequest{Network: "bridge"})
+	for _, req := range []spec.AttachRequest{named, two} {
+		if _, err := h.Attach(t.Context(), req); err != nil {
+			t.Fatal(err)
+		}
+	}
+	refused := attachRequest(3, "front")
+	refused.Endpoints[0].Network = "nowhere"
+	if _, err := h.Attach(t.Context(), refused); err == nil {
+		t.Fatal("attached to a network that is not there")
+	}
+	if now := h.ready(t, 1)[0]; now != was {
+		t.Errorf("%s is ready, it was %s", now, was)
+	}
+	h.clean(t)
+}
+
+// TestSparesEnd: they are gone with the process, and with a teardown at once.
+func TestSparesEnd(t *testing.T) {
+	h := emptyHost(t, func(c *Config) { c.Spares = 2 })
+	h.start(t)
+	links := h.ready(t, 2)
+	if err := errors.Join(h.Teardown(context.Background()), h.Close(), h.store.Close(), h.relay.firewall.Close()); err != nil {
+		t.Fatal(err)
+	}
+	left := command(t, "ip", "-br", "link")
+	for _, l := range links {
+		if strings.Contains(left, l) {
+			t.Errorf("%s is left:\n%s", l, left)
+		}
+	}
+}
