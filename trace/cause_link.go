@@ -22,7 +22,23 @@ func (t *tracer) linkOut(n node, w way) (Cause, bool) {
 		}
 		return t.reached(l)
 	}
-	return Cause{Code: "link-down", What: fmt.Sprintf("%s of %s is down", l.Name, n.where()), Where: n.where() + ", link " + l.Name, Who: inside, Mend: []string{n.command("ip link set %s up", l.Name)}}, false
+	return t.linkDown(n, l), false
+}
+
+// linkDown is an interface of a container that is down: its routes, and its addresses of
+// IPv6, went with it.
+func (t *tracer) linkDown(n node, l picture.Link) Cause {
+	mend := []string{fmt.Sprintf("ip link set %s up", l.Name)}
+	at, _ := t.attachment(n.c)
+	for _, e := range at.Endpoints {
+		if e.Interface == l.Name {
+			mend = append(mend, t.restores(n, e)...)
+		}
+	}
+	return Cause{
+		Code: "link-down", What: fmt.Sprintf("%s of %s is down", l.Name, n.where()), Where: n.where() + ", link " + l.Name, Who: inside,
+		Mend: []string{n.commands(mend...)},
+	}
 }
 
 // reached says whether the uplink works.
@@ -33,7 +49,7 @@ func (t *tracer) reached(l picture.Link) (Cause, bool) {
 	case !l.Up:
 		return Cause{Code: "uplink-down", What: "the host's interface " + l.Name + " is down", Where: "the host, link " + l.Name, Who: admin, Mend: []string{"ip link set " + l.Name + " up"}}, false
 	case !l.Carrier:
-		return Cause{Code: "uplink-no-carrier", What: "the host's interface " + l.Name + " has no carrier: its cable leads to nobody", Where: "the host, link " + l.Name, Who: "the other end"}, false
+		return Cause{Code: "uplink-no-carrier", What: "the host's interface " + l.Name + " has no carrier: its cable leads to nobody", Where: "the host, link " + l.Name, Who: "the other end", Mend: []string{"ip -s link show dev " + l.Name + "  # its cable, and the port at the other end, have to be seen to"}}, false
 	}
 	return Cause{}, true
 }
@@ -63,7 +79,7 @@ func (t *tracer) portWorks(n node, l, port picture.Link) (Cause, bool) {
 			Mend: []string{"ip link set " + port.Name + " up"},
 		}, false
 	case !l.Up:
-		return Cause{Code: "link-down", What: fmt.Sprintf("%s of container %s is down", l.Name, n.name), Where: n.where() + ", link " + l.Name, Who: inside, Mend: []string{n.command("ip link set %s up", l.Name)}}, false
+		return t.linkDown(n, l), false
 	case port.Master == 0 || bridge != "" && master.Name != bridge:
 		if _, ok := t.p.Host.Named(bridge); !ok && bridge != "" {
 			return Cause{Code: "bridge-gone", What: fmt.Sprintf("bridge %s, which the cable of container %s is to lead to, is gone", bridge, n.name), Where: "the host", Who: ours, Mend: []string{healHint}}, false
@@ -120,9 +136,32 @@ func (t *tracer) bridgeAddress(l picture.Link) (Cause, bool) {
 	return Cause{}, true
 }
 
+// withoutAddress is a bridge that has no address since its network asks for none.
+func (t *tracer) withoutAddress(l picture.Link) (Cause, bool) {
+	n := t.byBridge(l.Name)
+	if n == nil || !n.InhibitIPv4 || t.pk.IPv6() {
+		return Cause{}, true
+	}
+	for _, s := range n.Subnets {
+		want := s.BridgePrefix()
+		if _, ok := t.p.Host.Owns(want.Addr()); ok || !want.Addr().Is4() {
+			continue
+		}
+		return Cause{
+			Code: "bridge-without-address", What: fmt.Sprintf("bridge %s of network %s has no address, as the network's option inhibit_ipv4 asks: the host and its containers do not reach each other", l.Name, n.Name),
+			Where: "the host, link " + l.Name, Who: "who made network " + n.Name,
+			Mend: []string{fmt.Sprintf("ip addr add %s dev %s", want, l.Name)},
+		}, false
+	}
+	return Cause{}, true
+}
+
 // nobodyAnswers is a next address on a bridge that nobody has.
 func (t *tracer) nobodyAnswers(n node, by, bridge picture.Link, a netip.Addr) Cause {
 	if c, ok := t.bridgeAddress(bridge); !ok && n.kind == HopContainer {
+		return c
+	}
+	if c, ok := t.withoutAddress(bridge); !ok && n.kind == HopContainer && len(t.wantedEndpoints(a)) == 0 {
 		return c
 	}
 	gw, e, ok := t.gateway(n)
@@ -185,11 +224,7 @@ func (t *tracer) endpointSilent(network string, a netip.Addr) Cause {
 func (t *tracer) notItsAddress(n node) Cause {
 	c := Cause{Code: "address-missing", What: fmt.Sprintf("container %s does not have the address %s", n.name, t.pk.Destination.Addr()), Where: n.where(), Who: inside}
 	for _, e := range t.wantedEndpoints(t.pk.Destination.Addr()) {
-		for _, p := range e.Addrs() {
-			if p.Addr() == t.pk.Destination.Addr() {
-				c.Mend = []string{n.command("ip addr add %s dev %s", p, e.Interface)}
-			}
-		}
+		c.Mend = []string{n.commands(t.restores(n, e)...)}
 	}
 	return c
 }

@@ -16,9 +16,6 @@ const (
 	policy = "Fairlead, as it was told"
 )
 
-// healHint is what puts back everything of ours.
-const healHint = "fairlead heal resume"
-
 // unseen is a container without a namespace that can be looked at.
 func (t *tracer) unseen(n node) Cause {
 	c := n.c
@@ -45,7 +42,7 @@ func (t *tracer) stoppedContainer(n node) Cause {
 			c.Code = "port-taken"
 			c.What += fmt.Sprintf(", and cannot be started: port %d/%s of the host that it publishes is held by %s (PID %d)", b.Host.Port(), b.Proto, l.Process, l.PID)
 			c.Who = fmt.Sprintf("%s (PID %d)", l.Process, l.PID)
-			c.Mend = []string{fmt.Sprintf("kill %d", l.PID), "fairlead start " + n.name}
+			c.Mend = []string{fmt.Sprintf("kill %d && fairlead start %s", l.PID, n.name)}
 		}
 	}
 	return c
@@ -110,14 +107,11 @@ func (t *tracer) downInside(n node, e spec.Endpoint) (Cause, bool) {
 	if off := n.ns.Sysctls["net/ipv6/conf/"+e.Interface+"/disable_ipv6"]; t.pk.IPv6() && off == "1" {
 		return Cause{
 			Code: "ipv6-disabled", What: fmt.Sprintf("IPv6 is off on %s of container %s", e.Interface, n.name), Where: n.where() + ", sysctl net.ipv6.conf." + e.Interface + ".disable_ipv6",
-			Who: inside, Mend: []string{n.command("sysctl -w net.ipv6.conf.%s.disable_ipv6=0", e.Interface), "fairlead restart " + n.name},
+			Who: inside, Mend: []string{n.commands(append([]string{fmt.Sprintf("sysctl -w net.ipv6.conf.%s.disable_ipv6=0", e.Interface)}, t.restores(n, e)...)...), "fairlead restart " + n.name},
 		}, true
 	}
 	if !l.Up {
-		return Cause{
-			Code: "link-down", What: fmt.Sprintf("%s of container %s is down", e.Interface, n.name), Where: n.where() + ", link " + e.Interface, Who: inside,
-			Mend: []string{n.command("ip link set %s up", e.Interface), n.command("ip route add default via %s dev %s", e.Gateway4, e.Interface)},
-		}, true
+		return t.linkDown(n, l), true
 	}
 	return Cause{}, false
 }
@@ -139,7 +133,7 @@ func (t *tracer) noWay(n node, to netip.Addr) Cause {
 			return Cause{Code: "no-network", What: fmt.Sprintf("container %s is on no network (%s)", n.name, n.c.Mode), Where: n.where(), Who: policy, Mend: []string{"fairlead network connect bridge " + n.name}}
 		}
 		if to.Is6() {
-			return Cause{Code: "no-ipv6", What: fmt.Sprintf("container %s has no IPv6: none of its networks does", n.name), Where: n.where(), Who: policy, Mend: []string{"fairlead network create --ipv6 NAME", "fairlead network connect NAME " + n.name}}
+			return Cause{Code: "no-ipv6", What: fmt.Sprintf("container %s has no IPv6: none of its networks does", n.name), Where: n.where(), Who: policy, Mend: []string{"fairlead network create --ipv6 NAME && fairlead network connect NAME " + n.name}}
 		}
 	}
 	if wanted := t.wantedEndpoints(to); len(wanted) > 0 {
@@ -248,7 +242,7 @@ func (t *tracer) wrongPrefix(n node, l picture.Link, have, want netip.Prefix) Ca
 	return Cause{
 		Code: "wrong-prefix", What: fmt.Sprintf("%s of container %s has %s, and its network's prefix has length %d: it takes the wrong addresses for neighbours", l.Name, n.name, have, want.Bits()),
 		Where: n.where() + ", link " + l.Name, Who: inside,
-		Mend: []string{n.command("ip addr del %s dev %s", have, l.Name), n.command("ip addr add %s dev %s", want, l.Name)},
+		Mend: []string{n.commands(fmt.Sprintf("ip addr add %s dev %s", want, l.Name), fmt.Sprintf("ip addr del %s dev %s", have, l.Name))},
 	}
 }
 
@@ -304,6 +298,8 @@ func (t *tracer) diverted(w way) (Cause, bool) {
 		return t.noWay(t.host(), to), false
 	} else if c, ok := t.bridgeAddress(l); !ok {
 		return c, false
+	} else if c, ok := t.withoutAddress(l); !ok {
+		return c, false
 	}
 	return Cause{
 		Code: "route-overlap", What: fmt.Sprintf("the host's route %s is more specific than that of network %s, and sends what is for %s by %s instead of bridge %s: a VPN, say", w.text(), e.Network, to, w.link.Name, e.Bridge),
@@ -339,10 +335,8 @@ func (t *tracer) noAddress(n node, w way) Cause {
 	if n.kind == HopContainer {
 		a, _ := t.attachment(n.c)
 		for _, e := range a.Endpoints {
-			for _, p := range e.Addrs() {
-				if e.Interface == w.link.Name && p.Addr().Is6() == t.pk.IPv6() {
-					c.Mend = append(c.Mend, n.command("ip addr add %s dev %s", p, e.Interface))
-				}
+			if e.Interface == w.link.Name {
+				c.Mend = []string{n.commands(t.restores(n, e)...)}
 			}
 		}
 	}

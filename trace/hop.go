@@ -66,8 +66,12 @@ type Flow struct {
 // IPv6 says of which family the flow is.
 func (f Flow) IPv6() bool { return f.Destination.Addr().Is6() }
 
-// String is as in 172.17.0.2 → 192.0.2.2:80/tcp.
+// String is as in 172.17.0.2 → 192.0.2.2:80/tcp. What a ping has for a port, its
+// identifier, is left out.
 func (f Flow) String() string {
+	if f.Proto == "icmp" {
+		return fmt.Sprintf("%s → %s/%s", f.Source.Addr(), f.Destination.Addr(), f.Proto)
+	}
 	return fmt.Sprintf("%s → %s/%s", end(f.Source), end(f.Destination), f.Proto)
 }
 

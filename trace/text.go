@@ -27,6 +27,9 @@ func (e Explanation) WriteText(out io.Writer) error {
 		fmt.Fprintf(&b, "Doubt: %s\n", d)
 	}
 	if e.Probe != nil {
+		if len(e.Causes)+len(e.Doubts) > 0 {
+			b.WriteString("\n")
+		}
 		e.Probe.write(&b)
 	}
 	if len(e.Healed) > 0 {
@@ -107,20 +110,22 @@ func (o *Observation) write(b *strings.Builder) {
 	answer := map[string]string{
 		AnswerYes: "answered", AnswerRefused: "refused: the address was reached, and nobody listens", AnswerError: "an error came back", AnswerNone: "no answer came",
 	}[o.Answer.Kind]
-	fmt.Fprintf(b, "\nProbe %s: %s", o.Sent, answer)
+	fmt.Fprintf(b, "Probe %s: %s", o.Sent, answer)
 	if o.Answer.Error != "" {
 		fmt.Fprintf(b, " (%s)", o.Answer.Error)
 	} else if o.Answer.ICMP != nil {
 		fmt.Fprintf(b, " (%s from %s)", o.Answer.ICMP.Name, o.Answer.From)
 	}
 	b.WriteString("\n")
+	w := tabwriter.NewWriter(b, 0, 0, 2, ' ', 0)
 	for _, s := range o.Seen {
-		way := "in "
+		way := "in"
 		if s.Outgoing {
 			way = "out"
 		}
-		fmt.Fprintf(b, "  %8s  %s %s %s  %s  %s\n", s.After.Round(1000), s.Name, s.Interface, way, s.What, s.Flow)
+		fmt.Fprintf(w, "  %8s\t%s\t%s\t%s\t%s\t%s\n", s.After.Round(1000), s.Name, s.Interface, way, s.What, s.Flow)
 	}
+	_ = w.Flush() // a strings.Builder takes everything
 	for _, v := range o.Verdicts {
 		if v.Verdict == "drop" {
 			fmt.Fprintf(b, "  %8s  dropped by table %s %s, chain %s, handle %d (nft trace)\n", v.After.Round(1000), v.Family, v.Table, v.Chain, v.Handle)
