@@ -35,6 +35,8 @@ type Options struct {
 	Teardown func(context.Context) error
 	// Views answer what shows the host; nil answers that there are none.
 	Views Views
+	// Metrics answers /metrics; nil answers that there are none.
+	Metrics http.Handler
 	// Captures take packets; nil answers that there are none.
 	Captures Captures
 	// KnownHost says whether clients on TCP may call this host by a name; nil says no.

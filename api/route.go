@@ -118,6 +118,7 @@ func (s *server) routes() []route {
 		{method: get, path: "/networks/{name}", handle: s.networkInspect},
 		{method: del, path: "/networks/{name}", handle: s.networkRemove},
 
+		{method: get, path: "/metrics", handle: s.metrics},
 		{method: get, path: "/fairlead/v1/capture", handle: s.capture},
 		{method: post, path: "/fairlead/v1/capture", handle: s.capture, body: true},
 		{method: get, path: "/fairlead/v1/debug/check", handle: s.check},

@@ -18,6 +18,7 @@ import (
 	"github.com/fairlead/fairlead/engine"
 	"github.com/fairlead/fairlead/engine/runtime"
 	"github.com/fairlead/fairlead/internal/spawn"
+	"github.com/fairlead/fairlead/metrics"
 	"github.com/fairlead/fairlead/network"
 	"github.com/fairlead/fairlead/network/ipam"
 	"github.com/fairlead/fairlead/relay"
@@ -49,6 +50,9 @@ type daemon struct {
 	streams    *keptStreams
 	network    *network.Controller
 	engine     *engine.Engine
+	metrics    *metrics.Metrics
+	// restored is how long it took to make the network stand.
+	restored time.Duration
 	// stop ends the daemon, unsupervise only the care for the helpers.
 	stop, unsupervise context.CancelFunc
 	tornDown          bool
@@ -88,6 +92,7 @@ func run(ctx context.Context, cfg Config, build Build, load func() (Config, erro
 	log := newLogger(cfg, level)
 	slog.SetDefault(log)
 	d := &daemon{cfg: cfg, build: build, load: load, level: level, log: log}
+	d.metrics = metrics.New(metrics.Options{Version: build.Version, Commit: build.Commit, Read: d.measured})
 	if err := d.settle(end); err != nil {
 		return err
 	}
@@ -223,7 +228,9 @@ func (d *daemon) startWanted(ctx context.Context) {
 // restoreNetwork notes the settings when the network stands by them: a start that is
 // refused for what it was told leaves those that what is there was made by.
 func (d *daemon) restoreNetwork(ctx context.Context, teardown bool) error {
+	begun := time.Now()
 	err := d.network.Restore(ctx)
+	d.restored = time.Since(begun)
 	switch {
 	case err == nil:
 		return d.cfg.save()
@@ -303,7 +310,7 @@ func (d *daemon) newEngine(ctx context.Context, hostNS string) (*engine.Engine, 
 		HostGateways: gateways,
 		DNS:          servers, DNSSearch: d.cfg.DNSSearch, DNSOptions: d.cfg.DNSOptions, ResolvConf: d.cfg.ResolvConf,
 		DataRoot: d.cfg.DataRoot, ExecRoot: d.cfg.ExecRoot, Runtime: d.containerd,
-		Network: d.network, Streams: d.streams, Store: records, Repaired: d.store.Repaired() != nil, Losses: d.store, HostNetns: hostNS, Log: d.log,
+		Network: timedNetwork{d.network, d.metrics}, Streams: d.streams, Store: records, Repaired: d.store.Repaired() != nil, Losses: d.store, HostNetns: hostNS, Log: d.log,
 		Info: d.info(), Defaults: defaults, Settings: d.cfg.engineSettings(),
 	})
 }

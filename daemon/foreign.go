@@ -40,7 +40,6 @@ type foreignSettings struct {
 	SwarmAdvertise       string         `json:"swarm-default-advertise-addr"`
 	SwarmHeartbeatTick   int            `json:"swarm-raft-heartbeat-tick"`
 	SwarmElectionTick    int            `json:"swarm-raft-election-tick"`
-	MetricsAddr          string         `json:"metrics-addr"`
 	AuthorizationPlugins []string       `json:"authorization-plugins"`
 	UsernsRemap          string         `json:"userns-remap"`
 	Rootless             bool           `json:"rootless"`
@@ -75,7 +74,6 @@ func (s *foreignSettings) register(f *pflag.FlagSet) {
 	f.IntVar(&s.DiagnosticPort, "network-diagnostic-port", 0, "refused: see `fairlead debug`")
 	f.StringArrayVar(&s.NodeGenericResources, "node-generic-resource", nil, "refused: there is no swarm")
 	f.StringVar(&s.SwarmAdvertise, "swarm-default-advertise-addr", "", "refused: there is no swarm")
-	f.StringVar(&s.MetricsAddr, "metrics-addr", "", "refused: there are no metrics yet")
 	f.StringArrayVar(&s.AuthorizationPlugins, "authorization-plugin", nil, "refused: there are no plugins")
 	f.StringVar(&s.UsernsRemap, "userns-remap", "", "refused: containers use the host's user namespace")
 	f.BoolVar(&s.Rootless, "rootless", false, "refused: the daemon needs root")
@@ -106,7 +104,6 @@ func (s *foreignSettings) refuse() error {
 		{len(s.NodeGenericResources) > 0, "node-generic-resource", "there is no swarm mode"},
 		{s.SwarmHeartbeatTick != 0, "swarm-raft-heartbeat-tick", "there is no swarm mode"},
 		{s.SwarmElectionTick != 0, "swarm-raft-election-tick", "there is no swarm mode"},
-		{s.MetricsAddr != "", "metrics-addr", "there are no metrics yet; `docker stats` and /containers/ID/stats have containers' own"},
 		{len(s.AuthorizationPlugins) > 0, "authorization-plugin", "there are no plugins, and requests would be let through; limit who reaches the socket by --group or --tlsverify"},
 		{s.UsernsRemap != "", "userns-remap", "containers use the host's user namespace"},
 		{s.Rootless, "rootless", "the daemon needs root"},

@@ -152,7 +152,7 @@ func TestForeignSettingsAreRefusedByName(t *testing.T) {
 	for args, says := range map[string]string{
 		"--swarm-default-advertise-addr eth0":    "--swarm-default-advertise-addr is not supported: there is no swarm",
 		"--node-generic-resource a=b":            "--node-generic-resource is not supported",
-		"--metrics-addr 127.0.0.1:9323":          "there are no metrics yet",
+		"--metrics-addr 9323":                    "want HOST:PORT",
 		"--authorization-plugin x":               "--authorization-plugin is not supported",
 		"--userns-remap default":                 "--userns-remap is not supported",
 		"--rootless":                             "needs root",

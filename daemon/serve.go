@@ -24,8 +24,14 @@ func (d *daemon) serve(ctx context.Context, secure *tls.Config, hangup <-chan os
 	if err != nil {
 		return err
 	}
+	if err := d.serveMetrics(ctx); err != nil {
+		for _, l := range listeners {
+			err = errors.Join(err, l.Close())
+		}
+		return err
+	}
 	server := &http.Server{
-		Handler:           api.New(d.engine, api.Options{Version: d.build.Version, Commit: d.build.Commit, Log: d.log, Teardown: d.teardownByAPI, Views: views{d}, Captures: &captures{daemon: d}, KnownHost: certified(secure)}),
+		Handler:           api.New(d.engine, api.Options{Version: d.build.Version, Commit: d.build.Commit, Log: d.log, Teardown: d.teardownByAPI, Views: views{d}, Captures: &captures{daemon: d}, Metrics: d.metrics.Handler(d.log), KnownHost: certified(secure)}),
 		ReadHeaderTimeout: 10 * time.Second,
 		ErrorLog:          slog.NewLogLogger(d.log.Handler(), slog.LevelDebug),
 		BaseContext:       func(net.Listener) context.Context { return ctx },

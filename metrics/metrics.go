@@ -113,7 +113,9 @@ func (m *Metrics) Handler(log *slog.Logger) http.Handler {
 // complaints has the log tell what a metric could not be made for.
 type complaints struct{ log *slog.Logger }
 
-func (c complaints) Println(v ...any) { c.log.Warn("metrics are not complete", "err", fmt.Sprint(v...)) }
+func (c complaints) Println(v ...any) {
+	c.log.Warn("metrics are not complete", "err", fmt.Sprint(v...))
+}
 
 // seconds are the bounds of all histograms.
 func seconds() []float64 {
