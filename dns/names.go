@@ -14,6 +14,9 @@ type names struct {
 	asking   map[string][]Endpoint // by sandbox, in order
 	networks map[string]*zone      // by ID
 	turn     atomic.Uint32         // of rotation
+	// known are the addresses that were found of late, by whom and for what: nobody
+	// has changed since.
+	known map[string][]netip.Addr
 }
 
 // zone is the names of one network. Names are in lower case.
@@ -24,7 +27,7 @@ type zone struct {
 }
 
 func newNames() *names {
-	return &names{asking: make(map[string][]Endpoint), networks: make(map[string]*zone)}
+	return &names{asking: make(map[string][]Endpoint), networks: make(map[string]*zone), known: make(map[string][]netip.Addr)}
 }
 
 // set puts the sandbox's endpoints in the place of those it had.
@@ -72,6 +75,7 @@ func (n *names) remove(sandbox string) {
 // forget takes the sandbox out of its networks. Where it keeps a name it keeps
 // its place among those who share it.
 func (n *names) forget(sandbox string, keep []Endpoint) {
+	clear(n.known)
 	for _, e := range n.asking[sandbox] {
 		var kept []string
 		for _, k := range keep {
@@ -115,6 +119,15 @@ func canonical(name string) string { return strings.ToLower(strings.TrimSuffix(n
 func (n *names) addresses(sandbox, name string, v4 bool) (addrs []netip.Addr, known bool) {
 	n.mu.RLock()
 	defer n.mu.RUnlock()
+	if addrs, known = n.find(sandbox, name, v4); len(addrs) == 0 {
+		return nil, known
+	}
+	k := int(n.turn.Add(1) % uint32(len(addrs)))
+	return append(addrs[k:len(addrs):len(addrs)], addrs[:k]...), true
+}
+
+// find is addresses without turns. mu is held.
+func (n *names) find(sandbox, name string, v4 bool) (addrs []netip.Addr, known bool) {
 	host, network := name, ""
 	for {
 		found := n.on(sandbox, host, network, v4)
@@ -128,11 +141,7 @@ func (n *names) addresses(sandbox, name string, v4 bool) (addrs []netip.Addr, kn
 		}
 		host, network = name[:dot], name[dot+1:]
 	}
-	if len(addrs) == 0 {
-		return nil, known
-	}
-	k := int(n.turn.Add(1) % uint32(len(addrs)))
-	return append(addrs[k:len(addrs):len(addrs)], addrs[:k]...), true
+	return addrs, known
 }
 
 // found is what is called by a name.
