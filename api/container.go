@@ -72,6 +72,7 @@ func readCreate(w http.ResponseWriter, r *http.Request) (request engine.CreateRe
 }
 
 func (s *server) containerCreate(w http.ResponseWriter, r *http.Request) error {
+	named(r, "container", r.URL.Query().Get("name"))
 	request, warnings, err := readCreate(w, r)
 	if err != nil {
 		return err

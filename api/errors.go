@@ -61,7 +61,7 @@ func (s *server) writeError(w http.ResponseWriter, r *http.Request, err error) {
 	if status >= http.StatusInternalServerError && status != http.StatusNotImplemented && status != http.StatusServiceUnavailable {
 		level = s.log.ErrorContext
 	}
-	level(r.Context(), "request failed", "method", r.Method, "path", r.URL.Path, "status", status, "err", err)
+	level(r.Context(), "request failed", append(subject(r), "method", r.Method, "path", r.URL.Path, "status", status, "err", err)...)
 	if status == http.StatusNotModified {
 		w.WriteHeader(status)
 		return

@@ -89,7 +89,8 @@ func (s *server) imageRemove(w http.ResponseWriter, r *http.Request) error {
 // imageCreate pulls an image, or imports a root file system from the request's body.
 func (s *server) imageCreate(w http.ResponseWriter, r *http.Request) error {
 	q := r.URL.Query()
-	if q.Get("fromImage") != "" {
+	if from := q.Get("fromImage"); from != "" {
+		named(r, "image", reference(from, q.Get("tag")))
 		if err := ignoreBody(w, r); err != nil {
 			return err
 		}

@@ -48,6 +48,7 @@ func (s *server) networkCreate(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
+	named(r, "network", body.Name)
 	created, err := s.engine.NetworkCreate(r.Context(), body)
 	if err != nil {
 		return err
@@ -111,6 +112,7 @@ func (s *server) networkConnect(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
+	named(r, "container", body.Container)
 	if err := s.engine.NetworkConnect(r.Context(), r.PathValue("name"), body); err != nil {
 		return err
 	}
@@ -127,6 +129,7 @@ func (s *server) networkDisconnect(w http.ResponseWriter, r *http.Request) error
 	case empty || body.Container == "":
 		return invalid("the container to disconnect is missing")
 	}
+	named(r, "container", body.Container)
 	if err := s.engine.NetworkDisconnect(r.Context(), r.PathValue("name"), body.Container, body.Force); err != nil {
 		return err
 	}

@@ -128,6 +128,7 @@ func (s *server) routes() []route {
 		{method: get, path: "/fairlead/v1/topology", handle: s.topology},
 		{method: get, path: "/fairlead/v1/doctor", handle: s.doctor},
 		{method: get, path: "/fairlead/v1/exposure", handle: s.exposure},
+		{method: get, path: "/fairlead/v1/top", handle: s.top},
 		{method: get, path: "/fairlead/v1/why", handle: s.why},
 		{method: post, path: "/fairlead/v1/path", handle: s.path},
 		{method: post, path: "/fairlead/v1/system/teardown", handle: s.teardown},
@@ -219,6 +220,7 @@ func (s *server) serve(w http.ResponseWriter, r *http.Request) {
 		}
 		r = r.WithContext(context.WithValue(r.Context(), versionKey{}, version))
 		r.SetPathValue("name", name)
+		r.Pattern = rt.path
 		if err := rt.handle(w, r); err != nil {
 			s.writeError(w, r, err)
 		}

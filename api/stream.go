@@ -70,7 +70,7 @@ func takeOver(w http.ResponseWriter, r *http.Request, mediaType string) (file *o
 // comes too late for a status: it is written where the user looks, to the
 // standard error of the stream.
 func (s *server) stream(w http.ResponseWriter, r *http.Request, terminal bool, serve func(conn *os.File, ahead []byte) error) {
-	log := s.log.With("method", r.Method, "path", r.URL.Path)
+	log := s.log.With(append(subject(r), "method", r.Method, "path", r.URL.Path)...)
 	conn, ahead, err := takeOver(w, r, mediaType(versionOf(r), terminal))
 	if err != nil {
 		log.ErrorContext(r.Context(), "stream failed", "err", err)

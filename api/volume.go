@@ -27,6 +27,7 @@ func (s *server) volumeCreate(w http.ResponseWriter, r *http.Request) error {
 	if _, err := readJSON(w, r, &body); err != nil {
 		return err
 	}
+	named(r, "volume", body.Name)
 	made, err := s.engine.VolumeCreate(r.Context(), body)
 	if err != nil {
 		return err

@@ -9,6 +9,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"time"
@@ -17,6 +18,7 @@ import (
 
 	"github.com/fairlead/fairlead/engine"
 	"github.com/fairlead/fairlead/engine/runtime"
+	"github.com/fairlead/fairlead/internal/event"
 	"github.com/fairlead/fairlead/internal/spawn"
 	"github.com/fairlead/fairlead/metrics"
 	"github.com/fairlead/fairlead/network"
@@ -42,6 +44,7 @@ type daemon struct {
 	level      *slog.LevelVar
 	pools      []ipam.AddressPool
 	log        *slog.Logger
+	events     *event.Source
 	locks      []*os.File
 	pidfile    bool // whether the pidfile is ours
 	store      *store.Store
@@ -91,7 +94,7 @@ func run(ctx context.Context, cfg Config, build Build, load func() (Config, erro
 	level := new(slog.LevelVar)
 	log := newLogger(cfg, level)
 	slog.SetDefault(log)
-	d := &daemon{cfg: cfg, build: build, load: load, level: level, log: log}
+	d := &daemon{cfg: cfg, build: build, load: load, level: level, log: log, events: event.NewSource()}
 	d.metrics = metrics.New(metrics.Options{Version: build.Version, Commit: build.Commit, Read: d.measured})
 	if err := d.settle(end); err != nil {
 		return err
@@ -193,7 +196,7 @@ func (d *daemon) start(ctx context.Context, netCfg network.Config, teardown bool
 			return err
 		}
 	}
-	netCfg.Store, netCfg.Relay, netCfg.Log = d.store, d.relay, d.log
+	netCfg.Store, netCfg.Relay, netCfg.Log, netCfg.Events = d.store, d.relay, d.log, d.events
 	if d.network, err = network.Open(ctx, netCfg); err != nil {
 		return err
 	}
@@ -212,6 +215,7 @@ func (d *daemon) start(ctx context.Context, netCfg network.Config, teardown bool
 	}
 	d.supervise(ctx)
 	if !teardown {
+		d.events.Tell("daemon", "start", "", "version", d.build.Version)
 		d.startWanted(ctx)
 	}
 	return nil
@@ -269,12 +273,14 @@ func (d *daemon) startHelpers(ctx context.Context) error {
 	wg.Go(func() {
 		d.containerd, errs[0] = runtime.Start(ctx, runtime.Config{
 			Address: d.cfg.Containerd, Namespace: d.cfg.ContainerdNamespace,
-			DataRoot: d.cfg.DataRoot, ExecRoot: d.cfg.ExecRoot,
+			DataRoot: d.cfg.DataRoot, ExecRoot: d.cfg.ExecRoot, Events: d.events,
 		})
 	})
-	wg.Go(func() { d.relay, errs[1] = keepRelay(ctx, relay.Options{ExecRoot: d.cfg.ExecRoot, Logger: d.log}) })
 	wg.Go(func() {
-		d.streams, errs[2] = keepStreams(ctx, streams.Options{ExecRoot: d.cfg.ExecRoot, Logger: d.log})
+		d.relay, errs[1] = keepRelay(ctx, relay.Options{ExecRoot: d.cfg.ExecRoot, Logger: d.log, Events: d.events})
+	})
+	wg.Go(func() {
+		d.streams, errs[2] = keepStreams(ctx, streams.Options{ExecRoot: d.cfg.ExecRoot, Logger: d.log, Events: d.events})
 	})
 	wg.Wait()
 	return errors.Join(errs...)
@@ -311,7 +317,7 @@ func (d *daemon) newEngine(ctx context.Context, hostNS string) (*engine.Engine, 
 		DNS:          servers, DNSSearch: d.cfg.DNSSearch, DNSOptions: d.cfg.DNSOptions, ResolvConf: d.cfg.ResolvConf,
 		DataRoot: d.cfg.DataRoot, ExecRoot: d.cfg.ExecRoot, Runtime: d.containerd,
 		Network: timedNetwork{d.network, d.metrics}, Streams: d.streams, Store: records, Repaired: d.store.Repaired() != nil, Losses: d.store, HostNetns: hostNS, Log: d.log,
-		Info: d.info(), Defaults: defaults, Settings: d.cfg.engineSettings(),
+		Info: d.info(), Defaults: defaults, Settings: d.cfg.engineSettings(), Events: d.events,
 	})
 }
 
@@ -365,7 +371,8 @@ func (d *daemon) teardownByAPI(ctx context.Context) error {
 // containers, networks, rules and sysctls, then the helpers and our containerd.
 // Unless it is to forget them, the data root keeps the containers and networks.
 func (d *daemon) teardown(ctx context.Context, forget bool) error {
-	d.log.Info("tearing down", "forget", forget)
+	d.log.Info("tearing down", "operation", "teardown", "forget", forget)
+	d.events.Tell("daemon", "teardown", "", "forget", strconv.FormatBool(forget))
 	containers, networks := d.engine.Halt, d.network.Withdraw
 	if forget {
 		containers, networks = d.engine.Teardown, d.network.Teardown

@@ -7,6 +7,8 @@ import (
 	"time"
 
 	"github.com/containerd/errdefs"
+
+	"github.com/fairlead/fairlead/internal/event"
 )
 
 // connection is a client of a helper process.
@@ -22,6 +24,8 @@ type kept[C connection] struct {
 	// connection whose process is gone.
 	ensure func(context.Context) (C, error)
 	drop   func(C) error
+	// events is told when it was started again.
+	events *event.Source
 
 	mu      sync.Mutex
 	current C
@@ -68,6 +72,7 @@ func (k *kept[C]) persist(ctx context.Context, call func(C) error) error {
 // then has it given what its predecessor held.
 func (k *kept[C]) supervise(ctx context.Context, restarted func(context.Context) error) {
 	const pause = time.Second
+	failing := false
 	for {
 		select {
 		case <-ctx.Done():
@@ -77,10 +82,14 @@ func (k *kept[C]) supervise(ctx context.Context, restarted func(context.Context)
 		if ctx.Err() != nil {
 			return
 		}
-		slog.Warn("a helper is gone and is started again", "helper", k.name)
+		slog.Warn("a helper is gone and is started again", "helper", k.name, "operation", "restart")
 		client, err := k.ensure(ctx)
 		if err != nil {
-			slog.Error("a helper cannot be started; it is tried again", "helper", k.name, "err", err)
+			slog.Error("a helper cannot be started; it is tried again", "helper", k.name, "operation", "restart", "err", err)
+			if !failing {
+				failing = true
+				k.events.Tell("helper", "fail", k.name, "error", err.Error())
+			}
 			select {
 			case <-ctx.Done():
 				return
@@ -92,9 +101,11 @@ func (k *kept[C]) supervise(ctx context.Context, restarted func(context.Context)
 		old := k.current
 		k.current = client
 		k.mu.Unlock()
+		failing = false
 		_ = k.drop(old) // its process is gone
 		if err := restarted(ctx); err != nil {
-			slog.Error("a new helper was not given all that the old one held", "helper", k.name, "err", err)
+			slog.Error("a new helper was not given all that the old one held", "helper", k.name, "operation", "restart", "err", err)
 		}
+		k.events.Tell("helper", "restart", k.name)
 	}
 }

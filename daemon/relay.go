@@ -16,6 +16,7 @@ func keepRelay(ctx context.Context, opts relay.Options) (*keptRelay, error) {
 		name:   relay.Name,
 		ensure: func(ctx context.Context) (*relay.Client, error) { return relay.Ensure(ctx, opts) },
 		drop:   (*relay.Client).Close,
+		events: opts.Events,
 	}}
 	if err := k.start(ctx); err != nil {
 		return nil, err

@@ -16,6 +16,7 @@ func keepStreams(ctx context.Context, opts streams.Options) (*keptStreams, error
 		name:   streams.Name,
 		ensure: func(ctx context.Context) (*streams.Client, error) { return streams.Ensure(ctx, opts) },
 		drop:   (*streams.Client).Disconnect,
+		events: opts.Events,
 	}}
 	if err := k.start(ctx); err != nil {
 		return nil, err

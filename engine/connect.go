@@ -71,7 +71,6 @@ func (e *Engine) NetworkConnect(ctx context.Context, ref string, req network.Con
 		_, undo := e.cfg.Network.Disconnect(ctx, c.id, n.ID)
 		return errors.Join(err, undo)
 	}
-	e.log.Info("container connected", "container", next.Name, "network", n.Name)
 	if attached {
 		e.emitNetworkOf(c.id, own, apievents.ActionConnect)
 	}
@@ -179,7 +178,6 @@ func (e *Engine) NetworkDisconnect(ctx context.Context, ref, containerRef string
 	if err := e.recordEndpoints(c, endpoints); err != nil {
 		return err
 	}
-	e.log.Info("container disconnected", "container", rec.Name, "network", n.Name)
 	e.emitNetwork(c.id, n.Name, apievents.ActionDisconnect)
 	return e.followEndpoints(ctx, c)
 }

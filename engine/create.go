@@ -63,7 +63,6 @@ func (e *Engine) Create(ctx context.Context, req CreateRequest) (container.Creat
 	}
 	e.registry.add(c)
 	e.emitContainer(rec, apievents.ActionCreate)
-	e.log.Debug("container created", "container", rec.Name, "id", short(rec.ID))
 	return container.CreateResponse{ID: rec.ID, Warnings: append(warnings, e.cfg.Network.Warnings()...)}, nil
 }
 

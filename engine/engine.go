@@ -28,6 +28,7 @@ import (
 	"github.com/fairlead/fairlead/engine/runtime"
 	"github.com/fairlead/fairlead/engine/timetable"
 	"github.com/fairlead/fairlead/engine/volume"
+	"github.com/fairlead/fairlead/internal/event"
 	"github.com/fairlead/fairlead/internal/panics"
 	"github.com/fairlead/fairlead/network/spec"
 	"github.com/fairlead/fairlead/streams"
@@ -157,6 +158,8 @@ type Config struct {
 	Info system.Info
 	// Log is slog.Default() when nil.
 	Log *slog.Logger
+	// Events is where what happens of itself comes from; nil for nowhere.
+	Events *event.Source
 }
 
 // configuration is a Config whose store numbers what is written.
@@ -270,6 +273,7 @@ func New(ctx context.Context, cfg Config) (*Engine, error) {
 			})
 		})
 	})
+	e.watch.Go(func() { e.emitOwn(cfg.Events) })
 	e.watch.Go(func() { e.rt.OutOfMemory(e.life, e.outOfMemory) })
 	return e, nil
 }

@@ -70,7 +70,6 @@ func (e *Engine) exited(ctx context.Context, c *instance, r *run, exit runtime.E
 		}
 	})
 	e.emitDie(c, rec)
-	e.log.Debug("container ended", "container", rec.Name, "code", exit.Code)
 	if remove {
 		defer e.registry.work(c.id)()
 		err = errors.Join(err, e.forget(ctx, c))

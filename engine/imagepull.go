@@ -72,7 +72,6 @@ func (e *Engine) ImagePull(ctx context.Context, req PullRequest) error {
 		if err != nil {
 			return err
 		}
-		e.log.Info("image pulled", "image", reference.FamiliarString(one), "id", img.ID)
 		e.emitImage(apievents.ActionPull, reference.FamiliarString(one), reference.FamiliarName(one), img)
 	}
 	return nil

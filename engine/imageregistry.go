@@ -50,7 +50,6 @@ func (e *Engine) ImagePush(ctx context.Context, req PushRequest) error {
 		if err != nil {
 			return err
 		}
-		e.log.Info("image pushed", "image", reference.FamiliarString(one), "id", img.ID)
 		e.emitImage(apievents.ActionPush, reference.FamiliarString(one), reference.FamiliarName(one), img)
 	}
 	return nil

@@ -29,7 +29,6 @@ func (e *Engine) ImageLoad(ctx context.Context, req LoadRequest) error {
 	}
 	loaded, err := e.images.Load(ctx, req.Archive, platform, req.Progress)
 	for _, img := range loaded {
-		e.log.Info("image loaded", "image", img.Tag(), "id", img.ID)
 		e.emitImage(apievents.ActionLoad, img.ID.String(), img.ID.String(), img)
 	}
 	return err
@@ -63,7 +62,6 @@ func (e *Engine) ImageImport(ctx context.Context, archive io.Reader, ref string,
 	if err != nil {
 		return "", err
 	}
-	e.log.Info("image imported", "image", ref, "id", id)
 	if img, err := e.images.Get(ctx, id); err == nil {
 		e.emitImage(apievents.ActionImport, id, id, img)
 	}

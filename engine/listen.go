@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"slices"
+	"strconv"
 	"time"
 
 	"github.com/containerd/errdefs"
@@ -27,7 +28,8 @@ type EventsOptions struct {
 // Events hands over what happens, in order, until ctx or the engine ends, or what
 // Until says. tell is called first as soon as nothing that happens can be missed any
 // more, with what is past, which may be nothing. A listener may be as slow as it
-// likes: it holds nobody up, and loses the oldest when it is events.Kept behind.
+// likes: it holds nobody up, and loses the oldest when it is events.Kept behind, which it
+// is told in their place.
 func (e *Engine) Events(ctx context.Context, options EventsOptions, tell func([]apievents.Message) error) error {
 	now := time.Now()
 	since, until, err := options.span(now)
@@ -46,28 +48,42 @@ func (e *Engine) Events(ctx context.Context, options EventsOptions, tell func([]
 	defer e.listeners.Add(-1)
 	ctx, cancel := e.whileListening(ctx, until)
 	defer cancel()
-	messages, _ := listener.Ready()
+	messages, lost := listener.Ready()
 	for listening := true; listening; {
 		over := !until.IsZero() && len(messages) > 0 && messages[len(messages)-1].TimeNano > until.UnixNano()
-		err := tell(slices.DeleteFunc(messages, func(m apievents.Message) bool {
+		messages = slices.DeleteFunc(messages, func(m apievents.Message) bool {
 			return !wanted(m) || (!until.IsZero() && m.TimeNano > until.UnixNano())
-		}))
+		})
+		if lost > 0 {
+			messages = slices.Insert(messages, 0, e.gap(lost))
+		}
+		err := tell(messages)
 		if err != nil || over {
 			return err
 		}
-		messages, listening = e.nextEvents(ctx, listener)
+		messages, lost, listening = e.nextEvents(ctx, listener)
 	}
 	return nil
 }
 
 // nextEvents waits for the next messages, and says so in the log where some were
 // lost. It returns false when ctx has ended and there are none.
-func (e *Engine) nextEvents(ctx context.Context, l *events.Listener) ([]apievents.Message, bool) {
+func (e *Engine) nextEvents(ctx context.Context, l *events.Listener) (messages []apievents.Message, lost uint64, listening bool) {
 	messages, lost, err := l.Next(ctx)
 	if lost > 0 {
-		e.log.Warn("a listener to events is too slow and lost some", "lost", lost)
+		e.log.Warn("a listener to events is too slow and lost some", "operation", "events", "lost", lost)
 	}
-	return messages, err == nil
+	return messages, lost, err == nil
+}
+
+// gap stands in a listener's stream, whatever it filters, where events were dropped
+// because it was too slow to read them.
+func (e *Engine) gap(lost uint64) apievents.Message {
+	now := time.Now()
+	return apievents.Message{
+		Type: apievents.DaemonEventType, Action: "lost", Scope: "local", Time: now.Unix(), TimeNano: now.UnixNano(),
+		Actor: apievents.Actor{ID: e.cfg.Info.ID, Attributes: map[string]string{"count": strconv.FormatUint(lost, 10)}},
+	}
 }
 
 // whileListening is ctx until the engine ends, or the time, where it is set.

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"strings"
 	"testing"
 	"time"
 
@@ -210,5 +211,46 @@ func TestEventFilters(t *testing.T) {
 		if diff := cmp.Diff(tc.want, e.heard(t, EventsOptions{Until: "1000", Filters: tc.filters})); diff != "" {
 			t.Errorf("%v: -want +got\n%s", tc.filters, diff)
 		}
+	}
+}
+
+// TestEventsGap: a listener that is too slow is told, in the place of what it missed, how
+// much that is, whatever it asked for; and the log says so.
+func TestEventsGap(t *testing.T) {
+	t.Parallel()
+	e := speaker(t)
+	var said strings.Builder
+	e.log = slog.New(slog.NewTextHandler(&said, nil))
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	var heard []string
+	began := false
+	err := e.Events(ctx, EventsOptions{Filters: map[string][]string{"type": {"network"}}}, func(messages []apievents.Message) error {
+		if !began {
+			began = true
+			for i := range events.Kept + 7 {
+				e.say("volume", "create", fmt.Sprint(i), float64(time.Now().Unix()))
+			}
+			return nil
+		}
+		for _, m := range messages {
+			heard = append(heard, fmt.Sprintln(m.Type, m.Action, m.Actor.Attributes["count"]))
+		}
+		if len(heard) == 1 {
+			e.say("network", "create", "last", float64(time.Now().Unix()))
+		}
+		if len(heard) == 2 {
+			cancel()
+		}
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff([]string{"daemon lost 7\n", "network create \n"}, heard); diff != "" {
+		t.Errorf("-want +got\n%s", diff)
+	}
+	if !strings.Contains(said.String(), "lost=7") {
+		t.Errorf("the log says %q", said.String())
 	}
 }

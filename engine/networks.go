@@ -42,7 +42,6 @@ func (e *Engine) NetworkCreate(ctx context.Context, req network.CreateRequest) (
 	if err != nil {
 		return network.CreateResponse{}, err
 	}
-	e.log.Info("network created", "network", n.Name, "id", short(n.ID), "bridge", n.Bridge)
 	e.emitNetworkOf("", n, apievents.ActionCreate)
 	return network.CreateResponse{ID: n.ID}, nil
 }
@@ -105,7 +104,6 @@ func (e *Engine) NetworkRemove(ctx context.Context, ref string) error {
 	if err := e.cfg.Network.RemoveNetwork(ctx, n.ID); err != nil {
 		return err
 	}
-	e.log.Info("network removed", "network", n.Name, "id", short(n.ID))
 	e.emitNetworkOf("", spec.Network{ID: n.ID, Name: n.Name, Driver: n.Driver}, apievents.ActionDestroy)
 	return nil
 }
@@ -160,7 +158,7 @@ func (e *Engine) NetworkPrune(ctx context.Context, filters map[string][]string) 
 			out.NetworksDeleted = append(out.NetworksDeleted, n.Name)
 			e.emitNetworkOf("", n, apievents.ActionDestroy)
 		case errdefs.IsConflict(err), errdefs.IsPermissionDenied(err), errdefs.IsNotFound(err), errdefs.IsFailedPrecondition(err), errdefs.IsUnavailable(err):
-			e.log.Info("a network was not pruned", "network", n.Name, "err", err)
+			e.log.Info("a network was not pruned", "network", n.Name, "operation", "prune", "err", err)
 		default:
 			errs = append(errs, err)
 		}

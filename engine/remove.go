@@ -119,7 +119,6 @@ func (e *Engine) remove(ctx context.Context, c *instance) error {
 	if err != nil {
 		return fmt.Errorf("remove container %s: %w", rec.Name, err)
 	}
-	e.log.Debug("container removed", "container", rec.Name, "id", short(c.id))
 	return nil
 }
 

@@ -61,7 +61,6 @@ func (e *Engine) Start(ctx context.Context, ref string) error {
 // start begins a run. restarts is how many by the restart policy came before it. The
 // caller holds the container's lifecycle, and deals with a failure.
 func (e *Engine) start(ctx context.Context, c *instance, restarts int) error {
-	began := time.Now()
 	r := &run{ended: make(chan struct{})}
 	starting, done := c.abortable(ctx)
 	pid, err := e.launch(starting, c, r, restarts)
@@ -79,7 +78,6 @@ func (e *Engine) start(ctx context.Context, c *instance, restarts int) error {
 	e.watchHealth(c, r)
 	e.watch.Go(func() { e.awaitExit(c, r) })
 	e.tellLinkers(ctx, c.id)
-	e.log.Debug("container started", "container", rec.Name, "pid", pid, "duration", time.Since(began))
 	return nil
 }
 

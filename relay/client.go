@@ -8,6 +8,7 @@ import (
 
 	"github.com/containerd/errdefs"
 
+	"github.com/fairlead/fairlead/internal/event"
 	"github.com/fairlead/fairlead/internal/fdpass"
 	"github.com/fairlead/fairlead/internal/spawn"
 )
@@ -24,6 +25,8 @@ type Options struct {
 	// hands its sockets over to a new one.
 	Build  string
 	Logger *slog.Logger
+	// Events is told when one takes the place of another; nil for nobody.
+	Events *event.Source
 }
 
 // Client is a connection to the process. Its methods may be called by several
@@ -36,7 +39,7 @@ type Client struct{ rpc *fdpass.Client }
 func Ensure(ctx context.Context, o Options) (*Client, error) {
 	rpc, err := spawn.Process{
 		Name: Name, ExecRoot: o.ExecRoot, Binary: o.Binary, Env: o.Env,
-		Protocol: protocol, Build: o.Build, Logger: o.Logger,
+		Protocol: protocol, Build: o.Build, Logger: o.Logger, Events: o.Events,
 	}.Ensure(ctx)
 	if err != nil {
 		return nil, err
@@ -58,8 +61,12 @@ func Dial(ctx context.Context, execRoot string) (*Client, error) {
 	return &Client{rpc}, nil
 }
 
-// holdParams: one descriptor a binding, in order.
+// holdParams: one descriptor a binding, group by group.
 type holdParams struct {
+	Groups []group `json:"groups"`
+}
+
+type listResult struct {
 	Bindings []Binding `json:"bindings"`
 }
 
@@ -74,17 +81,20 @@ func (c *Client) Hold(ctx context.Context, bindings []Binding) error {
 	if len(bindings) == 0 {
 		return nil
 	}
-	files := make([]*os.File, len(bindings))
-	for i, b := range bindings {
+	for _, b := range bindings {
 		if err := b.validate(); err != nil {
 			return err
 		}
 		if b.File == nil {
 			return fmt.Errorf("held port %s has no socket: %w", b, errdefs.ErrInvalidArgument)
 		}
-		files[i] = b.File
 	}
-	_, err := c.rpc.Call(ctx, "hold", holdParams{bindings}, files, nil)
+	groups, order := grouped(bindings)
+	files := make([]*os.File, len(bindings))
+	for i, at := range order {
+		files[i] = bindings[at].File
+	}
+	_, err := c.rpc.Call(ctx, "hold", holdParams{groups}, files, nil)
 	return err
 }
 
@@ -97,7 +107,7 @@ func (c *Client) Release(ctx context.Context, owner string) error {
 
 // List returns what is held, without files, by owner and then in the order held.
 func (c *Client) List(ctx context.Context) ([]Binding, error) {
-	var out holdParams
+	var out listResult
 	_, err := c.rpc.Call(ctx, "list", nil, nil, &out)
 	return out.Bindings, err
 }

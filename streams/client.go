@@ -8,6 +8,7 @@ import (
 
 	"github.com/containerd/errdefs"
 
+	"github.com/fairlead/fairlead/internal/event"
 	"github.com/fairlead/fairlead/internal/fdpass"
 	"github.com/fairlead/fairlead/internal/spawn"
 )
@@ -24,6 +25,8 @@ type Options struct {
 	// hands its FIFOs and clients over to a new one.
 	Build  string
 	Logger *slog.Logger
+	// Events is told when one takes the place of another; nil for nobody.
+	Events *event.Source
 }
 
 // Client is a connection to the process. Its methods may be called by several
@@ -36,7 +39,7 @@ type Client struct{ rpc *fdpass.Client }
 func Ensure(ctx context.Context, o Options) (*Client, error) {
 	rpc, err := spawn.Process{
 		Name: Name, ExecRoot: o.ExecRoot, Binary: o.Binary, Env: o.Env,
-		Protocol: protocol, Build: o.Build, Logger: o.Logger,
+		Protocol: protocol, Build: o.Build, Logger: o.Logger, Events: o.Events,
 	}.Ensure(ctx)
 	if err != nil {
 		return nil, err

@@ -18,6 +18,8 @@ import (
 
 	"github.com/containerd/errdefs"
 	"golang.org/x/sys/unix"
+
+	"github.com/fairlead/fairlead/internal/event"
 )
 
 // child is a containerd of our own. It is started in a session of its own and
@@ -28,6 +30,7 @@ type child struct {
 	socket      string
 	logFile     string
 	log         *slog.Logger
+	events      *event.Source
 
 	mu   sync.Mutex
 	pid  int
@@ -54,6 +57,7 @@ func startChild(ctx context.Context, cfg Config) (*child, error) {
 		state:   filepath.Join(cfg.ExecRoot, childDir),
 		logFile: filepath.Join(cfg.ExecRoot, "containerd.log"),
 		log:     cfg.Logger,
+		events:  cfg.Events,
 	}
 	c.config = filepath.Join(c.state, "config.toml")
 	c.socket = filepath.Join(c.state, "containerd.sock")
@@ -254,7 +258,7 @@ func (c *child) supervise(closed <-chan struct{}) {
 		if time.Since(since) > steady {
 			delay = firstDelay
 		}
-		c.log.Error("containerd died, starting it again", "pid", pid, "delay", delay, "log", c.logFile)
+		c.log.Error("containerd died, starting it again", "operation", "restart", "helper", "containerd", "pid", pid, "delay", delay, "log", c.logFile)
 		select {
 		case <-closed:
 			return
@@ -262,8 +266,10 @@ func (c *child) supervise(closed <-chan struct{}) {
 		}
 		delay = min(delay*2, maxDelay)
 		if err := c.spawn(); err != nil {
-			c.log.Error("start containerd", "err", err)
+			c.log.Error("start containerd", "operation", "restart", "helper", "containerd", "err", err)
+			continue
 		}
+		c.events.Tell("helper", "restart", "containerd")
 	}
 }
 

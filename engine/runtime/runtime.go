@@ -26,6 +26,8 @@ import (
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/backoff"
 	"google.golang.org/grpc/credentials/insecure"
+
+	"github.com/fairlead/fairlead/internal/event"
 )
 
 // Snapshotter is the one snapshotter in use.
@@ -48,6 +50,8 @@ type Config struct {
 	Child bool
 	// Logger is slog.Default when nil.
 	Logger *slog.Logger
+	// Events is told when a child is started again; nil for nobody.
+	Events *event.Source
 }
 
 // DefaultNamespace is the containerd namespace of a daemon: "fairlead" for the

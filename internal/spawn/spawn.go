@@ -24,6 +24,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/fairlead/fairlead/internal/crashpoint"
+	"github.com/fairlead/fairlead/internal/event"
 	"github.com/fairlead/fairlead/internal/faultpoint"
 	"github.com/fairlead/fairlead/internal/fdpass"
 )
@@ -52,6 +53,8 @@ type Process struct {
 	// Build is what the running one must be; "" is this executable's.
 	Build  string
 	Logger *slog.Logger
+	// Events is told when one takes the place of another; nil for nobody.
+	Events *event.Source
 }
 
 // SocketPath is where the process of that name listens.
@@ -121,6 +124,7 @@ func (p Process) replace(ctx context.Context, old *fdpass.Client) (*fdpass.Clien
 	p.Logger.Info("replacing a process of another build", "helper", p.Name, "pid", was.PID, "build", was.Build)
 	c, err := p.takeOver(ctx)
 	if err == nil {
+		p.Events.Tell("helper", "replace", p.Name, "was", was.Build, "now", c.Hello().Build)
 		return c, old.Close()
 	}
 	err = fmt.Errorf("take over from process %d of another build: %w", was.PID, err)
