@@ -16,8 +16,11 @@ const (
 	maxID = 64
 	// maxName is the longest name there is, as it is sent (RFC 1035, 2.3.4).
 	maxName = 255
-	// maxDirect is how many addresses an answer has at most here: by UDP all of them
-	// fit in the least that every client takes.
+	// DirectSize is the longest answer that AppendAnswer appends: what every client
+	// takes.
+	DirectSize = wire.MinMsgSize
+	// maxDirect is how many addresses an answer has at most here: more may not fit in
+	// DirectSize.
 	maxDirect = 8
 	// maxKnown bounds what is remembered of names that were asked for.
 	maxKnown = 4096
@@ -36,7 +39,6 @@ type direct struct {
 
 	question []byte // as it came, without type and class
 	qtype    uint16
-	room     int // of the answer
 	opt, do  bool
 }
 
@@ -65,7 +67,7 @@ func (r *Resolver) AppendAnswer(dst []byte, sandbox string, packet []byte) []byt
 	if q.opt {
 		size += optSize
 	}
-	if len(addrs) > maxDirect || size > q.room {
+	if len(addrs) > maxDirect || size > DirectSize {
 		return dst
 	}
 	turn := 0
@@ -97,7 +99,6 @@ func (q *direct) read(packet []byte, sandbox string) bool {
 	}
 	q.key[len(sandbox)+1] = byte(q.qtype)
 	rest = rest[4:]
-	q.room = wire.MinMsgSize
 	if extra == 0 {
 		return len(rest) == 0
 	}
@@ -106,7 +107,6 @@ func (q *direct) read(packet []byte, sandbox string) bool {
 		return false
 	}
 	q.opt, q.do = true, rest[7]&0x80 != 0
-	q.room = min(max(int(be.Uint16(rest[3:])), wire.MinMsgSize), maxUDP)
 	return true
 }
 

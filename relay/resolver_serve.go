@@ -17,7 +17,7 @@ import (
 
 const (
 	// queryBurst queries are read of one socket before the next has its turn.
-	queryBurst = 16
+	queryBurst = 32
 	// maxConnections of one sandbox at a time.
 	maxConnections = 64
 	// idleTime is how long a connection may be silent (RFC 7766, 6.2.3).
@@ -42,43 +42,49 @@ func (t *resolvers) ready(key uint64) {
 		t.accept(v)
 		return
 	}
-	for range queryBurst {
-		n, from, err := unix.Recvfrom(v.udp, t.buf, unix.MSG_DONTWAIT|unix.MSG_TRUNC)
-		switch {
-		case errors.Is(err, unix.EINTR):
-			continue
-		case errors.Is(err, unix.EAGAIN):
-			return
-		case err != nil:
-			if boundTo(v.udp).Port() == 0 {
-				t.lost(v, err)
-				return
-			}
-			continue // an ICMP error of an answer's
-		case n > len(t.buf) || from == nil:
-			continue
+	n, err := t.datagrams.read(v.udp)
+	switch {
+	case errors.Is(err, unix.EINTR), errors.Is(err, unix.EAGAIN):
+		return
+	case err != nil:
+		if boundTo(v.udp).Port() == 0 {
+			t.lost(v, err)
 		}
-		answer, ahead := t.answer(v, t.buf[:n], dns.UDP)
-		if answer != nil {
-			// Who does not read its answers loses them.
+		return // else an ICMP error of an answer's
+	}
+	for i := range n {
+		t.query(v, i)
+	}
+	t.datagrams.flush(v.udp)
+}
+
+// query answers the i-th datagram that was read, or has others asked.
+func (t *resolvers) query(v *served, i int) {
+	packet := t.datagrams.packet(i)
+	if packet == nil {
+		return
+	}
+	answer, ahead := t.answer(v, packet, dns.UDP, t.datagrams.room())
+	if len(answer) > 0 {
+		t.datagrams.answer(i, answer)
+	}
+	if ahead == nil {
+		return
+	}
+	from := t.datagrams.sender(i)
+	v.live.Add(1)
+	go func() {
+		defer v.live.Done()
+		answer := t.forward(v, ahead)
+		if v.ctx.Err() == nil {
 			_ = unix.Sendto(v.udp, answer, unix.MSG_DONTWAIT, from)
 		}
-		if ahead != nil {
-			v.live.Add(1)
-			go func() {
-				defer v.live.Done()
-				answer := t.forward(v, ahead)
-				if v.ctx.Err() == nil {
-					_ = unix.Sendto(v.udp, answer, unix.MSG_DONTWAIT, from)
-				}
-			}()
-		}
-	}
+	}()
 }
 
 // answer and forward are the resolver's own. What a packet does to it ends neither the
 // process nor what others have of it.
-func (t *resolvers) answer(v *served, packet []byte, by dns.Transport) (answer []byte, ahead *dns.Query) {
+func (t *resolvers) answer(v *served, packet []byte, by dns.Transport, room []byte) (answer []byte, ahead *dns.Query) {
 	var err error
 	defer func() {
 		if err != nil {
@@ -226,7 +232,7 @@ func (t *resolvers) converse(v *served, conn net.Conn) {
 			return
 		}
 		v.asked(conn)
-		answer, ahead := t.answer(v, packet, dns.TCP)
+		answer, ahead := t.answer(v, packet, dns.TCP, nil)
 		if ahead != nil {
 			answer = t.forward(v, ahead)
 		}

@@ -24,8 +24,9 @@ type resolvers struct {
 	loop
 	dns    *dns.Resolver
 	logger *slog.Logger
-	buf    []byte // of the loop
 	warned time.Time
+
+	datagrams *datagrams // of the loop
 
 	next   uint64
 	served map[uint64]*served
@@ -65,7 +66,7 @@ func newResolvers(logger *slog.Logger) (*resolvers, error) {
 		return nil, err
 	}
 	return &resolvers{
-		dns: dns.New(dialer{}, logger), loop: loop{poller: p}, logger: logger, buf: make([]byte, dns.MaxQuery),
+		dns: dns.New(dialer{}, logger), loop: loop{poller: p}, logger: logger, datagrams: newDatagrams(),
 		served: make(map[uint64]*served), owners: make(map[string]*served),
 	}, nil
 }
