@@ -207,7 +207,7 @@ func (t *tracer) publishedTarget() (netip.AddrPort, bool) {
 		if host.IsLoopback() {
 			return netip.AddrPort{}, t.stop(Cause{
 				Code: "published-elsewhere", What: fmt.Sprintf("container %s publishes port %d on %s alone, which is reached from the host only", t.to.name, t.q.Port, host), Where: "the host, " + b.String(), Who: policy,
-				Mend: []string{fmt.Sprintf("fairlead run -p %d:%d … (publish it on every address: a container is made anew for that)", b.Host.Port(), t.q.Port)},
+				Mend: []string{publishAnew("%d:%d", b.Host.Port(), t.q.Port)},
 			})
 		}
 		return netip.AddrPortFrom(host, b.Host.Port()), true
@@ -219,7 +219,7 @@ func (t *tracer) notPublished(a spec.Attachment, other string) Cause {
 	t.path.Hops = append(t.path.Hops, Hop{Kind: HopOutside, Name: "outside", Reached: true})
 	c := Cause{Code: "not-published", Where: "container " + t.to.name, Who: policy}
 	c.What = fmt.Sprintf("container %s does not publish port %d/%s: from outside only published ports are reached", t.to.name, t.q.Port, t.q.Proto)
-	c.Mend = []string{fmt.Sprintf("fairlead run -p %d:%d/%s … (publish it: a container is made anew for that)", t.q.Port, t.q.Port, t.q.Proto)}
+	c.Mend = []string{publishAnew("%d:%d/%s", t.q.Port, t.q.Port, t.q.Proto)}
 	switch {
 	case other != "":
 		c.Code = "other-protocol"
@@ -275,7 +275,11 @@ func (t *tracer) unresolved() {
 	default:
 		c.What += fmt.Sprintf(": %s was asked", servers(r.Asked))
 		c.Who = "the name server"
-		c.Mend = []string{"fairlead ps --format '{{.Names}}'", "fairlead network inspect NETWORK"}
+		c.Mend = []string{"fairlead run --add-host " + t.q.To + ":ADDRESS …"}
+		if a, ok := t.attachment(n.c); n.c != nil && ok && len(a.Endpoints) > 0 {
+			network := a.Endpoints[0].Network
+			c.Mend = append([]string{fmt.Sprintf("fairlead network connect --alias %s %s CONTAINER", t.q.To, network), "fairlead network inspect " + network + "  # the names that it has"}, c.Mend...)
+		}
 	}
 	t.stop(c)
 }
@@ -300,7 +304,7 @@ func (t *tracer) wrongServers(n node) (Cause, bool) {
 	}
 	return Cause{
 		Code: "resolv-conf-wrong", What: fmt.Sprintf("/etc/resolv.conf of container %s does not name the resolver of its networks, %s", n.name, resolverAddr), Where: n.where() + ", /etc/resolv.conf", Who: inside,
-		Mend: []string{fmt.Sprintf("fairlead exec %s sh -c 'echo nameserver %s > /etc/resolv.conf'", n.name, resolverAddr), "fairlead restart " + n.name},
+		Mend: []string{fmt.Sprintf("fairlead exec %s sh -c 'echo nameserver %s > /etc/resolv.conf'", n.name, resolverAddr)},
 	}, true
 }
 
@@ -319,7 +323,7 @@ func (t *tracer) surroundings() {
 		if a.MTU > b.MTU {
 			small, large = b, a
 		}
-		if small.MTU == large.MTU || t.accounted(small, large) {
+		if small.MTU == large.MTU || t.accounted(small, large) || t.followsPort(small) {
 			continue
 		}
 		where := func(l picture.Link) string {
@@ -345,6 +349,14 @@ func (t *tracer) surroundings() {
 		})
 		return
 	}
+}
+
+// followsPort says that it is a bridge that has its MTU of a port of it, the one that is to be
+// changed.
+func (t *tracer) followsPort(l picture.Link) bool {
+	return l.Kind == "bridge" && slices.ContainsFunc(t.p.Host.Links, func(port picture.Link) bool {
+		return port.Master == l.Index && port.MTU == l.MTU
+	})
 }
 
 // accounted says that the links are the uplink and what is behind it, where the kernel

@@ -24,8 +24,8 @@ func (t *tracer) forwards(n node, in picture.Link) (Cause, bool) {
 		}
 		name := strings.ReplaceAll(key, "/", ".")
 		return Cause{
-			Code: code, What: fmt.Sprintf("the host does not forward: sysctl %s is 0", name), Where: "the host, sysctl " + name, Who: ours,
-			Mend: []string{"sysctl -w " + name + "=1"},
+			Code: code, What: fmt.Sprintf("%s does not forward: sysctl %s is 0", n.where(), name), Where: n.where() + ", sysctl " + name, Who: ours,
+			Mend: []string{n.command("sysctl -w %s=1", name)},
 		}, false
 	}
 	return Cause{}, true
@@ -131,36 +131,6 @@ func (t *tracer) stale() (Cause, bool) {
 	return Cause{}, true
 }
 
-// sourceKnown says whether a machine outside can answer the address it sees.
-func (t *tracer) sourceKnown(w way) (Cause, bool) {
-	a := t.pk.Source.Addr()
-	if _, own := t.p.Host.Owns(a); own || t.back || t.from.kind == HopOutside {
-		return Cause{}, true
-	}
-	n := t.ofSubnet(a)
-	if n == nil || !n.Masquerade || n.Gateway(!t.pk.IPv6()) == spec.GatewayRouted {
-		return Cause{}, true
-	}
-	s := t.subnetOf(a)
-	c := Cause{
-		Code: "no-source-nat", What: fmt.Sprintf("it leaves by %s under the container's own address %s, which nobody outside can answer: the source NAT of network %s is gone", w.link.Name, a, n.Name),
-		Where: "the host, postrouting", Who: ours,
-		Mend: []string{healHint, t.natCommand(s, n.Bridge)},
-	}
-	if t.p.Firewall == "none" {
-		c.What = fmt.Sprintf("it leaves by %s under the container's own address %s, which nobody outside can answer: with --iptables=false nobody translates it", w.link.Name, a)
-		c.Who, c.Mend = policy, c.Mend[1:]
-	}
-	return c, false
-}
-
-func (t *tracer) natCommand(s netip.Prefix, bridge string) string {
-	if s.Addr().Is6() {
-		return fmt.Sprintf("ip6tables -t nat -A POSTROUTING -s %s ! -o %s -j MASQUERADE", s, bridge)
-	}
-	return fmt.Sprintf("iptables -t nat -A POSTROUTING -s %s ! -o %s -j MASQUERADE", s, bridge)
-}
-
 // dropped says whose rule it is that drops the packet, and what opens it.
 func (t *tracer) dropped(n node, d netfilter.Decision) Cause {
 	by := d.By
@@ -242,7 +212,7 @@ func (t *tracer) opens(n node, by netfilter.Where) []string {
 		return []string{fmt.Sprintf("ufw allow in on %s to any port %d proto %s", t.pk.In.Name, t.pk.Destination.Port(), t.q.Proto)}
 	case who == "firewalld":
 		return []string{healHint, "firewall-cmd --reload"}
-	case by.Legacy && by.Policy():
+	case by.Policy() && (by.Legacy || (by.Family == "ip" || by.Family == "ip6") && by.Table == "filter" && by.Chain == strings.ToUpper(by.Chain)):
 		return []string{n.command("%s -P %s ACCEPT", program, by.Chain)}
 	case by.Legacy:
 		return []string{n.command("%s -t %s -D %s %d", program, by.Table, by.Chain, by.Handle)}
@@ -263,7 +233,7 @@ func orAny(name string) string {
 func (t *tracer) byOurs(c Cause, by netfilter.Where) Cause {
 	c.Who = policy
 	from, to := t.ofSubnet(t.pk.Source.Addr()), t.ofSubnet(t.pk.Destination.Addr())
-	port := map[bool]string{true: "PORT", false: fmt.Sprint(t.q.Port)}[t.q.Port == 0]
+	port := t.portWord()
 	switch {
 	case by.Family == "bridge" && from != nil && to != nil && from.ID == to.ID && !to.ICC && !strings.Contains(by.Chain, "guard"):
 		return t.iccOff(c, to)
@@ -289,7 +259,7 @@ func (t *tracer) byOurs(c Cause, by netfilter.Where) Cause {
 		c.Mend = []string{fmt.Sprintf("fairlead network connect %s %s", to.Name, t.q.From)}
 	case to != nil:
 		c.Code, c.What = "not-published", fmt.Sprintf("port %s of container %s is not published, and what is not is reached from its own network alone", port, t.to.name)
-		c.Mend = []string{fmt.Sprintf("fairlead run -p %s:%s … (publish it: a container is made anew for that)", port, port)}
+		c.Mend = []string{publishAnew("%s:%s", port, port)}
 	default:
 		c.Code, c.What = "policy", "Fairlead's policy drops it"
 	}
@@ -297,8 +267,9 @@ func (t *tracer) byOurs(c Cause, by netfilter.Where) Cause {
 }
 
 func (t *tracer) iccOff(c Cause, n *spec.Network) Cause {
+	port := t.portWord()
 	c.Code, c.What = "icc-off", fmt.Sprintf("the containers of network %s are kept apart (icc is off)", n.Name)
-	c.Mend = []string{fmt.Sprintf("fairlead run --link %s --expose PORT … (or another network: fairlead network create NAME)", t.to.name)}
+	c.Mend = []string{fmt.Sprintf("fairlead run --link %s --expose %s …  # or another network: fairlead network create NAME", t.to.name, port)}
 	if n.Default {
 		c.Mend = []string{"fairlead daemon --icc=true", fmt.Sprintf("fairlead run --link %s …", t.to.name)}
 	}
@@ -320,13 +291,20 @@ func (t *tracer) ownAddresses() (out []string) {
 		if !ok {
 			continue
 		}
+		var own []string
 		if l.MAC.String() != e.MAC.String() {
-			out = append(out, n.command("ip link set %s address %s", l.Name, e.MAC))
+			own = append(own, fmt.Sprintf("ip link set %s address %s", l.Name, e.MAC))
 		}
 		for _, have := range l.Addrs {
 			if have.Addr() == t.pk.Source.Addr() && have.Addr() != e.Addr4.Addr() && have.Addr() != e.Addr6.Addr() {
-				out = append(out, n.command("ip addr del %s dev %s", have, l.Name))
+				own = append(own, fmt.Sprintf("ip addr del %s dev %s", have, l.Name))
+				if gateway, by, ok := t.gateway(n); ok && by.Interface == l.Name {
+					own = append(own, defaultRoute(gateway, l.Name)) // a route with that source goes with it
+				}
 			}
+		}
+		if len(own) > 0 {
+			out = append(out, n.commands(own...))
 		}
 	}
 	return append(out, "fairlead network create --opt com.fairlead.network.anti_spoofing=false NAME")

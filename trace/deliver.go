@@ -125,7 +125,7 @@ func (t *tracer) nobodyListens(n node) Cause {
 	at := t.pk.Destination
 	c := Cause{
 		Code: "nothing-listening", What: fmt.Sprintf("nothing listens on port %d/%s in %s", at.Port(), t.q.Proto, n.where()), Where: n.where() + ", " + at.String(),
-		Who: "the program that should", Mend: []string{n.command("ss -ltnup")},
+		Who: "the program that should", Mend: []string{n.command("ss -ltnup") + "  # what does listen: the program has to be started, or told the port"},
 	}
 	if n.kind == HopContainer {
 		c.Mend = append(c.Mend, "fairlead logs "+n.name)
@@ -153,10 +153,10 @@ func (t *tracer) nobodyListens(n node) Cause {
 			c.Code = "loopback-only"
 			c.What = fmt.Sprintf("%s in %s listens on %s alone, which is reached from inside only", orSomething(l), n.where(), l.At)
 			c.Who = orSomething(l)
-			c.Mend = []string{"have it listen on 0.0.0.0 (or [::]), by its own settings"}
+			c.Mend = []string{n.command("ss -ltnp sport = :%d", at.Port()) + "  # that program has to listen on 0.0.0.0 or [::], by its own settings"}
 		default:
 			c.Code, c.What = "other-address", fmt.Sprintf("%s in %s listens on %s, and not on %s", orSomething(l), n.where(), l.At, at.Addr())
-			c.Mend = []string{"have it listen on 0.0.0.0 (or [::]), by its own settings"}
+			c.Mend = []string{n.command("ss -ltnp sport = :%d", at.Port()) + "  # that program has to listen on 0.0.0.0 or [::], by its own settings"}
 		}
 	}
 	return c
@@ -177,12 +177,12 @@ func (t *tracer) publishedOtherwise(at netip.AddrPort) (Cause, bool) {
 			case b.Host.Port() == at.Port() && string(b.Proto) != t.q.Proto:
 				return Cause{
 					Code: "other-protocol", What: fmt.Sprintf("container %s publishes %d/%s, and %d/%s was asked for", a.Sandbox.Name, b.Host.Port(), b.Proto, at.Port(), t.q.Proto), Where: "the host, " + b.String(), Who: policy,
-					Mend: []string{fmt.Sprintf("fairlead run -p %d:%d/%s … (publish it: a container is made anew for that)", at.Port(), b.Container.Port(), t.q.Proto)},
+					Mend: []string{publishAnew("%d:%d/%s", at.Port(), b.Container.Port(), t.q.Proto)},
 				}, !t.alsoPublished(at)
 			case b.Host.Port() == at.Port() && !b.Host.Addr().IsUnspecified() && b.Host.Addr() != at.Addr():
 				return Cause{
 					Code: "published-elsewhere", What: fmt.Sprintf("container %s publishes the port on %s alone, and %s was asked", a.Sandbox.Name, b.Host.Addr(), at.Addr()), Where: "the host, " + b.String(), Who: policy,
-					Mend: []string{fmt.Sprintf("fairlead run -p %d:%d … (publish it on every address: a container is made anew for that)", at.Port(), b.Container.Port())},
+					Mend: []string{publishAnew("%d:%d", at.Port(), b.Container.Port())},
 				}, !t.alsoPublished(at)
 			}
 		}

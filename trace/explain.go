@@ -88,7 +88,8 @@ type Cause struct {
 	// Who did it, or whose it is: Fairlead, ufw, firewalld, Docker, the host's
 	// administrator, the program in the container.
 	Who string `json:"who,omitempty"`
-	// Mend are the commands that put it right, one of them or all in order.
+	// Mend are commands that put it right, each by itself, the best first. What is to be
+	// known of one is behind it, as a comment of the shell.
 	Mend []string `json:"mend,omitempty"`
 }
 

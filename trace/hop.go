@@ -70,13 +70,16 @@ func (f Flow) IPv6() bool { return f.Destination.Addr().Is6() }
 // identifier, is left out.
 func (f Flow) String() string {
 	if f.Proto == "icmp" {
-		return fmt.Sprintf("%s → %s/%s", f.Source.Addr(), f.Destination.Addr(), f.Proto)
+		return fmt.Sprintf("%s → %s/%s", end(netip.AddrPortFrom(f.Source.Addr(), 0)), end(netip.AddrPortFrom(f.Destination.Addr(), 0)), f.Proto)
 	}
 	return fmt.Sprintf("%s → %s/%s", end(f.Source), end(f.Destination), f.Proto)
 }
 
-// end leaves out a port that is not there.
+// end leaves out a port that is not there, and says so where there is no address yet.
 func end(ap netip.AddrPort) string {
+	if !ap.Addr().IsValid() || ap.Addr().IsUnspecified() {
+		return "no address"
+	}
 	if ap.Port() == 0 {
 		return ap.Addr().String()
 	}

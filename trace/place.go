@@ -34,15 +34,6 @@ func (n node) where() string {
 	return "outside"
 }
 
-// command is a command to be given where the node is.
-func (n node) command(format string, args ...any) string {
-	text := fmt.Sprintf(format, args...)
-	if n.kind == HopContainer && n.ns != nil && n.ns.Path != "" {
-		return "nsenter --net=" + n.ns.Path + " " + text
-	}
-	return text
-}
-
 // host is the host's own stack.
 func (t *tracer) host() node { return node{kind: HopHost, name: "host", ns: &t.p.Host} }
 

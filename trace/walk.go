@@ -28,6 +28,10 @@ type tracer struct {
 	binding *spec.PortBinding
 	// path is the way that is being written.
 	path *Path
+	// untracked is the rule of the host that keeps the connection from being tracked, nil for
+	// none; changed by whose rule its source is another.
+	untracked *netfilter.Where
+	sourceBy  netfilter.Where
 	// relayed says that the relay has taken the connection and made another.
 	relayed bool
 }
@@ -81,7 +85,7 @@ func (t *tracer) answer() bool {
 	p.Source, p.Destination = t.pk.Destination, t.pk.Source
 	p.Established, p.Reply = true, true
 	p.In, p.Out, p.BridgeIn, p.BridgeOut = netfilter.Link{}, netfilter.Link{}, netfilter.Link{}, netfilter.Link{}
-	p.SourceMAC, p.DestinationMAC, p.Mark = nil, nil, 0
+	p.SourceMAC, p.DestinationMAC, p.Mark, p.Untracked = nil, nil, 0, false
 	t.pk = &p
 	end, _ := t.e.There.Last()
 	if end.Kind == HopOutside {
@@ -92,14 +96,6 @@ func (t *tracer) answer() bool {
 	}
 	c, _ := t.container(end.Name)
 	return t.begin(t.of(c))
-}
-
-// redirect gives the packet the destination that was decided.
-func (t *tracer) redirect(n node, d netfilter.Decision) {
-	before := t.pk.Destination
-	t.pk.Destination = translated(before, d.DNAT)
-	t.record(n)
-	t.note("translated: %s → %s by %s", before, t.pk.Destination, d.DNAT.By)
 }
 
 // flow is the packet as people are shown it.
@@ -125,10 +121,13 @@ func (t *tracer) note(format string, args ...any) {
 
 // stop ends the way here.
 func (t *tracer) stop(c Cause) bool {
+	if len(t.e.There.Hops) == 0 {
+		t.hop0(t.from)
+	}
 	if t.back {
 		c.What = "the answer does not come back: " + c.What
 	}
-	t.e.Causes = append(t.e.Causes, c)
+	t.e.Causes = append(t.e.Causes, t.putBack(c))
 	if h, ok := t.path.Last(); ok {
 		t.e.Stopped = &h
 	} else if h, ok := t.e.There.Last(); ok {
@@ -158,6 +157,10 @@ func (t *tracer) decide(n node, family uint8, hook netfilter.Hook) (netfilter.De
 	p.Tuple = before // translation is done by whoever asked
 	for _, w := range d.Unsure {
 		t.e.Doubts = append(t.e.Doubts, fmt.Sprintf("%s may drop it: whether it is about this packet cannot be known beforehand", w))
+	}
+	if d.Untracked != nil && n.kind == HopHost {
+		t.untracked = d.Untracked
+		t.note("not tracked, by %s", d.Untracked)
 	}
 	if d.Drop {
 		return d, t.stop(t.dropped(n, d))
@@ -222,17 +225,6 @@ func fixed(a netip.Addr) netip.Addr {
 	return a
 }
 
-func translated(ap netip.AddrPort, tr netfilter.Translation) netip.AddrPort {
-	addr, port := ap.Addr(), ap.Port()
-	if tr.Addr.IsValid() {
-		addr = tr.Addr
-	}
-	if tr.Port != 0 {
-		port = tr.Port
-	}
-	return netip.AddrPortFrom(addr, port)
-}
-
 // firstLink is the container's, for what does not get as far as a route.
 func (t *tracer) firstLink(n node) picture.Link {
 	for _, l := range n.ns.Links {
@@ -267,51 +259,6 @@ func (t *tracer) leave(n node, w way) bool {
 		return t.fromBridge(w)
 	}
 	return t.outward(w)
-}
-
-// masquerade gives the packet its new source.
-func (t *tracer) masquerade(n node, w way, s netfilter.Translation) {
-	before := t.pk.Source
-	if s.Masquerade {
-		s.Addr = sourceFor(n.ns, w, t.pk.Destination.Addr())
-	}
-	t.pk.Source = translated(t.pk.Source, s)
-	t.pk.SourceNAT = true
-	t.record(n)
-	t.note("source translated: %s → %s by %s", before.Addr(), t.pk.Source.Addr(), s.By)
-}
-
-// record is what the host's connection tracking notes.
-func (t *tracer) record(n node) {
-	if n.kind == HopHost {
-		t.seen.changed = t.pk.Tuple
-		t.seen.dest = t.seen.dest || t.seen.original.Destination != t.pk.Destination
-		t.seen.source = t.seen.source || t.seen.original.Source != t.pk.Source
-		t.pk.DestinationNAT = t.seen.dest
-	}
-}
-
-// begun notes the connection as the host sees it first.
-func (t *tracer) begun() {
-	if !t.back {
-		t.seen = connection{original: t.pk.Tuple, changed: t.pk.Tuple}
-		t.pk.Original = t.pk.Tuple
-	}
-}
-
-// untranslateDestination and untranslateSource turn an answer back.
-func (t *tracer) untranslateDestination() {
-	if t.seen.source && t.pk.Destination.Addr() == t.seen.changed.Source.Addr() {
-		t.note("translated back: to %s", t.seen.original.Source.Addr())
-		t.pk.Destination = t.seen.original.Source
-	}
-}
-
-func (t *tracer) untranslateSource() {
-	if t.seen.dest && t.pk.Source == t.seen.changed.Destination {
-		t.note("translated back: from %s", t.seen.original.Destination)
-		t.pk.Source = t.seen.original.Destination
-	}
 }
 
 // fromOutside is the packet's arrival at the uplink.
@@ -351,6 +298,9 @@ func (t *tracer) arrive(n node, l picture.Link) bool {
 		t.redirect(n, d)
 	}
 	if n.kind == HopHost {
+		if c, ok := t.untranslated(d); !ok {
+			return t.stop(c)
+		}
 		if c, ok := t.stale(); !ok {
 			return t.stop(c)
 		}
@@ -379,7 +329,7 @@ func (t *tracer) arrive(n node, l picture.Link) bool {
 // forward is the way through a stack.
 func (t *tracer) forward(n node, in picture.Link, w way) bool {
 	if n.kind == HopContainer {
-		return t.stop(t.notItsAddress(n))
+		return t.byContainer(n, in, w)
 	}
 	if c, ok := t.forwards(n, in); !ok {
 		return t.stop(c)
@@ -388,6 +338,31 @@ func (t *tracer) forward(n node, in picture.Link, w way) bool {
 		return t.stop(c)
 	}
 	if c, ok := t.diverted(w); !ok {
+		return t.stop(c)
+	}
+	t.pk.In, t.pk.Out = asLink(in), asLink(w.link)
+	t.note("route: %s", w.text())
+	if _, ok := t.decide(n, 0, netfilter.Forward); !ok {
+		return false
+	}
+	return t.leave(n, w)
+}
+
+// byContainer is the way through a container that a packet came to for another: by a
+// route, for it forwards, or it ends there.
+func (t *tracer) byContainer(n node, in picture.Link, w way) bool {
+	if len(t.wantedEndpoints(t.pk.Destination.Addr())) > 0 && t.isWanted(n, t.pk.Destination.Addr()) {
+		return t.stop(t.notItsAddress(n))
+	}
+	if c, ok := t.forwards(n, in); !ok {
+		if gw, e, has := t.gateway(t.from); has && !t.back {
+			c.Code = "wrong-gateway"
+			c.What = fmt.Sprintf("container %s sends it to container %s, which does not forward: its gateway is %s", t.from.name, n.name, gw)
+			c.Where, c.Who, c.Mend = t.from.where()+", routing table main", inside, []string{t.from.command("%s", defaultRoute(gw, e.Interface))}
+		}
+		return t.stop(c)
+	}
+	if c, ok := t.routed(n, w); !ok {
 		return t.stop(c)
 	}
 	t.pk.In, t.pk.Out = asLink(in), asLink(w.link)

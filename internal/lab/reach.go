@@ -48,6 +48,9 @@ func (p Probe) try(timeout time.Duration) error {
 	return fmt.Errorf("protocol %q: want tcp, udp or icmp", p.Proto)
 }
 
+// Try tries once, for two seconds at most.
+func (p Probe) Try() error { return p.try(tryTimeout) }
+
 // reach tries until it succeeds.
 func (p Probe) reach() error {
 	deadline := time.Now().Add(reachTimeout)

@@ -13,7 +13,6 @@ import (
 	"net/netip"
 	"os"
 	"os/exec"
-	"path/filepath"
 	"strconv"
 	"strings"
 
@@ -45,7 +44,7 @@ func Namespace(ns *os.File, o Options) (picture.Namespace, error) {
 		}
 		defer h.Close()
 		r := reader{h: h, n: &n}
-		for _, read := range []func() error{r.links, r.routes, r.rules, r.neighbours} {
+		for _, read := range []func() error{r.links, r.ports, r.routes, r.rules, r.neighbours} {
 			if err := again(read); err != nil {
 				return err
 			}
@@ -94,12 +93,6 @@ func (r reader) links() error {
 		out := picture.Link{
 			Index: a.Index, Name: a.Name, Kind: l.Type(), Alias: a.Alias, Group: a.Group, MAC: a.HardwareAddr, MTU: a.MTU,
 			Master: a.MasterIndex, Peer: a.ParentIndex, Up: a.RawFlags&unix.IFF_UP != 0, Carrier: a.RawFlags&unix.IFF_LOWER_UP != 0,
-		}
-		if a.Protinfo != nil {
-			out.Isolated = a.Protinfo.Isolated
-		}
-		if state, err := os.ReadFile(filepath.Join("/sys/class/net", a.Name, "brport/state")); err == nil && out.Master != 0 {
-			out.Blocked = strings.TrimSpace(string(state)) != "3" && out.Up
 		}
 		for _, ad := range addrs {
 			if p, ok := prefix(ad.IPNet); ok && ad.LinkIndex == a.Index {
@@ -167,33 +160,6 @@ func route(have netlink.Route, family int) picture.Route {
 		}
 	}
 	return out
-}
-
-func (r reader) rules() error {
-	r.n.Rules = nil
-	for _, family := range []int{netlink.FAMILY_V4, netlink.FAMILY_V6} {
-		rules, err := r.h.RuleList(family)
-		if err != nil {
-			return fmt.Errorf("list rules: %w", err)
-		}
-		for _, have := range rules {
-			out := picture.Rule{
-				Priority: have.Priority, IPv6: family == netlink.FAMILY_V6, In: have.IifName, Out: have.OifName, Mark: have.Mark, Mask: 0xffffffff,
-				Table: have.Table, Kind: picture.RouteKind(have.Type), Suppress: have.SuppressPrefixlen, Invert: have.Invert,
-			}
-			if have.Mask != nil {
-				out.Mask = *have.Mask
-			}
-			if have.Mark == 0 && have.Mask == nil {
-				out.Mask = 0
-			}
-			out.From, _ = prefix(have.Src)
-			out.To, _ = prefix(have.Dst)
-			out.Priority = max(out.Priority, 0)
-			r.n.Rules = append(r.n.Rules, out)
-		}
-	}
-	return nil
 }
 
 func (r reader) neighbours() error {

@@ -67,7 +67,9 @@ var goOn = Verdict{Code: CodeContinue}
 func (m *machine) expr(ch *Chain, r Rule, e Expr) (Verdict, bool) {
 	a := parse(e.Data)
 	switch e.Name {
-	case "counter", "log", "notrack", "objref", "last", "flow_offload", "dup":
+	case "notrack":
+		return goOn, m.untrack(m.where(ch, r))
+	case "counter", "log", "objref", "last", "flow_offload", "dup":
 		return goOn, true
 	case "payload":
 		return goOn, m.payload(a)

@@ -76,7 +76,8 @@ func split(line string) (out []string) {
 }
 
 // words runs a rule of iptables-legacy.
-func (m *machine) words(words []string) (Verdict, bool) {
+func (m *machine) words(ch *Chain, r Rule) (Verdict, bool) {
+	words := r.Words
 	inverted := false
 	for i := 0; i < len(words); i++ {
 		w, value := words[i], ""
@@ -88,7 +89,7 @@ func (m *machine) words(words []string) (Verdict, bool) {
 			continue
 		}
 		if w == "-j" || w == "-g" {
-			return m.jump(w, value, words[i+1:])
+			return m.jump(w, value, words[i+1:], m.where(ch, r))
 		}
 		is, known := m.word(w, value)
 		if !known {
@@ -212,8 +213,7 @@ func (m *machine) inStates(text string) bool {
 	return false
 }
 
-func (m *machine) jump(option, name string, rest []string) (Verdict, bool) {
-	by := m.where(m.base, Rule{})
+func (m *machine) jump(option, name string, rest []string, by Where) (Verdict, bool) {
 	switch name {
 	case "ACCEPT":
 		return Verdict{Code: CodeAccept}, true
@@ -239,6 +239,9 @@ func (m *machine) jump(option, name string, rest []string) (Verdict, bool) {
 			return Verdict{Code: CodeAccept}, m.destination(t)
 		}
 		return Verdict{Code: CodeAccept}, m.source(t)
+	}
+	if name == "NOTRACK" || name == "CT" && len(rest) >= 2 && rest[1] == "--notrack" {
+		return goOn, m.untrack(by)
 	}
 	if m.table.Chains[name] == nil {
 		return goOn, false // a target that decides nothing, LOG for one

@@ -44,6 +44,8 @@ type Packet struct {
 	Reply bool
 	// SourceNAT and DestinationNAT say that the connection is translated.
 	SourceNAT, DestinationNAT bool
+	// Untracked says that a rule keeps it from being tracked: it is not translated either.
+	Untracked bool
 	// Length of the IP packet in bytes.
 	Length int
 	// Local says that the address is the host's own, and Route by which interface
@@ -121,6 +123,9 @@ func (p *Packet) transportHeader() []byte {
 
 // state is the connection's, by the bits of nf_conntrack_common.h.
 func (p *Packet) state() uint32 {
+	if p.Untracked {
+		return 1 << 6
+	}
 	if p.Established {
 		return 2
 	}
@@ -128,6 +133,9 @@ func (p *Packet) state() uint32 {
 }
 
 func (p *Packet) status() (s uint32) {
+	if p.Untracked {
+		return 0
+	}
 	if p.SourceNAT {
 		s |= 1 << 4
 	}

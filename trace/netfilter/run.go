@@ -17,6 +17,8 @@ type Decision struct {
 	// DNAT and SNAT are what its addresses become; not valid where they stay.
 	// A masquerade is SNAT to the unspecified address: that of the interface.
 	DNAT, SNAT Translation
+	// Untracked is the rule that keeps the packet from being tracked, nil for none.
+	Untracked *Where
 	// Accepted are the rules that let it pass, of chains that would have dropped it
 	// or not.
 	Accepted []Where
@@ -60,6 +62,9 @@ func (r Ruleset) Decide(family uint8, hook Hook, p *Packet, nat bool) Decision {
 	})
 	var d Decision
 	for _, c := range order {
+		if p.Untracked && c.chain.Type == "nat" {
+			continue
+		}
 		m := machine{table: c.table, base: c.chain, p: p, d: &d}
 		m.call()
 		if d.Drop {
@@ -181,7 +186,7 @@ func (m *machine) run(ch *Chain, deep int) (Verdict, *Where) {
 // rule runs a rule; false where it is not about the packet, or has no verdict.
 func (m *machine) rule(ch *Chain, r Rule) (Verdict, bool) {
 	if m.table.Legacy {
-		return m.words(r.Words)
+		return m.words(ch, r)
 	}
 	m.known = [registerBytes]bool{}
 	for _, e := range r.Exprs {

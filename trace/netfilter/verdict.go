@@ -140,3 +140,11 @@ func (m *machine) redirect(a attributes, by Where) bool {
 	}
 	return m.destination(t)
 }
+
+// untrack keeps the packet from being tracked.
+func (m *machine) untrack(by Where) bool {
+	if !m.unsure && m.d.Untracked == nil {
+		m.p.Untracked, m.d.Untracked = true, &by
+	}
+	return true
+}

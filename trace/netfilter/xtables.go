@@ -168,7 +168,14 @@ func (m *machine) target(name string, info []byte, by Where) (Verdict, bool) {
 			m.p.Mark = m.p.Mark&^binary.NativeEndian.Uint32(info[4:]) ^ binary.NativeEndian.Uint32(info)
 		}
 		return goOn, true
-	case "LOG", "NFLOG", "TCPMSS", "CONNMARK", "CT", "NOTRACK", "TRACE", "AUDIT", "SET", "CHECKSUM", "CLASSIFY":
+	case "NOTRACK":
+		return goOn, m.untrack(by)
+	case "CT": // struct xt_ct_target_info
+		if len(info) >= 2 && binary.NativeEndian.Uint16(info)&1 != 0 {
+			m.untrack(by)
+		}
+		return goOn, true
+	case "LOG", "NFLOG", "TCPMSS", "CONNMARK", "TRACE", "AUDIT", "SET", "CHECKSUM", "CLASSIFY":
 		return goOn, true
 	}
 	return goOn, m.doubt()
