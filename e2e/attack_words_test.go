@@ -47,7 +47,7 @@ func (r *attackRange) picture() map[string]string {
 	r.t.Helper()
 	out := map[string]string{
 		"rules":    r.host.Run("nft", "-s", "list", "ruleset"),
-		"links":    r.host.Run("ip", "-o", "-br", "link"),
+		"links":    strings.Join(slices.Collect(addresses(r.host)), ""),
 		"routes 4": r.host.Run("ip", "route"),
 		"routes 6": r.host.Run("ip", "-6", "route"),
 		"a1":       r.Must("inspect", "a1"),

@@ -3,6 +3,7 @@ package e2e
 import (
 	"fmt"
 	"io"
+	"iter"
 	"net"
 	"os"
 	"path/filepath"
@@ -85,7 +86,7 @@ func (c *crashing) present() string {
 			lines = append(lines, strings.Join(strings.Fields(line), " "))
 		}
 	}
-	for line := range strings.Lines(c.host.Run("ip", "-br", "addr")) {
+	for line := range addresses(c.host) {
 		// Neither whether it carries nor the addresses that come and go with it.
 		fields := slices.DeleteFunc(strings.Fields(line), func(f string) bool {
 			return f == "UP" || f == "DOWN" || f == "UNKNOWN" || strings.HasPrefix(f, "fe80:")
@@ -98,6 +99,24 @@ func (c *crashing) present() string {
 	}
 	slices.Sort(lines)
 	return strings.Join(lines, "\n")
+}
+
+// addresses lists the host's links and their addresses, without those of sandboxes kept
+// ready, which are others each time.
+func addresses(h *lab.Host) iter.Seq[string] {
+	return func(yield func(string) bool) {
+		spare := make(map[string]bool)
+		for line := range strings.Lines(h.Run("ip", "-o", "link")) {
+			if f := strings.Fields(line); strings.Contains(line, ":spare:") {
+				spare[strings.TrimSuffix(f[1], ":")] = true
+			}
+		}
+		for line := range strings.Lines(h.Run("ip", "-br", "addr")) {
+			if name, _, _ := strings.Cut(line, " "); !spare[name] && !yield(line) {
+				return
+			}
+		}
+	}
 }
 
 // listening lists the host's sockets that wait for clients, without the lengths of

@@ -28,7 +28,6 @@ func (s *site) picture() string {
 	}
 	for _, command := range [][]string{
 		{"nft", "--stateless", "list", "ruleset"},
-		{"ip", "-br", "addr"},
 		{"ip", "route"},
 		{"ip", "-6", "route"},
 		{"ip", "rule"},
@@ -38,6 +37,9 @@ func (s *site) picture() string {
 			// The kernel's own addresses, and a bridge's state, come and go by themselves.
 			b.WriteString(passing.ReplaceAllString(line, ""))
 		}
+	}
+	for line := range addresses(s.host) {
+		b.WriteString(passing.ReplaceAllString(line, ""))
 	}
 	for _, dir := range []string{"netns", "state/leases", "state/journal"} {
 		names, _ := filepath.Glob(filepath.Join(s.ExecRoot, dir, "*"))

@@ -316,7 +316,10 @@ func (c *Controller) Close() error {
 	c.stopHolding()
 	c.stopEnding()
 	c.departing.ended.Wait()
-	errs := []error{c.spares.close(), c.closeForeign()}
+	errs := []error{c.closeForeign()}
+	for _, one := range c.spares.drain() {
+		errs = append(errs, one.close())
+	}
 	if c.journal != nil {
 		c.journal.Settle()
 		errs = append(errs, c.journal.EndLog())

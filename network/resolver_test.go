@@ -56,9 +56,9 @@ func startRelay(tb testing.TB, root string) *realRelay {
 }
 
 // resolverHost is a host whose relay is a real one, with two networks.
-func resolverHost(tb testing.TB) (*host, *realRelay) {
+func resolverHost(tb testing.TB, change ...func(*Config)) (*host, *realRelay) {
 	tb.Helper()
-	h := emptyHost(tb)
+	h := emptyHost(tb, change...)
 	r := startRelay(tb, h.cfg.ExecRoot)
 	tb.Cleanup(func() { r.stop() })
 	h.cfg.Relay = r

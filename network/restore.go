@@ -31,12 +31,11 @@ func (c *Controller) Restore(ctx context.Context) error {
 		return fmt.Errorf("restore the network: %w", err)
 	}
 	if err := c.keepLeases(ctx); err != nil {
-		c.log.Warn("the relay has no copy of the leases: they could not be had back should all of them be lost while no daemon runs", "err", err)
+		c.log.Warn("the relay has no copy of the leases: they could not be had back should all of them be lost while no daemon runs", "operation", "restore", "err", err)
 	}
 	// What a start has no haste with: routes, records.
 	c.mendHost(ctx, everything, time.Time{})
 	c.startHealing()
-	c.stockSpares()
 	return nil
 }
 
@@ -66,7 +65,7 @@ func (c *Controller) loadWith(ctx context.Context, settle func(leases []record) 
 		return err
 	}
 	if err != nil {
-		c.log.Error("records of the journal cannot be read and are passed over", "err", err)
+		c.log.Error("records of the journal cannot be read and are passed over", "operation", "restore", "err", err)
 	}
 	c.recallLeases(ctx)
 	leases, regained, err := c.journal.Leases()
@@ -74,7 +73,7 @@ func (c *Controller) loadWith(ctx context.Context, settle func(leases []record) 
 		return err // containers that run are no strays
 	}
 	if err != nil {
-		c.log.Error("leases cannot be read, and neither can their copies: their sandboxes are taken down", "err", err)
+		c.log.Error("leases cannot be read, and neither can their copies: their sandboxes are taken down", "operation", "restore", "err", err)
 	}
 	for _, id := range regained {
 		c.log.Warn("a sandbox's lease was damaged or gone, and is taken from its copy", "id", id)
@@ -95,7 +94,7 @@ func (c *Controller) loadWith(ctx context.Context, settle func(leases []record) 
 			continue
 		}
 		if err := c.state.AddAttachment(*r.Attachment); err != nil {
-			c.log.Error("a lease does not fit and is dropped", "container", r.Attachment.Sandbox.Name, "err", err)
+			c.log.Error("a lease does not fit and is dropped", "operation", "restore", "container", r.Attachment.Sandbox.Name, "err", err)
 			lost = append(lost, *r.Attachment)
 		}
 	}
@@ -139,7 +138,7 @@ func (c *Controller) reserve(in store.Intent[record]) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if err := c.state.AddAttachment(*in.Value.Attachment); err != nil {
-		c.log.Warn("the addresses of a sandbox that could not be taken away cannot be kept", "container", in.Value.Attachment.Sandbox.Name, "err", err)
+		c.log.Warn("the addresses of a sandbox that could not be taken away cannot be kept", "operation", "restore", "container", in.Value.Attachment.Sandbox.Name, "err", err)
 	}
 }
 
@@ -210,7 +209,7 @@ func (c *Controller) mend(ctx context.Context) error {
 		case n.Default:
 			return fmt.Errorf("network %s: %w", n.Name, err)
 		default:
-			c.log.Error("a network cannot be restored; its containers are cut off until it is and the daemon is started again", "network", n.Name, "err", err)
+			c.log.Error("a network cannot be restored; its containers are cut off until it is and the daemon is started again", "operation", "restore", "network", n.Name, "err", err)
 		}
 	}
 	if err := c.announceForwarding(ctx, nets); err != nil {
@@ -248,7 +247,7 @@ func (c *Controller) mend(ctx context.Context) error {
 	crashpoint.Here("restore.resolvers")
 	if err != nil {
 		// Containers run, and others have their ports and names.
-		c.log.Error("the relay was not given all that it should hold; it is tried again until it has", "err", err)
+		c.log.Error("the relay was not given all that it should hold; it is tried again until it has", "operation", "restore", "err", err)
 		c.endLater(leftover{op: "relay", end: c.fillRelay})
 	}
 	return c.mendLoopback()
@@ -277,7 +276,7 @@ func (c *Controller) mendLinks(ctx context.Context, nets []spec.Network, attachm
 		if !netns.IsPinned(a.Sandbox.Path) && !c.pinLost(a, byName) {
 			c.log.Error("a sandbox's namespace is gone; its lease is dropped", "container", a.Sandbox.Name, "path", a.Sandbox.Path)
 			if err := c.Detach(ctx, a.Sandbox.ID); err != nil {
-				c.log.Error("a sandbox that is gone could not be taken down yet", "container", a.Sandbox.Name, "err", err)
+				c.log.Error("a sandbox that is gone could not be taken down yet", "operation", "restore", "container", a.Sandbox.Name, "err", err)
 			}
 			continue
 		}
@@ -287,7 +286,7 @@ func (c *Controller) mendLinks(ctx context.Context, nets []spec.Network, attachm
 			if err := c.mendEndpoint(ctx, a, e, byName[e.HostIf], byIndex); err != nil {
 				// One endpoint does not keep the others waiting; check
 				// tells what is wrong with it.
-				c.log.Error("an endpoint could not be mended", "container", a.Sandbox.Name, "network", e.Network, "err", err)
+				c.log.Error("an endpoint could not be mended", "operation", "restore", "container", a.Sandbox.Name, "network", e.Network, "err", err)
 			}
 		}
 	}

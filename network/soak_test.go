@@ -153,6 +153,8 @@ func (u usage) String() string {
 func (h *host) measure(tb testing.TB) (u usage) {
 	tb.Helper()
 	h.journal.Settle()
+	h.departing.settle(tb.Context())
+	h.ready(tb, h.cfg.Spares)
 	var m runtime.MemStats
 	for range 3 { // pools are emptied at the second collection
 		runtime.GC()
@@ -177,7 +179,7 @@ func (h *host) measure(tb testing.TB) (u usage) {
 // many at once, while networks come and go and the daemon is started anew, nothing is
 // given to two, and nothing grows.
 func TestSoak(t *testing.T) {
-	h, _ := resolverHost(t)
+	h, _ := resolverHost(t, func(c *Config) { c.Spares = 4 })
 	const workers = 16
 	cycles, seed := soakCycles(t), rand.Uint64()
 	t.Logf("%d cycles, seed %d", cycles, seed)

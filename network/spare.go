@@ -6,6 +6,8 @@ import (
 	"sync"
 	"time"
 
+	"github.com/containerd/errdefs"
+
 	"github.com/fairlead/fairlead/kernel/link"
 	"github.com/fairlead/fairlead/kernel/netns"
 	"github.com/fairlead/fairlead/kernel/sysctl"
@@ -98,22 +100,41 @@ func (s *spares) has(link string) bool {
 	return s.links[link]
 }
 
-// close drops them.
-func (s *spares) close() error {
+// drain has no more made, and gives those that are ready.
+func (s *spares) drain() []*spare {
 	s.mu.Lock()
 	s.closed = true
 	s.mu.Unlock()
 	s.ended.Wait()
+	ready := s.ready
+	s.ready = nil
+	return ready
+}
+
+// dropSpares drops them and sees to it that their links are gone.
+func (c *Controller) dropSpares() error {
 	var errs []error
-	for _, one := range s.ready {
+	gone := make(map[string]<-chan struct{})
+	for _, one := range c.spares.drain() {
+		gone[one.sb.spare] = c.watch.Gone(one.sb.spare)
 		errs = append(errs, one.close())
 	}
-	s.ready = nil
+	late := time.After(goneWithin)
+	for name, ch := range gone {
+		select {
+		case <-ch:
+			continue
+		case <-late:
+		}
+		if err := c.links.Delete(name); err != nil && !errdefs.IsNotFound(err) {
+			errs = append(errs, err)
+		}
+	}
 	return errors.Join(errs...)
 }
 
 // stockSpares has as many spares made as are wanted, one after the other, when nobody
-// attaches.
+// attaches. A daemon nobody has attached anything to yet keeps none.
 func (c *Controller) stockSpares() {
 	s := &c.spares
 	s.mu.Lock()

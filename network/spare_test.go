@@ -10,9 +10,10 @@ import (
 	"github.com/fairlead/fairlead/network/spec"
 )
 
-// ready waits until so many sandboxes are kept ready, and gives their links.
-func (h *host) ready(t *testing.T, n int) []string {
-	t.Helper()
+// ready has sandboxes be kept ready, waits for so many, and gives their links.
+func (h *host) ready(tb testing.TB, n int) []string {
+	tb.Helper()
+	h.stockSpares()
 	for end := time.Now().Add(20 * time.Second); ; time.Sleep(time.Millisecond) {
 		h.spares.mu.Lock()
 		var links []string
@@ -25,7 +26,7 @@ func (h *host) ready(t *testing.T, n int) []string {
 			return links
 		}
 		if time.Now().After(end) {
-			t.Fatalf("%d sandboxes are ready, want %d", len(links), n)
+			tb.Fatalf("%d sandboxes are ready, want %d", len(links), n)
 		}
 	}
 }

@@ -24,7 +24,7 @@ func (c *Controller) teardown(ctx context.Context, forget bool) error {
 		errs = append(errs, c.Detach(ctx, a.Sandbox.ID))
 	}
 	c.departing.ended.Wait()
-	errs = append(errs, c.spares.close())
+	errs = append(errs, c.dropSpares())
 	c.netOps.Lock()
 	defer c.netOps.Unlock()
 	errs = append(errs, c.unzoneFirewalld(ctx, c.Networks(), true))
