@@ -91,6 +91,14 @@ type Link struct {
 	// no other end.
 	PeerNamespace int
 	Addrs         []netip.Prefix
+	// Overheard says that somebody wants to see what is for others, too, as captures do;
+	// a bridge that wants it of its port does not count.
+	Overheard bool
+	// Queued says that what goes out is put in a queue, as hardware does and tc(8) has
+	// other links do.
+	Queued bool
+	// XDP says that a program of that kind is there.
+	XDP bool
 
 	// info and afSpec are the kernel's IFLA_LINKINFO and IFLA_AF_SPEC.
 	info, afSpec value
@@ -206,13 +214,30 @@ func parseLink(p packet) (Link, bool) {
 
 		PeerNamespace: -1,
 
+		Queued: queued(a[unix.IFLA_QDISC].text()),
+		XDP:    attached(a[unix.IFLA_XDP]),
+
 		info: a[unix.IFLA_LINKINFO], afSpec: a[unix.IFLA_AF_SPEC],
 	}
 	if id := a[unix.IFLA_LINK_NETNSID]; len(id) == 4 {
 		l.PeerNamespace = int(int32(id.uint32()))
 	}
 	l.Kind = parseAttrs(l.info)[unix.IFLA_INFO_KIND].text()
+	l.Overheard = a[unix.IFLA_PROMISCUITY].uint32() > 0
+	if _, port := l.Port(); port {
+		l.Overheard = a[unix.IFLA_PROMISCUITY].uint32() > 1
+	}
 	return l, true
+}
+
+// queued knows the kinds of qdisc that do not queue: that of a link without hardware, of
+// one that is down, and that of a kernel that does not say.
+func queued(kind string) bool { return kind != "noqueue" && kind != "noop" && kind != "" }
+
+// attached reads an IFLA_XDP: whether there is a program, of whichever mode.
+func attached(xdp value) bool {
+	mode := parseAttrs(xdp)[unix.IFLA_XDP_ATTACHED]
+	return len(mode) == 1 && mode[0] != 0
 }
 
 // checkName refuses what the kernel would, with a reason (dev_valid_name).

@@ -58,6 +58,18 @@ func (l Link) Port() (Port, bool) {
 	return p, true
 }
 
+// Filters says that the link is a bridge that tells VLANs apart, or hands frames to
+// iptables of its own accord (`ip link set type bridge nf_call_iptables 1`).
+func (l Link) Filters() bool {
+	data := parseAttrs(parseAttrs(l.info)[unix.IFLA_INFO_DATA])
+	for _, option := range []uint16{unix.IFLA_BR_VLAN_FILTERING, unix.IFLA_BR_NF_CALL_IPTABLES, unix.IFLA_BR_NF_CALL_IP6TABLES} {
+		if v := data[option]; len(v) == 1 && v[0] != 0 {
+			return true
+		}
+	}
+	return false
+}
+
 // SetPort has the bridge treat the link, which must be a port of it, so. A state that
 // is zero is left alone; the kernel refuses to set one of a port that is down.
 func (h *Handle) SetPort(name string, p Port) error {
