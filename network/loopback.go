@@ -9,6 +9,7 @@ import (
 
 	"github.com/containerd/errdefs"
 
+	"github.com/fairlead/fairlead/internal/spread"
 	"github.com/fairlead/fairlead/kernel/loopback"
 	"github.com/fairlead/fairlead/kernel/socket"
 	"github.com/fairlead/fairlead/network/plan"
@@ -24,15 +25,18 @@ func (c *Controller) proxied(b spec.PortBinding) bool {
 
 // activate lets clients in by the proxied ports.
 func (c *Controller) activate(held []ports.Held) error {
-	for _, h := range held {
-		if !c.proxied(h.PortBinding) {
-			continue
+	const worthwhile = 64 // as many system calls are done before another thread runs
+	return spread.Over(len(held), worthwhile, func(from, to int) error {
+		for _, h := range held[from:to] {
+			if !c.proxied(h.PortBinding) {
+				continue
+			}
+			if err := socket.Activate(h.Socket); err != nil {
+				return fmt.Errorf("open %s %s: %w", h.Proto, h.Host, err)
+			}
 		}
-		if err := socket.Activate(h.Socket); err != nil {
-			return fmt.Errorf("open %s %s: %w", h.Proto, h.Host, err)
-		}
-	}
-	return nil
+		return nil
+	})
 }
 
 // keptLoopback is what the relay keeps the hooks' files as.
@@ -58,7 +62,7 @@ func (c *Controller) openLoopback(ctx context.Context) error {
 	}
 	if errdefs.IsUnavailable(err) {
 		c.plan.NoLoopback = err.Error()
-		c.log.Warn("the userland proxy is off, and loopback addresses of this host do not reach published ports", "err", err)
+		c.log.Warn("the userland proxy is off, and loopback addresses of this host do not reach published ports", "operation", "hold", "err", err)
 		return nil
 	}
 	if err != nil {

@@ -20,7 +20,7 @@ const Name = "relay"
 
 // protocol is the version of the methods below. A change that an older peer
 // cannot follow raises it; "handover" keeps its meaning for ever.
-const protocol = 1
+const protocol = 2
 
 // Binding is one held host port.
 type Binding struct {

@@ -110,7 +110,7 @@ func (t *table) exchange(owner string, bindings []Binding, fds map[int]int) (flo
 	named := make(map[*port]bool)
 	for i, b := range bindings {
 		if fd, fresh := fds[i]; fresh {
-			if err := errors.Join(b.validate(), checkSocket(b, fd)); err != nil {
+			if err := admit(b, fd); err != nil {
 				return nil, nil, err
 			}
 			continue

@@ -99,7 +99,7 @@ func (s *server) Handle(ctx context.Context, r *fdpass.Request) (fdpass.Response
 		// A predecessor may have connections of the owner.
 		return fdpass.Response{}, errors.Join(s.table.release(p.Owner), s.resolvers.release(p.Owner), s.service.Forward(ctx, "release", p))
 	case "list":
-		return fdpass.Response{Result: holdParams{s.table.list()}}, nil
+		return fdpass.Response{Result: listResult{s.table.list()}}, nil
 	case "counters":
 		return fdpass.Response{Result: s.counters()}, nil
 	case "keep-firewall-socket":
@@ -119,11 +119,15 @@ func (s *server) hold(r *fdpass.Request) error {
 	if err := r.Decode(&p); err != nil {
 		return err
 	}
-	if r.Count() != len(p.Bindings) {
-		return fmt.Errorf("%d sockets for %d held ports: %w", r.Count(), len(p.Bindings), errdefs.ErrInvalidArgument)
+	bindings, err := ungrouped(p.Groups)
+	if err != nil {
+		return err
+	}
+	if r.Count() != len(bindings) {
+		return fmt.Errorf("%d sockets for %d held ports: %w", r.Count(), len(bindings), errdefs.ErrInvalidArgument)
 	}
 	fds := r.Take()
-	if err := s.table.hold(p.Bindings, fds); err != nil {
+	if err := s.table.hold(bindings, fds); err != nil {
 		fdpass.CloseFDs(fds)
 		return err
 	}

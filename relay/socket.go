@@ -6,8 +6,38 @@ import (
 	"github.com/containerd/errdefs"
 	"golang.org/x/sys/unix"
 
+	"github.com/fairlead/fairlead/internal/spread"
 	"github.com/fairlead/fairlead/kernel/socket"
 )
+
+// worthwhile is how many sockets make it worth to work on several processors.
+const worthwhile = 64
+
+// prepareAll checks the bindings and prepares their sockets.
+func prepareAll(bindings []Binding, fds []int) error {
+	return spread.Over(len(bindings), worthwhile, func(from, to int) error {
+		for i := from; i < to; i++ {
+			if err := admit(bindings[i], fds[i]); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+}
+
+// admit sees that the binding makes sense, and prepares its socket.
+func admit(b Binding, fd int) error {
+	if err := b.validate(); err != nil {
+		return err
+	}
+	if err := checkSocket(b, fd); err != nil {
+		return err
+	}
+	if err := prepare(b, fd); err != nil {
+		return fmt.Errorf("hold port %s: %w", b, err)
+	}
+	return nil
+}
 
 // checkSocket sees that fd is what the binding says: a listening TCP or SCTP, or a
 // bound UDP socket.

@@ -83,17 +83,15 @@ func (t *table) run() error { return t.serveReady(t.ready) }
 
 // hold takes the sockets over, all or none; on failure they stay the caller's.
 func (t *table) hold(bindings []Binding, fds []int) error {
-	for i, b := range bindings {
-		if err := errors.Join(b.validate(), checkSocket(b, fds[i])); err != nil {
-			return err
-		}
+	if err := prepareAll(bindings, fds); err != nil {
+		return err
 	}
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	if t.frozen {
 		return errFrozen
 	}
-	var added []*port
+	added := make([]*port, 0, len(bindings))
 	for i, b := range bindings {
 		p, err := t.add(b, fds[i])
 		if err != nil {
@@ -109,13 +107,11 @@ func (t *table) hold(bindings []Binding, fds []int) error {
 
 var errFrozen = fmt.Errorf("the relay is being replaced, try again: %w", errdefs.ErrUnavailable)
 
+// add takes over a socket that is prepared.
 func (t *table) add(b Binding, fd int) (*port, error) {
 	hk := hostKey{proto(b.Proto), b.Host}
 	if p, ok := t.hosts[hk]; ok {
 		return nil, fmt.Errorf("port %s is held already, for %s: %w", b, p.Owner, errdefs.ErrConflict)
-	}
-	if err := prepare(b, fd); err != nil {
-		return nil, fmt.Errorf("hold port %s: %w", b, err)
 	}
 	t.next++
 	p := &port{Binding: b, key: t.next, fd: fd}
@@ -150,6 +146,16 @@ func proto(s string) string {
 
 // remove forgets the port; its socket is the caller's to close.
 func (t *table) remove(p *port) {
+	t.unlist(p)
+	p.owner.ports = slices.DeleteFunc(p.owner.ports, func(q *port) bool { return q == p })
+	if len(p.owner.ports) == 0 {
+		delete(t.owners, p.Owner)
+		p.owner.cancel()
+	}
+}
+
+// unlist is remove but for the owner's list.
+func (t *table) unlist(p *port) {
 	if p.Proxy {
 		if err := t.poller.remove(p.fd); err != nil {
 			t.logger.Error("let go of a port", "port", p.Binding, "err", err)
@@ -157,11 +163,6 @@ func (t *table) remove(p *port) {
 	}
 	delete(t.ports, p.key)
 	delete(t.hosts, hostKey{p.Proto, p.Host})
-	p.owner.ports = slices.DeleteFunc(p.owner.ports, func(q *port) bool { return q == p })
-	if len(p.owner.ports) == 0 {
-		delete(t.owners, p.Owner)
-		p.owner.cancel()
-	}
 }
 
 // release closes all that the owner has and waits until it is closed.
@@ -176,11 +177,12 @@ func (t *table) release(name string) error {
 		t.mu.Unlock()
 		return nil
 	}
-	ports := slices.Clone(o.ports)
+	ports := o.ports
+	o.ports = nil
 	for _, p := range ports {
-		t.remove(p)
+		t.unlist(p)
 	}
-	delete(t.owners, name) // after a handover it may have had no port
+	delete(t.owners, name)
 	o.cancel()
 	t.mu.Unlock()
 

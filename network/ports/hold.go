@@ -4,7 +4,9 @@ import (
 	"errors"
 	"net/netip"
 	"os"
+	"slices"
 
+	"github.com/fairlead/fairlead/internal/spread"
 	"github.com/fairlead/fairlead/network/spec"
 )
 
@@ -28,25 +30,42 @@ type BusyError struct {
 func (e *BusyError) Error() string { return e.Err.Error() }
 func (e *BusyError) Unwrap() error { return e.Err }
 
+// worthwhile is how many sockets make it worth to open them on several processors.
+const worthwhile = 64
+
 // Hold binds every port, or none: on failure what was bound is let go and the
-// error is a *BusyError.
+// error is a *BusyError, of several that fail the first. Of many ports listen is
+// called by several goroutines at once.
 func Hold(listen Listener, bindings []spec.PortBinding) ([]Held, error) {
-	held := make([]Held, 0, len(bindings))
-	for _, b := range bindings {
-		f, err := listen(string(b.Proto), b.Host)
-		if err != nil {
-			return nil, errors.Join(&BusyError{b, err}, Drop(held))
+	held := make([]Held, len(bindings))
+	err := spread.Over(len(bindings), worthwhile, func(from, to int) error {
+		for i := from; i < to; i++ {
+			f, err := listen(string(bindings[i].Proto), bindings[i].Host)
+			if err != nil {
+				return &BusyError{bindings[i], err}
+			}
+			held[i] = Held{bindings[i], f}
 		}
-		held = append(held, Held{b, f})
+		return nil
+	})
+	if err != nil {
+		var first *BusyError
+		errors.As(err, &first)
+		held = slices.DeleteFunc(held, func(h Held) bool { return h.Socket == nil })
+		return nil, errors.Join(first, Drop(held))
 	}
 	return held, nil
 }
 
 // Drop closes the sockets.
 func Drop(held []Held) error {
-	var errs []error
-	for _, h := range held {
-		errs = append(errs, h.Socket.Close())
-	}
-	return errors.Join(errs...)
+	return spread.Over(len(held), worthwhile, func(from, to int) error {
+		var errs []error
+		for _, h := range held[from:to] {
+			if err := h.Socket.Close(); err != nil {
+				errs = append(errs, err)
+			}
+		}
+		return errors.Join(errs...)
+	})
 }

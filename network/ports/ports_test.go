@@ -5,6 +5,7 @@ import (
 	"net/netip"
 	"os"
 	"strings"
+	"sync"
 	"testing"
 
 	"github.com/containerd/errdefs"
@@ -108,5 +109,49 @@ func TestHoldIsAllOrNothing(t *testing.T) {
 	}
 	if err := open[0].Close(); !errors.Is(err, os.ErrClosed) {
 		t.Fatalf("the first socket was left open")
+	}
+}
+
+// Of many ports, which several goroutines bind, none is left bound after a failure, and
+// the first that failed is told of.
+func TestHoldOfManyIsAllOrNothing(t *testing.T) {
+	t.Parallel()
+	var mu sync.Mutex
+	var open []*os.File
+	listen := func(_ string, ap netip.AddrPort) (*os.File, error) {
+		if ap.Port() == 300 || ap.Port() > 700 {
+			return nil, errdefs.ErrConflict
+		}
+		f, err := os.Open(os.DevNull)
+		mu.Lock()
+		defer mu.Unlock()
+		open = append(open, f)
+		return f, err
+	}
+	bindings := make([]spec.PortBinding, 1000)
+	for i := range bindings {
+		bindings[i] = spec.PortBinding{Proto: spec.TCP, Host: netip.AddrPortFrom(any4, uint16(i))}
+	}
+	_, err := Hold(listen, bindings)
+	var busy *BusyError
+	if !errors.As(err, &busy) || busy.Binding.Host.Port() != 300 {
+		t.Fatalf("Hold: %v", err)
+	}
+	for _, f := range open {
+		if err := f.Close(); !errors.Is(err, os.ErrClosed) {
+			t.Fatal("a socket was left open")
+		}
+	}
+	held, err := Hold(listen, bindings[:300])
+	if err != nil || len(held) != 300 {
+		t.Fatalf("%d are held, %v", len(held), err)
+	}
+	for i, h := range held {
+		if h.PortBinding != bindings[i] || h.Socket == nil {
+			t.Errorf("%d: %s", i, h.PortBinding)
+		}
+	}
+	if err := Drop(held); err != nil {
+		t.Error(err)
 	}
 }
