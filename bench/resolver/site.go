@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net/netip"
 	"os"
+	"runtime"
 	"strings"
 	"time"
 
@@ -63,7 +64,11 @@ func newSite(ctx context.Context, subject, dir string) (s *site, err error) {
 	if s.server, err = nameserver(conf); err != nil {
 		return s, err
 	}
-	return s, s.ready()
+	if err := s.ready(); err != nil {
+		return s, err
+	}
+	_, err = pin()
+	return s, err
 }
 
 // nameserver is the first of a resolv.conf.
@@ -127,7 +132,13 @@ func (s *site) echo() error {
 		return errors.Join(err, unix.Close(fd))
 	}
 	s.server = at
+	answering, err := pin()
+	if err != nil {
+		return err
+	}
 	go func() {
+		runtime.LockOSThread() // which ends with the process
+		_ = unix.SchedSetaffinity(0, &answering)
 		buf := make([]byte, answerSize)
 		for {
 			n, from, err := unix.Recvfrom(fd, buf, 0)
