@@ -67,7 +67,7 @@ func (s *server) cutShort(r *http.Request, began bool, err error) error {
 		return err
 	}
 	if r.Context().Err() == nil {
-		s.log.ErrorContext(r.Context(), "an archive was cut short", "path", r.URL.Path, "err", err)
+		s.log.ErrorContext(r.Context(), "an archive was cut short", "operation", "archive", "path", r.URL.Path, "err", err)
 	}
 	panic(http.ErrAbortHandler)
 }

@@ -47,7 +47,7 @@ func (s *server) imageSave(w http.ResponseWriter, r *http.Request) error {
 	if err == nil || !a.began {
 		return err
 	}
-	s.log.ErrorContext(r.Context(), "saving images failed under way", "images", refs, "err", err)
+	s.log.ErrorContext(r.Context(), "saving images failed under way", "operation", "save", "images", refs, "err", err)
 	panic(http.ErrAbortHandler)
 }
 

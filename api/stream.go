@@ -207,7 +207,7 @@ func (s *server) containerLogs(w http.ResponseWriter, r *http.Request) error {
 		return err
 	case err != nil:
 		// Too late for a status: Docker's clients print this frame.
-		s.log.ErrorContext(r.Context(), "reading logs failed", "container", name, "err", err)
+		s.log.ErrorContext(r.Context(), "reading logs failed", "operation", "logs", "container", name, "err", err)
 		_, text := classify(err)
 		_, _ = out.buf.Write(frame(stdcopy.Systemerr, []byte("Error grabbing logs: "+text+"\n")))
 	}

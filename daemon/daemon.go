@@ -239,7 +239,7 @@ func (d *daemon) restoreNetwork(ctx context.Context, teardown bool) error {
 	case err == nil:
 		return d.cfg.save()
 	case teardown:
-		d.log.Warn("the network cannot be restored and is taken away as it is", "err", err)
+		d.log.Warn("the network cannot be restored and is taken away as it is", "operation", "restore", "err", err)
 		return d.network.Recall(ctx)
 	}
 	return err

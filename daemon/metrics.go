@@ -64,7 +64,7 @@ func (d *daemon) serveMetrics(ctx context.Context) error {
 	context.AfterFunc(ctx, func() { _ = server.Close() })
 	go func() {
 		if err := server.Serve(l); !errors.Is(err, http.ErrServerClosed) {
-			d.log.Error("metrics are served no more by --metrics-addr", "err", err)
+			d.log.Error("metrics are served no more by --metrics-addr", "operation", "metrics", "err", err)
 		}
 	}()
 	return nil

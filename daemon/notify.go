@@ -15,11 +15,11 @@ func notify(state string) {
 	}
 	conn, err := net.DialUnix("unixgram", nil, &net.UnixAddr{Name: path, Net: "unixgram"})
 	if err != nil {
-		slog.Warn("systemd is not told of our state", "state", state, "err", err)
+		slog.Warn("systemd is not told of our state", "operation", "notify", "state", state, "err", err)
 		return
 	}
 	defer func() { _ = conn.Close() }()
 	if _, err := conn.Write([]byte(state)); err != nil {
-		slog.Warn("systemd is not told of our state", "state", state, "err", err)
+		slog.Warn("systemd is not told of our state", "operation", "notify", "state", state, "err", err)
 	}
 }

@@ -24,7 +24,7 @@ var reloadable = []string{
 // were started now; of others it is said that they wait for that.
 func (d *daemon) reload(fresh Config, err error) {
 	if err != nil {
-		d.log.Error("the configuration is not reloaded", "err", err)
+		d.log.Error("the configuration is not reloaded", "operation", "reload", "err", err)
 		return
 	}
 	waiting := d.cfg.adopt(fresh)

@@ -46,7 +46,7 @@ func signals(ctx context.Context, execRoot string, log *slog.Logger) (running co
 func dumpStacks(dir string, log *slog.Logger) {
 	path := filepath.Join(dir, fmt.Sprintf("goroutine-stacks-%s.log", time.Now().UTC().Format("2006-01-02T150405Z0700")))
 	if err := os.WriteFile(path, stacks(), 0o600); err != nil {
-		log.Error("the stacks of the goroutines cannot be written", "err", err)
+		log.Error("the stacks of the goroutines cannot be written", "operation", "stacks", "err", err)
 		return
 	}
 	log.Info("wrote the stacks of all goroutines", "path", path)

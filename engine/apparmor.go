@@ -30,7 +30,7 @@ func (e *Engine) loadAppArmor() string {
 			return
 		}
 		if err := apparmor.LoadDefaultProfile(appArmorDefault); err != nil {
-			e.log.Error("AppArmor's default profile cannot be loaded; containers run without one", "err", err)
+			e.log.Error("AppArmor's default profile cannot be loaded; containers run without one", "operation", "start", "err", err)
 			return
 		}
 		e.appArmorProfile = appArmorDefault

@@ -237,7 +237,7 @@ func (e *Engine) followExec(x *execution) {
 		ctx := context.WithoutCancel(e.life)
 		err = errors.Join(e.closeStreams(ctx, x.id, drainTime), e.rt.DeleteExec(ctx, x.container, x.id), x.unsave(e))
 		if err != nil {
-			e.log.Error("clean up after an exec", "exec", short(x.id), "err", err)
+			e.log.Error("clean up after an exec", "operation", "exec", "exec", short(x.id), "err", err)
 		}
 		x.tidied()
 		e.execs.retire(x)

@@ -150,7 +150,7 @@ func (x *execution) unsave(e *Engine) error {
 func (e *Engine) restoreExecs(ctx context.Context) {
 	ids, err := names(e.fifosDir())
 	if err != nil {
-		e.log.Error("execs were not restored", "err", err)
+		e.log.Error("execs were not restored", "operation", "restore", "err", err)
 		return
 	}
 	for _, id := range ids {
@@ -172,7 +172,7 @@ func (e *Engine) restoreExecs(ctx context.Context) {
 		x.pid = pid
 		e.execs.add(x)
 		if err := e.cfg.Streams.Open(ctx, e.execStreams(x)); err != nil {
-			e.log.Error("open the streams of an exec again", "exec", short(id), "err", err)
+			e.log.Error("open the streams of an exec again", "operation", "restore", "exec", short(id), "err", err)
 		}
 		e.followExec(x)
 		e.passStdinEnd(e.execStreams(x), x.container, x.id)

@@ -29,7 +29,7 @@ func (e *Engine) awaitExit(c *instance, r *run) {
 	case e.life.Err() != nil || errdefs.IsUnavailable(err):
 		return
 	case err != nil:
-		e.log.Warn("the exit code is lost", "container", c.record().Name, "err", err)
+		e.log.Warn("the exit code is lost", "operation", "end", "container", c.record().Name, "err", err)
 		exit = runtime.Exit{Code: lostExit, At: time.Now()}
 	}
 	e.work.Add(1)
@@ -86,7 +86,7 @@ func (e *Engine) exited(ctx context.Context, c *instance, r *run, exit runtime.E
 		e.restartLater(c)
 	}
 	if err != nil {
-		e.log.Error("clean up after the container's end", "container", rec.Name, "err", err)
+		e.log.Error("clean up after the container's end", "operation", "end", "container", rec.Name, "err", err)
 	}
 }
 

@@ -256,7 +256,7 @@ func (e *Engine) noteHealth(c *instance, m *monitor, result *container.Healthche
 		return
 	}
 	if err := e.cfg.Store.Put(c.id, rec); err != nil {
-		e.log.Error("write down a container's health", "container", rec.Name, "err", err)
+		e.log.Error("write down a container's health", "operation", "health check", "container", rec.Name, "err", err)
 	}
 }
 

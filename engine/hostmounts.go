@@ -124,7 +124,7 @@ func (e *Engine) restoreMounts() error {
 		}
 		for _, m := range rec.volumes() {
 			if err := e.volumes.Unmount(m.Name, c.id); err != nil {
-				e.log.Error("a volume was not unmounted", "volume", m.Name, "err", err)
+				e.log.Error("a volume was not unmounted", "operation", "unmount", "volume", m.Name, "err", err)
 			}
 		}
 	}

@@ -59,7 +59,7 @@ func (e *Engine) ImageList(ctx context.Context, o ImageListOptions) ([]apiimage.
 				return nil, ctx.Err()
 			} else if err != nil {
 				// One that is broken does not hide the others.
-				e.log.Warn("an image's manifests cannot be read", "image", img.ID, "err", err)
+				e.log.Warn("an image's manifests cannot be read", "operation", "list", "image", img.ID, "err", err)
 			}
 		}
 		out = append(out, s)

@@ -245,7 +245,7 @@ func (e *Engine) tellLinkers(ctx context.Context, id string) {
 			err = e.updateFiles(c)
 		}
 		if err = errors.Join(err, e.relink(ctx, rec)); err != nil {
-			e.log.Error("a linked container was not told of the other", "container", rec.Name, "err", err)
+			e.log.Error("a linked container was not told of the other", "operation", "link", "container", rec.Name, "err", err)
 		}
 	}
 }

@@ -90,12 +90,12 @@ func (e *Engine) restartNow(c *instance) {
 	case errdefs.IsUnavailable(err):
 		// containerd, or a helper, is being started again.
 		rec = c.update(func(r *Record) { r.State.Running, r.State.PID, r.State.Restarting = false, 0, true })
-		e.log.Warn("a container is not restarted yet", "container", rec.Name, "err", err)
+		e.log.Warn("a container is not restarted yet", "operation", "restart", "container", rec.Name, "err", err)
 		c.backoff = min(max(2*c.backoff, firstBackoff), maxBackoff)
 		e.restartLater(c)
 	default:
 		if err = e.failed(ctx, c, err); err != nil {
-			e.log.Error("the restart policy's start failed; the container stays down", "container", rec.Name, "err", err)
+			e.log.Error("the restart policy's start failed; the container stays down", "operation", "restart", "container", rec.Name, "err", err)
 		}
 		c.answer(container.WaitConditionNextExit)
 	}

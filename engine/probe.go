@@ -188,7 +188,7 @@ func (p *probe) close() string {
 		defer cancel()
 		// Its output has been passed on to the FIFOs when it is gone.
 		if err := p.e.rt.DeleteExec(ctx, p.rec.ID, p.id); err != nil && !gone(err) && ctx.Err() == nil {
-			p.e.log.Warn("a health check was not tidied up", "container", p.rec.Name, "err", err)
+			p.e.log.Warn("a health check was not tidied up", "operation", "health check", "container", p.rec.Name, "err", err)
 		}
 	}
 	for _, w := range p.writers {
@@ -234,7 +234,7 @@ func (e *Engine) sweepProbes(ctx context.Context, left leftProbes) {
 		all.Go(func() {
 			id, exec, _ := strings.Cut(name, ".")
 			if err := e.endProbe(ctx, id, exec); err != nil {
-				e.log.Warn("an earlier daemon's health check was not ended", "container", short(id), "err", err)
+				e.log.Warn("an earlier daemon's health check was not ended", "operation", "health check", "container", short(id), "err", err)
 			}
 			_ = os.RemoveAll(filepath.Join(e.probesDir(), name))
 		})

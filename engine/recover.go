@@ -32,7 +32,7 @@ func (e *Engine) lose(format string, args ...any) {
 	if e.cfg.Losses == nil {
 		e.log.Error("lost: " + line)
 	} else if err := e.cfg.Losses.Lose(line); err != nil {
-		e.log.Error("a loss was not noted", "lost", line, "err", err)
+		e.log.Error("a loss was not noted", "operation", "recover", "lost", line, "err", err)
 	}
 }
 
@@ -40,7 +40,7 @@ func (e *Engine) lose(format string, args ...any) {
 func (e *Engine) sayDamaged() {
 	for _, d := range e.volumes.Damaged() {
 		if d.Restored {
-			e.log.Warn("a volume's description was damaged, and is taken from its copy", "volume", d.Volume, "aside", d.Aside, "err", d.Cause)
+			e.log.Warn("a volume's description was damaged, and is taken from its copy", "operation", "recover", "volume", d.Volume, "aside", d.Aside, "err", d.Cause)
 		} else {
 			e.lose("volume %s: its labels and options; its files are there. What was damaged is %s", d.Volume, d.Aside)
 		}
@@ -100,7 +100,7 @@ func (e *Engine) regainOne(id string, copies []map[string]string) error {
 	}
 	if err := e.registry.reserve(newest.Name, id); err != nil {
 		newest.Name += "-" + short(id)
-		e.log.Warn("a container's name is another's by now", "container", newest.Name, "err", err)
+		e.log.Warn("a container's name is another's by now", "operation", "recover", "container", newest.Name, "err", err)
 		if err := e.registry.reserve(newest.Name, id); err != nil {
 			return err
 		}
@@ -125,7 +125,7 @@ func (e *Engine) relabel(rec Record) {
 	ctx, cancel := context.WithTimeout(e.life, relabelTime)
 	defer cancel()
 	if err := e.rt.Relabel(ctx, rec.ID, e.cfg.Store.labels(rec)); err != nil {
-		e.log.Warn("containerd has an older copy of a container's record", "container", rec.Name, "err", err)
+		e.log.Warn("containerd has an older copy of a container's record", "operation", "recover", "container", rec.Name, "err", err)
 	}
 }
 

@@ -23,7 +23,7 @@ func (e *Engine) Restore(ctx context.Context) error {
 	}
 	probes := e.leftProbes()
 	if err := e.rt.ReapShims(ctx); err != nil {
-		e.log.Error("shims that containerd has lost were not ended", "err", err)
+		e.log.Error("shims that containerd has lost were not ended", "operation", "restore", "err", err)
 	}
 	list, err := e.rt.Tasks(ctx)
 	if err != nil {
@@ -48,17 +48,17 @@ func (e *Engine) Restore(ctx context.Context) error {
 	if err != nil {
 		// One container that cannot be mended does not keep the others from
 		// their daemon.
-		e.log.Error("some containers were not restored", "err", err)
+		e.log.Error("some containers were not restored", "operation", "restore", "err", err)
 	}
 	e.sayNetRaw()
 	if err := e.restoreMounts(); err != nil {
-		e.log.Error("mounts of containers that have ended were not undone", "err", err)
+		e.log.Error("mounts of containers that have ended were not undone", "operation", "restore", "err", err)
 	}
 	e.restoreExecs(ctx)
 	e.watch.Go(e.followDetached)
 	e.sweepProbes(ctx, probes)
 	if err := e.sweepStrays(ctx); err != nil {
-		e.log.Error("leftovers were not removed", "err", err)
+		e.log.Error("leftovers were not removed", "operation", "restore", "err", err)
 	}
 	return nil
 }
@@ -68,13 +68,13 @@ func (e *Engine) load(ctx context.Context) error {
 	var unreadable []string
 	err := e.cfg.Store.ForEach(func(id string, r Record, err error) error {
 		if err != nil || !r.complete(id) {
-			e.log.Error("a container's record cannot be read", "id", short(id), "err", err)
+			e.log.Error("a container's record cannot be read", "operation", "restore", "id", short(id), "err", err)
 			unreadable = append(unreadable, id)
 			return nil
 		}
 		e.cfg.Store.seen(r)
 		if err := e.registry.reserve(r.Name, r.ID); err != nil {
-			e.log.Error("two containers have one name", "id", short(id), "err", err)
+			e.log.Error("two containers have one name", "operation", "restore", "id", short(id), "err", err)
 		}
 		e.registry.add(&instance{id: id, rec: r})
 		return nil
@@ -85,13 +85,13 @@ func (e *Engine) load(ctx context.Context) error {
 	whole := !e.cfg.Repaired && len(unreadable) == 0
 	if !whole {
 		if err := e.regain(ctx, unreadable); err != nil {
-			e.log.Error("records of containers could not all be had back", "err", err)
+			e.log.Error("records of containers could not all be had back", "operation", "restore", "err", err)
 		}
 	}
 	for _, c := range e.registry.all() {
 		rec := c.record()
 		if err := e.keepVolumes(&rec); err != nil {
-			e.log.Error("a volume of a container is not there", "container", rec.Name, "err", err)
+			e.log.Error("a volume of a container is not there", "operation", "restore", "container", rec.Name, "err", err)
 		}
 		c.update(func(r *Record) { r.Mounts, r.MountSpecs = rec.Mounts, rec.MountSpecs })
 	}
@@ -102,7 +102,7 @@ func (e *Engine) load(ctx context.Context) error {
 		return nil
 	}
 	if err := e.volumes.Sweep(); err != nil {
-		e.log.Error("volumes of containers that are gone were not removed", "err", err)
+		e.log.Error("volumes of containers that are gone were not removed", "operation", "restore", "err", err)
 	}
 	return nil
 }

@@ -47,7 +47,7 @@ func (e *Engine) streamsSpec(rec Record) streams.Spec {
 	var err error
 	if out.Logging, err = logconfig.Logging(rec.HostConfig.LogConfig, e.logSubject(rec)); err != nil {
 		// It was good at create; the output is worth more than its attributes.
-		e.log.Error("a container's log options cannot be followed", "container", rec.Name, "err", err)
+		e.log.Error("a container's log options cannot be followed", "operation", "start", "container", rec.Name, "err", err)
 	}
 	if t := rec.HostConfig.LogConfig.Type; t == logconfig.JSON || t == logconfig.Local {
 		out.Log = e.logPath(rec.ID)

@@ -154,7 +154,7 @@ func (c *Controller) Detach(ctx context.Context, sandboxID string) error {
 	unrecorded := apply.Again(func() error { return c.journal.Reopen("detach", sandboxID) })
 	if unrecorded != nil {
 		// The record is lost, not the sandbox: it is taken down all the same.
-		c.log.Warn("detach is not on record", "container", a.Sandbox.Name, "err", unrecorded)
+		c.log.Warn("detach is not on record", "operation", "detach", "container", a.Sandbox.Name, "err", unrecorded)
 	}
 	err = c.finishDetach(context.WithoutCancel(ctx), a)
 	if err == nil && unrecorded != nil {
@@ -168,6 +168,7 @@ func (c *Controller) Detach(ctx context.Context, sandboxID string) error {
 
 func (c *Controller) finishDetach(ctx context.Context, a spec.Attachment) error {
 	crashpoint.Here("detach.begin")
+	c.leave(a.Endpoints...)
 	m := c.member(a)
 	op := c.newOperation(nil)
 	err := apply.Finish(ctx, op, "detach", c.plan.Detach(m))

@@ -94,7 +94,7 @@ func (c *Controller) regain(a spec.Attachment) error {
 	after, err := c.state.Settle(a.Sandbox.ID)
 	if err != nil {
 		after.Ports = nil
-		c.log.Error("published ports are let go with the network that they led to", "container", a.Sandbox.Name, "err", err)
+		c.log.Error("published ports are let go with the network that they led to", "operation", "restore", "container", a.Sandbox.Name, "err", err)
 	}
 	err = c.state.ReplaceAttachment(after)
 	c.mu.Unlock()

@@ -114,6 +114,6 @@ func (c *Controller) depart(name string, gone <-chan struct{}) {
 	case <-late.C:
 	}
 	if err := apply.Again(func() error { return c.links.Delete(name) }); err != nil {
-		c.log.Error("the link of a container that is gone is down and could not be deleted; healing and the next start try again", "link", name, "err", err)
+		c.log.Error("the link of a container that is gone is down and could not be deleted; healing and the next start try again", "operation", "detach", "link", name, "err", err)
 	}
 }

@@ -63,7 +63,7 @@ func (c *Controller) openEnforcer(ctx context.Context) error {
 		}
 	case FirewallNone:
 		if err != nil {
-			c.log.Warn("rules that an earlier daemon may have made cannot be looked for", "err", err)
+			c.log.Warn("rules that an earlier daemon may have made cannot be looked for", "operation", "policy", "err", err)
 		}
 		c.enforcer, c.plan.Firewall, err = noEnforcer{c}, firewall.None{}, nil
 	default:
@@ -86,7 +86,7 @@ func (c *Controller) mendFirewall(ctx context.Context, p firewall.Policy) error 
 		// By iptables, rules of ours that are to be replaced would be taken for
 		// others'; openAbroad looks.
 		if _, err := c.lookAbroad(ctx, p.Networks); err != nil {
-			c.log.Error("what other programs forward could not be read", "err", err)
+			c.log.Error("what other programs forward could not be read", "operation", "policy", "err", err)
 		}
 		p.Served, p.Others = c.abroadNow().served, c.abroadNow().others
 	}
@@ -107,7 +107,7 @@ func (c *Controller) mendFirewall(ctx context.Context, p firewall.Policy) error 
 	if _, err := c.openAbroad(ctx, p.Networks); err != nil {
 		// Containers may be cut off by what the host drops; nothing that
 		// is ours is open because of it.
-		c.log.Error("chains of the host's own that drop what is forwarded could not all be opened", "err", err)
+		c.log.Error("chains of the host's own that drop what is forwarded could not all be opened", "operation", "policy", "err", err)
 	}
 	return nil
 }

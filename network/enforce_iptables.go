@@ -169,7 +169,7 @@ func (e *iptablesEnforcer) batch(ctx context.Context, made []xtables.Change) err
 		if err == nil {
 			continue
 		}
-		e.c.log.Warn("rules are not as they were left; all of ours are made anew", "family", f, "err", err)
+		e.c.log.Warn("rules are not as they were left; all of ours are made anew", "operation", "policy", "family", f, "err", err)
 		if err2 := e.replace(ctx, f); err2 != nil {
 			return errors.Join(err, err2)
 		}

@@ -61,7 +61,7 @@ func (c *Controller) recallFirewall() (*firewallMemory, error) {
 		return nil, err
 	}
 	if err := json.Unmarshal(raw, m); err != nil {
-		c.log.Error("the record of the firewall back end cannot be read; what another one made may stay", "file", m.path, "err", err)
+		c.log.Error("the record of the firewall back end cannot be read; what another one made may stay", "operation", "policy", "file", m.path, "err", err)
 		return &firewallMemory{path: m.path}, nil
 	}
 	return m, nil

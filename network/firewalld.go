@@ -84,7 +84,7 @@ func (c *Controller) greetFirewalld(ctx context.Context, n spec.Network) {
 	c.foreign.mending.Lock()
 	defer c.foreign.mending.Unlock()
 	if _, err := c.zoneFirewalld(ctx, c.Networks()); err != nil {
-		c.log.Error("firewalld may cut a network's containers off", "network", n.Name, "err", err)
+		c.log.Error("firewalld may cut a network's containers off", "operation", "policy", "network", n.Name, "err", err)
 	}
 }
 

@@ -27,7 +27,7 @@ func (c *Controller) flowShare() uint32 {
 		return err
 	})
 	if err != nil {
-		c.log.Error("how many connections the host tracks cannot be read: nothing keeps one container from having them all, until the next start", "err", err)
+		c.log.Error("how many connections the host tracks cannot be read: nothing keeps one container from having them all, until the next start", "operation", "restore", "err", err)
 		return 0
 	}
 	most, err := strconv.ParseUint(text, 10, 32)

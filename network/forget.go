@@ -18,7 +18,7 @@ func (c *Controller) forgetFlows(s plan.ForgetFlows) error {
 		// What goes astray until it is done is sent again, and the table is large.
 		c.departing.ended.Go(func() {
 			if err := c.forgetNow(s); err != nil {
-				c.log.Warn("who had been sending to a port before it was published may not reach it", "ports", s.Ports, "err", err)
+				c.log.Warn("who had been sending to a port before it was published may not reach it", "operation", "forget flows", "ports", s.Ports, "err", err)
 			}
 		})
 		return nil
@@ -29,7 +29,7 @@ func (c *Controller) forgetFlows(s plan.ForgetFlows) error {
 func (c *Controller) forgetNow(s plan.ForgetFlows) error {
 	err := errors.Join(c.flows.DeleteByAddr(s.Addrs...), c.forgetPorts(s.Ports), c.forgetTranslated(s.Gone))
 	if errdefs.IsUnavailable(err) {
-		c.log.Warn("old flows are not forgotten", "addresses", s.Addrs, "ports", s.Ports, "gone", s.Gone, "err", err)
+		c.log.Warn("old flows are not forgotten", "operation", "forget flows", "addresses", s.Addrs, "ports", s.Ports, "gone", s.Gone, "err", err)
 		return nil
 	}
 	return err

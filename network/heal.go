@@ -70,6 +70,11 @@ func (c *Controller) startHealing() {
 	}
 	c.watchHost(ctx, &ended)
 	ended.Go(func() { c.healHost(ctx) })
+	if c.fast.path != nil {
+		ended.Go(func() { c.runFastPath(ctx) })
+	} else {
+		ended.Go(func() { c.forgetFastPath(ctx) })
+	}
 	c.healer.stop = func() {
 		cancel()
 		ended.Wait()
@@ -168,7 +173,7 @@ func (c *Controller) mendHost(ctx context.Context, what aspect, since time.Time)
 		err = s.more(ctx, what)
 	}
 	if err != nil && ctx.Err() == nil {
-		c.log.Error("the host could not be looked at for what other programs changed", "err", err)
+		c.log.Error("the host could not be looked at for what other programs changed", "operation", "heal", "err", err)
 		c.healer.noticed.add(what, since) // for the next look
 		again = time.Second
 	}
@@ -253,7 +258,7 @@ func (c *Controller) mended(f finding, since time.Time, err error) (again time.D
 	if err != nil {
 		again, first := b.fail(now, err)
 		if first {
-			c.log.Error("what another program changed cannot be put back; it is tried again", "kind", f.kind, "what", f.text, "err", err)
+			c.log.Error("what another program changed cannot be put back; it is tried again", "operation", "heal", "kind", f.kind, "what", f.text, "err", err)
 			c.cfg.Events.Tell("healing", "fail", f.on, "kind", f.kind, "what", f.text, "error", err.Error())
 		}
 		return again

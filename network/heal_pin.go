@@ -122,7 +122,7 @@ func (c *Controller) pinLost(a spec.Attachment, byName map[string]link.Link) boo
 			c.log.Warn("a namespace's pin was gone; it is pinned again", "container", a.Sandbox.Name, "path", a.Sandbox.Path)
 			return true
 		}
-		c.log.Warn("a namespace whose pin is gone is not found by a link", "container", a.Sandbox.Name, "link", l.Name, "err", err)
+		c.log.Warn("a namespace whose pin is gone is not found by a link", "operation", "heal", "container", a.Sandbox.Name, "link", l.Name, "err", err)
 	}
 	return false
 }

@@ -23,7 +23,7 @@ func (c *Controller) recallLeases(ctx context.Context) {
 		err = errors.Join(c.journal.Recall(files[0]), closeFiles(files))
 	}
 	if err != nil {
-		c.log.Warn("the relay's copy of the leases cannot be read", "err", err)
+		c.log.Warn("the relay's copy of the leases cannot be read", "operation", "restore", "err", err)
 	}
 }
 
@@ -42,6 +42,6 @@ func (c *Controller) trimLeases(ctx context.Context) {
 		return
 	}
 	if err := c.keepLeases(ctx); err != nil && ctx.Err() == nil {
-		c.log.Warn("the relay's copy of the leases could not be begun anew", "err", err)
+		c.log.Warn("the relay's copy of the leases could not be begun anew", "operation", "restore", "err", err)
 	}
 }

@@ -30,7 +30,7 @@ func (c *Controller) forget(ctx context.Context, a spec.Attachment, known []fire
 // is what may stand of it.
 func (c *Controller) settleLinks(ctx context.Context, sandboxID string, known []firewall.Permit) {
 	if err := c.relink(ctx, sandboxID, known); err != nil {
-		c.log.Error("links may not allow what they should; check tells, and the next start mends", "container", sandboxID, "err", err)
+		c.log.Error("links may not allow what they should; check tells, and the next start mends", "operation", "link", "container", sandboxID, "err", err)
 	}
 }
 

@@ -218,7 +218,7 @@ func (c *Controller) mendPorts(ctx context.Context) error {
 		work.add(func() error {
 			if err := c.holdAgain(ctx, a.Sandbox.ID); err != nil {
 				// The container runs and its other ports work: said, not fatal.
-				c.log.Error("published ports cannot be held again; it is tried until they can", "container", a.Sandbox.Name, "err", err)
+				c.log.Error("published ports cannot be held again; it is tried until they can", "operation", "hold", "container", a.Sandbox.Name, "err", err)
 				c.holdLater(a.Sandbox.ID)
 			}
 			return nil

@@ -58,7 +58,7 @@ func (c *Controller) mendResolvers(ctx context.Context) error {
 	}
 	if err := c.cfg.Relay.FollowHost(ctx, files); err != nil {
 		// Names of containers are answered all the same.
-		c.log.Error("the host's name servers cannot be followed", "err", err)
+		c.log.Error("the host's name servers cannot be followed", "operation", "resolve", "err", err)
 	}
 	have, err := c.cfg.Relay.Resolvers(ctx)
 	if err != nil {

@@ -24,7 +24,7 @@ func (c *Controller) CreateNetwork(ctx context.Context, req spec.NetworkRequest)
 	c.netOps.Lock()
 	defer c.netOps.Unlock()
 	if _, err := c.endNetworks(ctx); err != nil {
-		c.log.Warn("a network before this one", "err", err)
+		c.log.Warn("a network before this one", "operation", "network", "err", err)
 	}
 	host, err := c.surroundings()
 	if err != nil {
@@ -108,7 +108,7 @@ func (c *Controller) RemoveNetwork(ctx context.Context, ref string) error {
 	defer c.netOps.Unlock()
 	some, err := c.endNetworks(ctx)
 	if err != nil {
-		c.log.Warn("a network before this one", "err", err)
+		c.log.Warn("a network before this one", "operation", "network", "err", err)
 	}
 	c.mu.Lock()
 	n, err := c.state.DecideRemoval(ref)

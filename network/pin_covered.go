@@ -12,7 +12,7 @@ func (c *Controller) uncoverPin(a spec.Attachment, byName map[string]link.Link) 
 	for n := 0; n < maxCovers && c.pinsAnother(a, byName); n++ {
 		c.log.Warn("a namespace's pin showed another namespace", "container", a.Sandbox.Name, "path", a.Sandbox.Path)
 		if err := netns.Uncover(a.Sandbox.Path); err != nil {
-			c.log.Error("what is mounted over a namespace's pin cannot be taken off", "container", a.Sandbox.Name, "err", err)
+			c.log.Error("what is mounted over a namespace's pin cannot be taken off", "operation", "heal", "container", a.Sandbox.Name, "err", err)
 			return
 		}
 	}

@@ -40,7 +40,7 @@ func (r *networkRecords) Put(id string, n spec.Network) error {
 		}
 	}
 	if err := r.note(n); err != nil {
-		r.log.Warn("a network has no copy of its record under the exec root", "network", n.Name, "err", err)
+		r.log.Warn("a network has no copy of its record under the exec root", "operation", "restore", "network", n.Name, "err", err)
 	}
 	return nil
 }
@@ -117,7 +117,7 @@ func (r *networkRecords) restoreSome(nets []spec.Network, bad []string, noted ma
 		n, ok := noted[id]
 		if !ok {
 			if err := r.store.Lose(fmt.Sprintf("network %s: its record cannot be read", id)); err != nil {
-				r.log.Error("a loss was not noted", "err", err)
+				r.log.Error("a loss was not noted", "operation", "restore", "err", err)
 			}
 			if err := r.bucket.Delete(id); err != nil {
 				return nil, err

@@ -69,7 +69,7 @@ func (o *operation) serveNames(ctx context.Context, s plan.Resolver) error {
 	if !lacksNAT(err) {
 		return err
 	}
-	o.c.log.Warn("the kernel has no NAT by nftables, so that a container's resolver takes its port 53", "container", s.Owner, "err", err)
+	o.c.log.Warn("the kernel has no NAT by nftables, so that a container's resolver takes its port 53", "operation", "resolve", "container", s.Owner, "err", err)
 	return o.c.serveAt(ctx, sb.file, s, dns.Address.Port())
 }
 

@@ -53,12 +53,12 @@ func openSysctlBook(path string) (*sysctlBook, error) {
 		var was map[string]string
 		if was, copied = parseSysctls(raw); copied == nil {
 			b.was = was
-			slog.Warn("the record of what sysctls were before us was damaged or gone, and is taken from its copy", "aside", aside, "err", err)
+			slog.Warn("the record of what sysctls were before us was damaged or gone, and is taken from its copy", "operation", "restore", "aside", aside, "err", err)
 			_ = b.save() // a full disk keeps nobody from starting: there is the copy
 			return b, nil
 		}
 	}
-	slog.Error("the record of what sysctls were before us cannot be read, and neither can its copy: a teardown will not put them back", "aside", aside, "err", errors.Join(err, copied))
+	slog.Error("the record of what sysctls were before us cannot be read, and neither can its copy: a teardown will not put them back", "operation", "restore", "aside", aside, "err", errors.Join(err, copied))
 	return b, nil
 }
 

@@ -71,27 +71,27 @@ func (n *notice) settle(ctx context.Context, quiet, impatience time.Duration) {
 func (c *Controller) watchHost(ctx context.Context, ended *sync.WaitGroup) {
 	m, err := link.OpenMonitor()
 	if err != nil {
-		c.log.Error("changes of links by other programs are noticed late", "every", everyLook, "err", err)
+		c.log.Error("changes of links by other programs are noticed late", "operation", "heal", "every", everyLook, "err", err)
 	} else {
 		ended.Go(func() {
 			if err := m.Run(ctx, c.heedEvent); err != nil && ctx.Err() == nil {
-				c.log.Error("changes of links by other programs are noticed late", "every", everyLook, "err", err)
+				c.log.Error("changes of links by other programs are noticed late", "operation", "heal", "every", everyLook, "err", err)
 			}
 		})
 	}
 	files := func() { c.healer.noticed.add(aspectFiles, time.Now()) }
 	if mounts, err := netns.WatchMounts(); err != nil {
-		c.log.Error("namespaces that other programs unmount are noticed late", "every", everyLook, "err", err)
+		c.log.Error("namespaces that other programs unmount are noticed late", "operation", "heal", "every", everyLook, "err", err)
 	} else {
 		ended.Go(func() {
 			if err := mounts.Run(ctx, files); err != nil {
-				c.log.Error("namespaces that other programs unmount are noticed late", "every", everyLook, "err", err)
+				c.log.Error("namespaces that other programs unmount are noticed late", "operation", "heal", "every", everyLook, "err", err)
 			}
 		})
 	}
 	w, err := inotify.Watch(c.sysctls.path, c.journal.LeasePath("ID"), filepath.Join(c.cfg.ExecRoot, "netns", "ID"))
 	if err != nil {
-		c.log.Error("files that other programs delete are noticed late", "every", everyLook, "err", err)
+		c.log.Error("files that other programs delete are noticed late", "operation", "heal", "every", everyLook, "err", err)
 		return
 	}
 	ended.Go(func() {
@@ -112,6 +112,7 @@ func (c *Controller) heedEvent(e link.Event) {
 	now := time.Now()
 	switch e.Kind {
 	case link.EventLink, link.EventParameter:
+		c.wakeFastPath()
 		c.healer.noticed.add(aspectLinks, now)
 	case link.EventAddress:
 		c.healer.noticed.add(aspectLinks|aspectRoutes, now)
@@ -120,6 +121,7 @@ func (c *Controller) heedEvent(e link.Event) {
 			c.healer.noticed.add(aspectRoutes, now)
 		}
 	case link.EventLost:
+		c.wakeFastPath()
 		c.healer.noticed.add(everything, now)
 	}
 }

@@ -110,7 +110,7 @@ func (s *Store) keepCopy(after time.Duration) {
 		err := s.copy()
 		if err != nil {
 			if !failed {
-				s.log.Error("the store could not be copied; the former copy stays, and it is tried again", "err", err)
+				s.log.Error("the store could not be copied; the former copy stays, and it is tried again", "operation", "store", "err", err)
 			}
 			s.changed()
 		}

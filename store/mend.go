@@ -95,7 +95,7 @@ func mend(dataRoot string, opts Options) (*Repair, []unread, error) {
 	}
 	kept, copyErr := readCopy(dataRoot)
 	if copyErr != nil && !errors.Is(copyErr, fs.ErrNotExist) {
-		opts.Log.Error("the store's copy cannot be used", "file", copyFile(dataRoot), "err", copyErr)
+		opts.Log.Error("the store's copy cannot be used", "operation", "store", "file", copyFile(dataRoot), "err", copyErr)
 	}
 	if kept.values == nil && len(raw) == 0 && (opts.Identity == nil || opts.Identity() == "") {
 		return nil, nil, nil // nothing was here before
