@@ -168,7 +168,7 @@ func (a *app) root() *cobra.Command {
 		a.runCommand(), a.createCommand(), a.startCommand(), a.stopCommand(), a.restartCommand(),
 		a.killCommand(), a.waitCommand(), a.rmCommand(), a.psCommand(), a.logsCommand(), a.attachCommand(),
 		a.execCommand(), a.inspectCommand(), a.portCommand(), a.renameCommand(), a.pauseCommand(), a.unpauseCommand(),
-		a.updateCommand(), a.topCommand(), a.statsCommand(), a.copyCommand(), a.diffCommand(), a.exportCommand(), a.commitCommand(),
+		a.updateCommand(), a.ratesCommand(), a.statsCommand(), a.copyCommand(), a.diffCommand(), a.exportCommand(), a.commitCommand(),
 		a.containerCommand())
 	add("images", a.imagesCommand(), a.pullCommand(), a.pushCommand(), a.loginCommand(), a.logoutCommand(), a.imageCommand(), a.importCommand(), a.loadCommand(), a.tagCommand(), a.rmiCommand(),
 		a.saveCommand(), a.historyCommand(), buildCommand(), searchCommand())
