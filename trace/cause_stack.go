@@ -168,6 +168,8 @@ func (t *tracer) whose(by netfilter.Where) string {
 		return "ufw"
 	case strings.HasPrefix(by.Table, "firewalld"):
 		return "firewalld"
+	case chain == "docker-user" && t.p.Firewall == "iptables": // where users' own rules go
+		return "an administrator of the host, by iptables"
 	case strings.HasPrefix(chain, "docker"):
 		if t.p.Firewall == "iptables" {
 			return fairlead

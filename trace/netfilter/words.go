@@ -67,6 +67,9 @@ func (w *words) expr(name string, a attributes) {
 		w.say(strings.TrimSpace("redirect " + w.loaded[a.number(1)]))
 	case "fib":
 		w.loaded[a.number(1)] = "fib"
+		if a.number(2) == fibAddrType {
+			w.loaded[a.number(1)] = map[bool]string{false: "fib daddr type", true: "fib saddr type"}[a.number(3)&fibSource != 0]
+		}
 	case "match", "target":
 		w.say("xt " + name + " " + a.text(1))
 	default: // counter, limit, log, reject, quota, …
@@ -240,6 +243,8 @@ func literal(left string, b []byte) string {
 		if len(b) == 1 {
 			return cmp.Or(map[byte]string{1: "icmp", 6: "tcp", 17: "udp", 58: "ipv6-icmp", 132: "sctp"}[b[0]], fmt.Sprint(b[0]))
 		}
+	case strings.HasPrefix(left, "fib ") && len(b) == 4: // linux/rtnetlink.h: RTN_LOCAL and the like
+		return cmp.Or(map[uint32]string{1: "unicast", 2: "local", 3: "broadcast", 5: "multicast"}[hostOrder(b)], fmt.Sprint(hostOrder(b)))
 	case left == "meta nfproto" && len(b) == 1:
 		return map[byte]string{FamilyIPv4: "ipv4", FamilyIPv6: "ipv6"}[b[0]]
 	case left == "meta protocol" && len(b) == 2:
