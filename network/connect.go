@@ -113,6 +113,7 @@ func (c *Controller) disconnect(ctx context.Context, op *operation, ch plan.Chan
 // finishDisconnect does what takes the endpoint away; name is what crash points call
 // it. The sandbox is without the endpoint afterwards, whatever could not be done.
 func (c *Controller) finishDisconnect(ctx context.Context, op *operation, name string, ch plan.Change) error {
+	c.leave(ch.Endpoint)
 	before, after := c.member(ch.Before), c.member(ch.After)
 	err := apply.Finish(ctx, op, name, c.plan.Disconnect(ch, before, after))
 	if err == nil {

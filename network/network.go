@@ -98,6 +98,9 @@ type Config struct {
 	Spares int
 	// UserlandProxy serves loopback and the other family.
 	UserlandProxy bool
+	// FastPath has what containers of a network send each other pass the bridge by where
+	// the kernel has the means (kernel/fastpath) and nobody else has a say.
+	FastPath bool
 	// Log is slog.Default() when nil.
 	Log *slog.Logger
 	// Events gets what happens of itself; nil for nobody.
@@ -152,6 +155,9 @@ type Controller struct {
 
 	// hooks serve loopback; nil where the userland proxy does, or nobody.
 	hooks *loopback.Hooks
+
+	// fast takes containers' frames past bridges.
+	fast shortcut
 
 	networks *networkRecords
 	journal  *store.Journal[record]
@@ -265,7 +271,7 @@ func (c *Controller) open(ctx context.Context) error {
 	if err := c.watchForeign(watching); err != nil {
 		return err
 	}
-	if err := c.openLoopback(ctx); err != nil {
+	if err := errors.Join(c.openLoopback(ctx), c.openFastPath()); err != nil {
 		return err
 	}
 	c.state = plan.NewState(c.plan)
@@ -340,6 +346,7 @@ func (c *Controller) Close() error {
 	if c.hooks != nil {
 		errs = append(errs, c.hooks.Close())
 	}
+	errs = append(errs, c.closeFastPath())
 	return errors.Join(errs...)
 }
 

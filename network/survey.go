@@ -23,12 +23,13 @@ const (
 	kindNamespace = "namespace"
 	kindPort      = "port"
 	kindLoopback  = "loopback"
+	kindFastPath  = "fastpath"
 	kindRecord    = "record"
 	kindStray     = "stray"
 )
 
 var kinds = []string{
-	kindBridge, kindVeth, kindRoute, kindSysctl, kindRules, kindForeign, kindNamespace, kindPort, kindLoopback, kindRecord, kindStray,
+	kindBridge, kindVeth, kindRoute, kindSysctl, kindRules, kindForeign, kindNamespace, kindPort, kindLoopback, kindFastPath, kindRecord, kindStray,
 }
 
 // finding is one way in which the host is not as it is wanted.

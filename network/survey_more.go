@@ -23,6 +23,7 @@ func (s *survey) more(ctx context.Context, what aspect) error {
 	if what&aspectPorts == 0 {
 		return nil
 	}
+	s.fastPath()
 	return errors.Join(s.ports(ctx), s.loopback(), s.entries())
 }
 
