@@ -140,7 +140,8 @@ func openSocket(to netip.AddrPort, flags int) (fd int, err error) {
 	if fd, err = unix.Socket(family, unix.SOCK_STREAM|unix.SOCK_CLOEXEC|flags, 0); err != nil {
 		return -1, err
 	}
-	if err := unix.SetsockoptString(fd, unix.IPPROTO_TCP, unix.TCP_CONGESTION, congestion); err != nil && !errors.Is(err, unix.ENOENT) {
+	// Where it is not there, or not ours to choose, both ends do without.
+	if err := unix.SetsockoptString(fd, unix.IPPROTO_TCP, unix.TCP_CONGESTION, congestion); err != nil && !errors.Is(err, unix.ENOENT) && !errors.Is(err, unix.EPERM) {
 		return -1, err
 	}
 	return fd, unix.SetsockoptInt(fd, unix.IPPROTO_TCP, unix.TCP_NODELAY, 1)

@@ -31,32 +31,43 @@ type server struct {
 
 // serve answers until the process is killed.
 func serve(at netip.AddrPort) error {
-	fd, err := openSocket(at, unix.SOCK_NONBLOCK)
+	s, err := listen(at)
 	if err != nil {
-		return err
-	}
-	if err := errors.Join(unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_REUSEADDR, 1), unix.Bind(fd, sockaddr(at)), unix.Listen(fd, 4096)); err != nil {
-		return fmt.Errorf("listen on %s: %w", at, err)
-	}
-	epoll, err := unix.EpollCreate1(unix.EPOLL_CLOEXEC)
-	if err != nil {
-		return err
-	}
-	s := &server{epoll: epoll, listener: fd, conns: map[int]*conn{}, buf: make([]byte, 256<<10)}
-	if err := s.watch(fd); err != nil {
 		return err
 	}
 	if _, err := os.Stdout.WriteString(ready); err != nil {
 		return err
 	}
+	return s.run()
+}
+
+// listen makes a server at an address and port; it answers once it runs.
+func listen(at netip.AddrPort) (*server, error) {
+	fd, err := openSocket(at, unix.SOCK_NONBLOCK)
+	if err != nil {
+		return nil, err
+	}
+	if err := errors.Join(unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_REUSEADDR, 1), unix.Bind(fd, sockaddr(at)), unix.Listen(fd, 4096)); err != nil {
+		return nil, fmt.Errorf("listen on %s: %w", at, err)
+	}
+	epoll, err := unix.EpollCreate1(unix.EPOLL_CLOEXEC)
+	if err != nil {
+		return nil, err
+	}
+	s := &server{epoll: epoll, listener: fd, conns: map[int]*conn{}, buf: make([]byte, 256<<10)}
+	return s, s.watch(fd)
+}
+
+// run serves for ever.
+func (s *server) run() error {
 	events := make([]unix.EpollEvent, 128)
 	for {
-		n, err := unix.EpollWait(epoll, events, -1)
+		n, err := unix.EpollWait(s.epoll, events, -1)
 		if err != nil && !errors.Is(err, unix.EINTR) {
 			return err
 		}
 		for _, e := range events[:max(n, 0)] {
-			if int(e.Fd) == fd {
+			if int(e.Fd) == s.listener {
 				err = s.accept()
 			} else {
 				err = s.read(int(e.Fd))

@@ -12,10 +12,12 @@ import (
 	"strings"
 	"time"
 
+	"github.com/containerd/errdefs"
 	"github.com/vishvananda/netlink"
 
 	"github.com/fairlead/fairlead/bench/load"
 	"github.com/fairlead/fairlead/bench/throwaway"
+	"github.com/fairlead/fairlead/kernel/sysctl"
 )
 
 // What the driver asks of a host.
@@ -50,6 +52,9 @@ const (
 	wayHost = "host"
 	// wayPeer is from one container to another on the same bridge.
 	wayPeer = "peer"
+	// wayFiltered is the same, with the packet filter looking at what bridges pass on
+	// (br_netfilter), as kernels have it in which that is built in, or was loaded.
+	wayFiltered = "filtered"
 	// wayWire is from one namespace to another over one veth pair.
 	wayWire = "wire"
 	// wayLoopback is from the host by 127.0.0.1 to a port that a container publishes.
@@ -84,6 +89,8 @@ nsenter --net=/run/netns/outside ` + settings + `
 type way struct {
 	from load.Space
 	to   netip.AddrPort
+	// filtered says that br_netfilter is on.
+	filtered bool
 }
 
 // host is a subject's host, with what runs there.
@@ -150,9 +157,16 @@ func (h *host) prepare(ctx context.Context, name string, ports int) error {
 	if err := self.Serve(ctx, hostPort); err != nil {
 		return err
 	}
-	h.ways[wayHost] = way{outside, netip.MustParseAddrPort(fmt.Sprintf("%s:%d", hostAddr, hostPort))}
+	if err := bridgeFilter(false); err != nil {
+		return err
+	}
+	h.ways[wayHost] = way{from: outside, to: netip.MustParseAddrPort(fmt.Sprintf("%s:%d", hostAddr, hostPort))}
 	if err := subjects[name](ctx, h, ports); err != nil {
 		return err
+	}
+	if w, ok := h.ways[wayPeer]; ok {
+		w.filtered = true
+		h.ways[wayFiltered] = w
 	}
 	for name, w := range h.ways {
 		if _, err := w.from.Measure(ctx, load.Once, w.to, 0); err != nil {
@@ -172,7 +186,7 @@ const maxRetransmitted = 0.01
 
 // measure measures one way once, and sees that nothing but the way was measured: the
 // kernel's one table of connections, which all namespaces share, is left as it was.
-func (h *host) measure(ctx context.Context, r request) (load.Sample, error) {
+func (h *host) measure(ctx context.Context, r request) (s load.Sample, err error) {
 	w, ok := h.ways[r.Way]
 	if !ok {
 		return load.Sample{}, fmt.Errorf("no way %q", r.Way)
@@ -181,7 +195,13 @@ func (h *host) measure(ctx context.Context, r request) (load.Sample, error) {
 	if err != nil {
 		return load.Sample{}, err
 	}
-	s, err := w.from.Measure(ctx, r.Kind, w.to, r.Length)
+	if w.filtered {
+		if err := bridgeFilter(true); err != nil {
+			return load.Sample{}, err
+		}
+		defer func() { err = errors.Join(err, bridgeFilter(false)) }()
+	}
+	s, err = w.from.Measure(ctx, r.Kind, w.to, r.Length)
 	if err != nil {
 		return s, fmt.Errorf("%s: %w", r.Way, err)
 	}
@@ -194,6 +214,25 @@ func (h *host) measure(ctx context.Context, r request) (load.Sample, error) {
 		err = fmt.Errorf("%s, %s: the table of connections was full %d times", r.Way, r.Kind, after-before)
 	}
 	return s, errors.Join(err, netlink.ConntrackTableFlush(netlink.ConntrackTable))
+}
+
+// bridgeFilter has the packet filter of the host look at what bridges pass on, or not. Debian's
+// kernel does not until somebody loads br_netfilter; others have it built in, and on.
+func bridgeFilter(on bool) error {
+	value := "0"
+	if on {
+		value = "1"
+	}
+	for _, table := range []string{"ip", "ip6", "arp"} {
+		_, err := sysctl.Set("net.bridge.bridge-nf-call-"+table+"tables", value)
+		if errors.Is(err, errdefs.ErrNotFound) && !on {
+			return nil // not loaded
+		}
+		if err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // start starts the host of a subject.

@@ -33,7 +33,7 @@ type Options struct {
 
 // Standard is the usual form, and Short one for seeing that all of it runs.
 var (
-	Standard = Options{Rounds: 9, Length: 700 * time.Millisecond, Ports: 10000, DockerPorts: 10000}
+	Standard = Options{Rounds: 9, Length: 600 * time.Millisecond, Ports: 10000, DockerPorts: 10000}
 	Short    = Options{Rounds: 1, Length: 100 * time.Millisecond, Ports: 10000, DockerPorts: 500}
 )
 
@@ -50,17 +50,20 @@ var groups = []struct {
 }{
 	{[]load.Kind{load.Connections}, []key{
 		{subject: fairlead, way: wayPublished}, {subject: fairleadPorts, way: wayPublished}, {subject: fairlead, way: wayHost},
-		{subject: docker, way: wayPublished}, {subject: dockerPorts, way: wayPublished}, {subject: docker, way: wayHost}, {subject: bare, way: wayHost},
+		{subject: docker, way: wayPublished}, {subject: dockerPorts, way: wayPublished}, {subject: docker, way: wayHost}, {subject: dnat, way: wayPublished}, {subject: bare, way: wayHost},
 	}},
 	{[]load.Kind{load.Requests, load.Stream}, []key{
 		{subject: fairlead, way: wayPublished}, {subject: fairlead, way: wayHost},
-		{subject: docker, way: wayPublished}, {subject: docker, way: wayHost}, {subject: bare, way: wayHost},
+		{subject: docker, way: wayPublished}, {subject: docker, way: wayHost}, {subject: dnat, way: wayPublished}, {subject: bare, way: wayHost},
 	}},
 	{[]load.Kind{load.Connections, load.Requests, load.Stream}, []key{
 		{subject: fairlead, way: wayPeer}, {subject: docker, way: wayPeer}, {subject: bare, way: wayPeer}, {subject: bare, way: wayWire},
 	}},
+	{[]load.Kind{load.Connections, load.Requests}, []key{
+		{subject: fairlead, way: wayFiltered}, {subject: docker, way: wayFiltered}, {subject: bare, way: wayFiltered},
+	}},
 	{[]load.Kind{load.Connections, load.Requests, load.Stream}, []key{
-		{subject: fairlead, way: wayLoopback}, {subject: docker, way: wayLoopback},
+		{subject: fairlead, way: wayLoopback}, {subject: fairleadHooks, way: wayLoopback}, {subject: docker, way: wayLoopback},
 	}},
 }
 

@@ -15,6 +15,10 @@ func Section(ctx context.Context, o Options, dir string) (report.Section, error)
 	if err != nil {
 		return report.Section{}, err
 	}
+	return m.section(o), nil
+}
+
+func (m measured) section(o Options) report.Section {
 	return report.Section{
 		Title: "The way of packets",
 		Text: fmt.Sprintf("%d rounds of %s for each figure, after one that is not counted; medians, and of ratios the medians of those within each round.\n"+
@@ -24,9 +28,9 @@ func Section(ctx context.Context, o Options, dir string) (report.Section, error)
 			"the host on which the engine runs. Ratios of times are turned over, so that 1 is the same and more is better.",
 			o.Rounds, o.Length, load.Parallel, load.MessageSize),
 		Goals:  m.goals(o),
-		Tables: []report.Table{m.outside(o), m.peers(), m.proxies(), m.proxyMemory()},
+		Tables: []report.Table{m.outside(o), m.peers(), m.filtered(), m.proxies(), m.proxyMemory()},
 		Plots:  []report.Plot{m.plot()},
-	}, nil
+	}
 }
 
 // on is a way of a subject under a kind of load.
@@ -124,7 +128,8 @@ func (m measured) outside(o Options) report.Table {
 		{"Docker, published port", docker, wayPublished},
 		{fmt.Sprintf("Docker, published port, and %s others", report.Number(float64(o.DockerPorts))), dockerPorts, wayPublished},
 		{"Docker, host mode", docker, wayHost},
-		{"no engine", bare, wayHost},
+		{"no engine, published by one rule", dnat, wayPublished},
+		{"no engine, host mode", bare, wayHost},
 	})
 	t.Note = "Host mode, to which the ratios are, is Fairlead's. Docker's other ports are the rules that dockerd makes for each, loaded in one\n" +
 		"batch, for dockerd takes hours to publish so many: half of them before those of the port that is measured, half after."
@@ -138,12 +143,24 @@ func (m measured) peers() report.Table {
 		{"a bridge, no rule", bare, wayPeer},
 		{"one veth pair", bare, wayWire},
 	})
+	t.Note = "Here the packet filter does not look at what bridges pass on, as in kernels that have br_netfilter as a module which nobody loaded."
+	return t
+}
+
+func (m measured) filtered() report.Table {
+	t := m.table("Container to container, with br_netfilter", "bridge", row{"", bare, wayFiltered}, []row{
+		{"Fairlead, default network", fairlead, wayFiltered},
+		{"Docker, default network", docker, wayFiltered},
+		{"a bridge, no rule", bare, wayFiltered},
+	})
+	t.Note = "The host's packet filter looks at what bridges pass on as well, and tracks its connections, as where br_netfilter is built in or loaded."
 	return t
 }
 
 func (m measured) proxies() report.Table {
 	return m.table("By 127.0.0.1", "Docker", row{"", docker, wayLoopback}, []row{
 		{"Fairlead's relay", fairlead, wayLoopback},
+		{"Fairlead with `--userland-proxy=false`", fairleadHooks, wayLoopback},
 		{"docker-proxy", docker, wayLoopback},
 	})
 }
@@ -164,7 +181,7 @@ func (m measured) proxyMemory() report.Table {
 func (m measured) plot() report.Plot {
 	p := report.Plot{Name: "path-connections", Title: "New connections a second to a published port, from outside", X: "connections a second"}
 	for _, k := range []struct{ title, subject, way string }{
-		{"no engine", bare, wayHost}, {"Fairlead, host mode", fairlead, wayHost}, {"Fairlead", fairlead, wayPublished},
+		{"no engine, host mode", bare, wayHost}, {"no engine, one rule", dnat, wayPublished}, {"Fairlead, host mode", fairlead, wayHost}, {"Fairlead", fairlead, wayPublished},
 		{"Fairlead, many ports", fairleadPorts, wayPublished}, {"Docker", docker, wayPublished}, {"Docker, many ports", dockerPorts, wayPublished},
 	} {
 		if v := m.of(on(k.subject, k.way, load.Connections), rate); v > 0 {

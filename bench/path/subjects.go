@@ -21,13 +21,15 @@ const prefix = "path-"
 const (
 	fairlead      = prefix + "fairlead"
 	fairleadPorts = prefix + "fairlead+ports"
+	fairleadHooks = prefix + "fairlead+hooks"
 	docker        = prefix + "docker"
 	dockerPorts   = prefix + "docker+ports"
 	bare          = prefix + "bare"
+	dnat          = prefix + "dnat"
 )
 
 // Subjects are all that -subjects may choose.
-var Subjects = []string{fairlead, fairleadPorts, docker, dockerPorts, bare}
+var Subjects = []string{fairlead, fairleadPorts, fairleadHooks, docker, dockerPorts, bare, dnat}
 
 // subjects make what is measured on a host.
 var subjects = map[string]func(ctx context.Context, h *host, ports int) error{
@@ -35,10 +37,15 @@ var subjects = map[string]func(ctx context.Context, h *host, ports int) error{
 		_, err := h.engine(ctx, "fairlead")
 		return err
 	},
+	fairleadHooks: func(ctx context.Context, h *host, _ int) error {
+		_, err := h.engine(ctx, "fairlead", "--userland-proxy=false")
+		return err
+	},
 	fairleadPorts: fairleadFull,
 	docker:        dockerPlain,
 	dockerPorts:   dockerFull,
 	bare:          bareWays,
+	dnat:          dnatWays,
 }
 
 // firstPort is the first of the other published ports, and firstServed of those of the
@@ -84,9 +91,9 @@ func (h *host) containers(ctx context.Context, e *engine.Engine) error {
 	if err := set(client); err != nil {
 		return err
 	}
-	h.ways[wayPublished] = way{outside, netip.MustParseAddrPort(fmt.Sprintf("%s:%d", hostAddr, publishedPort))}
-	h.ways[wayLoopback] = way{self, netip.MustParseAddrPort(fmt.Sprintf("127.0.0.1:%d", publishedPort))}
-	h.ways[wayPeer] = way{load.Space{Name: "the other container", Path: client}, netip.AddrPortFrom(at, servedPort)}
+	h.ways[wayPublished] = way{from: outside, to: netip.MustParseAddrPort(fmt.Sprintf("%s:%d", hostAddr, publishedPort))}
+	h.ways[wayLoopback] = way{from: self, to: netip.MustParseAddrPort(fmt.Sprintf("127.0.0.1:%d", publishedPort))}
+	h.ways[wayPeer] = way{from: load.Space{Name: "the other container", Path: client}, to: netip.AddrPortFrom(at, servedPort)}
 	return nil
 }
 
@@ -204,7 +211,29 @@ func bareWays(ctx context.Context, h *host, _ int) error {
 		if err := (load.Space{Name: w.to, Path: "/run/netns/" + w.to}).Serve(ctx, servedPort); err != nil {
 			return err
 		}
-		h.ways[name] = way{load.Space{Name: w.from, Path: "/run/netns/" + w.from}, netip.MustParseAddrPort(fmt.Sprintf("%s:%d", w.addr, servedPort))}
+		h.ways[name] = way{from: load.Space{Name: w.from, Path: "/run/netns/" + w.from}, to: netip.MustParseAddrPort(fmt.Sprintf("%s:%d", w.addr, servedPort))}
 	}
+	return nil
+}
+
+// dnatRule is the least that publishes a port: see dnatWays.
+const dnatRule = `set -e
+sysctl -qw net.ipv4.ip_forward=1
+ip addr add 10.0.0.254/24 dev br0; ip -n b route add default via 10.0.0.254
+nft add table ip floor
+nft 'add chain ip floor published { type nat hook prerouting priority dstnat; }'
+nft add rule ip floor published tcp dport %d dnat to 10.0.0.2:%d
+`
+
+// dnatWays publish a port by one rule, and protect nothing: the least that the kernel does
+// where addresses are translated.
+func dnatWays(ctx context.Context, h *host, ports int) error {
+	if err := bareWays(ctx, h, ports); err != nil {
+		return err
+	}
+	if out, err := exec.CommandContext(ctx, "sh", "-c", fmt.Sprintf(dnatRule, publishedPort, servedPort)).CombinedOutput(); err != nil {
+		return fmt.Errorf("the rule: %w: %s", err, out)
+	}
+	h.ways[wayPublished] = way{from: outside, to: netip.MustParseAddrPort(fmt.Sprintf("%s:%d", hostAddr, publishedPort))}
 	return nil
 }
