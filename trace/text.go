@@ -41,7 +41,8 @@ func (e Explanation) WriteText(out io.Writer) error {
 	if e.Paused {
 		b.WriteString("\nHealing is paused: what other programs change is left as it is until fairlead heal resume.\n")
 	}
-	_, err := io.WriteString(out, b.String())
+	// Sections are set apart by one blank line.
+	_, err := io.WriteString(out, strings.TrimRight(strings.ReplaceAll(b.String(), "\n\n\n", "\n\n"), "\n")+"\n")
 	return err
 }
 
