@@ -94,13 +94,18 @@ func (o *operation) dropNamespace(ctx context.Context, s plan.DropNamespace) err
 	}
 	errs = append(errs, o.leave(s.Path), netns.Remove(s.Path))
 	for name, ch := range gone {
-		if err := o.c.departing.begin(ctx, name); err != nil {
-			errs = append(errs, err)
-			continue
-		}
-		o.c.departing.ended.Go(func() { o.c.depart(name, ch) })
+		errs = append(errs, o.c.seeOff(ctx, name, ch))
 	}
 	return errors.Join(errs...)
+}
+
+// seeOff has the link be known to be on its way until it is gone.
+func (c *Controller) seeOff(ctx context.Context, name string, gone <-chan struct{}) error {
+	if err := c.departing.begin(ctx, name); err != nil {
+		return err
+	}
+	c.departing.ended.Go(func() { c.depart(name, gone) })
+	return nil
 }
 
 // depart waits until the link is gone.

@@ -52,7 +52,7 @@ func (o *operation) close() error {
 	errs := []error{ports.Drop(o.held)}
 	o.held = nil
 	if o.spare != nil {
-		errs = append(errs, o.spare.close()) // it was not used
+		errs = append(errs, o.c.discard(o.spare)) // it was not used
 	}
 	for path := range o.ns {
 		errs = append(errs, o.leave(path))

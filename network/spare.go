@@ -1,12 +1,11 @@
 package network
 
 import (
+	"context"
 	"errors"
 	"slices"
 	"sync"
 	"time"
-
-	"github.com/containerd/errdefs"
 
 	"github.com/fairlead/fairlead/kernel/link"
 	"github.com/fairlead/fairlead/kernel/netns"
@@ -38,6 +37,12 @@ func (s *spare) fits(a spec.Attachment) bool {
 }
 
 func (s *spare) close() error { return errors.Join(s.sb.links.Close(), s.sb.file.Close()) }
+
+// discard lets go of one that nobody is to have; its pair goes with the namespace.
+func (c *Controller) discard(one *spare) error {
+	gone := c.watch.Gone(one.sb.spare)
+	return errors.Join(one.close(), c.seeOff(context.Background(), one.sb.spare, gone))
+}
 
 // useSpare pins the operation's spare at path.
 func (o *operation) useSpare(path string) (*sandbox, error) {
@@ -82,14 +87,11 @@ func (s *spares) settle(one *spare) {
 	}
 }
 
-// put takes one back that was not used.
+// put takes one back that was not used. One that comes back after drain is gone with
+// the process.
 func (s *spares) put(one *spare) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.closed {
-		_ = one.close()
-		return
-	}
 	s.ready = append(s.ready, one)
 }
 
@@ -126,9 +128,7 @@ func (c *Controller) dropSpares() error {
 			continue
 		case <-late:
 		}
-		if err := c.links.Delete(name); err != nil && !errdefs.IsNotFound(err) {
-			errs = append(errs, err)
-		}
+		errs = append(errs, c.links.Delete(name))
 	}
 	return errors.Join(errs...)
 }
@@ -191,8 +191,7 @@ func (c *Controller) makeSpare() error {
 	one.sb = &sandbox{file: ns, links: h, spare: name}
 	c.spares.note(name, true)
 	if err := c.fillSpare(one.sb); err != nil {
-		// The pair goes with the namespace.
-		err = errors.Join(err, one.close())
+		err = errors.Join(err, c.discard(one))
 		c.spares.note(name, false)
 		return err
 	}
