@@ -55,7 +55,10 @@ func listen(at netip.AddrPort) (*server, error) {
 		return nil, err
 	}
 	s := &server{epoll: epoll, listener: fd, conns: map[int]*conn{}, buf: make([]byte, 256<<10)}
-	return s, s.watch(fd)
+	if err := s.watch(fd); err != nil {
+		return nil, err
+	}
+	return s, nil
 }
 
 // run serves for ever.

@@ -12,7 +12,6 @@ import (
 	"math/rand/v2"
 	"os"
 	"slices"
-	"strings"
 	"time"
 
 	"github.com/fairlead/fairlead/bench/load"
@@ -49,12 +48,22 @@ var groups = []struct {
 	ways  []key
 }{
 	{[]load.Kind{load.Connections}, []key{
-		{subject: fairlead, way: wayPublished}, {subject: fairleadPorts, way: wayPublished}, {subject: fairlead, way: wayHost},
-		{subject: docker, way: wayPublished}, {subject: dockerPorts, way: wayPublished}, {subject: docker, way: wayHost}, {subject: dnat, way: wayPublished}, {subject: bare, way: wayHost},
+		{subject: fairlead, way: wayPublished},
+		{subject: fairleadPorts, way: wayPublished},
+		{subject: fairlead, way: wayHost},
+		{subject: docker, way: wayPublished},
+		{subject: dockerPorts, way: wayPublished},
+		{subject: docker, way: wayHost},
+		{subject: dnat, way: wayPublished},
+		{subject: bare, way: wayHost},
 	}},
 	{[]load.Kind{load.Requests, load.Stream}, []key{
-		{subject: fairlead, way: wayPublished}, {subject: fairlead, way: wayHost},
-		{subject: docker, way: wayPublished}, {subject: docker, way: wayHost}, {subject: dnat, way: wayPublished}, {subject: bare, way: wayHost},
+		{subject: fairlead, way: wayPublished},
+		{subject: fairlead, way: wayHost},
+		{subject: docker, way: wayPublished},
+		{subject: docker, way: wayHost},
+		{subject: dnat, way: wayPublished},
+		{subject: bare, way: wayHost},
 	}},
 	{[]load.Kind{load.Connections, load.Requests, load.Stream}, []key{
 		{subject: fairlead, way: wayPeer}, {subject: docker, way: wayPeer}, {subject: bare, way: wayPeer}, {subject: bare, way: wayWire},
@@ -186,6 +195,3 @@ func median(values []float64) float64 {
 	n := len(values)
 	return (values[(n-1)/2] + values[n/2]) / 2
 }
-
-// label is what a subject is called in a table.
-func label(subject string) string { return strings.TrimPrefix(subject, prefix) }

@@ -96,8 +96,10 @@ type row struct {
 func (m measured) table(title, against string, base row, rows []row) report.Table {
 	t := report.Table{
 		Title: title,
-		Head: []string{"", "connections/s", "× " + against, "connection p99 ms", "requests/s", "× " + against,
-			"request p50 µs", "p99 µs", "Gbit/s", "× " + against},
+		Head: []string{
+			"", "connections/s", "× " + against, "connection p99 ms", "requests/s", "× " + against,
+			"request p50 µs", "p99 µs", "Gbit/s", "× " + against,
+		},
 	}
 	for _, r := range rows {
 		c, q, s := on(r.subject, r.way, load.Connections), on(r.subject, r.way, load.Requests), on(r.subject, r.way, load.Stream)
@@ -181,8 +183,13 @@ func (m measured) proxyMemory() report.Table {
 func (m measured) plot() report.Plot {
 	p := report.Plot{Name: "path-connections", Title: "New connections a second to a published port, from outside", X: "connections a second"}
 	for _, k := range []struct{ title, subject, way string }{
-		{"no engine, host mode", bare, wayHost}, {"no engine, one rule", dnat, wayPublished}, {"Fairlead, host mode", fairlead, wayHost}, {"Fairlead", fairlead, wayPublished},
-		{"Fairlead, many ports", fairleadPorts, wayPublished}, {"Docker", docker, wayPublished}, {"Docker, many ports", dockerPorts, wayPublished},
+		{"no engine, host mode", bare, wayHost},
+		{"no engine, one rule", dnat, wayPublished},
+		{"Fairlead, host mode", fairlead, wayHost},
+		{"Fairlead", fairlead, wayPublished},
+		{"Fairlead, many ports", fairleadPorts, wayPublished},
+		{"Docker", docker, wayPublished},
+		{"Docker, many ports", dockerPorts, wayPublished},
 	} {
 		if v := m.of(on(k.subject, k.way, load.Connections), rate); v > 0 {
 			p.Bars = append(p.Bars, report.Bar{Label: k.title, Value: v})
