@@ -193,11 +193,17 @@ func (c *Controller) mendHost(ctx context.Context, what aspect, since time.Time)
 	}
 	c.healer.mu.Lock()
 	for _, b := range c.healer.tidy(time.Now()) {
-		c.log.Info("nobody changes it again and again any more", "kind", b.kind, "what", b.what, "times", b.unsaid)
-		c.cfg.Events.Tell("healing", "settle", b.what, "kind", b.kind)
+		c.sayEnded(b)
 	}
 	c.healer.mu.Unlock()
 	return again, look
+}
+
+// sayEnded tells that nobody changes a thing again and again any more; times is how often
+// it was put back since the log last told of it.
+func (c *Controller) sayEnded(b *budget) {
+	c.log.Info("nobody changes it again and again any more", "kind", b.kind, "what", b.what, "times", b.unsaid)
+	c.cfg.Events.Tell("healing", "settle", b.on, "kind", b.kind)
 }
 
 // gather makes one of all that was found on a thing, and leaves out what nobody can

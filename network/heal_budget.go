@@ -20,6 +20,7 @@ type budget struct {
 	// unsaid counts mends since the log last told of one; kind and what are the last's.
 	unsaid     int
 	kind, what string
+	on         string // the thing
 	// fails counts mends in a row that failed, the last with err; next is when it is
 	// tried again.
 	fails int
@@ -35,7 +36,7 @@ func (h *healer) budget(f finding) *budget {
 		if h.budgets == nil {
 			h.budgets = make(map[string]*budget)
 		}
-		b = &budget{}
+		b = &budget{on: f.on}
 		h.budgets[key] = b
 	}
 	return b

@@ -7,6 +7,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/google/go-cmp/cmp"
+
 	"github.com/fairlead/fairlead/network/spec"
 )
 
@@ -14,7 +16,7 @@ import (
 // keeps no other from being held, and is held when that program ends.
 func TestPortsAreHeldWhenTheyCanBe(t *testing.T) {
 	var said logged
-	h := newHost(t, logTo(&said))
+	h := newHost(t, logTo(&said), told)
 	command(t, "ip", "link", "set", "lo", "up")
 	a := h.attach(t, 1, "bridge", tcp(8080, 80), spec.PortRequest{Proto: spec.UDP, HostPort: 8081, Port: 53})
 	other := h.attach(t, 2, "bridge", tcp(8082, 80))
@@ -54,5 +56,9 @@ func TestPortsAreHeldWhenTheyCanBe(t *testing.T) {
 	// Whichever is first: the next try, or healing.
 	if log := said.take(); !strings.Contains(log, "published ports are held again") && !strings.Contains(log, "is not held\" duration=") {
 		t.Errorf("it says:\n%s", log)
+	} else if strings.Contains(log, "are held again") {
+		if diff := cmp.Diff([]string{"operation unended", "operation end"}, h.events("operation")); diff != "" {
+			t.Errorf("-want +told\n%s", diff)
+		}
 	}
 }
