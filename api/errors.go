@@ -58,6 +58,9 @@ func (s *server) writeError(w http.ResponseWriter, r *http.Request, err error) {
 	}
 	status, text := classify(err)
 	level := s.log.DebugContext
+	if strings.HasSuffix(r.Pattern, "start") && status >= http.StatusBadRequest && status != http.StatusNotFound {
+		level = s.log.WarnContext // whoever started it may be a script that nobody watches
+	}
 	if status >= http.StatusInternalServerError && status != http.StatusNotImplemented && status != http.StatusServiceUnavailable {
 		level = s.log.ErrorContext
 	}

@@ -68,10 +68,12 @@ func (k *kept[C]) persist(ctx context.Context, call func(C) error) error {
 	}
 }
 
+// restartPause is between two tries to start a helper that cannot be started.
+const restartPause = time.Second
+
 // supervise starts the process again whenever it is gone, until ctx is done, and
 // then has it given what its predecessor held.
 func (k *kept[C]) supervise(ctx context.Context, restarted func(context.Context) error) {
-	const pause = time.Second
 	failing := false
 	for {
 		select {
@@ -93,7 +95,7 @@ func (k *kept[C]) supervise(ctx context.Context, restarted func(context.Context)
 			select {
 			case <-ctx.Done():
 				return
-			case <-time.After(pause):
+			case <-time.After(restartPause):
 			}
 			continue
 		}

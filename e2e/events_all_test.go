@@ -92,7 +92,7 @@ var heardElsewhere = map[string]string{
 	"healing fail":        "network TestOwnEvents",
 	"healing settle":      "network TestOwnEvents",
 	"helper fail":         "daemon TestHelperEvents",
-	"helper replace":      "TestHandoverIsAnEvent",
+	"helper replace":      "TestUpgrade",
 	"operation end":       "network TestPortsAreHeldWhenTheyCanBe",
 	"operation unended":   "network TestPortsAreHeldWhenTheyCanBe",
 	"container oom":       "engine TestOutOfMemory",
@@ -133,7 +133,7 @@ func TestEveryEvent(t *testing.T) {
 		}
 	}
 	l := s.events("--filter", "type=daemon", "--format", "{{.Action}} {{.Actor.Attributes.forget}}")
-	s.Must("system", "teardown")
+	s.Teardown()
 	l.hears("teardown true")
 }
 
@@ -205,6 +205,7 @@ func (s *site) itself() {
 	s.Must("heal", "resume")
 	s.host.Run("nft", "add table ip other; add chain ip other forward { type filter hook forward priority 0; policy drop; }")
 	s.happens("firewall foreign")
+	s.host.Run("nft", "delete table ip other")
 	for name, pids := range map[string][]int{"relay": s.relays(), "streams": s.streams()} {
 		s.shoot(name, pids)
 		eventually(s.t, "the restart of the "+name, func() bool {
@@ -291,7 +292,7 @@ func TestLogsNameObjectAndOperation(t *testing.T) {
 		}
 	}
 	want := []map[string]string{
-		{"operation": "start", "container": "second", "err": "port is already allocated", "level": "ERROR"},
+		{"operation": "start", "container": "second", "err": "port is already allocated", "level": "WARN"},
 		{"operation": "start", "container": "broken", "err": "no-such-program"},
 		{"operation": "create", "network": "overlap", "err": "overlaps"},
 		{"operation": "remove", "network": "back", "err": "active endpoints"},
@@ -304,7 +305,7 @@ func TestLogsNameObjectAndOperation(t *testing.T) {
 		{"operation": "connect", "network": "back", "level": "INFO", "msg": "network connect"},
 		{"operation": "exec_create", "container": "web"},
 		{"operation": "create", "volume": "data", "level": "INFO"},
-		{"operation": "attach", "container": "web", "duration": ""},
+		{"operation": "attach", "container": "web", "msg": "network attached", "duration": ""},
 	}
 	s.logs(want)
 	s.Kill()

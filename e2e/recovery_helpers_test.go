@@ -5,6 +5,7 @@ import (
 	"os"
 	"path/filepath"
 	"strconv"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
@@ -196,6 +197,11 @@ func TestUpgrade(t *testing.T) {
 		time.Sleep(300 * time.Millisecond)
 		if r, st := s.relays(), s.streams(); !fresh(r) || !fresh(st) {
 			t.Errorf("the processes beside the daemon were not replaced: relays %v, streams %v", r, st)
+		}
+		for _, name := range []string{"relay", "streams"} {
+			if !slices.ContainsFunc(s.past("type=helper", "event=replace"), func(e happening) bool { return e.Actor.ID == name }) {
+				t.Errorf("nobody is told that the %s was replaced", name)
+			}
 		}
 		// A container that ends just now is being taken off its network.
 		eventually(t, "all is as it should be", func() bool { stdout, _, code := s.CLI("debug", "check"); return code == 0 && stdout == "" })

@@ -124,12 +124,12 @@ func (e *Engine) release(ctx context.Context, rec Record) error {
 	wg.Go(func() {
 		defer panics.Catch(&errs[0])
 		errs[0] = e.closeStreams(ctx, rec.ID, lastDrainTime)
-		e.log.Debug("streams closed", "container", rec.Name, "duration", time.Since(began))
+		e.log.Debug("streams closed", "operation", "end", "container", rec.Name, "duration", time.Since(began))
 	})
 	wg.Go(func() {
 		defer panics.Catch(&errs[1])
 		errs[1] = e.leaveSandbox(ctx, rec, e.sandboxOf(rec))
-		e.log.Debug("network detached", "container", rec.Name, "duration", time.Since(began))
+		e.log.Debug("network detached", "operation", "detach", "container", rec.Name, "duration", time.Since(began))
 	})
 	wg.Wait()
 	return errors.Join(append(errs, e.unmountRun(rec))...)

@@ -162,7 +162,7 @@ func (e *Engine) prepare(ctx context.Context, c *instance, rec Record, netns str
 			defer panics.Catch(&errs[0])
 			began := time.Now()
 			attachment, errs[0] = e.attach(ctx, rec)
-			e.log.Debug("network attached", "container", rec.Name, "duration", time.Since(began))
+			e.log.Debug("network attached", "operation", "attach", "container", rec.Name, "duration", time.Since(began))
 		})
 	} else if rec.HostConfig.NetworkMode.IsHost() {
 		e.emitNetwork(rec.ID, network.NetworkHost, apievents.ActionConnect)

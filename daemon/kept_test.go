@@ -1,0 +1,46 @@
+package daemon
+
+import (
+	"context"
+	"errors"
+	"testing"
+	"time"
+
+	"github.com/fairlead/fairlead/internal/event"
+)
+
+// process is a helper's that may have died.
+type process struct{ gone chan struct{} }
+
+func (p *process) Done() <-chan struct{} { return p.gone }
+
+// TestHelperEvents: that a helper cannot be started is told once, and that it runs again
+// when it holds all that its predecessor held.
+func TestHelperEvents(t *testing.T) {
+	t.Parallel()
+	first, second := &process{make(chan struct{})}, &process{make(chan struct{})}
+	tries := 0
+	filled := false
+	k := &kept[*process]{name: "relay", events: event.NewSource(), current: first, drop: func(*process) error { return nil }}
+	k.ensure = func(context.Context) (*process, error) {
+		if tries++; tries < 3 {
+			return nil, errors.New("no room")
+		}
+		return second, nil
+	}
+	close(first.gone)
+	go k.supervise(t.Context(), func(context.Context) error { filled = true; return nil })
+	for _, want := range []string{"fail", "restart"} {
+		select {
+		case e := <-k.events.Events():
+			if e.Type != "helper" || e.Action != want || e.ID != "relay" || want == "fail" && e.Attributes["error"] != "no room" {
+				t.Errorf("%+v, want %s", e, want)
+			}
+		case <-time.After(30 * time.Second):
+			t.Fatalf("nothing is told, want %s", want)
+		}
+	}
+	if !filled || tries != 3 {
+		t.Errorf("after %d tries, filled %v", tries, filled)
+	}
+}
