@@ -6,6 +6,8 @@ import (
 	"os"
 	"path/filepath"
 	"strconv"
+	"strings"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -21,18 +23,13 @@ func pin() (answering unix.CPUSet, err error) {
 	if err != nil {
 		return answering, err
 	}
-	tasks, err := filepath.Glob("/proc/[0-9]*/task/[0-9]*")
+	all, err := threads()
 	if err != nil {
 		return answering, err
 	}
-	own := strconv.Itoa(os.Getpid())
-	for _, task := range tasks {
-		id, err := strconv.Atoi(filepath.Base(task))
-		if err != nil {
-			return answering, err
-		}
+	for id, process := range all {
 		cpu := answering
-		if filepath.Base(filepath.Dir(filepath.Dir(task))) == own {
+		if process == os.Getpid() {
 			cpu = asking
 		}
 		if err := unix.SchedSetaffinity(id, &cpu); err != nil && !errors.Is(err, unix.ESRCH) {
@@ -40,6 +37,54 @@ func pin() (answering unix.CPUSet, err error) {
 		}
 	}
 	return answering, nil
+}
+
+// threads are all of this host, each with its process.
+func threads() (map[int]int, error) {
+	tasks, err := filepath.Glob("/proc/[0-9]*/task/[0-9]*")
+	if err != nil {
+		return nil, err
+	}
+	out := make(map[int]int)
+	for _, task := range tasks {
+		id, err := strconv.Atoi(filepath.Base(task))
+		if err != nil {
+			return nil, err
+		}
+		if out[id], err = strconv.Atoi(filepath.Base(filepath.Dir(filepath.Dir(task)))); err != nil {
+			return nil, err
+		}
+	}
+	return out, nil
+}
+
+// busy is how long the processors have worked for those threads that answer: of every
+// process but this one, and the one of this one that does.
+func busy(echo int) (total time.Duration, err error) {
+	all, err := threads()
+	if err != nil {
+		return 0, err
+	}
+	for id, process := range all {
+		if process == os.Getpid() && id != echo {
+			continue
+		}
+		text, err := os.ReadFile(fmt.Sprintf("/proc/%d/task/%d/schedstat", process, id))
+		if errors.Is(err, os.ErrNotExist) || errors.Is(err, unix.ESRCH) {
+			continue // it has ended
+		}
+		if err != nil {
+			return 0, err
+		}
+		// The time on a processor comes first, in nanoseconds (sched-stats.rst).
+		first, _, _ := strings.Cut(string(text), " ")
+		ns, err := strconv.ParseInt(first, 10, 64)
+		if err != nil {
+			return 0, fmt.Errorf("schedstat of thread %d: %w", id, err)
+		}
+		total += time.Duration(ns)
+	}
+	return total, nil
 }
 
 // processors are the first two of those that there are, or the same one twice.

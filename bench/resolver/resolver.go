@@ -53,6 +53,9 @@ type Found struct {
 	Rates []float64
 	// Times are those of each answer at the fixed rate.
 	Times []time.Duration
+	// Costs are the processor's time for an answer of each round, asked for as many as
+	// there are: all that is done for it by who answers, the kernel included.
+	Costs []time.Duration
 	// Asked and Lost are the questions at the fixed rate, and those without an answer.
 	Asked, Lost int
 }
@@ -72,6 +75,7 @@ type request struct {
 
 type answer struct {
 	Sample
+	Cost  time.Duration
 	Error string `json:",omitempty"`
 }
 
@@ -115,7 +119,7 @@ func Measure(ctx context.Context, o Options, dir string) (map[string]*Found, err
 				return nil, err
 			}
 			if round > 0 {
-				f.Rates = append(f.Rates, flood.Rate)
+				f.Rates, f.Costs = append(f.Rates, flood.Rate), append(f.Costs, flood.Cost)
 				f.Times = append(f.Times, pace.Times...)
 				f.Asked, f.Lost = f.Asked+pace.Asked, f.Lost+pace.Lost
 			}
@@ -124,15 +128,14 @@ func Measure(ctx context.Context, o Options, dir string) (map[string]*Found, err
 	return found, nil
 }
 
-func ask(h *throwaway.Host, r request) (Sample, error) {
-	var a answer
+func ask(h *throwaway.Host, r request) (a answer, err error) {
 	if err := h.Ask(r, &a); err != nil {
-		return Sample{}, err
+		return a, err
 	}
 	if a.Error != "" {
-		return Sample{}, fmt.Errorf("%s: %s: %s", h.Name, r.Op, a.Error)
+		return a, fmt.Errorf("%s: %s: %s", h.Name, r.Op, a.Error)
 	}
-	return a.Sample, nil
+	return a, nil
 }
 
 // Serve does what the driver asks of a host until it closes our standard input.
@@ -165,12 +168,7 @@ func Serve(name, dir string) error {
 			err = errors.New("is not ready")
 		case r.Op == opFlood, r.Op == opPace:
 			err = s.with(func(c *client) (err error) {
-				if r.Op == opFlood {
-					a.Sample, err = c.flood(r.Length)
-					a.Times = nil // they say how long the window is
-				} else {
-					a.Sample, err = c.pace(r.Length, r.Rate)
-				}
+				a, err = s.measure(c, r)
 				return err
 			})
 		default:
@@ -183,4 +181,25 @@ func Serve(name, dir string) error {
 			return err
 		}
 	}
+}
+
+// measure asks as fast as there are answers, or at a rate.
+func (s *site) measure(c *client, r request) (a answer, err error) {
+	if r.Op == opPace {
+		a.Sample, err = c.pace(r.Length, r.Rate)
+		return a, err
+	}
+	before, err := busy(s.echo)
+	if err != nil {
+		return a, err
+	}
+	if a.Sample, err = c.flood(r.Length); err != nil {
+		return a, err
+	}
+	after, err := busy(s.echo)
+	if answered := len(a.Times); answered > 0 {
+		a.Cost = (after - before) / time.Duration(answered)
+	}
+	a.Times = nil // they say how long the window is
+	return a, err
 }

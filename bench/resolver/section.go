@@ -31,7 +31,8 @@ func Section(o Options, found map[string]*Found) report.Section {
 	s := report.Section{
 		Title: "The resolver: a container's name",
 		Text: fmt.Sprintf("A container asks for another's address by UDP, as its resolv.conf says. Queries a second: %d are open at any time, for %s;\n"+
-			"the median of %d rounds. Times: of all answers when %s are asked for, whether there are answers or not.", window, o.Length, o.Rounds, atRate),
+			"the median of %d rounds. Times: of all answers when %s are asked for, whether there are answers or not. Who asks has one processor\n"+
+			"and who answers another, whose time for a query includes the kernel's.", window, o.Length, o.Rounds, atRate),
 		Goals: []report.Goal{
 			{What: "resolver: queries a second against Docker's", Measured: rate(Fairlead) / rate(Docker), Unit: "×", Want: 5},
 			{What: "resolver: queries a second against aardvark-dns's", Measured: rate(Fairlead) / rate(Aardvark), Unit: "×", Want: 1},
@@ -39,7 +40,7 @@ func Section(o Options, found map[string]*Found) report.Section {
 			{What: "resolver: queries a second against a bare echo", Measured: rate(Fairlead) / rate(Floor), Unit: "×", Floor: true},
 		},
 	}
-	t := report.Table{Head: []string{"", "queries a second", "× Fairlead", "p50 ms", "p99 ms", "unanswered", "what it is"}, Left: []int{6}}
+	t := report.Table{Head: []string{"", "queries a second", "× Fairlead", "processor, µs a query", "p50 ms", "p99 ms", "unanswered", "what it is"}, Left: []int{7}}
 	rates := report.Plot{Name: "resolver-rate", Title: "Queries a second for a container's name", X: "queries a second"}
 	times := report.Plot{Name: "resolver-times", Title: "A container's name at " + atRate + ": the share answered no later", X: "ms", Y: "%", LogX: true}
 	for _, d := range titles {
@@ -52,7 +53,7 @@ func Section(o Options, found map[string]*Found) report.Section {
 			lost = report.Number(100*float64(f.Lost)/float64(max(f.Asked, 1))) + " %"
 		}
 		t.Rows = append(t.Rows, []string{
-			d.title, report.Cell(rate(d.subject)), report.Cell(rate(d.subject) / rate(Fairlead)),
+			d.title, report.Cell(rate(d.subject)), report.Cell(rate(d.subject) / rate(Fairlead)), report.Cell(1000 * report.Median(f.Costs)),
 			fmt.Sprintf("%.3f", report.Median(f.Times)), fmt.Sprintf("%.3f", report.Quantile(f.Times, 0.99)), lost, d.what,
 		})
 		rates.Bars = append(rates.Bars, report.Bar{Label: d.title, Value: rate(d.subject)})

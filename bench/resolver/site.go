@@ -27,6 +27,7 @@ type site struct {
 	asker  *os.File // its network namespace
 	server netip.AddrPort
 	query  []byte
+	echo   int // the floor's thread
 }
 
 // newSite makes two containers on a network of their own.
@@ -36,7 +37,7 @@ func newSite(ctx context.Context, subject, dir string) (s *site, err error) {
 		return nil, err
 	}
 	if subject == Floor {
-		return s, s.echo()
+		return s, s.serveEcho()
 	}
 	if s.engine, err = engine.New(engines[subject], dir); err != nil {
 		return nil, err
@@ -120,9 +121,9 @@ func (s *site) with(f func(*client) error) error {
 	return errors.Join(f(c), c.close())
 }
 
-// echo serves the floor: each question comes back as it is, but for the bits that make
+// serveEcho serves the floor: each question comes back as it is, but for the bits that make
 // it an answer with a record. No server that reads one at a time does less.
-func (s *site) echo() error {
+func (s *site) serveEcho() error {
 	fd, err := unix.Socket(unix.AF_INET, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, 0)
 	if err != nil {
 		return err
@@ -136,9 +137,11 @@ func (s *site) echo() error {
 	if err != nil {
 		return err
 	}
+	begun := make(chan int)
 	go func() {
 		runtime.LockOSThread() // which ends with the process
 		_ = unix.SchedSetaffinity(0, &answering)
+		begun <- unix.Gettid()
 		buf := make([]byte, answerSize)
 		for {
 			n, from, err := unix.Recvfrom(fd, buf, 0)
@@ -152,6 +155,7 @@ func (s *site) echo() error {
 			_ = unix.Sendto(fd, buf[:n], 0, from)
 		}
 	}()
+	s.echo = <-begun
 	return s.ready()
 }
 
