@@ -8,10 +8,12 @@ package path
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"math/rand/v2"
 	"os"
 	"slices"
+	"sync"
 	"time"
 
 	"github.com/fairlead/fairlead/bench/load"
@@ -32,7 +34,7 @@ type Options struct {
 
 // Standard is the usual form, and Short one for seeing that all of it runs.
 var (
-	Standard = Options{Rounds: 9, Length: 600 * time.Millisecond, Ports: 10000, DockerPorts: 10000}
+	Standard = Options{Rounds: 7, Length: 600 * time.Millisecond, Ports: 10000, DockerPorts: 10000}
 	Short    = Options{Rounds: 1, Length: 100 * time.Millisecond, Ports: 10000, DockerPorts: 500}
 )
 
@@ -90,27 +92,10 @@ type measured struct {
 
 // measure measures everything.
 func measure(ctx context.Context, o Options, dir string) (m measured, err error) {
-	hosts := map[string]*throwaway.Host{}
-	defer func() {
-		var all []*throwaway.Host
-		for _, h := range hosts {
-			all = append(all, h)
-		}
-		throwaway.Stop(all)
-	}()
-	for _, name := range o.Subjects {
-		h, err := start(name, dir)
-		if err != nil {
-			return m, fmt.Errorf("host of %s: %w", name, err)
-		}
-		hosts[name] = h
-		ports := o.Ports
-		if name == dockerPorts {
-			ports = o.DockerPorts
-		}
-		if _, err := ask(h, request{Op: opPrepare, Ports: ports}); err != nil {
-			return m, err
-		}
+	hosts, err := startAll(o, dir)
+	defer stopAll(hosts)
+	if err != nil {
+		return m, err
 	}
 	m.results, m.memory = results{}, map[string]usage{}
 	order := rand.New(rand.NewPCG(1, 1)) // the same in every run
@@ -135,6 +120,38 @@ func measure(ctx context.Context, o Options, dir string) (m measured, err error)
 		m.memory[name] = usage{a.Memory, a.Ports}
 	}
 	return m, nil
+}
+
+// startAll starts the hosts of all subjects, side by side, for they wait more than they work.
+// On an error it returns those that were started, to be stopped.
+func startAll(o Options, dir string) (map[string]*throwaway.Host, error) {
+	hosts := make(map[string]*throwaway.Host)
+	errs := make([]error, len(o.Subjects))
+	var all sync.WaitGroup
+	for i, name := range o.Subjects {
+		h, err := start(name, dir)
+		if err != nil {
+			errs[i] = fmt.Errorf("host of %s: %w", name, err)
+			break
+		}
+		hosts[name] = h
+		ports := o.Ports
+		if name == dockerPorts {
+			ports = o.DockerPorts
+		}
+		all.Go(func() { _, errs[i] = ask(h, request{Op: opPrepare, Ports: ports}) })
+	}
+	all.Wait()
+	return hosts, errors.Join(errs...)
+}
+
+// stopAll ends the hosts and all that runs in them, side by side as well.
+func stopAll(hosts map[string]*throwaway.Host) {
+	var all sync.WaitGroup
+	for _, h := range hosts {
+		all.Go(func() { throwaway.Stop([]*throwaway.Host{h}) })
+	}
+	all.Wait()
 }
 
 // round measures each way once.

@@ -61,11 +61,22 @@ func (h *host) engine(ctx context.Context, name string, flags ...string) (*engin
 	if err != nil {
 		return nil, err
 	}
-	h.stop = e.Stop
-	if err := e.Start(ctx, h.dir); err != nil {
+	if err := h.run(ctx, e); err != nil {
 		return nil, err
 	}
 	return e, h.containers(ctx, e)
+}
+
+// run starts the engine, to be stopped with the host.
+func (h *host) run(ctx context.Context, e *engine.Engine) error {
+	h.stop = func() {
+		// A daemon waits ten seconds for containers that do not heed a signal, as these do not.
+		if all, err := e.Run(ctx, "ps", "-aq"); err == nil && all != "" {
+			_, _ = e.Run(ctx, append([]string{"rm", "-f"}, strings.Fields(all)...)...)
+		}
+		e.Stop()
+	}
+	return e.Start(ctx, h.dir)
 }
 
 func (h *host) containers(ctx context.Context, e *engine.Engine) error {
@@ -155,8 +166,7 @@ func dockerFull(ctx context.Context, h *host, ports int) error {
 	if err != nil {
 		return err
 	}
-	h.stop = e.Stop
-	if err := e.Start(ctx, h.dir); err != nil {
+	if err := h.run(ctx, e); err != nil {
 		return err
 	}
 	if err := dockerRules(ctx, firstPort, ports/2); err != nil {
