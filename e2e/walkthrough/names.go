@@ -92,7 +92,7 @@ var stables = []stable{
 	{regexp.MustCompile(`\b(net:\[|inode )?(40265\d{5})\b`), func(n *Names, m []string) string {
 		return m[1] + n.name("namespace", m[2], func(i int) string { return strconv.Itoa(4026532200 + 84*i) })
 	}},
-	{regexp.MustCompile(`\b(pid[= ])(\d+)`), func(n *Names, m []string) string {
+	{regexp.MustCompile(`\b((?:pid|PID)[= ])(\d+)`), func(n *Names, m []string) string {
 		return m[1] + n.name("process", m[2], func(i int) string { return strconv.Itoa(4100 + 7*i) })
 	}},
 	{regexp.MustCompile(`\b(seq|ack) (\d{4,10})\b`), (*Names).sequence},
@@ -100,6 +100,7 @@ var stables = []stable{
 	{regexp.MustCompile(`\b\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?(Z|[+-]\d\d:\d\d)`), func(*Names, []string) string { return "2026-01-15T09:30:00Z" }},
 	{regexp.MustCompile(`\b\d\d:\d\d:\d\d\.\d{6}\b`), func(n *Names, _ []string) string { return n.clock() }},
 	{regexp.MustCompile(`(?m)^( *)([\d.]+)( ?)(ns|µs|ms|s)(  )`), (*Names).lapse},
+	{regexp.MustCompile(`( after )[\d.]+ (µs|ms|s)\.`), func(_ *Names, m []string) string { return m[1] + "150 µs." }},
 	{regexp.MustCompile(`\btime=[\d.]+ ms`), func(*Names, []string) string { return "time=0.05 ms" }},
 	{regexp.MustCompile(`, time \d+ms\n`), func(*Names, []string) string { return ", time 0ms\n" }},
 	{regexp.MustCompile(`(rtt|round-trip) (min/avg/max(?:/mdev)?) = .*ms\b`), func(_ *Names, m []string) string {
