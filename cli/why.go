@@ -35,7 +35,7 @@ question cannot be answered.`,
   fairlead why -6 web outside             by IPv6
   fairlead why --no-probe web 8.8.8.8     by thought alone, without sending anything
   fairlead why -f '{{range .causes}}{{.code}} {{end}}' web 8.8.8.8`,
-		Args: exactArgs(2), ValidArgsFunction: a.complete(2, listContainers(true), listNetworks),
+		Args: fromAndTo, ValidArgsFunction: a.complete(2, listContainers(true), listNetworks),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			query := url.Values{
 				"from": {args[0]}, "to": {args[1]}, "ipv6": {strconv.FormatBool(ipv6)}, "probe": {strconv.FormatBool(!noProbe)},
@@ -48,6 +48,15 @@ question cannot be answered.`,
 	flags.BoolVar(&noProbe, "no-probe", false, "send no packet: reason alone")
 	formatFlag(cmd, &format)
 	return cmd
+}
+
+// fromAndTo refuses other numbers of arguments, not by the exit status that says that TO is
+// not reached.
+func fromAndTo(cmd *cobra.Command, args []string) error {
+	if len(args) == 2 {
+		return nil
+	}
+	return usagef("%q takes FROM and TO[:PORT[/PROTO]], %s", cmd.CommandPath(), have(len(args)))
 }
 
 // exitNot is the exit status of a question whose answer is no.

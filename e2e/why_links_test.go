@@ -5,7 +5,7 @@ var linksAndAddresses = []fault{
 	{name: "the host's end of the veth pair down", plant: "ip link set VETH down", ask: "db web:80", code: "veth-down", mend: "ip link set VETH up"},
 	{name: "the veth off its bridge", plant: "ip link set VETH nomaster", ask: "outside web:80", code: "veth-off-bridge", mend: "ip link set VETH master BRIDGE"},
 	{name: "the container's interface down", plant: "lone: ip link set eth0 down", ask: "lone 192.0.2.2", code: "link-down", mend: "ip link set eth0 up && ip route replace default via LONEGATE dev eth0", says: []string{"container lone"}},
-	{name: "the bridge down", plant: "ip link set BRIDGE down", ask: "db 192.0.2.2", code: "bridge-down", mend: "ip link set BRIDGE up"},
+	{name: "the bridge down", plant: "ip link set BRIDGE down", ask: "db 192.0.2.2", code: "bridge-down", mend: "ip link set BRIDGE up && ip addr add fd00:30::1/64 dev BRIDGE nodad"},
 	{name: "wrong gateway, which nobody has", plant: "db: ip route replace default via 10.30.0.250", ask: "db 192.0.2.2", code: "wrong-gateway", mend: "ip route replace default via 10.30.0.1 dev eth0", says: []string{"10.30.0.250"}},
 	{name: "wrong gateway, another container", plant: "far: sysctl -qw net.ipv4.ip_forward=0\ndb: ip route replace default via 10.30.0.200", ask: "db 192.0.2.2", code: "wrong-gateway", mend: "ip route replace default via 10.30.0.1 dev eth0", says: []string{"10.30.0.200"}},
 	{
@@ -45,6 +45,7 @@ var connections = []fault{
 		name: "the program is stopped", plant: "exec web httpd -p 84; kill -STOP $(pidof httpd)",
 		ask: "six web:84", code: "process-stopped", mend: "kill -CONT N", says: []string{"httpd"},
 	},
+	{name: "conntrack full", plantBy: fillTracking, undo: "conntrack -F", ask: "db 192.0.2.2:443", code: "conntrack-full", mend: "sysctl -w net.netfilter.nf_conntrack_max=N"},
 }
 
 // lastFaults take away what nothing brings back but healing, which goes on at the end.

@@ -26,6 +26,8 @@ type fault struct {
 	// they begin with exec. Where plant has no undo, the command that is told to mend it is
 	// run, and the way is then open.
 	plant, undo string
+	// plantBy plants it on the host where no command does.
+	plantBy func(*lab.Host) error
 	// ask is the question, code what the first cause is to be.
 	ask, code string
 	// mend is the command that is told to mend it, without the way into a namespace.
@@ -79,7 +81,7 @@ func newWhyHost(t *testing.T) *whyHost {
 	w.boxes["web"].serve("udp", "0.0.0.0:9090")
 	w.boxes["far"].serve("tcp", "0.0.0.0:80")
 	s.outside.Listen("tcp", "0.0.0.0:443")
-	serveNames(t, s.outside, outside4+":53", "known.example.", outside4)
+	serveNames(t, s.outside, outside4+":53", "known.example", outside4)
 	s.Must("heal", "pause")
 	if err := os.Symlink(lab.Binary(t), filepath.Join(w.path, "fairlead")); err != nil {
 		t.Fatal(err)
@@ -127,20 +129,20 @@ func (w *whyHost) told(command string) error {
 	return nil
 }
 
-// ask asks without a probe, of the API: what the command line makes of it is shown by others.
-func (w *whyHost) ask(question string) (e trace.Explanation) {
-	w.t.Helper()
+// explained asks without a probe, of the API: what the command line makes of it is shown by others.
+func (s *site) explained(question string) (e trace.Explanation) {
+	s.t.Helper()
 	words := strings.Fields(strings.TrimPrefix(question, "-6 "))
 	q := url.Values{"from": {words[0]}, "to": {words[1]}, "ipv6": {fmt.Sprint(strings.HasPrefix(question, "-6 "))}}
-	client := w.HTTP()
+	client := s.HTTP()
 	defer client.CloseIdleConnections()
 	resp, err := client.Get("http://fairlead/fairlead/v1/why?" + q.Encode())
 	if err != nil {
-		w.t.Fatalf("why %s: %v", question, err)
+		s.t.Fatalf("why %s: %v", question, err)
 	}
 	defer resp.Body.Close()
 	if err := json.NewDecoder(resp.Body).Decode(&e); err != nil || resp.StatusCode != http.StatusOK {
-		w.t.Fatalf("why %s: %s, %v", question, resp.Status, err)
+		s.t.Fatalf("why %s: %s, %v", question, resp.Status, err)
 	}
 	return e
 }
@@ -184,7 +186,7 @@ func (w *whyHost) through(question string) error {
 var (
 	// wayIn is how a command gets into a namespace, changing those that differ each time.
 	wayIn    = regexp.MustCompile(`nsenter --net=\S+ `)
-	changing = regexp.MustCompile(`(handle|-CONT|kill) \d+`)
+	changing = regexp.MustCompile(`(handle |-CONT |kill |_max=)\d+`)
 )
 
 // check asks, and says whether the fault is named with its hop and the command that mends
@@ -192,7 +194,12 @@ var (
 func (w *whyHost) check(f fault) {
 	w.t.Helper()
 	w.do(f.plant)
-	e := w.ask(f.ask)
+	if f.plantBy != nil {
+		if err := f.plantBy(w.host); err != nil {
+			w.t.Fatal(err)
+		}
+	}
+	e := w.explained(f.ask)
 	told := text(e)
 	if e.Reachable || len(e.Causes) == 0 {
 		w.t.Errorf("%s: why %s: reachable; want %s\n%s", f.name, f.ask, f.code, told)
@@ -211,7 +218,7 @@ func (w *whyHost) check(f fault) {
 	switch {
 	case e.Stopped == nil || !e.Stopped.Reached || e.Stopped.Name == "":
 		w.t.Errorf("%s: no hop where it was last seen\n%s", f.name, told)
-	case changing.ReplaceAllString(wayIn.ReplaceAllString(first, ""), "$1 N") != w.names.Replace(f.mend):
+	case changing.ReplaceAllString(wayIn.ReplaceAllString(first, ""), "${1}N") != w.names.Replace(f.mend):
 		w.t.Errorf("%s: mended by %q; want %q\n%s", f.name, first, w.names.Replace(f.mend), told)
 	case f.plant != "" && f.undo == "":
 		if err := w.told(first); err != nil {
@@ -228,7 +235,7 @@ func (w *whyHost) open(f fault) {
 	w.t.Helper()
 	var e trace.Explanation
 	for deadline := time.Now().Add(10 * time.Second); ; time.Sleep(20 * time.Millisecond) {
-		if e = w.ask(f.ask); e.Reachable {
+		if e = w.explained(f.ask); e.Reachable {
 			break
 		}
 		if time.Now().After(deadline) {
@@ -247,11 +254,11 @@ func TestWhy(t *testing.T) {
 	t.Parallel()
 	w := newWhyHost(t)
 	w.host.Expect("table ip filter", "iptables-legacy")
-	asked := map[string]bool{"db nosuch.example": true, "six web:84": true}
+	done := map[string]bool{"db nosuch.example": true, "six web:84": true}
 	for _, f := range slices.Concat(rulesAndRoutes, linksAndAddresses, connections) {
-		if !asked[f.ask] {
-			asked[f.ask] = true
-			if e := w.ask(f.ask); !e.Reachable {
+		if !done[f.ask] {
+			done[f.ask] = true
+			if e := w.explained(f.ask); !e.Reachable {
 				t.Errorf("before, why %s:\n%s", f.ask, text(e))
 			}
 		}

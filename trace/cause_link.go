@@ -3,6 +3,8 @@ package trace
 import (
 	"fmt"
 	"net/netip"
+	"slices"
+	"strings"
 
 	"github.com/fairlead/fairlead/trace/picture"
 )
@@ -88,7 +90,7 @@ func (t *tracer) portWorks(n node, l, port picture.Link) (Cause, bool) {
 			Code: "veth-off-bridge", What: fmt.Sprintf("%s, the host's end of the cable of container %s, is no port of bridge %s", port.Name, n.name, bridge), Where: where, Who: ours,
 			Mend: []string{fmt.Sprintf("ip link set %s master %s", port.Name, bridge)},
 		}, false
-	case port.Blocked:
+	case port.Blocked && master.Up:
 		return Cause{
 			Code: "port-blocked", What: fmt.Sprintf("%s, the bridge's port of container %s, does not forward", port.Name, n.name), Where: where, Who: ours,
 			Mend: []string{"bridge link set dev " + port.Name + " state 3"},
@@ -98,7 +100,18 @@ func (t *tracer) portWorks(n node, l, port picture.Link) (Cause, bool) {
 }
 
 func (t *tracer) bridgeDown(l picture.Link) Cause {
-	return Cause{Code: "bridge-down", What: "bridge " + l.Name + " of network " + t.bridgeName(l) + " is down", Where: "the host, link " + l.Name, Who: ours, Mend: []string{"ip link set " + l.Name + " up", healHint}}
+	mend := []string{"ip link set " + l.Name + " up"}
+	if n := t.byBridge(l.Name); n != nil {
+		for _, s := range n.Subnets {
+			if p := s.BridgePrefix(); p.IsValid() && p.Addr().Is6() && !slices.Contains(l.Addrs, p) {
+				mend = append(mend, addressCommand(p, l.Name)) // it went when the link went down
+			}
+		}
+	}
+	return Cause{
+		Code: "bridge-down", What: "bridge " + l.Name + " of network " + t.bridgeName(l) + " is down", Where: "the host, link " + l.Name, Who: ours,
+		Mend: []string{strings.Join(mend, " && "), healHint},
+	}
 }
 
 func (t *tracer) bridgeWorks(l picture.Link) (Cause, bool) {
@@ -125,7 +138,7 @@ func (t *tracer) bridgeAddress(l picture.Link) (Cause, bool) {
 		}
 		c := Cause{
 			Code: "bridge-address-missing", What: fmt.Sprintf("bridge %s of network %s lacks its address %s, the gateway of its containers", l.Name, n.Name, want), Where: "the host, link " + l.Name, Who: ours,
-			Mend: []string{fmt.Sprintf("ip addr add %s dev %s", want, l.Name)},
+			Mend: []string{addressCommand(want, l.Name)},
 		}
 		if t.p.Host.Sysctls["net/ipv6/conf/"+l.Name+"/disable_ipv6"] == "1" && v6 {
 			c.Code, c.What = "ipv6-disabled", "IPv6 is off on bridge "+l.Name+" of network "+n.Name

@@ -51,11 +51,7 @@ func (t *tracer) restores(n node, e spec.Endpoint) (out []string) {
 		if slices.Contains(l.Addrs, want) {
 			continue
 		}
-		add := fmt.Sprintf("ip addr add %s dev %s", want, e.Interface)
-		if want.Addr().Is6() {
-			add += " nodad"
-		}
-		out = append(out, add)
+		out = append(out, addressCommand(want, e.Interface))
 	}
 	for _, gateway := range []netip.Addr{e.Gateway4, e.Gateway6} {
 		if gateway.IsValid() && !hasDefault(n.ns, l, gateway) {
@@ -63,6 +59,15 @@ func (t *tracer) restores(n node, e spec.Endpoint) (out []string) {
 		}
 	}
 	return out
+}
+
+// addressCommand is the command that gives an interface an address.
+func addressCommand(p netip.Prefix, to string) string {
+	add := fmt.Sprintf("ip addr add %s dev %s", p, to)
+	if p.Addr().Is6() {
+		add += " nodad"
+	}
+	return add
 }
 
 // defaultRoute is the command that makes it so.

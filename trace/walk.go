@@ -176,6 +176,9 @@ func (t *tracer) begin(n node) bool {
 	p := t.pk
 	w := lookup(n.ns, wayQuery{to: p.Destination.Addr(), from: fixed(p.Source.Addr()), mark: p.Mark})
 	if c, ok := t.routed(n, w); !ok {
+		if !t.back && !t.relayed {
+			t.e.Flow = t.flow() // a probe may be sent all the same: the kernel says what it thinks of it
+		}
 		t.hop(n.kind, n.name, n.ns, t.firstLink(n), true)
 		return t.stop(c)
 	}
