@@ -46,6 +46,9 @@ type attachment struct {
 	// address.
 	dial     func(netip.Addr) string
 	up, down func(context.Context) error
+	// rest is how long it has to be left alone between the two, and afterwards. It is not
+	// measured, and what needs it is not attached again at once.
+	rest time.Duration
 	// end takes away what was readied.
 	end func() error
 }

@@ -31,8 +31,10 @@ func (s *subject) cycle(ctx context.Context, kind string, proven bool) (cycle, e
 	if c.Up, err = s.up(ctx, first, proven); err != nil {
 		return c, err
 	}
-	if w.ports == nil {
+	if w.ports == nil || first.rest > 0 {
+		time.Sleep(first.rest)
 		c.Down, err = timed(ctx, first.down)
+		time.Sleep(first.rest)
 		return c, errors.Join(err, first.end())
 	}
 	w.addr, w.n = first.addr, s.fresh()

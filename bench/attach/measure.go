@@ -34,7 +34,7 @@ func measure(ctx context.Context, o Options, dir string) (*results, error) {
 	}
 	var all hosts
 	defer func() { throwaway.Stop(all) }()
-	if err := all.start(o, dir, subjectFloor, subjectFairlead, subjectUnready, subjectCNI, subjectNetavark); err != nil {
+	if err := all.start(o, dir, subjectFloor, subjectFairlead, subjectUnready, subjectCNI, subjectNetavark, subjectDocker); err != nil {
 		return nil, err
 	}
 	for _, measure := range []func(context.Context, hosts) error{r.measureOne, r.measureMany, r.measureBursts} {
@@ -42,7 +42,7 @@ func measure(ctx context.Context, o Options, dir string) (*results, error) {
 			return nil, err
 		}
 	}
-	throwaway.Stop(all.of(subjectUnready, subjectCNI, subjectNetavark))
+	throwaway.Stop(all.of(subjectUnready, subjectCNI, subjectNetavark, subjectDocker))
 	all = all.of(subjectFloor, subjectFairlead)
 	if err := all.start(o, dir, subjectFloor+loaded, subjectFairlead+loaded); err != nil {
 		return nil, err
@@ -57,7 +57,7 @@ func measure(ctx context.Context, o Options, dir string) (*results, error) {
 // one with a resolver.
 func (r *results) measureOne(ctx context.Context, all hosts) error {
 	for kind, who := range map[string]hosts{
-		kindDefault:     all,
+		kindDefault:     all.of(subjectFloor, subjectFairlead, subjectUnready, subjectNetavark, subjectCNI),
 		kindOwn:         all.of(subjectFloor, subjectFairlead, subjectUnready, subjectNetavark),
 		kindOwnPortless: all.of(subjectFloor, subjectFairlead, subjectUnready),
 	} {
@@ -79,13 +79,17 @@ func (r *results) measureMany(ctx context.Context, all hosts) error {
 	ours := all.of(subjectFairlead)
 	for _, n := range append([]int{1}, r.options.Ports...) {
 		for _, sh := range []shape{{n, false, true}, {n, true, true}, {n, false, false}, {n, true, false}} {
-			if err := r.measureShape(ctx, ours, r.fitting(sh)); err != nil {
+			if err := r.measureShape(ctx, ours, r.fitting(sh), r.options.manyRounds(n)); err != nil {
 				return err
 			}
 		}
 	}
 	for _, n := range append([]int{1}, r.options.PeerPorts...) {
-		if err := r.measureShape(ctx, all.of(subjectCNI, subjectNetavark), shape{n, false, true}); err != nil {
+		who := all.of(subjectCNI, subjectNetavark)
+		if n < 1000 {
+			who = append(who, all.of(subjectDocker)...) // which takes half a minute, and then another
+		}
+		if err := r.measureShape(ctx, who, shape{n, false, true}, r.options.peerRounds()); err != nil {
 			return err
 		}
 	}
@@ -102,14 +106,10 @@ func (r *results) fitting(sh shape) shape {
 	return sh
 }
 
-func (r *results) measureShape(ctx context.Context, who hosts, sh shape) error {
+func (r *results) measureShape(ctx context.Context, who hosts, sh shape, rounds int) error {
 	progress("ports: %+v", sh)
 	if r.many[sh] == nil {
 		r.many[sh] = make(map[string][]many)
-	}
-	rounds := r.options.ManyRounds
-	if sh.Ports >= 5000 {
-		rounds = (rounds + 1) / 2
 	}
 	return who.interleave(ctx, rounds, r.options.Settle, request{Op: opMany, Many: sh}, func(subject string, a answer) {
 		r.many[sh][subject] = append(r.many[sh][subject], a.Many)

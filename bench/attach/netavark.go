@@ -25,6 +25,10 @@ const (
 // already when a container comes to the network that has one.
 type netavark struct{ dir string }
 
+// aardvarkReads is how long aardvark-dns may take to read what it is told of: it ends when
+// it finds the file empty that netavark is writing anew.
+const aardvarkReads = 50 * time.Millisecond
+
 // residentNumber is of the container that keeps aardvark-dns running.
 const residentNumber = 60000
 
@@ -46,7 +50,7 @@ func (v *netavark) close() error { return nil }
 func (v *netavark) attachment(w wish) (*attachment, error) {
 	a := &attachment{netns: netnsPath(v.dir, containerID(w.n)), dial: published}
 	if w.network != "" {
-		a.dial = nil
+		a.dial, a.rest = nil, aardvarkReads
 	}
 	if err := newNetns(a.netns); err != nil {
 		return nil, err

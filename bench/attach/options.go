@@ -42,6 +42,21 @@ func Short() Options {
 	}
 }
 
+// manyRounds are more of few ports, whose cost is a small difference, and fewer of
+// thousands.
+func (o Options) manyRounds(ports int) int {
+	switch {
+	case ports < 100:
+		return 4 * o.ManyRounds
+	case ports >= 5000:
+		return (o.ManyRounds + 1) / 2
+	}
+	return o.ManyRounds
+}
+
+// peerRounds are for those that need seconds.
+func (o Options) peerRounds() int { return min(3, o.ManyRounds) }
+
 // Long adds what peers need minutes for.
 func (o Options) Long() Options {
 	o.PeerPorts = append(o.PeerPorts[:len(o.PeerPorts):len(o.PeerPorts)], 1000)

@@ -1,6 +1,8 @@
 package attach
 
 import (
+	"strings"
+
 	"github.com/fairlead/fairlead/bench/report"
 )
 
@@ -11,6 +13,9 @@ func (r *results) plots() []report.Plot {
 	at := report.Plot{Name: "attach-burst", Title: "Attachments at once that took no longer", X: "ms", Y: "%"}
 	for _, d := range described {
 		c := r.cycles[kindDefault][d.subject]
+		if len(c) == 0 {
+			continue
+		}
 		up.Bars = append(up.Bars, report.Bar{Label: d.title, Value: report.Median(ups(c)), High: report.Quantile(ups(c), 0.99)})
 		down.Bars = append(down.Bars, report.Bar{Label: d.title, Value: report.Median(downs(c)), High: report.Quantile(downs(c), 0.99)})
 		share.Lines = append(share.Lines, report.Share(d.title, ups(c)))
@@ -21,7 +26,7 @@ func (r *results) plots() []report.Plot {
 	ports := report.Plot{Name: "attach-ports", Title: "Attach with many published ports", X: "ports", Y: "ms", LogX: true, LogY: true}
 	for _, form := range []shape{{0, false, true}, {0, true, true}, {0, false, false}, {0, true, false}} {
 		for _, d := range described {
-			line := report.Line{Name: d.title + ", " + form.form() + ", families: " + form.families()}
+			line := report.Line{Name: strings.ReplaceAll(d.title, "`", "") + ", " + form.form() + ", families: " + form.families()}
 			for _, sh := range r.shapes() {
 				if all := r.many[sh][d.subject]; sh.Range == form.Range && sh.Only4 == form.Only4 && len(all) > 0 {
 					line.Points = append(line.Points, report.Point{X: float64(sh.Ports), Y: report.Median(manyUps(all))})

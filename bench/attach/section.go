@@ -43,6 +43,7 @@ var described = []struct{ subject, title, clock string }{
 	{subjectUnready, "Fairlead, none ready", "the same"},
 	{subjectNetavark, "netavark", "without the namespace and the choice of an address"},
 	{subjectCNI, "CNI bridge, portmap, firewall", "without the namespace"},
+	{subjectDocker, "Docker, `start` and `stop` of a container", ""},
 }
 
 func (r *results) oneTable() report.Table {
@@ -56,7 +57,7 @@ func (r *results) ownTable() report.Table {
 			t.Rows = append(t.Rows, cycleRow(d.title+", no port", "", c, r.cycles[kindOwnPortless][subjectFloor]))
 		}
 	}
-	t.Note = "netavark's resolver runs already: another container is on the network."
+	t.Note = "netavark's resolver runs already: another container is on the network. It is not attached again at once, which its resolver does not survive."
 	return t
 }
 
@@ -161,7 +162,7 @@ func (r *results) manyTable() report.Table {
 		}
 	}
 	t.Note = fmt.Sprintf("Each port has a held socket for each family, in the relay, of which the daemon has a copy while it attaches: "+
-		"a process may have %d descriptors here. Elements are those of the firewall's maps: the proxy carries IPv6 to a container that has IPv4 alone.", r.files)
+		"a process may have %d descriptors here. Elements are those of the firewall's maps: the proxy carries IPv6 to a container that has IPv4 alone. Docker's times are of a whole container; what a further port adds is not.", r.files)
 	return t
 }
 
@@ -221,6 +222,9 @@ func (r *results) burstTable() report.Table {
 	}
 	for _, d := range described {
 		up, down := r.burstTimes(d.subject)
+		if d.subject == subjectDocker {
+			continue
+		}
 		row := []string{d.title, "–", "–", "–", "–", "–", "–"}
 		if len(up) > 0 {
 			p50, p99 := report.Median(up), report.Quantile(up, 0.99)

@@ -28,12 +28,14 @@ const (
 	subjectUnready  = "fairlead-unready"
 	subjectCNI      = "cni"
 	subjectNetavark = "netavark"
-	loaded          = "+load"
+	// subjectDocker starts whole containers, and is measured by what ports add to one.
+	subjectDocker = "docker"
+	loaded        = "+load"
 )
 
 // Subjects are all that there are.
 var Subjects = []string{
-	subjectFloor, subjectFairlead, subjectUnready, subjectNetavark, subjectCNI, subjectFloor + loaded, subjectFairlead + loaded,
+	subjectFloor, subjectFairlead, subjectUnready, subjectNetavark, subjectCNI, subjectDocker, subjectFloor + loaded, subjectFairlead + loaded,
 }
 
 // What a driver asks of a host.
@@ -91,6 +93,8 @@ func newSubject(name, dir string) (*subject, error) {
 		return &subject{net: &fairlead{dir: dir}}, nil
 	case subjectCNI:
 		return &subject{net: &cniPlugins{dir: dir}}, nil
+	case subjectDocker:
+		return &subject{net: &docker{dir: dir}}, nil
 	case subjectNetavark:
 		return &subject{net: &netavark{dir: dir}}, nil
 	}
@@ -126,7 +130,10 @@ func Serve(name, dir string) error {
 func (s *subject) do(ctx context.Context, r request, a *answer) (err error) {
 	switch r.Op {
 	case opPrepare:
-		if err = s.net.prepare(ctx); err == nil {
+		if err = s.net.prepare(ctx); err != nil {
+			return err
+		}
+		if _, whole := s.net.(*docker); !whole {
 			_, err = s.cycle(ctx, kindDefault, true)
 		}
 	case opFill:
