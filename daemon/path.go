@@ -17,6 +17,9 @@ import (
 // hostName is what people call the host among containers.
 const hostName = "host"
 
+// outsideName is what they call all other machines.
+const outsideName = "outside"
+
 // Path sends one packet and tells where it and its answer were seen: api.Paths.
 func (v views) Path(ctx context.Context, from, to string, ipv6 bool) (*trace.Observation, error) {
 	q, err := trace.ParseQuestion(from, to, ipv6)
@@ -52,6 +55,9 @@ func (v views) sender(ctx context.Context, ref string) (probe.Namespace, error) 
 		return probe.Namespace{Name: hostName}, nil
 	}
 	c, err := v.engine.Inspect(ctx, ref, false)
+	if ref == outsideName && errdefs.IsNotFound(err) {
+		return probe.Namespace{}, fmt.Errorf("no packet can be sent from outside by this host: send one there, and look at it with `fairlead capture host`; `fairlead why outside TO` thinks it through: %w", errdefs.ErrInvalidArgument)
+	}
 	if err != nil {
 		return probe.Namespace{}, err
 	}
@@ -87,6 +93,9 @@ func (v views) address(ctx context.Context, sender probe.Namespace, q trace.Ques
 	}
 	if !errdefs.IsNotFound(err) {
 		return netip.Addr{}, err
+	}
+	if q.To == outsideName {
+		return netip.Addr{}, fmt.Errorf("a packet to outside needs an address there, as in: fairlead capture --path %s 192.0.2.7:443: %w", q.From, errdefs.ErrInvalidArgument)
 	}
 	network := "ip4"
 	if q.IPv6 {

@@ -149,6 +149,24 @@ func TestCapture(t *testing.T) {
 		}
 	})
 	t.Run("file", func(t *testing.T) { captureToFile(t, s, db, address.IPAddress) })
+	t.Run("chosen", func(t *testing.T) { captureChosen(t, s, web, db, address.IPAddress) })
+	t.Run("by time", func(t *testing.T) {
+		dir := t.TempDir()
+		c := s.capture("-w", filepath.Join(dir, "web.pcapng"), "-G", "1", "-W", "2", "web", "icmp")
+		last := filepath.Join(dir, "web-0003.pcapng")
+		eventually(t, "a third file is begun, two seconds after the first", func() bool {
+			lab.Reachable(t, db.Host, "icmp", address.IPAddress)
+			_, err := os.Stat(last)
+			return err == nil
+		})
+		c.end()
+		if names, _ := filepath.Glob(filepath.Join(dir, "*")); len(names) != 2 {
+			t.Errorf("files %v, want the last two", names)
+		}
+		if out, err := exec.Command("tcpdump", "-nr", last).CombinedOutput(); err != nil || !strings.Contains(string(out), "ICMP echo request") {
+			t.Errorf("tcpdump reads: %v\n%s", err, out)
+		}
+	})
 	t.Run("refused", func(t *testing.T) {
 		for args, want := range map[string]string{
 			"web vlan 7":         "is not understood here",
@@ -190,6 +208,38 @@ func TestCapture(t *testing.T) {
 		}
 		s.Start()
 	})
+}
+
+// captureChosen is what -Q, -i, the target host and -w - choose.
+func captureChosen(t *testing.T, s *site, web, from box, address string) {
+	c := s.capture("-n", "-Q", "out", "-c", "1", "web", "icmp")
+	lab.Reachable(t, from.Host, "icmp", address)
+	c.ended(0)
+	if text := c.text(&c.out); !strings.Contains(text, "eth0 Out IP "+address) || strings.Contains(text, "echo request") {
+		t.Errorf("of what goes out it says\n%s", text)
+	}
+	c = s.capture("-n", "-i", "lo", "-c", "1", "web", "icmp")
+	lab.Reachable(t, from.Host, "icmp", address) // which is not seen there
+	lab.Reachable(t, web.Host, "icmp", "127.0.0.1")
+	c.ended(0)
+	if text := c.text(&c.out); !strings.Contains(text, "127.0.0.1 > 127.0.0.1: ICMP echo request") {
+		t.Errorf("of lo it says\n%s", text)
+	}
+	c = s.capture("-n", "-c", "2", "host", "icmp and host "+outside4)
+	lab.Reachable(t, from.Host, "icmp", address)
+	lab.Reachable(t, s.outside, "icmp", host4)
+	c.ended(0)
+	if text := c.text(&c.out); !strings.Contains(text, "uplink In  IP "+outside4+" > "+host4+": ICMP echo request") || !strings.Contains(text, "uplink Out IP "+host4) {
+		t.Errorf("of the host it says\n%s", text)
+	}
+	c = s.capture("-w", "-", "-c", "2", "web", "icmp")
+	lab.Reachable(t, from.Host, "icmp", address)
+	c.ended(0)
+	read := exec.Command("tcpdump", "-nr", "-")
+	read.Stdin = strings.NewReader(c.text(&c.out))
+	if out, err := read.CombinedOutput(); err != nil || !strings.Contains(string(out), "> "+address+": ICMP echo request") || !strings.Contains(string(out), "ICMP echo reply") {
+		t.Errorf("tcpdump reads of a pipe: %v\n%s", err, out)
+	}
 }
 
 // packetSockets is how many there are in the host's namespace.

@@ -109,6 +109,15 @@ func (s *site) dropped(blue box) {
 	if code != 1 || stderr != "" {
 		s.t.Errorf("not answered, the exit status is %d\n%s", code, stderr)
 	}
+	s.host.Run("iptables-legacy", "-I", "FORWARD", "-p", "tcp", "--dport", "7", "-j", "DROP")
+	stdout, _, _ = s.CLI("capture", "--path", "red", outside4+":7")
+	s.host.Run("iptables-legacy", "-D", "FORWARD", "-p", "tcp", "--dport", "7", "-j", "DROP")
+	contains(s.t, "capture --path", stdout, "✗ SYN", "NETFILTER_DROP", "Not watched: host: rules of iptables-legacy, one of which may have dropped it")
+	for _, refused := range [][2]string{{"outside red", "no packet can be sent from outside"}, {"red outside", "needs an address there"}} {
+		if _, stderr, code := s.CLI(append([]string{"capture", "--path"}, strings.Fields(refused[0])...)...); code == 0 || !strings.Contains(stderr, refused[1]) {
+			s.t.Errorf("--path %s: exit code %d, %s", refused[0], code, stderr)
+		}
+	}
 	// From the host, where the address is its own: nothing but the address changes.
 	stdout, _, code = s.CLI("capture", "--path", "host", blue.addr4.String()+":80")
 	contains(s.t, "capture --path host", stdout, "→ SYN", "← SYN-ACK", "Answered by "+blue.addr4.String())

@@ -4,8 +4,8 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
-	"strconv"
 	"slices"
+	"strconv"
 	"strings"
 	"syscall"
 	"testing"
@@ -56,11 +56,13 @@ func (s *site) shoot(what string, pids []int) {
 }
 
 // closed says whether a process that was killed has closed its files: it is gone, or
-// waits for its parent (state Z in proc_pid_stat(5)).
+// waits for its parent (state Z in proc_pid_stat(5)), as do all of its threads: the
+// first may be dead before the others, who have the files as well.
 func closed(pid int) bool {
 	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
 	_, after, _ := strings.Cut(string(text), ") ")
-	return err != nil || strings.HasPrefix(after, "Z")
+	threads, _ := os.ReadDir(fmt.Sprintf("/proc/%d/task", pid))
+	return err != nil || strings.HasPrefix(after, "Z") && len(threads) < 2
 }
 
 // logged waits until the container's log has more than n lines, and returns it.

@@ -16,6 +16,7 @@ import (
 	"net/netip"
 	"os"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"github.com/cilium/ebpf"
@@ -64,6 +65,10 @@ type Watch struct {
 	// boot is the wall clock's time when the kernel's monotonic clock was 0.
 	boot  time.Time
 	drops chan Drop
+	// missed counts in the kernel what found no room in the ring, unread what found none
+	// in drops.
+	missed *ebpf.Map
+	unread atomic.Uint64
 }
 
 // Open watches packets of every network namespace from or to one of the addresses, or
@@ -91,7 +96,7 @@ func open(addresses []netip.Addr) (*Watch, error) {
 		return nil, err
 	}
 	w := &Watch{reasons: reasons(kernel), drops: make(chan Drop, queued), boot: boot()}
-	if err := w.load(at, addresses); err != nil {
+	if err := w.load(at, addresses, ringBytes); err != nil {
 		return nil, errors.Join(err, w.release())
 	}
 	go w.read()
@@ -107,13 +112,17 @@ func boot() time.Time {
 	return time.Now().Add(-time.Duration(mono.Nano()))
 }
 
-func (w *Watch) load(at offsets, addresses []netip.Addr) (err error) {
-	w.events, err = ebpf.NewMap(&ebpf.MapSpec{Name: "fl_drops", Type: ebpf.RingBuf, MaxEntries: ringBytes})
+func (w *Watch) load(at offsets, addresses []netip.Addr, ring uint32) (err error) {
+	w.events, err = ebpf.NewMap(&ebpf.MapSpec{Name: "fl_drops", Type: ebpf.RingBuf, MaxEntries: ring})
 	if err != nil {
 		return fmt.Errorf("a ring for the drops (Linux 5.8): %w", err)
 	}
+	w.missed, err = ebpf.NewMap(&ebpf.MapSpec{Name: "fl_missed", Type: ebpf.Array, KeySize: 4, ValueSize: 8, MaxEntries: 1})
+	if err != nil {
+		return err
+	}
 	w.program, err = ebpf.NewProgram(&ebpf.ProgramSpec{
-		Name: "fl_drops", Type: ebpf.RawTracepoint, License: license, Instructions: program(at, addresses, w.events.FD()),
+		Name: "fl_drops", Type: ebpf.RawTracepoint, License: license, Instructions: program(at, addresses, w.events.FD(), w.missed.FD()),
 	})
 	if err != nil {
 		return err
@@ -143,8 +152,10 @@ func (w *Watch) release() error {
 	if w.program != nil {
 		errs = append(errs, w.program.Close())
 	}
-	if w.events != nil {
-		errs = append(errs, w.events.Close())
+	for _, m := range []*ebpf.Map{w.events, w.missed} {
+		if m != nil {
+			errs = append(errs, m.Close())
+		}
 	}
 	return errors.Join(errs...)
 }
@@ -175,8 +186,16 @@ func (w *Watch) read() {
 		select {
 		case w.drops <- w.drop(r.RawSample):
 		default: // nobody reads
+			w.unread.Add(1)
 		}
 	}
+}
+
+// Lost is how many drops so far came faster than they were read, and will not be told of.
+func (w *Watch) Lost() uint64 {
+	var missed uint64
+	_ = w.missed.Lookup(uint32(0), &missed) // it has that entry as long as it is open
+	return missed + w.unread.Load()
 }
 
 // drop reads what the program wrote.

@@ -41,7 +41,7 @@ const done, wanted = "done", "wanted"
 const argPacket, argLocation, argReason = 0, 8, 16
 
 // program writes an event for each packet from or to one of the addresses.
-func program(at offsets, addresses []netip.Addr, events int) asm.Instructions {
+func program(at offsets, addresses []netip.Addr, events, missed int) asm.Instructions {
 	p := asm.Instructions{
 		asm.Mov.Reg(args, asm.R1),
 		asm.LoadMem(skb, args, argPacket, asm.DWord),
@@ -62,6 +62,15 @@ func program(at offsets, addresses []netip.Addr, events int) asm.Instructions {
 		asm.Mov.Imm(asm.R3, eventSize),
 		asm.Mov.Imm(asm.R4, 0),
 		asm.FnRingbufOutput.Call(),
+		asm.JEq.Imm(asm.R0, 0, done),
+		// No room: it is counted.
+		asm.StoreImm(asm.RFP, stackPointer, 0, asm.Word),
+		asm.LoadMapPtr(asm.R1, missed),
+		asm.Mov.Reg(asm.R2, asm.RFP), asm.Add.Imm(asm.R2, stackPointer),
+		asm.FnMapLookupElem.Call(),
+		asm.JEq.Imm(asm.R0, 0, done),
+		asm.Mov.Imm(asm.R1, 1),
+		asm.StoreXAdd(asm.R0, asm.R1, asm.DWord),
 		asm.Mov.Imm(asm.R0, 0).WithSymbol(done),
 		asm.Return(),
 	)

@@ -344,6 +344,7 @@ func (w *watch) finish(begun time.Time, a trace.Answer, source netip.AddrPort) *
 	}
 	r.Sent = trace.Flow{Proto: w.request.Proto, Source: source, Destination: w.request.Destination}
 	read(&r.Answer, r, w.request.From.Path)
+	w.untold(r)
 	return r
 }
 
