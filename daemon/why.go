@@ -48,11 +48,12 @@ func (v views) see(ctx context.Context, q trace.Question) (*seen.Picture, error)
 	}
 	healing, herr := v.engine.Healing(ctx)
 	p.Healing = healing
+	processes := new(look.Processes)
 	var err error
-	if p.Host, err = look.Namespace(nil, look.Options{Listeners: true, Flows: true, Ruleset: true}); err != nil {
+	if p.Host, err = look.Namespace(nil, look.Options{Listeners: true, Flows: true, Ruleset: true, Processes: processes}); err != nil {
 		return nil, errors.Join(err, herr)
 	}
-	if err := v.containers(ctx, p, q); err != nil {
+	if err := v.containers(ctx, p, q, processes); err != nil {
 		return nil, err
 	}
 	if !known(p, q.To) {
@@ -78,7 +79,7 @@ func names(c seen.Container, word string) bool {
 
 // containers lists all, and looks at those that matter: thoroughly at those that are
 // named or published there, at the links of the others.
-func (v views) containers(ctx context.Context, p *seen.Picture, q trace.Question) error {
+func (v views) containers(ctx context.Context, p *seen.Picture, q trace.Question, processes *look.Processes) error {
 	all, err := v.engine.List(ctx, engine.ListOptions{All: true})
 	if err != nil {
 		return err
@@ -99,14 +100,14 @@ func (v views) containers(ctx context.Context, p *seen.Picture, q trace.Question
 				c.Names = append(c.Names, e.Names...)
 			}
 		}
-		v.look(ctx, p, q, &c, at, len(all))
+		v.look(ctx, p, q, &c, at, len(all), processes)
 		p.Containers = append(p.Containers, c)
 	}
 	return nil
 }
 
 // look reads one container's namespace, as far as it matters.
-func (v views) look(ctx context.Context, p *seen.Picture, q trace.Question, c *seen.Container, at, all int) {
+func (v views) look(ctx context.Context, p *seen.Picture, q trace.Question, c *seen.Container, at, all int, processes *look.Processes) {
 	thorough := names(*c, q.From) || names(*c, q.To) || slices.Contains(c.Networks, q.From)
 	if at >= 0 {
 		thorough = thorough || concerns(p.Attachments[at], q)
@@ -144,7 +145,7 @@ func (v views) look(ctx context.Context, p *seen.Picture, q trace.Question, c *s
 		return
 	}
 	defer ns.Close()
-	have, err := look.Namespace(ns, look.Options{Listeners: thorough, Ruleset: thorough})
+	have, err := look.Namespace(ns, look.Options{Listeners: thorough, Ruleset: thorough, Processes: processes})
 	if err != nil {
 		c.Trouble = err.Error()
 		return

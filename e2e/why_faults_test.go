@@ -1,5 +1,13 @@
 package e2e
 
+import (
+	"fmt"
+	"os"
+	"slices"
+	"strings"
+	"testing"
+)
+
 // askedAmiss are questions to which the answer is no with nothing broken.
 var askedAmiss = []fault{
 	{name: "nothing listens on the port", ask: "db web:81", code: "nothing-listening", mend: "ss -ltnup", says: []string{"container web", "81/tcp"}},
@@ -17,7 +25,7 @@ var askedAmiss = []fault{
 	{name: "the container is stopped", ask: "db stopped:80", code: "container-stopped", mend: "fairlead start stopped"},
 	{name: "the container is stopped, and its port taken", ask: "db taken:80", code: "port-taken", mend: "kill N && fairlead start taken", says: []string{"8099"}},
 	{name: "the name is unknown", ask: "named nosuch.example", code: "name-unknown", mend: "fairlead network connect --alias nosuch.example back CONTAINER", says: []string{"nosuch.example"}},
-	{name: "the name server is not reached", ask: "unnamed nosuch.example", code: "dns-silent", mend: "fairlead why unnamed 192.0.2.11:53/udp", says: []string{"192.0.2.11"}},
+	{name: "the name server is not reached", ask: "unnamed nosuch.example", code: "dns-silent", mend: "fairlead run --dns SERVER …", says: []string{"fairlead why unnamed 192.0.2.11:53/udp"}},
 	{
 		name: "/etc/resolv.conf is another's", plant: "exec db echo nameserver 127.0.0.9 > /etc/resolv.conf", undo: "exec db echo nameserver 127.0.0.11 > /etc/resolv.conf",
 		ask: "db nosuch.example", code: "resolv-conf-wrong", mend: "fairlead exec db sh -c 'echo nameserver 127.0.0.11 > /etc/resolv.conf'", says: []string{"container db"},
@@ -82,4 +90,35 @@ var rulesAndRoutes = []fault{
 		name: "a routing rule leads elsewhere", plant: "ip link add tun9 type veth peer name tun8; ip link set tun9 up; ip route add default dev tun9 table 99; ip rule add from 10.30.0.0/24 priority 100 table 99", tidy: "ip link del tun9",
 		ask: "db 192.0.2.2", code: "rule-diverts", mend: "ip rule del priority 100", says: []string{"tun9", "table 99"},
 	},
+}
+
+// allFaults are in the order in which they are planted.
+func allFaults() []fault {
+	return slices.Concat(askedAmiss, rulesAndRoutes, linksAndAddresses, connections, lastFaults)
+}
+
+// TestWhyTable: docs/WHY.md lists every fault that is planted, with what is told of it, and
+// no other.
+func TestWhyTable(t *testing.T) {
+	t.Parallel()
+	var b strings.Builder
+	names := map[string]bool{}
+	for _, f := range allFaults() {
+		if names[f.name] {
+			t.Errorf("two faults are named %q", f.name)
+		}
+		names[f.name] = true
+		fmt.Fprintf(&b, "| %s | `%s` | `%s` | `%s` |\n", f.name, f.ask, f.code, f.mend)
+	}
+	text, err := os.ReadFile("../docs/WHY.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, table, _ := strings.Cut(string(text), "|---|---|---|---|\n")
+	if table, _, _ = strings.Cut(table, "\n\n"); table+"\n" != b.String() {
+		t.Errorf("docs/WHY.md has another table than:\n%s", b.String())
+	}
+	if len(names) < 40 {
+		t.Errorf("%d faults; want 40 at least", len(names))
+	}
 }

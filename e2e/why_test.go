@@ -263,7 +263,7 @@ func TestWhy(t *testing.T) {
 			}
 		}
 	}
-	for _, f := range slices.Concat(askedAmiss, rulesAndRoutes, linksAndAddresses, connections, lastFaults) {
+	for _, f := range allFaults() {
 		t.Run(f.name, func(t *testing.T) {
 			in, there := *w, *w.site
 			in.site, there.t = &there, t

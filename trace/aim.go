@@ -263,12 +263,12 @@ func (t *tracer) unresolved() {
 	case len(r.Silent) == len(r.Asked):
 		c.Code = "dns-silent"
 		c.What = fmt.Sprintf("%s asks %s for names, which did not answer", n.where(), servers(r.Asked))
-		c.Mend = []string{"fairlead why " + t.q.From + " " + r.Asked[0].String() + ":53/udp", "fairlead daemon --dns SERVER"}
+		c.Mend = []string{"fairlead daemon --dns SERVER", "fairlead why " + t.q.From + " " + r.Asked[0].String() + ":53/udp"}
 		if r.Asked[0] == resolverAddr {
 			c.What = fmt.Sprintf("the resolver of %s (%s) has no answer from the servers behind it", n.where(), resolverAddr)
 			if a, ok := t.attachment(n.c); n.c != nil && ok && len(a.DNS.Servers) > 0 {
 				c.What += ": " + servers(a.DNS.Servers)
-				c.Mend = []string{"fairlead why " + t.q.From + " " + a.DNS.Servers[0].String() + ":53/udp", "fairlead run --dns SERVER …"}
+				c.Mend = []string{"fairlead run --dns SERVER …", "fairlead why " + t.q.From + " " + a.DNS.Servers[0].String() + ":53/udp"}
 			}
 		}
 		c.Who = "the name server, or the way to it"

@@ -129,7 +129,11 @@ func (o *Observation) write(b *strings.Builder) {
 	_ = w.Flush() // a strings.Builder takes everything
 	for _, v := range o.Verdicts {
 		if v.Verdict == "drop" {
-			fmt.Fprintf(b, "  %8s  dropped by table %s %s, chain %s, handle %d (nft trace)\n", v.After.Round(1000), v.Family, v.Table, v.Chain, v.Handle)
+			rule := fmt.Sprintf("handle %d", v.Handle)
+			if v.Handle == 0 {
+				rule = "its policy"
+			}
+			fmt.Fprintf(b, "  %8s  dropped by table %s %s, chain %s, %s (nft trace)\n", v.After.Round(1000), v.Family, v.Table, v.Chain, rule)
 		}
 	}
 	for _, d := range o.Drops {

@@ -29,6 +29,9 @@ import (
 type Options struct {
 	// Listeners, Flows and Ruleset read those.
 	Listeners, Flows, Ruleset bool
+	// Processes are those that have the sockets, read when they are asked for first; nil has
+	// them read for this namespace alone.
+	Processes *Processes
 }
 
 // attempts bounds how often a dump is read again that a change cut across.
@@ -51,7 +54,7 @@ func Namespace(ns *os.File, o Options) (picture.Namespace, error) {
 		}
 		r.sysctls()
 		if o.Listeners {
-			r.listeners()
+			r.listeners(o.Processes)
 		}
 		if o.Flows {
 			r.flows()

@@ -7,6 +7,7 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
+	"sync"
 
 	"github.com/fairlead/fairlead/kernel/socket"
 	"github.com/fairlead/fairlead/trace/picture"
@@ -14,8 +15,11 @@ import (
 
 // listeners reads the sockets of proc_net(5) that take connections or packets, with the
 // processes that have them.
-func (r reader) listeners() {
-	owners := processes()
+func (r reader) listeners(all *Processes) {
+	if all == nil {
+		all = new(Processes)
+	}
+	owners := all.bySocket()
 	for _, table := range []struct{ file, proto, state string }{
 		{"tcp", "tcp", "0A"}, {"tcp6", "tcp", "0A"}, {"udp", "udp", "07"}, {"udp6", "udp", "07"},
 	} {
@@ -49,6 +53,18 @@ type process struct {
 	pid     int
 	name    string
 	stopped bool
+}
+
+// Processes are who has sockets open on the machine, whatever their namespace. The zero
+// value is ready to be used; looking through all of them is what costs most of a look.
+type Processes struct {
+	once   sync.Once
+	owners map[string]process
+}
+
+func (p *Processes) bySocket() map[string]process {
+	p.once.Do(func() { p.owners = processes() })
+	return p.owners
 }
 
 // processes are those that have sockets open, by the sockets' inodes.
