@@ -46,8 +46,7 @@ type shortcut struct {
 	slow     map[string]string
 	segments map[string]uint32 // by network ID
 	last     uint32
-	// intakes and strangers are what was last found of others' at interfaces.
-	intakes   map[int]bool
+	// strangers are others' programs at interfaces, when it was last looked for them.
 	strangers map[int]string
 }
 

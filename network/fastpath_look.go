@@ -1,6 +1,7 @@
 package network
 
 import (
+	"errors"
 	"fmt"
 	"maps"
 	"os"
@@ -89,14 +90,9 @@ func seesFrames(ch nft.BaseChain) bool {
 	return ch.Family == "netdev"
 }
 
-// lookForStrangers notes who has programs at our ports, or classifies what comes in there.
+// lookForStrangers notes who has programs at our ports, of which the kernel tells nobody.
 func (c *Controller) lookForStrangers() {
 	s := &c.fast
-	intakes, err := c.looking.Intakes()
-	if err != nil {
-		c.log.Error("what tc does at interfaces cannot be told", "err", err)
-		return // as it was
-	}
 	strangers := make(map[int]string)
 	s.mu.Lock()
 	joined := slices.Collect(maps.Values(s.joined))
@@ -113,18 +109,19 @@ func (c *Controller) lookForStrangers() {
 			strangers[index] = was
 		}
 	}
-	s.intakes, s.strangers = intakes, strangers
+	s.strangers = strangers
 }
 
 // lookFastPath has ports that may not take part any more leave, and returns those that may
 // and do not.
 func (c *Controller) lookFastPath() (pending []candidate) {
 	v, err := c.newSurvey(false)
-	if err != nil {
+	intakes, tcErr := c.looking.Intakes()
+	if err = errors.Join(err, tcErr); err != nil {
 		c.log.Error("the fast path stands still: the host's links cannot be read", "err", err)
 		return nil
 	}
-	wanted, slow := v.fastPorts()
+	wanted, slow := v.fastPorts(intakes)
 	s := &c.fast
 	s.mu.Lock()
 	s.slow = slow
@@ -149,8 +146,8 @@ func (c *Controller) lookFastPath() (pending []candidate) {
 }
 
 // fastPorts are the ports that may take the fast path, and why others may not, both by the
-// endpoint's ID.
-func (s *survey) fastPorts() (may map[string]candidate, slow map[string]string) {
+// endpoint's ID. Intakes are the interfaces at which tc classifies what comes in.
+func (s *survey) fastPorts(intakes map[int]bool) (may map[string]candidate, slow map[string]string) {
 	may, slow = make(map[string]candidate), make(map[string]string)
 	nets := make(map[string]string) // why not, by ID
 	for _, n := range s.nets {
@@ -174,8 +171,10 @@ func (s *survey) fastPorts() (may map[string]candidate, slow map[string]string) 
 			switch {
 			case !known || !there:
 				continue // it comes or goes
+			case why == "" && intakes[l.Index]:
+				why = "tc classifies what comes in at link " + e.HostIf
 			case why == "":
-				why = s.slowPort(a, e, l, fast)
+				why = s.slowPort(a, e, l, fast.strangers[l.Index])
 			}
 			if why != "" {
 				slow[e.ID] = why
@@ -209,8 +208,8 @@ func (s *survey) slowNetwork(n spec.Network) string {
 	return ""
 }
 
-// slowPort says the same of a port.
-func (s *survey) slowPort(a spec.Attachment, e spec.Endpoint, l link.Link, fast *shortcut) string {
+// slowPort says the same of a port; stranger names another's program at it.
+func (s *survey) slowPort(a spec.Attachment, e spec.Endpoint, l link.Link, stranger string) string {
 	if d := vethDifferences(s.c.plan.VethStep(a, e), l, s.byIndex[l.MasterIndex], false); len(d) > 0 {
 		return "link " + e.HostIf + " " + d[0].text
 	}
@@ -226,10 +225,8 @@ func (s *survey) slowPort(a spec.Attachment, e spec.Endpoint, l link.Link, fast 
 		return "link " + e.HostIf + " has a queue (tc qdisc)"
 	case l.XDP:
 		return "link " + e.HostIf + " has an XDP program"
-	case fast.intakes[l.Index]:
-		return "tc classifies what comes in at link " + e.HostIf
-	case fast.strangers[l.Index] != "":
-		return "link " + e.HostIf + " has another's program, " + fast.strangers[l.Index]
+	case stranger != "":
+		return "link " + e.HostIf + " has another's program, " + stranger
 	}
 	return ""
 }

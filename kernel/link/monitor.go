@@ -39,6 +39,7 @@ const (
 var monitored = []int{
 	unix.RTNLGRP_LINK, unix.RTNLGRP_IPV4_IFADDR, unix.RTNLGRP_IPV6_IFADDR,
 	unix.RTNLGRP_IPV4_ROUTE, unix.RTNLGRP_IPV6_ROUTE, unix.RTNLGRP_IPV4_NETCONF, unix.RTNLGRP_IPV6_NETCONF,
+	unix.RTNLGRP_TC, // what tc(8) changes; not what links are born with
 }
 
 // Monitor tells what changes among the links, addresses, routes and links' parameters
@@ -106,10 +107,10 @@ func (m *Monitor) next() (packets []packet, err error) {
 	return packets, err
 }
 
-// parseEvent reads a notice. Index is where struct ifinfomsg and ifaddrmsg have it.
+// parseEvent reads a notice. Index is where struct ifinfomsg, ifaddrmsg and tcmsg have it.
 func parseEvent(p packet) (Event, bool) {
 	switch p.typ {
-	case unix.RTM_NEWLINK, unix.RTM_DELLINK:
+	case unix.RTM_NEWLINK, unix.RTM_DELLINK, unix.RTM_NEWQDISC, unix.RTM_DELQDISC, unix.RTM_NEWTFILTER, unix.RTM_DELTFILTER:
 		return Event{Kind: EventLink, Index: indexOf(p)}, true
 	case unix.RTM_NEWADDR, unix.RTM_DELADDR:
 		return Event{Kind: EventAddress, Index: indexOf(p)}, true
