@@ -133,6 +133,15 @@ func (q *queries) count(source Source, answer []byte, took time.Duration) {
 	q.latencies[i].Observe(took)
 }
 
+// countDirect counts so many addresses of neighbours, each of which took so long.
+func (q *queries) countDirect(n int, took time.Duration) {
+	i := slices.Index(sources[:], FromNames)
+	q.answers[i][0].Add(uint64(n))
+	for range n {
+		q.latencies[i].Observe(took)
+	}
+}
+
 func (q *queries) read() ([]QueryCounters, map[Source]tally.Observed) {
 	var counts []QueryCounters
 	latencies := make(map[Source]tally.Observed, len(sources))

@@ -30,7 +30,7 @@ func TestABurstOfQueries(t *testing.T) {
 		edns    uint16
 		answers int
 	}{
-		{"web.", wire.TypeA, 0, 1},
+		{"web.", wire.TypeA, 0, 1}, // this one is answered directly, as the bytes show
 		{"WEB.net.", wire.TypeA, 1232, 1},
 		{"db.", wire.TypeAAAA, 0, 1},
 		{"db.", wire.TypeA, 0, 0},
@@ -80,6 +80,9 @@ func TestABurstOfQueries(t *testing.T) {
 				t.Fatalf("%d has an answer with ID %d", who, m.Id)
 			}
 			seen[i] = true
+			if i%len(kinds) == 0 && n != 12+9+16 {
+				t.Errorf("the answer of %d bytes is not the direct one", n)
+			}
 			if k := kinds[i%len(kinds)]; m.Rcode != wire.RcodeSuccess || len(m.Answer) != k.answers || m.Question[0].Name != k.name {
 				t.Errorf("%s %s: %s", k.name, wire.TypeToString[k.qtype], m)
 			}

@@ -52,20 +52,39 @@ func (t *resolvers) ready(key uint64) {
 		}
 		return // else an ICMP error of an answer's
 	}
+	begun, direct := time.Now(), 0
 	for i := range n {
-		t.query(v, i)
+		packet := t.datagrams.packet(i)
+		if answer := t.direct(v, packet); len(answer) > 0 {
+			t.datagrams.answer(i, answer)
+			direct++
+		} else if packet != nil {
+			t.query(v, i, packet)
+		}
+	}
+	if direct > 0 {
+		t.queries.countDirect(direct, time.Since(begun)/time.Duration(n))
 	}
 	t.datagrams.flush(v.udp)
 }
 
+// direct answers what is asked as a rule; nothing for what is not. The answer is where
+// the next one has its room.
+func (t *resolvers) direct(v *served, packet []byte) (answer []byte) {
+	var err error
+	defer func() {
+		if err != nil {
+			answer = nil
+		}
+	}()
+	defer panics.Catch(&err)
+	return t.dns.AppendAnswer(t.datagrams.room(), v.id, packet)
+}
+
 // query answers the i-th datagram that was read, or has others asked.
-func (t *resolvers) query(v *served, i int) {
-	packet := t.datagrams.packet(i)
-	if packet == nil {
-		return
-	}
-	answer, ahead := t.answer(v, packet, dns.UDP, t.datagrams.room())
-	if len(answer) > 0 {
+func (t *resolvers) query(v *served, i int, packet []byte) {
+	answer, ahead := t.answer(v, packet, dns.UDP)
+	if answer != nil {
 		t.datagrams.answer(i, answer)
 	}
 	if ahead == nil {
@@ -84,7 +103,7 @@ func (t *resolvers) query(v *served, i int) {
 
 // answer and forward are the resolver's own. What a packet does to it ends neither the
 // process nor what others have of it.
-func (t *resolvers) answer(v *served, packet []byte, by dns.Transport, room []byte) (answer []byte, ahead *dns.Query) {
+func (t *resolvers) answer(v *served, packet []byte, by dns.Transport) (answer []byte, ahead *dns.Query) {
 	var err error
 	defer func() {
 		if err != nil {
@@ -232,7 +251,7 @@ func (t *resolvers) converse(v *served, conn net.Conn) {
 			return
 		}
 		v.asked(conn)
-		answer, ahead := t.answer(v, packet, dns.TCP, nil)
+		answer, ahead := t.answer(v, packet, dns.TCP)
 		if ahead != nil {
 			answer = t.forward(v, ahead)
 		}
