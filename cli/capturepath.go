@@ -46,7 +46,10 @@ type pathEvent struct {
 }
 
 func printPath(out io.Writer, from string, seen trace.Observation) error {
-	fmt.Fprintf(out, "%s from %s: %s\n\n", probeName(seen.Sent.Proto), from, seen.Sent)
+	fmt.Fprintf(out, "%s from %s: %s\n", probeName(seen.Sent.Proto), from, seen.Sent)
+	if len(seen.Seen)+len(seen.Drops) > 0 {
+		fmt.Fprintln(out)
+	}
 	w := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
 	for _, e := range pathEvents(seen) {
 		fmt.Fprintf(w, "%10s  %s\n", fmt.Sprintf("%d µs", e.after.Microseconds()), e.line)

@@ -173,7 +173,11 @@ func (p Picture) direct(target netip.AddrPort, n spec.Network, open bool) []Way 
 	v4 := target.Addr().Is4()
 	rules := p.Backend != "none" && (v4 || p.IPv6Rules)
 	by := []netip.AddrPort{target}
-	out := []Way{{From: Host, By: by, Reachable: n.Gateway(v4) != spec.GatewayIsolated && !n.InhibitIPv4, Rule: "no rule is about what the host itself sends"}}
+	host := Way{From: Host, By: by, Reachable: true, Rule: "no rule is about what the host itself sends"}
+	if n.Gateway(v4) == spec.GatewayIsolated || n.InhibitIPv4 && v4 {
+		host.Reachable, host.Rule = false, "the bridge is given no address: the host has no route there"
+	}
+	out := []Way{host}
 	inside := Way{From: Network, Name: n.Name, By: by, Reachable: true, Rule: "within a network, bridged: no rule is about it"}
 	if !n.ICC && p.Backend != "none" {
 		inside.Reachable, inside.Rule = false, cmp.Or(p.Rule("frames_linked", "kept apart"), p.Rule("frames_apart", "kept apart"), "containers of the network are kept apart, but for what a link opens")
