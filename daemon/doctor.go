@@ -25,10 +25,16 @@ func (v views) Doctor(ctx context.Context) (doctor.Report, error) {
 	if err != nil {
 		return doctor.Report{}, err
 	}
+	endpoints := make(map[string]int)
+	for _, a := range v.network.Attachments() {
+		for _, e := range a.Endpoints {
+			endpoints[e.NetworkID]++
+		}
+	}
 	h.Networks = nil // what the daemon knows of them is more
 	for _, n := range v.network.Networks() {
 		bridge, _ := links.Find(n.Bridge)
-		one := doctor.Network{Name: n.Name, Bridge: n.Bridge, Default: n.Default, MTU: cmp.Or(n.MTU, bridge.MTU)}
+		one := doctor.Network{Name: n.Name, Bridge: n.Bridge, Default: n.Default, MTU: cmp.Or(n.MTU, bridge.MTU), Endpoints: endpoints[n.ID]}
 		for _, s := range n.Subnets {
 			one.Subnets = append(one.Subnets, s.Prefix)
 		}

@@ -56,7 +56,7 @@ func (f *findings) add(l Level, check, what string, cure ...string) {
 func Examine(h Host) Report {
 	var f findings
 	for _, check := range []func(*findings){
-		h.kernel, h.modules, h.programs, h.forwarding, h.walls, h.firewalls, h.overlap, h.mtu, h.conntrack, h.leftovers, h.sysctls, h.limits, h.daemon,
+		h.kernel, h.modules, h.programs, h.forwarding, h.walls, h.firewalls, h.overlap, h.mtu, h.conntrack, h.neighbours, h.leftovers, h.sysctls, h.limits, h.daemon, h.fastPath,
 	} {
 		check(&f)
 	}

@@ -19,6 +19,7 @@ func well() doctor.Host {
 			"net.ipv4.ip_forward": "1", "net.ipv6.conf.all.forwarding": "1", "net.ipv6.conf.all.disable_ipv6": "0",
 			"net.ipv4.conf.all.rp_filter": "2", "net.ipv4.conf.all.route_localnet": "0",
 			"net.netfilter.nf_conntrack_count": "10", "net.netfilter.nf_conntrack_max": "1000",
+			"net.ipv4.neigh.default.gc_thresh3": "1024", "net.ipv6.neigh.default.gc_thresh3": "1024",
 			"fs.inotify.max_user_instances": "128", "fs.inotify.max_user_watches": "8192",
 		},
 		Uplinks: []doctor.Uplink{{Name: "eth0", MTU: 1500}, {Name: "eth1", MTU: 9000}}, Default: "eth0",
@@ -30,7 +31,8 @@ func well() doctor.Host {
 			{Name: "bridge", Bridge: "fairlead0", Default: true, MTU: 1500, Subnets: []netip.Prefix{netip.MustParsePrefix("172.17.0.0/16")}},
 			{Name: "dual", Bridge: "br1", MTU: 1500, Subnets: []netip.Prefix{netip.MustParsePrefix("10.30.0.0/24"), netip.MustParsePrefix("fd00:30::/64")}},
 		},
-		Daemon: &doctor.Daemon{Backend: "nftables"},
+		Daemon:     &doctor.Daemon{Backend: "nftables"},
+		Neighbours: map[string]doctor.Neighbours{"IPv4": {Entries: 10}, "IPv6": {Entries: 10}},
 	}
 	for name := range doctor.ModuleNames {
 		h.Modules[name] = true
@@ -62,6 +64,10 @@ func TestExamine(t *testing.T) {
 		{func(h *doctor.Host) { h.BTF = false }, doctor.Note, "ebpf", "CONFIG_DEBUG_INFO_BTF", ""},
 		{func(h *doctor.Host) { h.CgroupV2 = false }, doctor.Note, "cgroup", "version 1 alone", "systemd.unified"},
 		{func(h *doctor.Host) { h.Programs["runc"] = "" }, doctor.Problem, "programs", "runc is not installed", "apt-get install runc"},
+		{func(h *doctor.Host) { h.Daemon.FastPath = &doctor.FastPath{Lack: "the kernel is older"} }, doctor.Note, "fastpath", "by the bridge all the same: the kernel is older", ""},
+		{func(h *doctor.Host) {
+			h.Daemon.FastPath = &doctor.FastPath{Links: 2, Slow: []string{"its containers are kept apart"}}
+		}, doctor.Note, "fastpath", "not by the fast path: its containers are kept apart", ""},
 		{func(h *doctor.Host) { h.Daemon.Backend, h.Programs["iptables"] = "iptables", "" }, doctor.Problem, "programs", "iptables, which is not installed", "apt-get install iptables"},
 		{func(h *doctor.Host) { h.Sysctls["net.ipv4.ip_forward"] = "0" }, doctor.Problem, "forwarding", "IPv4", "sysctl -w net.ipv4.ip_forward=1"},
 		{func(h *doctor.Host) { h.Sysctls["net.ipv6.conf.all.forwarding"] = "0" }, doctor.Problem, "forwarding", "IPv6", "sysctl -w net.ipv6.conf.all.forwarding=1"},
@@ -90,6 +96,10 @@ func TestExamine(t *testing.T) {
 		{func(h *doctor.Host) { h.Default = "" }, doctor.Note, "mtu", "no default route", ""},
 		{func(h *doctor.Host) { h.Sysctls["net.netfilter.nf_conntrack_count"] = "800" }, doctor.Warning, "conntrack", "800 of 1000", "nf_conntrack_max=2000"},
 		{func(h *doctor.Host) { h.Sysctls["net.netfilter.nf_conntrack_count"] = "1000" }, doctor.Problem, "conntrack", "new ones are dropped", "nf_conntrack_max=2000"},
+		{func(h *doctor.Host) { h.Neighbours["IPv6"] = doctor.Neighbours{Entries: 1000} }, doctor.Problem, "neighbours", "1000 of 1024 IPv6", "sysctl -w net.ipv6.neigh.default.gc_thresh3=4096"},
+		{func(h *doctor.Host) { h.Neighbours["IPv4"] = doctor.Neighbours{Entries: 800} }, doctor.Warning, "neighbours", "800 of 1024 IPv4", "net.ipv4.neigh.default.gc_thresh2=2048"},
+		{func(h *doctor.Host) { h.Networks[1].Endpoints = 1000 }, doctor.Warning, "neighbours", "IPv6 neighbours, of all namespaces together; the containers here need 2000", "net.ipv6.neigh.default.gc_thresh3=8000"},
+		{func(h *doctor.Host) { h.Neighbours["IPv6"] = doctor.Neighbours{Entries: 9, Full: 4} }, doctor.Note, "neighbours", "no room for another 4 times", "gc_thresh3=4096"},
 		{func(h *doctor.Host) { h.Links = []string{"docker0"} }, doctor.Warning, "leftovers", "docker0 is left of Docker", "ip link del docker0"},
 		{func(h *doctor.Host) { h.Links, h.Running = []string{"docker0"}, []string{"dockerd"} }, doctor.Note, "leftovers", "Docker runs beside Fairlead", ""},
 		{func(h *doctor.Host) { h.Chains = []string{"ip filter DOCKER-USER", "ip nat DOCKER"} }, doctor.Warning, "leftovers", "ip filter DOCKER-USER, ip nat DOCKER", "iptables-nft-save -t nat | grep -v DOCKER | iptables-nft-restore"},

@@ -40,6 +40,8 @@ type Host struct {
 	// process may have at most.
 	FilesOpen, FilesMax, OpenLimit uint64
 	Networks                       []Network
+	// Neighbours are by family, IPv4 and IPv6; none where the kernel does not tell.
+	Neighbours map[string]Neighbours
 	// Daemon is nil where none was asked.
 	Daemon *Daemon
 	// Unread is what could not be read, and why.
@@ -80,6 +82,8 @@ type Network struct {
 	Default bool
 	Subnets []netip.Prefix
 	MTU     int
+	// Endpoints is how many containers are on it.
+	Endpoints int
 }
 
 // Daemon is what the daemon says of itself.
@@ -108,5 +112,6 @@ var SysctlNames = []string{
 	"net.ipv4.conf.all.rp_filter", "net.ipv4.conf.all.route_localnet",
 	"net.bridge.bridge-nf-call-iptables", "net.bridge.bridge-nf-call-ip6tables",
 	"net.netfilter.nf_conntrack_count", "net.netfilter.nf_conntrack_max",
+	"net.ipv4.neigh.default.gc_thresh3", "net.ipv6.neigh.default.gc_thresh3",
 	"fs.inotify.max_user_instances", "fs.inotify.max_user_watches",
 }

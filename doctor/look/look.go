@@ -70,6 +70,7 @@ func (r *reader) machine(ctx context.Context) {
 			r.Sysctls[key] = v
 		}
 	}
+	r.Neighbours = neighbours()
 	r.FilesOpen, r.FilesMax = files()
 	var limit unix.Rlimit
 	if err := unix.Getrlimit(unix.RLIMIT_NOFILE, &limit); err == nil {

@@ -11,6 +11,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -129,6 +130,50 @@ func files() (open, most uint64) {
 		return 0, 0
 	}
 	return open, most
+}
+
+// neighbours reads the kernel's tables of them, which it shows in the first network
+// namespace alone, a line for each processor (net/core/neighbour.c, neigh_stat_seq_show).
+func neighbours() map[string]doctor.Neighbours {
+	out := make(map[string]doctor.Neighbours)
+	for family, name := range map[string]string{"IPv4": "arp_cache", "IPv6": "ndisc_cache"} {
+		raw, err := os.ReadFile("/proc/net/stat/" + name)
+		if err != nil {
+			continue
+		}
+		if n, ok := readNeighbours(string(raw)); ok {
+			out[family] = n
+		}
+	}
+	return out
+}
+
+// readNeighbours reads such a table: titles, and numbers in hexadecimal. The entries are
+// the same in every line, the rest are to be added up.
+func readNeighbours(text string) (n doctor.Neighbours, ok bool) {
+	lines := strings.Split(strings.TrimSpace(text), "\n")
+	titles := strings.Fields(lines[0])
+	full := slices.Index(titles, "table_fulls")
+	for _, line := range lines[1:] {
+		cells := strings.Fields(line)
+		if len(cells) != len(titles) || len(cells) == 0 || titles[0] != "entries" {
+			return n, false
+		}
+		entries, err := strconv.ParseUint(cells[0], 16, 64)
+		if err != nil {
+			return n, false
+		}
+		n.Entries, ok = entries, true
+		if full < 0 {
+			continue // before Linux 4.19
+		}
+		times, err := strconv.ParseUint(cells[full], 16, 64)
+		if err != nil {
+			return n, false
+		}
+		n.Full += times
+	}
+	return n, ok
 }
 
 // engines are the processes of other container engines in this network namespace.
