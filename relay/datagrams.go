@@ -9,7 +9,9 @@ import (
 )
 
 // datagrams are read of a socket, and answered, many by one system call: recvmmsg(2)
-// and sendmmsg(2), which golang.org/x/sys does not have.
+// and sendmmsg(2), which golang.org/x/sys does not have. Neither waits, so the runtime is
+// not told of them: it would take the processor away from a call that is as long as a
+// batch is, and give it back, for a sixth of what an answer costs.
 type datagrams struct {
 	in, out [queryBurst]message
 	from    [queryBurst]unix.RawSockaddrInet4
@@ -47,7 +49,7 @@ func (d *datagrams) read(fd int) (n int, err error) {
 	for i := range d.in {
 		d.in[i].header.Namelen = unix.SizeofSockaddrInet4
 	}
-	r, _, errno := unix.Syscall6(unix.SYS_RECVMMSG, uintptr(fd), uintptr(unsafe.Pointer(&d.in[0])), queryBurst, unix.MSG_DONTWAIT, 0, 0)
+	r, _, errno := unix.RawSyscall6(unix.SYS_RECVMMSG, uintptr(fd), uintptr(unsafe.Pointer(&d.in[0])), queryBurst, unix.MSG_DONTWAIT, 0, 0)
 	if errno != 0 {
 		return 0, errno
 	}
@@ -90,7 +92,7 @@ func (d *datagrams) answer(i int, text []byte) {
 // flush sends what is queued. Who does not read its answers loses them.
 func (d *datagrams) flush(fd int) {
 	for sent := 0; sent < d.queued; {
-		r, _, errno := unix.Syscall6(unix.SYS_SENDMMSG, uintptr(fd), uintptr(unsafe.Pointer(&d.out[sent])), uintptr(d.queued-sent), unix.MSG_DONTWAIT, 0, 0)
+		r, _, errno := unix.RawSyscall6(unix.SYS_SENDMMSG, uintptr(fd), uintptr(unsafe.Pointer(&d.out[sent])), uintptr(d.queued-sent), unix.MSG_DONTWAIT, 0, 0)
 		switch {
 		case errno == unix.EINTR:
 		case errno != 0:
