@@ -38,8 +38,9 @@ PLAIN = ./network/spec/... ./network/ipam/... ./network/plan/... ./network/apply
 # Packages with goroutines that share state: tested under the race detector.
 RACE = ./network ./network/apply/... ./network/ports/... ./store/... ./engine/... ./daemon/... \
 	./relay/... ./proxy/... ./streams/... ./internal/fdpass/... ./capture
-# Those whose processor time is judged run without it.
-UNRACED = ^TestRestoreOfAThousand$$
+# Those of ./network run without it whose processor time is judged, and those that do one
+# thing after the other a thousand times.
+UNRACED = ^Test(RestoreOfAThousand$$|Fault)
 # Further flags of `go test`: make test TESTFLAGS=-v
 TESTFLAGS ?=
 # How long `make fuzz` looks at each decoder, and how many it looks at side by side.
@@ -74,15 +75,17 @@ stop: ## remove all containers and networks, stop the daemon, undo its changes (
 	@[ -x bin/fairlead ] || $(MAKE) --no-print-directory build
 	@hack/stop.sh
 
-# Five at once, whatever the number of CPUs: the tests on hosts wait more than they
+# Six at once, whatever the number of CPUs: the tests on hosts wait more than they
 # compute (that nothing comes is known after a second). make lint vets.
 test: build ## run every test, installing what they need (root)
 	@hack/debian-install.sh $(TEST_DEPS)
 	@status=0; export FAIRLEAD_BIN=$(CURDIR)/bin/fairlead; \
 	race=$$(go list $(RACE)) && rest=$$(go list ./... | grep -vxF "$$race") || exit 1; \
+	unraced=$$(mktemp); trap 'rm -f "$$unraced"' EXIT; \
+	go test -vet=off -count=1 -timeout 10m -run '$(UNRACED)' $(TESTFLAGS) ./network >"$$unraced" 2>&1 & \
 	go test -vet=off -race -count=1 -parallel 4 -timeout 15m -skip '$(UNRACED)' $(TESTFLAGS) $$race || status=1; \
-	go test -vet=off -count=1 -timeout 5m -run '$(UNRACED)' $(TESTFLAGS) ./network || status=1; \
-	go test -vet=off -count=1 -parallel 5 -timeout 24m $(TESTFLAGS) $$rest || status=1; \
+	wait $$! || status=1; cat "$$unraced"; \
+	go test -vet=off -count=1 -parallel 6 -timeout 24m $(TESTFLAGS) $$rest || status=1; \
 	exit $$status
 
 # One line for each, for hack/again.sh.
