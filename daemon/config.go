@@ -52,6 +52,7 @@ type Config struct {
 	IP             string `json:"ip"`
 	AddressPools   []Pool `json:"default-address-pools"`
 	SpareSandboxes int    `json:"spare-sandboxes"`
+	FastPath       bool   `json:"fast-path"`
 
 	ICC             bool           `json:"icc"`
 	IPv6            bool           `json:"ipv6"`
@@ -127,6 +128,7 @@ func (c *Config) register(f *pflag.FlagSet) {
 	f.BoolVar(&c.IPMasq, "ip-masq", c.IPMasq, "give packets that leave the default network the host's address")
 	f.BoolVar(&c.UserlandProxy, "userland-proxy", c.UserlandProxy, "serve published ports on loopback by a proxy")
 	f.IntVar(&c.SpareSandboxes, "spare-sandboxes", c.SpareSandboxes, "network namespaces kept ready with a veth pair each, so that containers start sooner; 0 for none, 64 at most")
+	f.BoolVar(&c.FastPath, "fast-path", c.FastPath, "take what containers of one network send each other past its bridge, where the kernel can (eBPF, Linux 6.8) and nobody else filters there; captures at the host's ends of links do not see it, and another's XDP in a container does not either: docs/PERFORMANCE.md")
 	c.registerDefaultNetwork(f)
 	c.registerRouting(f)
 	c.registerDNS(f)
@@ -194,7 +196,7 @@ func (c *Config) firewall() (network.FirewallKind, error) {
 func (c *Config) network() (network.Config, error) {
 	out := network.Config{
 		ExecRoot: c.ExecRoot, IPForward: c.IPForward, ForwardOpen: c.ForwardNoDrop, UserlandProxy: c.UserlandProxy,
-		NoIPv6Firewall: !c.IP6Tables, ResolvConf: c.ResolvConf, Spares: c.SpareSandboxes,
+		NoIPv6Firewall: !c.IP6Tables, ResolvConf: c.ResolvConf, Spares: c.SpareSandboxes, FastPath: c.FastPath,
 	}
 	if out.Spares < 0 || out.Spares > 64 {
 		return out, fmt.Errorf("--spare-sandboxes %d: want 0 to 64", out.Spares)

@@ -4,6 +4,8 @@ import (
 	"cmp"
 	"context"
 	"encoding/json"
+	"maps"
+	"slices"
 
 	"github.com/spf13/cobra"
 
@@ -51,6 +53,9 @@ func (v views) Doctor(ctx context.Context) (doctor.Report, error) {
 	h.Daemon = &doctor.Daemon{
 		Backend: string(v.network.Backend()), OwnChains: v.network.OwnChains(),
 		Differences: differences, Paused: healing.Paused, Since: healing.Since,
+	}
+	if asked, lack, links, slow := v.network.FastPath(); asked {
+		h.Daemon.FastPath = &doctor.FastPath{Lack: lack, Links: links, Slow: slices.Compact(slices.Sorted(maps.Values(slow)))}
 	}
 	return doctor.Examine(h), nil
 }

@@ -94,9 +94,20 @@ type Daemon struct {
 	OwnChains []string
 	// Differences are what debug check finds.
 	Differences []string
+	// FastPath is how it is with the fast path; nil where it is not asked for.
+	FastPath *FastPath
 	// Paused says that healing is, since when.
 	Paused bool
 	Since  time.Time
+}
+
+// FastPath is what containers of one network may send each other by, past its bridge.
+type FastPath struct {
+	// Lack is why it is not used on this host, "" where it is.
+	Lack string
+	// Links is how many containers' links take it; Slow are reasons why others do not.
+	Links int
+	Slow  []string
 }
 
 // ModuleNames are the parts of the kernel that are asked for, with the options that

@@ -130,6 +130,22 @@ func (h Host) daemon(f *findings) {
 	}
 }
 
+// fastPath says whether what was asked for is there, and what stands in its way.
+func (h Host) fastPath(f *findings) {
+	if h.Daemon == nil || h.Daemon.FastPath == nil {
+		return
+	}
+	p := h.Daemon.FastPath
+	if p.Lack != "" {
+		f.add(Note, "fastpath", "--fast-path is on, and containers reach each other by the bridge all the same: "+p.Lack)
+		return
+	}
+	f.add(OK, "fastpath", fmt.Sprintf("%d links of containers take the fast path", p.Links))
+	for _, why := range p.Slow {
+		f.add(Note, "fastpath", "not by the fast path: "+why)
+	}
+}
+
 // has says whether any of the names begins with one of the prefixes.
 func has(names []string, prefixes ...string) bool {
 	return slices.ContainsFunc(names, func(n string) bool {
