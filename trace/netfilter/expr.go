@@ -151,6 +151,16 @@ func name16(s string) []byte {
 	return b
 }
 
+// packetType is for whom the frame is (linux/if_packet.h): for this host, or, where a
+// bridge passes it from port to port, for another.
+func (m *machine) packetType() byte {
+	const host, otherHost = 0, 3
+	if m.table.Family == FamilyBridge && m.base.Hook == Forward {
+		return otherHost
+	}
+	return host
+}
+
 // meta loads what is known beside the packet (enum nft_meta_keys).
 func (m *machine) meta(a attributes) bool {
 	p, register := m.p, a.number(1)
@@ -197,7 +207,7 @@ func (m *machine) meta(a attributes) bool {
 	case 18:
 		m.load(register, name16(p.BridgeOut.Name))
 	case 19:
-		m.load(register, []byte{0}) // to this host
+		m.load(register, []byte{m.packetType()})
 	case 21:
 		return link(p.In, native(p.In.Group))
 	case 22:

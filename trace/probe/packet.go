@@ -201,7 +201,7 @@ var icmpNames = map[bool]map[[2]byte]string{
 	false: {
 		{3, 0}: "network unreachable", {3, 1}: "host unreachable", {3, 2}: "protocol unreachable", {3, 3}: "port unreachable",
 		{3, 4}: "fragmentation needed", {3, 9}: "network prohibited", {3, 10}: "host prohibited", {3, 13}: "administratively prohibited",
-		{11, 0}: "time to live exceeded",
+		{5, 0}: "redirect", {5, 1}: "redirect", {11, 0}: "time to live exceeded",
 	},
 	true: {
 		{1, 0}: "no route to destination", {1, 1}: "administratively prohibited", {1, 3}: "address unreachable",
