@@ -1,6 +1,7 @@
 package relay
 
 import (
+	"errors"
 	"fmt"
 
 	"github.com/containerd/errdefs"
@@ -13,8 +14,8 @@ import (
 // worthwhile is how many sockets make it worth to work on several processors.
 const worthwhile = 64
 
-// prepareAll checks the bindings and prepares their sockets.
-func prepareAll(bindings []Binding, fds []int) error {
+// admitAll does it to many.
+func admitAll(bindings []Binding, fds []int) error {
 	return spread.Over(len(bindings), worthwhile, func(from, to int) error {
 		for i := from; i < to; i++ {
 			if err := admit(bindings[i], fds[i]); err != nil {
@@ -61,11 +62,29 @@ func checkSocket(b Binding, fd int) error {
 // held gets a filter that drops everything, or connections would be completed by
 // the kernel and wait for an accept that never comes.
 func prepare(b Binding, fd int) error {
-	if err := unix.SetNonblock(fd, true); err != nil {
-		return err
+	// A socket has no other flag that this could clear (F_SETFL of fcntl(2)); to ask first,
+	// as unix.SetNonblock does, is one more call for each of thousands.
+	if _, err := unix.FcntlInt(uintptr(fd), unix.F_SETFL, unix.O_NONBLOCK); err != nil {
+		return fmt.Errorf("F_SETFL: %w", err)
 	}
 	if b.Proxy {
 		return nil
 	}
 	return socket.Drop(fd)
+}
+
+// closeAll closes the sockets of ports that are listed no more.
+func closeAll(ports []*port) error {
+	return spread.Over(len(ports), worthwhile, func(from, to int) error {
+		var errs []error
+		for _, p := range ports[from:to] {
+			if p.udp != nil {
+				p.udp.Close()
+			}
+			if err := unix.Close(p.fd); err != nil {
+				errs = append(errs, err)
+			}
+		}
+		return errors.Join(errs...)
+	})
 }

@@ -16,6 +16,7 @@ import (
 	"github.com/containerd/errdefs"
 	"golang.org/x/sys/unix"
 
+	"github.com/fairlead/fairlead/internal/spread"
 	"github.com/fairlead/fairlead/proxy"
 )
 
@@ -83,7 +84,7 @@ func (t *table) run() error { return t.serveReady(t.ready) }
 
 // hold takes the sockets over, all or none; on failure they stay the caller's.
 func (t *table) hold(bindings []Binding, fds []int) error {
-	if err := prepareAll(bindings, fds); err != nil {
+	if err := admitAll(bindings, fds); err != nil {
 		return err
 	}
 	t.mu.Lock()
@@ -93,33 +94,72 @@ func (t *table) hold(bindings []Binding, fds []int) error {
 	}
 	added := make([]*port, 0, len(bindings))
 	for i, b := range bindings {
-		p, err := t.add(b, fds[i])
+		p, err := t.enter(b, fds[i])
 		if err != nil {
-			for _, p := range added {
-				t.remove(p)
-			}
+			t.leaveAll(added)
 			return err
 		}
 		added = append(added, p)
 	}
-	return nil
+	err := spread.Over(len(added), worthwhile, func(from, to int) error {
+		for _, p := range added[from:to] {
+			if err := t.watch(p); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+	if err != nil {
+		for _, p := range added {
+			if p.Proxy {
+				_ = t.poller.remove(p.fd) // it may not be there
+			}
+		}
+		t.leaveAll(added)
+	}
+	return err
+}
+
+func (t *table) leaveAll(ports []*port) {
+	for _, p := range ports {
+		t.leave(p)
+	}
 }
 
 var errFrozen = fmt.Errorf("the relay is being replaced, try again: %w", errdefs.ErrUnavailable)
 
 // add takes over a socket that is prepared.
 func (t *table) add(b Binding, fd int) (*port, error) {
+	p, err := t.enter(b, fd)
+	if err != nil {
+		return nil, err
+	}
+	if err := t.watch(p); err != nil {
+		t.leave(p)
+		return nil, err
+	}
+	return p, nil
+}
+
+// watch has the loop told when somebody comes to a port that is proxied.
+func (t *table) watch(p *port) error {
+	if !p.Proxy {
+		return nil
+	}
+	if err := t.poller.add(p.fd, p.key); err != nil {
+		return fmt.Errorf("hold port %s: %w", p.Binding, err)
+	}
+	return nil
+}
+
+// enter puts a port on the table that nobody has.
+func (t *table) enter(b Binding, fd int) (*port, error) {
 	hk := hostKey{proto(b.Proto), b.Host}
 	if p, ok := t.hosts[hk]; ok {
 		return nil, fmt.Errorf("port %s is held already, for %s: %w", b, p.Owner, errdefs.ErrConflict)
 	}
 	t.next++
 	p := &port{Binding: b, key: t.next, fd: fd}
-	if b.Proxy {
-		if err := t.poller.add(fd, p.key); err != nil {
-			return nil, fmt.Errorf("hold port %s: %w", b, err)
-		}
-	}
 	o := t.owners[b.Owner]
 	if o == nil {
 		o = &owner{name: b.Owner}
@@ -146,7 +186,23 @@ func proto(s string) string {
 
 // remove forgets the port; its socket is the caller's to close.
 func (t *table) remove(p *port) {
-	t.unlist(p)
+	t.unwatch(p)
+	t.leave(p)
+}
+
+// unwatch undoes watch.
+func (t *table) unwatch(p *port) {
+	if !p.Proxy {
+		return
+	}
+	if err := t.poller.remove(p.fd); err != nil {
+		t.logger.Error("let go of a port", "port", p.Binding, "err", err)
+	}
+}
+
+// leave undoes enter.
+func (t *table) leave(p *port) {
+	t.strike(p)
 	p.owner.ports = slices.DeleteFunc(p.owner.ports, func(q *port) bool { return q == p })
 	if len(p.owner.ports) == 0 {
 		delete(t.owners, p.Owner)
@@ -154,13 +210,8 @@ func (t *table) remove(p *port) {
 	}
 }
 
-// unlist is remove but for the owner's list.
-func (t *table) unlist(p *port) {
-	if p.Proxy {
-		if err := t.poller.remove(p.fd); err != nil {
-			t.logger.Error("let go of a port", "port", p.Binding, "err", err)
-		}
-	}
+// strike is leave but for the owner.
+func (t *table) strike(p *port) {
 	delete(t.ports, p.key)
 	delete(t.hosts, hostKey{p.Proto, p.Host})
 }
@@ -180,21 +231,16 @@ func (t *table) release(name string) error {
 	ports := o.ports
 	o.ports = nil
 	for _, p := range ports {
-		t.unlist(p)
+		t.unwatch(p)
+		t.strike(p)
 	}
 	delete(t.owners, name)
 	o.cancel()
 	t.mu.Unlock()
 
-	var errs []error
-	for _, p := range ports {
-		if p.udp != nil {
-			p.udp.Close()
-		}
-		errs = append(errs, unix.Close(p.fd))
-	}
+	err := closeAll(ports)
 	o.live.Wait()
-	return errors.Join(errs...)
+	return err
 }
 
 // list is every binding, by owner and then in the order held.
