@@ -78,7 +78,7 @@ func Listen(proto string, ap netip.AddrPort) (*os.File, error) {
 	if err != nil {
 		return nil, explain(proto, ap, err)
 	}
-	return os.NewFile(uintptr(fd), fmt.Sprintf("%s/%s", ap, proto)), nil
+	return os.NewFile(uintptr(fd), ap.String()+"/"+proto), nil
 }
 
 func listen(fd, family, kind int, sa unix.Sockaddr) error {
