@@ -2,6 +2,7 @@ package daemon
 
 import (
 	"net/netip"
+	"slices"
 
 	"golang.org/x/sys/unix"
 
@@ -39,15 +40,8 @@ func (b *flowBook) read(bindings []spec.PortBinding) []*traffic.Flows {
 	if len(bindings) == 0 {
 		return out
 	}
-	by := make(map[tracked][]spec.PortBinding, len(bindings))
-	translated := true
-	for _, p := range bindings {
-		at := tracked{protocolNumbers[p.Proto], p.Container, p.Host.Port()}
-		if p.Routed() {
-			at.port, translated = p.Container.Port(), false
-		}
-		by[at] = append(by[at], p)
-	}
+	by := index(bindings)
+	translated := !slices.ContainsFunc(bindings, spec.PortBinding.Routed)
 	first, sums, seen := b.seen == nil, make(map[spec.PortBinding]*flowSum, len(bindings)), make(map[uint32]uint64)
 	for _, p := range bindings {
 		sums[p] = &flowSum{}
@@ -86,6 +80,19 @@ func (b *flowBook) read(bindings []spec.PortBinding) []*traffic.Flows {
 		}
 	}
 	return out
+}
+
+// index has the ports by what tells their connections.
+func index(bindings []spec.PortBinding) map[tracked][]spec.PortBinding {
+	by := make(map[tracked][]spec.PortBinding, len(bindings))
+	for _, p := range bindings {
+		at := tracked{protocolNumbers[p.Proto], p.Container, p.Host.Port()}
+		if p.Routed() {
+			at.port = p.Container.Port()
+		}
+		by[at] = append(by[at], p)
+	}
+	return by
 }
 
 // leads finds the port that a flow came by: that of its address rather than that of all
