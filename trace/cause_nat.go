@@ -18,6 +18,9 @@ func (t *tracer) sourceKnown(w way) (Cause, bool) {
 		return t.translatedElsewhere(w)
 	}
 	n := t.ofSubnet(a)
+	if n != nil && !n.Internal && t.p.Firewall != "none" && (!n.Masquerade || n.Gateway(!t.pk.IPv6()) == spec.GatewayRouted) {
+		t.doubt(fmt.Sprintf("network %s translates nothing: machines outside answer %s if they have a route to %s by this host", n.Name, a, t.subnetOf(a).Masked()))
+	}
 	if n == nil || !n.Masquerade || n.Gateway(!t.pk.IPv6()) == spec.GatewayRouted {
 		return Cause{}, true
 	}
@@ -65,11 +68,11 @@ func (t *tracer) translatedElsewhere(w way) (Cause, bool) {
 			}, false
 		}
 	}
-	t.e.Doubts = append(t.e.Doubts, what+", unless a router leads it here; by "+t.sourceBy.String())
+	t.doubt(what + ", unless a router leads it here; by " + t.sourceBy.String())
 	return Cause{}, true
 }
 
-// untracked says that an answer is not translated back, for a rule has it not tracked.
+// untranslated says that an answer is not translated back, for a rule has it not tracked.
 func (t *tracer) untranslated(d netfilter.Decision) (Cause, bool) {
 	if !t.back || d.Untracked == nil || !t.seen.source && !t.seen.dest {
 		return Cause{}, true

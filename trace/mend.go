@@ -81,6 +81,13 @@ func hasDefault(ns *picture.Namespace, l picture.Link, gateway netip.Addr) bool 
 	})
 }
 
+// doubt notes what may be in the way, once.
+func (t *tracer) doubt(what string) {
+	if !slices.Contains(t.e.Doubts, what) {
+		t.e.Doubts = append(t.e.Doubts, what)
+	}
+}
+
 // putBack adds what undoes another hand's change of what is ours, while nothing does so by
 // itself.
 func (t *tracer) putBack(c Cause) Cause {

@@ -156,7 +156,7 @@ func (t *tracer) decide(n node, family uint8, hook netfilter.Hook) (netfilter.De
 	d := n.ns.Ruleset.Decide(family, hook, p, !t.back)
 	p.Tuple = before // translation is done by whoever asked
 	for _, w := range d.Unsure {
-		t.e.Doubts = append(t.e.Doubts, fmt.Sprintf("%s may drop it: whether it is about this packet cannot be known beforehand", w))
+		t.doubt(fmt.Sprintf("%s may drop it: whether it is about this packet cannot be known beforehand", w))
 	}
 	if d.Untracked != nil && n.kind == HopHost {
 		t.untracked = d.Untracked
