@@ -71,7 +71,7 @@ func TestDerive(t *testing.T) {
 			"web host [::1]:8080 yes|userland proxy",
 			"web network:back 192.0.2.1:8080 yes|forward_inbound (published ports)",
 			"web network:front 192.0.2.1:8080 yes|between containers of one network",
-			"!web network:back [2001:db8::1]:8080|", // it has no IPv6
+			"!web network:back [2001:db8::1]:8080|", "!web network:back [fd01::2]:80|", // it has no IPv6
 			"web outside 10.1.0.2:80 no|not published",
 			"web host 10.1.0.2:80 yes|no rule is about what the host itself sends",
 			"web network:front 10.1.0.2:80 yes|bridged",

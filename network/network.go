@@ -251,7 +251,7 @@ func (c *Controller) open(ctx context.Context) error {
 	if err = keepID(c.cfg.ExecRoot, c.plan.Daemon); err != nil {
 		return err
 	}
-	if c.sysctls, err = openSysctlBook(filepath.Join(c.cfg.ExecRoot, "state", "sysctls.json")); err != nil {
+	if c.sysctls, err = openSysctlBook(filepath.Join(c.cfg.ExecRoot, "state", "sysctls.json"), filepath.Join(c.cfg.Store.Dir(), "sysctls.json")); err != nil {
 		return err
 	}
 	if c.links, err = link.Open(nil); err != nil {

@@ -19,15 +19,17 @@ import (
 )
 
 // sysctlBook sets sysctls of the host and remembers what they were, for as long
-// as the kernel does: in a file under EXEC_ROOT.
+// as the kernel does: in a file under EXEC_ROOT, with a copy beside it and one in the
+// data root.
 type sysctlBook struct {
-	path string
-	mu   sync.Mutex
-	was  map[string]string
+	path  string
+	third string // see elsewhere
+	mu    sync.Mutex
+	was   map[string]string
 }
 
-func openSysctlBook(path string) (*sysctlBook, error) {
-	b := &sysctlBook{path: path, was: make(map[string]string)}
+func openSysctlBook(path, third string) (*sysctlBook, error) {
+	b := &sysctlBook{path: path, third: third, was: make(map[string]string)}
 	raw, err := os.ReadFile(path)
 	missing := errors.Is(err, fs.ErrNotExist)
 	if err != nil && !missing {
@@ -38,6 +40,7 @@ func openSysctlBook(path string) (*sysctlBook, error) {
 		was, damage := parseSysctls(raw)
 		if damage == nil {
 			b.was = was
+			_ = writeElsewhere(third, was) // it is the third
 			return b, nil
 		}
 		aside, err = path+".damaged", damage
@@ -45,21 +48,34 @@ func openSysctlBook(path string) (*sysctlBook, error) {
 			return nil, renamed
 		}
 	}
-	raw, copied := os.ReadFile(b.copy())
-	if missing && errors.Is(copied, fs.ErrNotExist) {
-		return b, nil // nothing was changed yet
+	was, from, copied := b.fromCopies()
+	switch {
+	case was != nil:
+		b.was = was
+		slog.Warn("the record of what sysctls were before us was damaged or gone, and is taken from its copy", "operation", "restore", "aside", aside, "file", from, "err", err)
+		_ = b.save() // a full disk keeps nobody from starting: there is the copy
+	case copied != nil || !missing:
+		slog.Error("the record of what sysctls were before us cannot be read, and neither can its copies: a teardown will not put them back", "operation", "restore", "aside", aside, "err", errors.Join(err, copied))
 	}
-	if copied == nil {
-		var was map[string]string
-		if was, copied = parseSysctls(raw); copied == nil {
-			b.was = was
-			slog.Warn("the record of what sysctls were before us was damaged or gone, and is taken from its copy", "operation", "restore", "aside", aside, "err", err)
-			_ = b.save() // a full disk keeps nobody from starting: there is the copy
-			return b, nil
-		}
-	}
-	slog.Error("the record of what sysctls were before us cannot be read, and neither can its copy: a teardown will not put them back", "operation", "restore", "aside", aside, "err", errors.Join(err, copied))
 	return b, nil
+}
+
+// fromCopies reads the copies, the one beside the record first. Without any there is
+// neither a record nor an error.
+func (b *sysctlBook) fromCopies() (was map[string]string, from string, err error) {
+	raw, err := os.ReadFile(b.copy())
+	if err == nil {
+		if was, err = parseSysctls(raw); err == nil {
+			return was, b.copy(), nil
+		}
+	} else if errors.Is(err, fs.ErrNotExist) {
+		err = nil
+	}
+	was, unread := readElsewhere(b.third)
+	if was != nil {
+		return was, b.third, nil
+	}
+	return nil, "", errors.Join(err, unread)
 }
 
 // copy is where the second copy of the record is.
@@ -195,7 +211,7 @@ func (b *sysctlBook) save() error {
 	if err := replaceFile(b.path, raw); err != nil {
 		return err
 	}
-	_ = replaceFile(b.copy(), raw) // on a full disk the record alone
+	_ = errors.Join(replaceFile(b.copy(), raw), writeElsewhere(b.third, b.was)) // on a full disk the record alone
 	return nil
 }
 

@@ -137,6 +137,9 @@ func (s *Store) explain(err error) error {
 	return err
 }
 
+// Dir is the data root.
+func (s *Store) Dir() string { return s.root }
+
 // Bucket is a typed collection of values by key.
 type Bucket[T any] struct {
 	s    *Store
