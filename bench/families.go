@@ -4,6 +4,7 @@ import (
 	"context"
 
 	"github.com/fairlead/fairlead/bench/attach"
+	"github.com/fairlead/fairlead/bench/daemon"
 	"github.com/fairlead/fairlead/bench/path"
 	"github.com/fairlead/fairlead/bench/report"
 	"github.com/fairlead/fairlead/bench/resolver"
@@ -24,6 +25,7 @@ var families = []family{
 	{"attach", attach.Subjects, attachSection},
 	{"run", runSubjects, runSection},
 	{"resolver", resolver.Subjects, resolverSection},
+	{"daemon", daemon.Subjects, daemonSection},
 	{"memory", memorySubjects, memorySection},
 	{"path", path.Subjects, pathSection},
 }
@@ -49,4 +51,15 @@ func resolverSection(ctx context.Context, o options, dir string) (report.Section
 		return report.Section{}, err
 	}
 	return resolver.Section(want, found), nil
+}
+
+func daemonSection(ctx context.Context, o options, dir string) (report.Section, error) {
+	want := daemon.Options{
+		Subjects: o.chosen(daemon.Subjects), Binary: o.binary, Rounds: o.starts, Endpoints: o.daemonEndpoints, Quiet: o.quiet,
+	}
+	found, err := daemon.Measure(ctx, want, dir)
+	if err != nil {
+		return report.Section{}, err
+	}
+	return daemon.Section(want, found), nil
 }

@@ -38,13 +38,16 @@ type options struct {
 	ports      int           // published ports of each of them
 	resolves   int           // rounds in which resolvers are asked
 	length     time.Duration // how long each is asked, twice a round
-	long       bool          // whether peers do what takes them minutes
-	settle     time.Duration // rest between two measurements
-	quiet      time.Duration // rest after filling
-	out        string        // directory of the report; "" is standard output alone
-	only       string        // families to measure, by commas; "" is all
-	subjects   string        // subjects to measure, by commas; "" is all
-	short      bool          // whether this is the short form
+	starts     int           // starts of each daemon
+	// daemonEndpoints are how many the daemon has.
+	daemonEndpoints int
+	long            bool          // whether peers do what takes them minutes
+	settle          time.Duration // rest between two measurements
+	quiet           time.Duration // rest after filling
+	out             string        // directory of the report; "" is standard output alone
+	only            string        // families to measure, by commas; "" is all
+	subjects        string        // subjects to measure, by commas; "" is all
+	short           bool          // whether this is the short form
 }
 
 // shortForm are the flags that -short sets, where the command line does not: all
@@ -52,7 +55,8 @@ type options struct {
 // written.
 var shortForm = map[string]string{
 	"rounds": "4", "runs": "3", "containers": "5", "endpoints": "50", "ports": "20",
-	"resolver-rounds": "1", "resolver-length": "300ms", "settle": "5ms", "quiet": "1s",
+	"resolver-rounds": "1", "resolver-length": "300ms",
+	"starts": "2", "daemon-endpoints": "40", "settle": "5ms", "quiet": "1s",
 }
 
 func main() {
@@ -101,6 +105,8 @@ func parse(args []string) (o options, err error) {
 	f.IntVar(&o.endpoints, "endpoints", 1000, "endpoints present in the loaded state")
 	f.IntVar(&o.ports, "ports", 20, "published ports of each endpoint present")
 	f.IntVar(&o.resolves, "resolver-rounds", 8, "rounds in which resolvers are asked")
+	f.IntVar(&o.starts, "starts", 8, "starts of each daemon")
+	f.IntVar(&o.daemonEndpoints, "daemon-endpoints", 1000, "endpoints that the daemon restores, a multiple of 20")
 	f.DurationVar(&o.length, "resolver-length", time.Second, "how long each resolver is asked, twice a round")
 	f.BoolVar(&o.long, "long", false, "have CNI and netavark publish 1,000 ports as well; takes many minutes")
 	f.DurationVar(&o.settle, "settle", 20*time.Millisecond, "rest between two measurements")
@@ -138,6 +144,8 @@ func (o options) check(rest []string) error {
 		{"containers", o.containers, 1},
 		{"endpoints", o.endpoints, 0},
 		{"ports", o.ports, 0},
+		{"starts", o.starts, 1},
+		{"daemon-endpoints", o.daemonEndpoints, 20},
 		{"resolver-rounds", o.resolves, 1},
 		{"resolver-length", int(o.length), int(100 * time.Millisecond)},
 		{"settle", int(o.settle), 0},

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/fairlead/fairlead/bench/attach"
+	"github.com/fairlead/fairlead/bench/daemon"
 	"github.com/fairlead/fairlead/bench/path"
 	"github.com/fairlead/fairlead/bench/resolver"
 )
@@ -77,6 +78,9 @@ func newSubject(name, dir string) (subject, error) {
 func serve(name, dir string) error {
 	if strings.HasPrefix(name, attach.Prefix) {
 		return attach.Serve(name, dir)
+	}
+	if strings.HasPrefix(name, daemon.Prefix) {
+		return daemon.Serve(name, dir)
 	}
 	if strings.HasPrefix(name, resolver.Prefix) {
 		return resolver.Serve(name, dir)
