@@ -28,8 +28,9 @@ TEST_DEPS  := $(RUN_DEPS) ping:iputils-ping conntrack:conntrack sysctl:procps /u
 	/usr/include/stdlib.h:libc6-dev
 LINT_DEPS  := shellcheck:shellcheck
 BENCH_DEPS := $(RUN_DEPS) dockerd:docker.io /usr/bin/docker:docker.io \
-	/usr/lib/podman/netavark:netavark /usr/lib/cni/bridge:containernetworking-plugins
-ATTACK_DEPS := $(BENCH_DEPS) ping:iputils-ping /usr/bin/podman:podman /usr/lib/podman/aardvark-dns:aardvark-dns
+	/usr/lib/podman/netavark:netavark /usr/lib/cni/bridge:containernetworking-plugins \
+	/usr/bin/podman:podman /usr/lib/podman/aardvark-dns:aardvark-dns
+ATTACK_DEPS := $(BENCH_DEPS) ping:iputils-ping
 
 # Packages whose tests need neither root nor the kernel's network: make check.
 PLAIN = ./network/spec/... ./network/ipam/... ./network/plan/... ./network/apply/... ./network/ports/... \
@@ -57,7 +58,7 @@ PACKAGED ?= bin/fairlead
 DIST     ?= dist
 
 .DEFAULT_GOAL := help
-.PHONY: help build deps run stop test attack faults soak check fuzz lint fmt bench bench-attacks package clean race-packages
+.PHONY: help build deps run stop test attack faults soak check fuzz lint fmt bench bench-short bench-attacks package clean race-packages
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -132,6 +133,10 @@ fmt: $(GOFUMPT) ## format the code
 bench: build ## compare with CNI, netavark and Docker; writes bench/RESULTS.md (root)
 	@hack/debian-install.sh $(BENCH_DEPS)
 	go run ./bench $(BENCHFLAGS)
+
+bench-short: build ## see that everything in the comparison runs, and no ratio against the floor has doubled (root)
+	@hack/debian-install.sh $(BENCH_DEPS)
+	go run ./bench -short $(BENCHFLAGS)
 
 bench-attacks: build ## put Docker and Podman to the same attacks; writes bench/ATTACKS.md (root)
 	@hack/debian-install.sh $(ATTACK_DEPS)
