@@ -58,11 +58,11 @@ func TestParseRefuses(t *testing.T) {
 func TestAmbiguous(t *testing.T) {
 	t.Parallel()
 	for output, want := range map[string]string{
-		"":                              "",
+		"":                               "",
 		"one\n  $ two\n#!/bin/sh\n# x\n": "",
-		"one\n$ two\n":                  "$ two",
-		"red# ls\n":                     "red# ls",
-		"```\n":                         "```",
+		"one\n$ two\n":                   "$ two",
+		"red# ls\n":                      "red# ls",
+		"```\n":                          "```",
 	} {
 		if got := Ambiguous(output); got != want {
 			t.Errorf("%q: %q, want %q", output, got, want)

@@ -98,6 +98,7 @@ var stables = []stable{
 	{regexp.MustCompile(`\b(seq|ack) (\d{4,10})\b`), (*Names).sequence},
 	// Times of day, and how long things took.
 	{regexp.MustCompile(`\b\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?(Z|[+-]\d\d:\d\d)`), func(*Names, []string) string { return "2026-01-15T09:30:00Z" }},
+	{regexp.MustCompile(`(?m)^( *)(?:\d{4}-\d\d-\d\d )?\d\d:\d\d:\d\d(  )`), func(_ *Names, m []string) string { return m[1] + "09:30:00" + m[2] }},
 	{regexp.MustCompile(`\b\d\d:\d\d:\d\d\.\d{6}\b`), func(n *Names, _ []string) string { return n.clock() }},
 	{regexp.MustCompile(`(?m)^( *)([\d.]+)( ?)(ns|µs|ms|s)(  )`), (*Names).lapse},
 	{regexp.MustCompile(`( after )[\d.]+ (µs|ms|s)\.`), func(_ *Names, m []string) string { return m[1] + "150 µs." }},
