@@ -6,7 +6,8 @@ import (
 	"github.com/fairlead/fairlead/ruleset"
 )
 
-// LinkCounts are what the kernel counts of the host's links, by their names.
+// LinkCounts are what the kernel counts of the host's links, by their names, with what
+// takes the fast path past them.
 type LinkCounts struct {
 	Links map[string]link.Counters
 	// Refused are packets that were dropped because they are not the container's to send,
@@ -20,6 +21,12 @@ func (c *Controller) LinkCounts() (LinkCounts, error) {
 	links, err := c.looking.Counters()
 	if err != nil {
 		return LinkCounts{}, err
+	}
+	for name, n := range c.fast.received() {
+		if l, there := links[name]; there {
+			l.SentBytes, l.SentPackets = l.SentBytes+n.SentBytes, l.SentPackets+n.SentPackets
+			links[name] = l
+		}
 	}
 	out := LinkCounts{Links: links, Refused: make(map[string]uint64)}
 	if c.cfg.Firewall == FirewallNone || c.unguarded() {

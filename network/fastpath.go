@@ -11,6 +11,7 @@ import (
 	"github.com/containerd/errdefs"
 
 	"github.com/fairlead/fairlead/kernel/fastpath"
+	"github.com/fairlead/fairlead/kernel/link"
 	"github.com/fairlead/fairlead/kernel/nft"
 	"github.com/fairlead/fairlead/network/spec"
 )
@@ -45,7 +46,11 @@ type shortcut struct {
 	bypassed string
 	slow     map[string]string
 	segments map[string]uint32 // by network ID
-	last     uint32
+	// former is what ports received when they took part before, by the endpoint's ID; names
+	// are the ports'.
+	former map[string]link.Counters
+	names  map[string]string
+	last   uint32
 	// strangers are others' programs at interfaces, when it was last looked for them.
 	strangers map[int]string
 }
@@ -59,7 +64,7 @@ func (c *Controller) openFastPath() error {
 	s := &c.fast
 	s.wake = make(chan struct{}, 1)
 	s.joined, s.slow, s.segments = make(map[string]fastpath.Port), make(map[string]string), make(map[string]uint32)
-	s.strangers = make(map[int]string)
+	s.strangers, s.former, s.names = make(map[int]string), make(map[string]link.Counters), make(map[string]string)
 	switch {
 	case c.cfg.Firewall == FirewallNone:
 		s.lack = "the firewall is off, and nothing guards what containers send"
@@ -108,11 +113,35 @@ func (c *Controller) part(endpointID string) {
 	if !ok {
 		return
 	}
+	frames, bytes := s.path.Received(port)
+	n := s.former[endpointID]
+	n.SentPackets, n.SentBytes = n.SentPackets+frames, n.SentBytes+bytes
+	s.former[endpointID] = n
 	if err := s.path.Remove(port); err != nil {
 		c.log.Error("a container cannot be taken off the fast path", "interface", port.Index, "err", err)
 		return
 	}
 	delete(s.joined, endpointID)
+}
+
+// received is what the ports took in by the fast path, by their names: what the bridge would
+// have sent out by them, and the kernel does not count there.
+func (s *shortcut) received() map[string]link.Counters {
+	if s.path == nil {
+		return nil
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	out := make(map[string]link.Counters, len(s.names))
+	for id, name := range s.names {
+		n := s.former[id]
+		if port, there := s.joined[id]; there {
+			frames, bytes := s.path.Received(port)
+			n.SentPackets, n.SentBytes = n.SentPackets+frames, n.SentBytes+bytes
+		}
+		out[name] = n
+	}
+	return out
 }
 
 // wakeFastPath has it look again.
@@ -177,8 +206,8 @@ func (c *Controller) runFastPath(ctx context.Context) {
 
 // candidate is a port that may take part and does not yet.
 type candidate struct {
-	sandboxID, endpointID string
-	port                  fastpath.Port
+	sandboxID, endpointID, name string
+	port                        fastpath.Port
 }
 
 // join has the first of the ports take part, and returns the others; busy says that an
@@ -212,7 +241,7 @@ func (c *Controller) join(pending []candidate) (rest []candidate, busy bool) {
 		c.log.Debug("a container cannot take the fast path yet", "interface", p.port.Index, "err", err)
 		return pending[1:], false
 	}
-	s.joined[p.endpointID] = p.port
+	s.joined[p.endpointID], s.names[p.endpointID] = p.port, p.name
 	return pending[1:], false
 }
 

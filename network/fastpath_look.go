@@ -137,6 +137,14 @@ func (c *Controller) lookFastPath() (pending []candidate) {
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	there := make(map[string]bool)
+	for _, a := range v.attachments {
+		for _, e := range a.Endpoints {
+			there[e.ID] = true
+		}
+	}
+	maps.DeleteFunc(s.names, func(id, _ string) bool { return !there[id] })
+	maps.DeleteFunc(s.former, func(id string, _ link.Counters) bool { return !there[id] })
 	for id, w := range wanted {
 		if _, there := s.joined[id]; !there {
 			pending = append(pending, w)
@@ -184,7 +192,7 @@ func (s *survey) fastPorts(intakes map[int]bool) (may map[string]candidate, slow
 			for _, p := range e.Addrs() {
 				port.Addrs = append(port.Addrs, p.Addr())
 			}
-			may[e.ID] = candidate{a.Sandbox.ID, e.ID, port}
+			may[e.ID] = candidate{a.Sandbox.ID, e.ID, e.HostIf, port}
 		}
 	}
 	return may, slow

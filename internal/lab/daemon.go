@@ -26,6 +26,10 @@ const (
 // containerd as it would by itself.
 const OwnContainerd = "own"
 
+// FastPathEnv, set to anything, gives every daemon --fast-path on a host that has no
+// br_netfilter: whole suites run with it.
+const FastPathEnv = "FAIRLEAD_LAB_FAST_PATH"
+
 // DaemonOptions says how a daemon is started.
 type DaemonOptions struct {
 	// Args are further flags.
@@ -135,6 +139,10 @@ func (d *Daemon) TryStart(env ...string) (err error) {
 	}
 	if d.options.Firewall != "" {
 		args = append(args, "--firewall-backend", d.options.Firewall)
+	}
+	if os.Getenv(FastPathEnv) != "" {
+		d.host.NoBridgeNetfilter()
+		args = append(args, "--fast-path")
 	}
 	d.host.remember()
 	log, err := os.OpenFile(d.LogFile, os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)

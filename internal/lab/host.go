@@ -13,6 +13,8 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/containerd/errdefs"
+
 	"github.com/fairlead/fairlead/kernel/link"
 	"github.com/fairlead/fairlead/kernel/netns"
 	"github.com/fairlead/fairlead/kernel/sysctl"
@@ -156,6 +158,18 @@ func (h *Host) Sysctl(key, value string) {
 	h.lab.t.Helper()
 	if err := h.Do(func() error { _, err := sysctl.Set(key, value); return err }); err != nil {
 		h.lab.t.Fatalf("on %s: %v", h.name, err)
+	}
+}
+
+// NoBridgeNetfilter keeps br_netfilter, where the kernel has it, from handing frames to
+// iptables, which it does in every new namespace.
+func (h *Host) NoBridgeNetfilter() {
+	h.lab.t.Helper()
+	for _, key := range []string{"net.bridge.bridge-nf-call-iptables", "net.bridge.bridge-nf-call-ip6tables"} {
+		err := h.Do(func() error { _, err := sysctl.Set(key, "0"); return err })
+		if err != nil && !errdefs.IsNotFound(err) {
+			h.lab.t.Fatalf("on %s: %v", h.name, err)
+		}
 	}
 }
 

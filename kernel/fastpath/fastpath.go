@@ -69,9 +69,10 @@ type entry struct {
 	To  uint32
 	MAC [6]byte
 	_   [6]byte
-	// Seen is when the bridge last saw a frame, in ns of the monotonic clock; Frames are
-	// how many did without it. Both of who sends.
-	Seen, Frames uint64
+	// Seen is when the bridge last saw a frame of who sends, in ns of the monotonic clock.
+	Seen uint64
+	// Frames and Bytes are what was handed over to who is there.
+	Frames, Bytes uint64
 }
 
 // Open loads the program, which goes for nothing yet. The tag, 7 characters at most, is
@@ -267,16 +268,18 @@ func (p *Path) Lacks(port Port) string {
 	return ""
 }
 
-// Frames is how many frames of the port were handed over since it takes part.
-func (p *Path) Frames(port Port) (n uint64) {
+// Received is what was handed over to the port since it takes part: frames, as the kernel
+// moves them (several segments of TCP may be one), and their bytes with Ethernet's header.
+// The port's own counters do not have it.
+func (p *Path) Received(port Port) (frames, bytes uint64) {
 	keys, _ := port.entries()
 	for _, k := range keys {
 		var have entry
 		if p.entries.Lookup(k, &have) == nil {
-			n += have.Frames
+			frames, bytes = frames+have.Frames, bytes+have.Bytes
 		}
 	}
-	return n
+	return frames, bytes
 }
 
 // Prune takes out all entries that are of none of the ports, and returns how many.

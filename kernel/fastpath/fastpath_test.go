@@ -193,8 +193,8 @@ func TestHandedOver(t *testing.T) {
 			t.Errorf("%s: handed over is %t, want %t", f.what, heard[f.what], f.handed)
 		}
 	}
-	if n := s.path.Frames(s.ports["a"]); n < 6 {
-		t.Errorf("%d frames were counted", n)
+	if n, bytes := s.path.Received(s.ports["b"]); n < 6 || bytes < n*14 {
+		t.Errorf("%d frames of %d bytes were counted", n, bytes)
 	}
 }
 
@@ -224,6 +224,9 @@ func (s *site) exchange(from, to string, frames []frame) map[string]bool {
 			for _, f := range append(frames, last) {
 				if bytes.Contains(b, []byte("mark of "+f.what+".")) {
 					heard[f.what] = true
+					if f.handed && !bytes.HasPrefix(b, f.bytes(s)) {
+						s.t.Errorf("%s: sent was %x, heard is %x", f.what, f.bytes(s), b)
+					}
 				}
 			}
 			return heard[last.what]
@@ -255,7 +258,7 @@ func TestConnections(t *testing.T) {
 			}
 		}
 	}
-	if n := s.path.Frames(s.ports["a"]); n == 0 {
+	if n, _ := s.path.Received(s.ports["a"]); n == 0 {
 		t.Error("no frame was counted")
 	}
 	received := func() string { return s.at["b"].Run("cat", "/proc/net/dev") }

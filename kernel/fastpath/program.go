@@ -11,6 +11,7 @@ import (
 
 // Offsets in struct __sk_buff (linux/bpf.h), the program's context.
 const (
+	ctxLength      = 0
 	ctxVLANPresent = 20
 	ctxIfIndex     = 40
 	ctxData        = 76
@@ -43,6 +44,7 @@ const (
 	entryMAC    = 4
 	entrySeen   = 16
 	entryFrames = 24
+	entryBytes  = 32
 )
 
 const (
@@ -221,7 +223,9 @@ func remind() asm.Instructions {
 func handOver() asm.Instructions {
 	return asm.Instructions{
 		asm.Mov.Imm(asm.R2, 1),
-		asm.AddAtomic.Mem(sender, asm.R2, asm.DWord, entryFrames),
+		asm.AddAtomic.Mem(receiver, asm.R2, asm.DWord, entryFrames),
+		asm.LoadMem(asm.R2, context, ctxLength, asm.Word),
+		asm.AddAtomic.Mem(receiver, asm.R2, asm.DWord, entryBytes),
 		asm.Mov.Reg(asm.R1, context),
 		asm.Mov.Imm(asm.R2, packetHost),
 		asm.FnSkbChangeType.Call(),
