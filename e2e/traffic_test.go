@@ -259,7 +259,7 @@ func (b *busy) testMetrics(t *testing.T) {
 	}
 	for _, name := range []string{
 		"fairlead_restore_duration_seconds", "fairlead_store_writes_total", "fairlead_journal_records_total", "fairlead_store_commit_duration_seconds_count",
-		"fairlead_survey_duration_seconds_count", `fairlead_proxy_connections_total{protocol="tcp"}`, `fairlead_proxy_bytes_total{direction="in",protocol="tcp"}`,
+		"fairlead_survey_duration_seconds_count", `fairlead_proxy_connections_total{protocol="tcp"}`, `fairlead_proxy_bytes_total{direction="out",protocol="tcp"}`,
 		`fairlead_helper_resident_memory_bytes{process="relay"}`, "process_resident_memory_bytes", "go_goroutines",
 	} {
 		if was[name] <= 0 {
