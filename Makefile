@@ -24,7 +24,7 @@ RUN_DEPS   := containerd:containerd runc:runc static:busybox:busybox-static \
 # `docker` of version 28 or later, which Debian does not have, must be there already).
 TEST_DEPS  := $(RUN_DEPS) ping:iputils-ping conntrack:conntrack sysctl:procps /usr/bin/docker:docker.io gcc:gcc \
 	firewalld:firewalld dbus-daemon:dbus-daemon ufw:ufw curl:curl docker-compose:docker-compose \
-	tini-static:tini systemd-analyze:systemd tcpdump:tcpdump \
+	tini-static:tini systemd-analyze:systemd tcpdump:tcpdump tshark:tshark \
 	/usr/include/stdlib.h:libc6-dev
 LINT_DEPS  := shellcheck:shellcheck
 BENCH_DEPS := $(RUN_DEPS) dockerd:docker.io /usr/bin/docker:docker.io \
@@ -58,7 +58,7 @@ PACKAGED ?= bin/fairlead
 DIST     ?= dist
 
 .DEFAULT_GOAL := help
-.PHONY: help build deps run stop test attack faults soak check fuzz lint fmt bench bench-short bench-attacks package clean race-packages
+.PHONY: help build deps run stop test walkthroughs attack faults soak check fuzz lint fmt bench bench-short bench-attacks package clean race-packages
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -88,6 +88,10 @@ test: build ## run every test, installing what they need (root)
 	wait $$! || status=1; cat "$$unraced"; \
 	go test -vet=off -count=1 -parallel 6 -timeout 24m $(TESTFLAGS) $$rest || status=1; \
 	exit $$status
+
+walkthroughs: build ## walk docs/walkthroughs and write their output anew (root)
+	@hack/debian-install.sh $(TEST_DEPS)
+	FAIRLEAD_BIN=$(CURDIR)/bin/fairlead go test -count=1 ./e2e -run '^TestWalkthroughs$$' -update
 
 # One line for each, for hack/again.sh.
 race-packages:

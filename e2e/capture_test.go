@@ -110,9 +110,9 @@ func (c *capturing) ended(code int) string {
 	return c.text(&c.errs)
 }
 
-// TestCapture: a container's packets are shown live, by name and in both directions, and
+// TestD4Capture: a container's packets are shown live, by name and in both directions, and
 // written for other tools; nothing is needed inside it, and nothing is left afterwards.
-func TestCapture(t *testing.T) {
+func TestD4Capture(t *testing.T) {
 	t.Parallel()
 	s := newSite(t)
 	s.Must("network", "create", "--ipv6", "--subnet", "10.41.0.0/24", "--subnet", "fd00:41::/64", "back")
@@ -251,7 +251,7 @@ func packetSockets(h *lab.Host) int {
 func captureToFile(t *testing.T, s *site, from box, address string) {
 	dir := t.TempDir()
 	file := filepath.Join(dir, "web.pcapng")
-	c := s.capture("-w", file, "web", "icmp")
+	c := s.capture("-w", file, s.inspect("web").ID, "icmp")
 	lab.Reachable(t, from.Host, "icmp", address)
 	eventually(t, "the file has packets", func() bool {
 		out, _ := exec.Command("tcpdump", "-nr", file).Output()
@@ -261,6 +261,11 @@ func captureToFile(t *testing.T, s *site, from box, address string) {
 	out, err := exec.Command("tcpdump", "-nr", file).CombinedOutput()
 	if err != nil || !strings.Contains(string(out), "> "+address+": ICMP echo request") {
 		t.Errorf("tcpdump reads: %v\n%s", err, out)
+	}
+	// Fields, so that it is tshark's own reading; the names of interfaces are ours.
+	out, err = exec.Command("tshark", "-r", file, "-T", "fields", "-e", "frame.interface_name", "-e", "ip.dst", "-e", "icmp.type").Output()
+	if err != nil || !strings.Contains(string(out), "\t"+address+"\t8\n") || !strings.HasPrefix(string(out), "eth0") {
+		t.Errorf("tshark reads: %v\n%s", err, out)
 	}
 	c = s.capture("-w", filepath.Join(dir, "many.pcapng"), "-C", "1", "-W", "2", "-c", "2100", "web", "icmp")
 	from.Run("ping", "-n", "-q", "-f", "-c", "1100", "-s", "1400", address)

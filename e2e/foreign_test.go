@@ -121,6 +121,8 @@ func TestB3(t *testing.T) {
 				}
 				if backend == nftables || strings.HasPrefix(c.name, "nft") { // else our own rules are in that chain
 					contains(t, "the log", s.LogTail(50), c.found...)
+					found, _, _ := s.CLI("doctor")
+					contains(t, "doctor", found, append(c.found, "rules of ours let containers through")...)
 				}
 				s.consistent()
 				s.Restart() // nothing is added twice

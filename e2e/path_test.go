@@ -42,11 +42,11 @@ func hops(seen trace.Observation) string {
 	return strings.Join(out, " ")
 }
 
-// TestPath is E4: one packet of a container is seen at its eth0, the host's veth, the
+// TestE4Path: one packet of a container is seen at its eth0, the host's veth, the
 // bridge and the uplink, and its answer on the way back, with the addresses before and
 // after translation, by ping, TCP and UDP, IPv4 and IPv6, with both back ends; a packet to
 // a published port and to another container as well. A foreign rule that drops is named.
-func TestPath(t *testing.T) {
+func TestE4Path(t *testing.T) {
 	t.Parallel()
 	for _, backend := range []string{"nftables", "iptables"} {
 		t.Run(backend, func(t *testing.T) {

@@ -53,9 +53,9 @@ func (b bare) made(name string, addr4, addr6 string) box {
 	}
 }
 
-// TestPlan feeds plans to a shell on hosts that have nothing of ours, and finds the
+// TestB1Plan feeds plans to a shell on hosts that have nothing of ours, and finds the
 // networks there that the daemon makes.
-func TestPlan(t *testing.T) {
+func TestB1Plan(t *testing.T) {
 	t.Parallel()
 	for _, backend := range []string{"nftables", "iptables"} {
 		t.Run(backend, func(t *testing.T) {
@@ -121,17 +121,23 @@ func (b bare) outward(from box) {
 
 func planPublished(t *testing.T, s *site) {
 	b := newBare(t)
-	one, other := b.two(s, "back", 1, "-p", "8080:80", "-p", "9000-9001:90-91/udp")
+	one, other := b.two(s, "back", 1, "-p", "1234:11211", "-p", "8080:80", "-p", "9000-9001:90-91/udp")
+	one.serves("tcp", "11211")
 	one.serves("tcp", "80")
 	one.serves("tcp", "81")
 	one.serves("udp", "91")
 	for host, outside := range map[string]string{host4: outside4, host6: outside6} {
 		one.sees(b.outside, "tcp", at(host, "8080"), outside)
 		one.sees(b.outside, "udp", at(host, "9001"), outside)
+		one.sees(b.outside, "tcp", at(host, "1234"), outside)
 		lab.Reachable(t, b.host, "tcp", at(host, "8080"))
 	}
 	one.sees(other.Host, "tcp", at(one.addr4, "81"), other.addr4)
 	one.sees(other.Host, "tcp", at(one.addr6, "81"), other.addr6)
+	for gateway, own := range map[string]netip.Addr{"10.77.1.1": one.addr4, "fd77:1::1": one.addr6} {
+		one.sees(b.host, "tcp", at(own, "81"), gateway)
+		lab.Reachable(t, one.Host, "icmp", gateway)
+	}
 	b.outward(one)
 	// Outside knows the way, and must not come in by another port.
 	b.outside.Run("ip", "route", "add", "10.77.1.0/24", "via", host4)
