@@ -15,6 +15,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/fairlead/fairlead/internal/lab"
 	"github.com/fairlead/fairlead/kernel/link"
 	"github.com/fairlead/fairlead/network/spec"
 	"github.com/fairlead/fairlead/relay"
@@ -200,8 +201,12 @@ func emptyHost(tb testing.TB, change ...func(*Config)) *host {
 		ExecRoot: filepath.Join(h.dir, "exec"), Relay: h.relay, IPForward: true, UserlandProxy: true,
 		Default: DefaultNetwork{Masquerade: true, ICC: true, MTU: 1500},
 	}
+	h.cfg.FastPath = os.Getenv(lab.FastPathEnv) != ""
 	for _, f := range change {
 		f(&h.cfg)
+	}
+	if tb, ok := tb.(*testing.T); ok && h.cfg.FastPath {
+		filterFrames(tb, "0")
 	}
 	for _, d := range []string{"exec", "data"} {
 		if err := os.MkdirAll(filepath.Join(h.dir, d), 0o755); err != nil {

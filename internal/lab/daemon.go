@@ -26,8 +26,8 @@ const (
 // containerd as it would by itself.
 const OwnContainerd = "own"
 
-// FastPathEnv, set to anything, gives every daemon --fast-path on a host that has no
-// br_netfilter: whole suites run with it.
+// FastPathEnv is set, to anything, where every daemon is to have --fast-path on a host
+// without br_netfilter: whole suites can be run so.
 const FastPathEnv = "FAIRLEAD_LAB_FAST_PATH"
 
 // DaemonOptions says how a daemon is started.
