@@ -51,6 +51,9 @@ func bridgeDifferences(want plan.Bridge, l link.Link) (out []difference) {
 	if l.MAC.String() != want.MAC.String() {
 		say(set+"address "+want.MAC.String(), "has MAC %s, wanted %s", l.MAC, want.MAC)
 	}
+	if l.NoARP {
+		say(set+"arp on", "answers no ARP")
+	}
 	for _, a := range want.Addrs {
 		if !slices.Contains(l.Addrs, a) {
 			say(plan.AddAddress(a, want.Name), "lacks address %s", a)
@@ -108,6 +111,14 @@ func vethDifferences(want plan.Veth, l link.Link, master string, foreign bool) (
 		out = append(out, portDifferences(want.Name, p, rightPort(p, want, foreign))...)
 	}
 	return out
+}
+
+// stateDifference is that the port of a bridge of ours was switched off.
+func stateDifference(l, bridge link.Link) []difference {
+	if p, ok := l.Port(); !ok || l.MasterIndex != bridge.Index || !p.Disabled(l, bridge) {
+		return nil
+	}
+	return []difference{{"is disabled as a port", []string{fmt.Sprintf("bridge link set dev %s state %d", l.Name, link.Forwarding)}}}
 }
 
 func portDifferences(name string, have, want link.Port) (out []difference) {

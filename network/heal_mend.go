@@ -51,6 +51,11 @@ func (c *Controller) mendBridge(ctx context.Context, id string) error {
 	if err := c.ensureBridge(want); err != nil {
 		return err
 	}
+	if l.NoARP {
+		if err := c.links.SetARP(want.Name); err != nil {
+			return err
+		}
+	}
 	if l.Name == "" {
 		c.wakeWatcher() // firewalld forgot it with its device
 	}
@@ -209,7 +214,11 @@ func (c *Controller) differs(a spec.Attachment, e spec.Endpoint, l link.Link) er
 		master = e.Bridge
 	}
 	n, _ := c.networkAtRest(e.NetworkID)
-	if len(vethDifferences(c.plan.VethStep(a, e), l, master, n.Foreign)) == 0 {
+	differs := vethDifferences(c.plan.VethStep(a, e), l, master, n.Foreign)
+	if !n.Foreign {
+		differs = append(differs, stateDifference(l, bridge)...)
+	}
+	if len(differs) == 0 {
 		return errRight
 	}
 	return nil
@@ -286,7 +295,11 @@ func (c *Controller) settleEndpoint(ctx context.Context, a spec.Attachment, e sp
 		n, _ := c.networkAtRest(e.NetworkID)
 		right := rightPort(have, want, n.Foreign)
 		right.State = 0
-		if len(portDifferences(e.HostIf, have, right)) > 0 {
+		disabled := !n.Foreign && have.Disabled(l, bridge)
+		if disabled {
+			right.State = link.Forwarding
+		}
+		if disabled || len(portDifferences(e.HostIf, have, right)) > 0 {
 			if err := c.links.SetPort(e.HostIf, right); err != nil {
 				return err
 			}

@@ -218,7 +218,11 @@ func (s *survey) endpoint(a spec.Attachment, e spec.Endpoint) {
 		s.say(f.with(append(want.Commands(), s.c.plan.InterfaceStep(a, e).Commands()...)...), "container %s: link %s of network %s is missing", a.Sandbox.Name, e.HostIf, e.Network)
 		return
 	}
-	for _, d := range vethDifferences(want, l, s.byIndex[l.MasterIndex], s.foreign(e.NetworkID)) {
+	differs := vethDifferences(want, l, s.byIndex[l.MasterIndex], s.foreign(e.NetworkID))
+	if !s.foreign(e.NetworkID) {
+		differs = append(differs, stateDifference(l, s.byName[e.Bridge])...)
+	}
+	for _, d := range differs {
 		s.say(f.with(d.cure...), "container %s: link %s %s", a.Sandbox.Name, e.HostIf, d.text)
 	}
 }

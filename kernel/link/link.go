@@ -84,6 +84,8 @@ type Link struct {
 	MasterIndex int
 	// Up is the administrative state, not the carrier's.
 	Up bool
+	// NoARP says that it neither asks nor answers who has an address (`ip link set arp off`).
+	NoARP bool
 	// Running says that it is up and its carrier is on.
 	Running bool
 	// PeerNamespace is the namespace that a veth's other end is in, as this one numbers
@@ -205,6 +207,7 @@ func parseLink(p packet) (Link, bool) {
 		Index:       int(binary.NativeEndian.Uint32(p.body[4:])),
 		Up:          binary.NativeEndian.Uint32(p.body[8:])&unix.IFF_UP != 0,
 		Running:     binary.NativeEndian.Uint32(p.body[8:])&unix.IFF_RUNNING != 0,
+		NoARP:       binary.NativeEndian.Uint32(p.body[8:])&unix.IFF_NOARP != 0,
 		Name:        a[unix.IFLA_IFNAME].text(),
 		Alias:       a[unix.IFLA_IFALIAS].text(),
 		Group:       a[unix.IFLA_GROUP].uint32(),

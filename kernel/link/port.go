@@ -91,6 +91,21 @@ func (h *Handle) SetPort(name string, p Port) error {
 	return h.apply(change{"set up bridge port " + name, req})
 }
 
+// Disabled says that a port passes no frames though its link does: somebody told it so, as
+// `bridge link set state 0` does. One whose link passes none, or whose bridge is down, is
+// disabled of itself.
+func (p Port) Disabled(l, bridge Link) bool { return p.State == 0 && l.Running && bridge.Up }
+
+// SetARP has a link ask and answer who has an address, as links do unless told otherwise.
+func (h *Handle) SetARP(name string) error {
+	if err := checkName(name); err != nil {
+		return err
+	}
+	req := &request{typ: unix.RTM_SETLINK}
+	req.ifinfo(0, 0, unix.IFF_NOARP).text(unix.IFLA_IFNAME, name)
+	return h.apply(change{"switch ARP on at link " + name, req})
+}
+
 // Attributes are what a link can be given beside its addresses. What is zero is left
 // alone.
 type Attributes struct {
