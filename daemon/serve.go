@@ -12,10 +12,27 @@ import (
 	"time"
 
 	"github.com/fairlead/fairlead/api"
+	"github.com/fairlead/fairlead/internal/spawn"
 )
 
 // drainTime is how long requests under way get when the daemon stops.
 const drainTime = 5 * time.Second
+
+const (
+	// memoryTime is how long after its start the daemon looks to its memory: clients
+	// that come with it are not kept waiting.
+	memoryTime = time.Second
+	// garbage is how much of it the daemon has, in percent of what is in use. It makes
+	// more than the helpers do.
+	garbage = 40
+)
+
+// saveMemory gives back what the start took.
+func (d *daemon) saveMemory() {
+	if err := spawn.SaveMemory(garbage); err != nil {
+		d.log.Warn("memory that the start took is not given back", "operation", "start", "err", err)
+	}
+}
 
 // serve answers the API until a signal, or a teardown, ends it; another has it read
 // its configuration anew.
@@ -45,6 +62,7 @@ func (d *daemon) serve(ctx context.Context, secure *tls.Config, hangup <-chan os
 		go func() { failed <- server.Serve(l) }()
 	}
 	notify("READY=1")
+	defer time.AfterFunc(memoryTime, d.saveMemory).Stop()
 	err = d.untilEnd(ctx, failed, hangup)
 	notify("STOPPING=1")
 	d.log.Info("stopping", "live_restore", d.cfg.LiveRestore)
@@ -95,6 +113,7 @@ func (d *daemon) untilEnd(ctx context.Context, failed <-chan error, hangup <-cha
 				continue
 			}
 			notify("READY=1")
+			defer time.AfterFunc(memoryTime, d.saveMemory).Stop()
 		}
 	}
 }

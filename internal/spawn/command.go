@@ -28,7 +28,7 @@ func Command(name, short string, serve func(ctx context.Context, execRoot string
 			ctx, stop := signal.NotifyContext(cmd.Context(), syscall.SIGTERM, syscall.SIGINT)
 			defer stop()
 			logger := slog.New(slog.NewTextHandler(os.Stderr, nil))
-			if err := saveMemory(); err != nil {
+			if err := SaveMemory(helperGarbage); err != nil {
 				logger.Warn("save memory", "err", err)
 			}
 			// Who may not trace every process reads nothing of this one, and it leaves no

@@ -10,14 +10,18 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// saveMemory gives back what starting the one binary took: the packages of the
-// daemon are initialised in these processes too, and never run. Code and
-// constants are dropped from the mapping and come back from the page cache, a
-// page fault each, as they are used. It is for once, after the start.
-func saveMemory() error {
-	// These processes are there for as long as the machine is up and make
-	// little garbage: memory counts more than the work of collecting it.
-	debug.SetGCPercent(25)
+// helperGarbage is how much garbage helpers have, in percent of what they use: they are
+// there for as long as the machine is up and make little of it, so that memory counts
+// more than the work of collecting it.
+const helperGarbage = 25
+
+// SaveMemory gives back what starting the one binary took: packages are initialised that
+// this process never runs. Code and constants are dropped from the mapping and come back
+// from the page cache, a page fault each, as they are used. It is for once, after the
+// start. From then on there is no more garbage than the percentage of what is in use
+// (runtime/debug.SetGCPercent).
+func SaveMemory(garbage int) error {
+	debug.SetGCPercent(garbage)
 	debug.FreeOSMemory()
 	b, err := os.ReadFile("/proc/self/smaps")
 	if err != nil {

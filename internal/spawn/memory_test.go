@@ -26,7 +26,7 @@ func residentFile(t *testing.T) int {
 
 func TestSaveMemory(t *testing.T) {
 	before := residentFile(t)
-	if err := saveMemory(); err != nil {
+	if err := SaveMemory(helperGarbage); err != nil {
 		t.Fatal(err)
 	}
 	// The code still runs; what this takes has come back already.
