@@ -113,7 +113,6 @@ func (d *daemon) untilEnd(ctx context.Context, failed <-chan error, hangup <-cha
 				continue
 			}
 			notify("READY=1")
-			defer time.AfterFunc(memoryTime, d.saveMemory).Stop()
 		}
 	}
 }
