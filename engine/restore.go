@@ -195,9 +195,19 @@ func (e *Engine) resume(ctx context.Context, c *instance, task runtime.Task) err
 		errs = append(errs, e.cfg.Store.Put(c.id, rec))
 	}
 	errs = append(errs, e.reconcile(ctx, c))
+	e.sayCutOff(rec)
 	errs = append(errs, e.makeFIFOs(c.id, e.streamsSpec(rec)), e.cfg.Streams.Open(ctx, e.streamsSpec(rec)))
 	e.passStdinEnd(e.streamsSpec(rec), c.id, "")
 	return errors.Join(errs...)
+}
+
+// sayCutOff tells of a container that runs on and whose network is gone: what it was given
+// was lost with every copy, and its sandbox was taken down.
+func (e *Engine) sayCutOff(rec Record) {
+	shared := rec.State.Sandbox != "" && rec.State.Sandbox != rec.ID
+	if rec.ownNetwork() && !e.attached(rec.ID) || shared && !e.attached(rec.State.Sandbox) {
+		e.log.Warn("a container runs without its network, of which no record is left; fairlead restart gives it one", "operation", "restore", "container", rec.Name, "id", short(rec.ID))
+	}
 }
 
 // touched says whether there is something of a run of a container that does not
