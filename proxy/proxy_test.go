@@ -19,8 +19,8 @@ import (
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
-// through runs TCP on one connection and returns the client's side, the
-// backend's side and TCP's outcome.
+// through has one connection carried, and returns the client's side, the backend's side
+// and the outcome.
 func through(ctx context.Context, t *testing.T) (client, backend *net.TCPConn, done <-chan error) {
 	t.Helper()
 	front, back := listen(t), listen(t)
@@ -31,7 +31,11 @@ func through(ctx context.Context, t *testing.T) (client, backend *net.TCPConn, d
 			out <- err
 			return
 		}
-		out <- TCP(ctx, c, back.Addr().(*net.TCPAddr).AddrPort(), nil)
+		var streams Streams
+		defer streams.Close()
+		carried := make(chan error, 1)
+		streams.Carry(ctx, descriptor(t, c), back.Addr().(*net.TCPAddr).AddrPort(), nil, func(err error) { carried <- err })
+		out <- <-carried
 	}()
 	c, err := net.Dial("tcp", front.Addr().String())
 	if err != nil {
@@ -46,6 +50,21 @@ func through(ctx context.Context, t *testing.T) (client, backend *net.TCPConn, d
 		_ = c.SetDeadline(time.Now().Add(20 * time.Second))
 	}
 	return c.(*net.TCPConn), b, out
+}
+
+// descriptor takes a connection's socket out of package net.
+func descriptor(t *testing.T, c *net.TCPConn) int {
+	t.Helper()
+	f, err := c.File()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	fd, err := unix.Dup(int(f.Fd()))
+	if err = errors.Join(err, c.Close(), unix.SetNonblock(fd, true)); err != nil {
+		t.Fatal(err)
+	}
+	return fd
 }
 
 func listen(t *testing.T) *net.TCPListener {

@@ -1,7 +1,6 @@
 package proxy
 
 import (
-	"net"
 	"sync"
 	"sync/atomic"
 
@@ -19,7 +18,7 @@ type Traffic struct {
 	begun, ended, failed, in, out atomic.Uint64
 
 	mu   sync.Mutex
-	open map[*net.TCPConn]struct{}
+	open map[*stream]struct{}
 	// most is the most that was ever read: a connection's bytes are the kernel's figure
 	// while it is open, and what was copied afterwards.
 	most Carried
@@ -41,26 +40,27 @@ type Carried struct {
 // Open is how many are under way.
 func (c Carried) Open() uint64 { return c.Begun - min(c.Ended, c.Begun) }
 
-// begin counts a connection from client, which is nil for a UDP flow.
-func (t *Traffic) begin(client *net.TCPConn) {
+// begin counts a connection, which is nil for a UDP flow.
+func (t *Traffic) begin(s *stream) {
 	for ; t != nil; t = t.Total {
 		t.begun.Add(1)
-		if client != nil {
+		if s != nil {
 			t.mu.Lock()
 			if t.open == nil {
-				t.open = make(map[*net.TCPConn]struct{})
+				t.open = make(map[*stream]struct{})
 			}
-			t.open[client] = struct{}{}
+			t.open[s] = struct{}{}
 			t.mu.Unlock()
 		}
 	}
 }
 
-// end counts the end of what begin has counted, with the bytes that were copied.
-func (t *Traffic) end(client *net.TCPConn, in, out int64) {
+// end counts the end of what begin has counted, with the bytes that were copied. The
+// client's descriptor is not used any more afterwards.
+func (t *Traffic) end(s *stream, in, out int64) {
 	for ; t != nil; t = t.Total {
 		t.mu.Lock()
-		delete(t.open, client)
+		delete(t.open, s)
 		t.in.Add(uint64(in))
 		t.out.Add(uint64(out))
 		t.mu.Unlock()
@@ -105,8 +105,8 @@ func (t *Traffic) Read() Carried {
 	// The ended first, so that no more have ended than begun.
 	c := Carried{Ended: t.ended.Load(), Failed: t.failed.Load(), In: t.in.Load(), Out: t.out.Load()}
 	c.Begun = t.begun.Load()
-	for conn := range t.open {
-		in, out := kernelBytes(conn)
+	for s := range t.open {
+		in, out := kernelBytes(s.client)
 		c.In += in
 		c.Out += out
 	}
@@ -117,15 +117,10 @@ func (t *Traffic) Read() Carried {
 
 // kernelBytes are what a connection received, and what of it was sent and acknowledged
 // (TCP_INFO of tcp(7), Linux 4.1); none of one that is closed.
-func kernelBytes(c *net.TCPConn) (in, out uint64) {
-	raw, err := c.SyscallConn()
+func kernelBytes(fd int) (in, out uint64) {
+	info, err := unix.GetsockoptTCPInfo(fd, unix.IPPROTO_TCP, unix.TCP_INFO)
 	if err != nil {
 		return 0, 0
 	}
-	_ = raw.Control(func(fd uintptr) {
-		if info, err := unix.GetsockoptTCPInfo(int(fd), unix.IPPROTO_TCP, unix.TCP_INFO); err == nil {
-			in, out = info.Bytes_received, info.Bytes_acked
-		}
-	})
-	return in, out
+	return info.Bytes_received, info.Bytes_acked
 }

@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"net"
 	"net/netip"
 	"os"
 	"slices"
@@ -33,8 +32,9 @@ type table struct {
 	owners map[string]*owner
 	warned time.Time
 
-	// live counts proxied TCP connections.
-	live sync.WaitGroup
+	// streams carries TCP connections, which live counts.
+	streams proxy.Streams
+	live    sync.WaitGroup
 	// carried is all that was, by protocol.
 	carried [2]proxy.Traffic
 }
@@ -278,6 +278,7 @@ func (t *table) close() error {
 	for _, name := range names {
 		errs = append(errs, t.release(name))
 	}
+	t.streams.Close()
 	if err := t.poller.close(); !errors.Is(err, os.ErrClosed) { // abandon may have
 		errs = append(errs, err)
 	}
@@ -313,14 +314,10 @@ const acceptBurst = 32
 
 func (t *table) accept(p *port) {
 	for range acceptBurst {
-		// Blocking, for net.FileConn makes its own copy non-blocking, and a
-		// blocking one is not taken to Go's poller on the way.
-		fd, _, err := unix.Accept4(p.fd, unix.SOCK_CLOEXEC)
+		fd, _, err := unix.Accept4(p.fd, unix.SOCK_CLOEXEC|unix.SOCK_NONBLOCK)
 		switch {
 		case err == nil:
-			p.owner.live.Add(1)
-			t.live.Add(1)
-			go t.serve(p, p.Backend, fd, t.traffic(p))
+			t.serve(p, fd)
 		case errors.Is(err, unix.EMFILE), errors.Is(err, unix.ENFILE):
 			t.refuse(p, err)
 		case errors.Is(err, unix.EAGAIN):
@@ -361,19 +358,15 @@ func (t *table) refuse(p *port, cause error) {
 	}
 }
 
-// serve proxies one connection to its end. The port's backend may change meanwhile.
-func (t *table) serve(p *port, backend netip.AddrPort, fd int, traffic *proxy.Traffic) {
-	defer t.live.Done()
-	defer p.owner.live.Done()
-	f := os.NewFile(uintptr(fd), "client")
-	c, err := net.FileConn(f)
-	_ = f.Close()
-	if err != nil {
-		t.logger.Warn("accept", "port", p.Binding, "err", err)
-		return
-	}
-	client := c.(*net.TCPConn) // checkSocket has seen to that
-	if err := proxy.TCP(p.owner.ctx, client, backend, traffic); err != nil {
-		t.logger.Debug("proxied connection ended", "port", p.Binding, "err", err)
-	}
+// serve proxies one connection. The port's backend may change meanwhile.
+func (t *table) serve(p *port, fd int) {
+	p.owner.live.Add(1)
+	t.live.Add(1)
+	t.streams.Carry(p.owner.ctx, fd, p.Backend, t.traffic(p), func(err error) {
+		if err != nil {
+			t.logger.Debug("proxied connection ended", "port", p.Host, "err", err)
+		}
+		p.owner.live.Done()
+		t.live.Done()
+	})
 }

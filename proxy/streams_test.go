@@ -1,0 +1,135 @@
+package proxy
+
+import (
+	"bytes"
+	"errors"
+	"io"
+	"math/rand/v2"
+	"net"
+	"sync"
+	"syscall"
+	"testing"
+	"testing/iotest"
+	"time"
+)
+
+// much is random bytes, many times what is read at once.
+func much(seed uint64) []byte {
+	b := make([]byte, 6<<20)
+	r := rand.NewChaCha8([32]byte{byte(seed)})
+	_, _ = r.Read(b)
+	return b
+}
+
+// What is much goes both ways at once, and nothing of it is lost or mixed up though each end
+// reads slowly.
+func TestMuch(t *testing.T) {
+	t.Parallel()
+	client, backend, done := through(t.Context(), t)
+	up, down := much(1), much(2)
+	var all sync.WaitGroup
+	for _, one := range []struct {
+		from, to *net.TCPConn
+		data     []byte
+	}{{client, backend, up}, {backend, client, down}} {
+		all.Go(func() {
+			if _, err := one.from.Write(one.data); err != nil {
+				t.Error(err)
+			}
+			if err := one.from.CloseWrite(); err != nil {
+				t.Error(err)
+			}
+		})
+		all.Go(func() {
+			// In small pieces, so that the sender has to wait.
+			got, err := io.ReadAll(iotest.HalfReader(one.to))
+			if err != nil || !bytes.Equal(got, one.data) {
+				t.Errorf("%d of %d bytes, or others: %v", len(got), len(one.data), err)
+			}
+		})
+	}
+	all.Wait()
+	if err := <-done; err != nil {
+		t.Error(err)
+	}
+}
+
+// A pipe takes over from where much is read at once, and is kept for the next.
+func TestPipesAreKept(t *testing.T) {
+	t.Parallel()
+	front, back := listen(t), listen(t)
+	var streams Streams
+	defer streams.Close()
+	go func() {
+		for {
+			c, err := back.AcceptTCP()
+			if err != nil {
+				return
+			}
+			go func() { _, _ = io.Copy(io.Discard, c); _ = c.Close() }()
+		}
+	}()
+	for range 3 {
+		go func() {
+			c, err := net.Dial("tcp", front.Addr().String())
+			if err != nil {
+				t.Error(err)
+				return
+			}
+			_, _ = c.Write(much(3))
+			_ = c.Close()
+		}()
+		c, err := front.AcceptTCP()
+		if err != nil {
+			t.Fatal(err)
+		}
+		var traffic Traffic
+		done := make(chan error, 1)
+		streams.Carry(t.Context(), descriptor(t, c), back.Addr().(*net.TCPAddr).AddrPort(), &traffic, func(err error) { done <- err })
+		if err := <-done; err != nil {
+			t.Fatal(err)
+		}
+		if got := traffic.Read(); got.In != 6<<20 || got.Begun != 1 || got.Ended != 1 || got.Failed != 0 {
+			t.Errorf("counted %+v", got)
+		}
+		if n := len(streams.pipes.spare); n != 1 {
+			t.Errorf("%d pipes are kept, want the one", n)
+		}
+	}
+}
+
+// Who cannot reach the backend, or nobody carries, is reset, and counted as failed.
+func TestUnreached(t *testing.T) {
+	t.Parallel()
+	gone := listen(t)
+	backend := gone.Addr().(*net.TCPAddr).AddrPort()
+	_ = gone.Close()
+	var streams, ended Streams
+	ended.Close()
+	defer streams.Close()
+	for name, s := range map[string]*Streams{"nothing listens": &streams, "the proxy has ended": &ended} {
+		front := listen(t)
+		client, err := net.Dial("tcp", front.Addr().String())
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer client.Close()
+		c, err := front.AcceptTCP()
+		if err != nil {
+			t.Fatal(err)
+		}
+		var traffic Traffic
+		done := make(chan error, 1)
+		s.Carry(t.Context(), descriptor(t, c), backend, &traffic, func(err error) { done <- err })
+		if err := <-done; err == nil {
+			t.Errorf("%s: no error", name)
+		}
+		_ = client.SetDeadline(time.Now().Add(20 * time.Second))
+		if _, err := client.Read(make([]byte, 1)); !errors.Is(err, syscall.ECONNRESET) {
+			t.Errorf("%s: the client got %v, want a reset", name, err)
+		}
+		if got := traffic.Read(); got.Failed != 1 || got.Ended != 1 {
+			t.Errorf("%s: counted %+v", name, got)
+		}
+	}
+}
