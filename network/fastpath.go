@@ -78,7 +78,7 @@ func (c *Controller) openFastPath() error {
 		}
 	}
 	if s.path == nil {
-		c.log.Warn("containers reach each other by the bridge: there is no fast path", "reason", s.lack)
+		c.log.Warn("containers reach each other by the bridge: there is no fast path", "operation", "fast path", "err", s.lack)
 	}
 	if errdefs.IsUnavailable(err) {
 		return nil
@@ -118,7 +118,7 @@ func (c *Controller) part(endpointID string) {
 	n.SentPackets, n.SentBytes = n.SentPackets+frames, n.SentBytes+bytes
 	s.former[endpointID] = n
 	if err := s.path.Remove(port); err != nil {
-		c.log.Error("a container cannot be taken off the fast path", "interface", port.Index, "err", err)
+		c.log.Error("a container cannot be taken off the fast path", "operation", "fast path", "link", port.Index, "err", err)
 		return
 	}
 	delete(s.joined, endpointID)
@@ -238,7 +238,7 @@ func (c *Controller) join(pending []candidate) (rest []candidate, busy bool) {
 	}
 	if err != nil {
 		// The port may be gone by now; else it is tried at the next look.
-		c.log.Debug("a container cannot take the fast path yet", "interface", p.port.Index, "err", err)
+		c.log.Debug("a container cannot take the fast path yet", "operation", "fast path", "link", p.port.Index, "err", err)
 		return pending[1:], false
 	}
 	s.joined[p.endpointID], s.names[p.endpointID] = p.port, p.name

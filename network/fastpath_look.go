@@ -29,7 +29,7 @@ func (c *Controller) allowFastPath() {
 		d = 0
 	}
 	if err := s.path.Allow(d); err != nil {
-		c.log.Error("the fast path cannot be switched", "err", err)
+		c.log.Error("the fast path cannot be switched", "operation", "fast path", "err", err)
 		return
 	}
 	s.mu.Lock()
@@ -39,7 +39,7 @@ func (c *Controller) allowFastPath() {
 	switch {
 	case who == former:
 	case who != "":
-		c.log.Info("containers reach each other by the bridge: the fast path stands back", "reason", who)
+		c.log.Info("containers reach each other by the bridge: the fast path stands back", "what", who)
 	default:
 		c.log.Info("containers reach each other by the fast path again")
 	}
@@ -118,7 +118,7 @@ func (c *Controller) lookFastPath() (pending []candidate) {
 	v, err := c.newSurvey(false)
 	intakes, tcErr := c.looking.Intakes()
 	if err = errors.Join(err, tcErr); err != nil {
-		c.log.Error("the fast path stands still: the host's links cannot be read", "err", err)
+		c.log.Error("the fast path stands still: the host's links cannot be read", "operation", "fast path", "err", err)
 		return nil
 	}
 	wanted, slow := v.fastPorts(intakes)
