@@ -28,7 +28,8 @@ func TestLeads(t *testing.T) {
 	same := binding(spec.TCP, "0.0.0.0:80", "10.0.0.3:80")
 	udp := binding(spec.UDP, "0.0.0.0:8080", "10.0.0.2:80")
 	routed := binding(spec.TCP, "[::]:0", "[fd00::9]:80")
-	by := index([]spec.PortBinding{all4, all6, one, same, udp, routed})
+	cross := binding(spec.TCP, "[::]:8080", "10.0.0.2:80") // the proxy's alone
+	by := index([]spec.PortBinding{all4, all6, one, same, udp, routed, cross})
 	for _, tt := range []struct {
 		proto    uint8
 		to, from string

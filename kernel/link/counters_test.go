@@ -6,6 +6,7 @@ import (
 	"testing"
 
 	"github.com/fairlead/fairlead/kernel/link"
+	"github.com/fairlead/fairlead/kernel/netns"
 )
 
 // TestCounters: what one end of a cable sends the other receives, and both are listed.
@@ -22,6 +23,23 @@ func TestCounters(t *testing.T) {
 	run(t, filepath.Join(dir, "box"), "ping", "-c3", "-i0.01", "-W2", "-s100", "172.17.0.1")
 	after, err := host.Counters()
 	must(t, err)
+	// One way alone, but for short words that nobody listens there.
+	must(t, netns.Do(box, func() error {
+		c, err := net.Dial("udp", "172.17.0.1:9")
+		if err != nil {
+			return err
+		}
+		defer c.Close()
+		for range 10 {
+			_, _ = c.Write(make([]byte, 1400)) // which may tell of those words
+		}
+		return nil
+	}))
+	oneWay, err := host.Counters()
+	must(t, err)
+	if is, was := oneWay["veth0"], after["veth0"]; is.ReceivedBytes < was.ReceivedBytes+5*1442 || is.SentBytes-was.SentBytes > (is.ReceivedBytes-was.ReceivedBytes)/2 {
+		t.Errorf("what came in alone: %+v, and %+v before", is, was)
+	}
 	other, err := inside.Counters()
 	must(t, err)
 	for _, name := range []string{"veth0", "br0"} {
