@@ -199,7 +199,7 @@ func planConnect(t *testing.T, s *site) {
 
 // netOf is addresses and routes in a container, but for numbers.
 func netOf(h *lab.Host) string {
-	return h.Run("sh", "-c", `ip -br link | sed 's/@[^ ]*//'; ip -br addr | sed 's/@[^ ]*//'; ip route; ip -6 route`)
+	return h.Run("sh", "-c", `(ip -br link; ip -br addr) | sed 's/@[^ ]*//' | tr -s ' '; ip route; ip -6 route`)
 }
 
 // planBesideReal runs what was planned, and compares.

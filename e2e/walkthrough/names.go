@@ -86,9 +86,9 @@ var stables = []stable{
 	{regexp.MustCompile(`\b(?:[0-9a-f]{2}:){5}[0-9a-f]{2}\b`), (*Names).mac},
 	{regexp.MustCompile(`\bfe80::[0-9a-f:]+[0-9a-f]\b`), (*Names).linkLocal},
 	// Ports out of the range that the kernel or the daemon chooses from.
-	{regexp.MustCompile(`([\d\]a-z][:.]|\bdpt:|\bsport=|\bdport=|\bport )(3[3-9]\d{3}|4\d{4}|5\d{4}|6[0-5]\d{3})\b`), (*Names).port},
+	{regexp.MustCompile(`([\d\]a-z][:.]|(?:tcp|udp) \. |\bdpt:|\bsport=|\bdport=|\bport |--dport )(32(?:7[6-9]\d|[89]\d\d)|3[3-9]\d{3}|4\d{4}|5\d{4}|6[0-5]\d{3})\b`), (*Names).port},
 	{regexp.MustCompile(`(\bICMP6?,? echo (?:request|reply), id |\bicmp id )(\d+)`), func(n *Names, m []string) string { return m[1] + "7" }},
-	{regexp.MustCompile(`(@if|^|\n)(\d+)(\b: |\b)`), (*Names).index},
+	{regexp.MustCompile(`(@if|^|\n)(\d+)(: | *)`), (*Names).index},
 	{regexp.MustCompile(`\b(net:\[|inode )?(40265\d{5})\b`), func(n *Names, m []string) string {
 		return m[1] + n.name("namespace", m[2], func(i int) string { return strconv.Itoa(4026532200 + 84*i) })
 	}},
@@ -214,7 +214,11 @@ func (n *Names) index(m []string) string {
 	if v, _ := strconv.Atoi(m[2]); v <= 2 {
 		return m[0]
 	}
-	return m[1] + n.name("index", m[2], func(i int) string { return strconv.Itoa(4 + i) }) + m[3]
+	name := n.name("index", m[2], func(i int) string { return strconv.Itoa(4 + i) })
+	if strings.HasPrefix(m[3], " ") { // what follows stays in its column
+		return m[1] + fmt.Sprintf("%-*s", len(m[2])+len(m[3]), name)
+	}
+	return m[1] + name + m[3]
 }
 
 // sequence numbers of TCP keep their distance from one that was seen before.

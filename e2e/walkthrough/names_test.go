@@ -17,14 +17,14 @@ func TestHide(t *testing.T) {
 	t.Parallel()
 	one := "id " + oneID + "\nshort " + oneID[:12] + " br-" + otherID[:12] + ", " + "veth" + otherID[:7] + "\n" +
 		"7: veth" + otherID[:7] + "@if2: <UP> link/ether fe:42:01:78:a0:df brd ff:ff:ff:ff:ff:ff\n" +
-		"2: eth0@if7: link/ether 02:42:ac:11:00:02\n    inet6 fe80::fc42:1ff:fe78:a0df/64\n" +
+		"eth0@if7         UP\n2: eth0@if7: link/ether 02:42:ac:11:00:02\n    inet6 fe80::fc42:1ff:fe78:a0df/64\n" +
 		"172.17.0.2:58207 → 192.0.2.2:80/tcp, 192.0.2.2.80 > 172.17.0.2.58207, [fd00::2]:58207 web:58207\n" +
 		"12:01:02.123456 IP: Flags [S], seq 404896156, win 64240\n12:01:02.123999 ack 404896157\n" +
 		"        0s  db eth0\n     181µs  host\n time=0.031 ms\nrtt min/avg/max/mdev = 0.031/0.04/0.05/0.001 ms\n" +
 		"net:[4026532556] pid=812 ICMP echo request, id 13824, seq 0   \n"
 	other := strings.NewReplacer(
 		oneID, otherID, otherID, oneID, oneID[:12], otherID[:12], otherID[:12], oneID[:12], otherID[:7], oneID[:7],
-		"7: ", "12: ", "@if7", "@if12", "fe:42:01:78:a0:df", "fe:42:99:78:a0:df", "fe80::fc42:1ff:fe78:a0df", "fe80::fc42:99ff:fe78:a0df",
+		"7: ", "12: ", "@if7         UP", "@if12        UP", "@if7", "@if12", "fe:42:01:78:a0:df", "fe:42:99:78:a0:df", "fe80::fc42:1ff:fe78:a0df", "fe80::fc42:99ff:fe78:a0df",
 		"58207", "40001", "12:01:02", "23:59:59", "404896156", "77", "404896157", "78", "181µs", "2.3ms",
 		"0.031", "1.2", "4026532556", "4026531992", "812", "99999", "13824", "1").Replace(one)
 	first, second := NewNames().Hide(one), NewNames().Hide(other)
