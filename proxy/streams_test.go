@@ -11,6 +11,8 @@ import (
 	"testing"
 	"testing/iotest"
 	"time"
+
+	"golang.org/x/sys/unix"
 )
 
 // much is random bytes, many times what is read at once.
@@ -51,6 +53,58 @@ func TestMuch(t *testing.T) {
 	all.Wait()
 	if err := <-done; err != nil {
 		t.Error(err)
+	}
+}
+
+// pair is two connected sockets that do not block; the first takes few bytes at once.
+func pair(t *testing.T) (a, b int) {
+	t.Helper()
+	fds, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_NONBLOCK|unix.SOCK_CLOEXEC, 0)
+	if err == nil {
+		err = unix.SetsockoptInt(fds[0], unix.SOL_SOCKET, unix.SO_SNDBUF, 4096)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _, _ = unix.Close(fds[0]), unix.Close(fds[1]) })
+	return fds[0], fds[1]
+}
+
+// What the receiver has no room for is kept until it has, and the end comes after it.
+func TestLeftOver(t *testing.T) {
+	t.Parallel()
+	sent := much(4)[:20000]
+	src, client := pair(t)
+	dst, backend := pair(t)
+	if n, err := unix.Write(client, sent); n != len(sent) || err != nil {
+		t.Fatal(n, err)
+	}
+	if err := unix.Shutdown(client, unix.SHUT_WR); err != nil {
+		t.Fatal(err)
+	}
+	h := half{src: &src, dst: &dst, readable: true, writable: true, hung: true}
+	c := &carrier{scratch: make([]byte, scratchSize)}
+	var got []byte
+	kept := 0
+	for range 1000 {
+		if _, err := h.copy(c); err != nil {
+			t.Fatal(err)
+		}
+		if len(h.left) > 0 {
+			kept++
+		}
+		n, err := unix.Read(backend, c.scratch)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if n == 0 {
+			break
+		}
+		got = append(got, c.scratch[:n]...)
+		h.writable = true
+	}
+	if !h.done || kept == 0 || h.carried != int64(len(sent)) || !bytes.Equal(got, sent) {
+		t.Errorf("%d of %d bytes, kept %d times, done %t", len(got), len(sent), kept, h.done)
 	}
 }
 
