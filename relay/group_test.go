@@ -3,7 +3,8 @@ package relay
 import (
 	"encoding/json"
 	"errors"
-	"fmt"
+	"io"
+	"net"
 	"net/netip"
 	"testing"
 
@@ -48,8 +49,8 @@ func TestGroups(t *testing.T) {
 				t.Fatalf("%d bindings and %d places of %d, %v", len(out), len(order), len(in), err)
 			}
 			for i, at := range order {
-				if got, want := fmt.Sprintf("%+v", out[i]), fmt.Sprintf("%+v", in[at]); got != want {
-					t.Errorf("%d: %s, want %s", i, got, want)
+				if out[i] != in[at] {
+					t.Errorf("%d: %s to %s, want %s to %s", i, out[i], out[i].Backend, in[at], in[at].Backend)
 				}
 			}
 		})
@@ -64,5 +65,38 @@ func TestGroups(t *testing.T) {
 	}
 	if _, err := ungrouped([]group{{Ports: []byte{1, 2, 3}}}); !errors.Is(err, errdefs.ErrInvalidArgument) {
 		t.Errorf("ports cut short: %v", err)
+	}
+}
+
+// Of ports that are held at once, in no order, each leads where it is to lead.
+func TestHoldOfSeveral(t *testing.T) {
+	t.Parallel()
+	c := ensure(t, t.TempDir(), "command")
+	var bindings []Binding
+	for i, ip := range []string{"127.0.0.1", "::1", "127.0.0.1", "127.0.0.2", "::1"} {
+		l, err := net.Listen("tcp", "127.0.0.1:0")
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { _ = l.Close() })
+		go func() {
+			if conn, err := l.Accept(); err == nil {
+				_, _ = conn.Write([]byte{byte('0' + i)})
+				_ = conn.Close()
+			}
+		}()
+		host, f := bind(t, "tcp", ip)
+		t.Cleanup(func() { _ = f.Close() })
+		bindings = append(bindings, Binding{
+			Owner: "a", Proto: "tcp", Host: host, Backend: l.Addr().(*net.TCPAddr).AddrPort(), Proxy: true, File: f,
+		})
+	}
+	if err := c.Hold(t.Context(), bindings); err != nil {
+		t.Fatal(err)
+	}
+	for i, b := range bindings {
+		if got, err := io.ReadAll(dial(t, "tcp", b.Host)); err != nil || string(got) != string(rune('0'+i)) {
+			t.Errorf("%s leads to %q, %v, want %d", b, got, err, i)
+		}
 	}
 }
