@@ -34,7 +34,7 @@ type Options struct {
 
 // Standard is the usual form, and Short one for seeing that all of it runs.
 var (
-	Standard = Options{Rounds: 7, Length: 600 * time.Millisecond, Ports: 10000, DockerPorts: 10000}
+	Standard = Options{Rounds: 7, Length: 500 * time.Millisecond, Ports: 10000, DockerPorts: 10000}
 	Short    = Options{Rounds: 1, Length: 100 * time.Millisecond, Ports: 10000, DockerPorts: 500}
 )
 
@@ -68,10 +68,10 @@ var groups = []struct {
 		{subject: bare, way: wayHost},
 	}},
 	{[]load.Kind{load.Connections, load.Requests, load.Stream}, []key{
-		{subject: fairlead, way: wayPeer}, {subject: docker, way: wayPeer}, {subject: bare, way: wayPeer}, {subject: bare, way: wayWire},
+		{subject: fairlead, way: wayPeer}, {subject: fairleadFast, way: wayPeer}, {subject: docker, way: wayPeer}, {subject: bare, way: wayPeer}, {subject: bare, way: wayWire},
 	}},
 	{[]load.Kind{load.Connections, load.Requests}, []key{
-		{subject: fairlead, way: wayFiltered}, {subject: docker, way: wayFiltered}, {subject: bare, way: wayFiltered},
+		{subject: fairlead, way: wayFiltered}, {subject: fairleadFast, way: wayFiltered}, {subject: docker, way: wayFiltered}, {subject: bare, way: wayFiltered},
 	}},
 	{[]load.Kind{load.Connections, load.Requests, load.Stream}, []key{
 		{subject: fairlead, way: wayLoopback}, {subject: fairleadHooks, way: wayLoopback}, {subject: docker, way: wayLoopback},

@@ -22,6 +22,7 @@ const (
 	fairlead      = prefix + "fairlead"
 	fairleadPorts = prefix + "fairlead+ports"
 	fairleadHooks = prefix + "fairlead+hooks"
+	fairleadFast  = prefix + "fairlead+fast"
 	docker        = prefix + "docker"
 	dockerPorts   = prefix + "docker+ports"
 	bare          = prefix + "bare"
@@ -29,23 +30,26 @@ const (
 )
 
 // Subjects are all that -subjects may choose.
-var Subjects = []string{fairlead, fairleadPorts, fairleadHooks, docker, dockerPorts, bare, dnat}
+var Subjects = []string{fairlead, fairleadPorts, fairleadHooks, fairleadFast, docker, dockerPorts, bare, dnat}
 
 // subjects make what is measured on a host.
 var subjects = map[string]func(ctx context.Context, h *host, ports int) error{
-	fairlead: func(ctx context.Context, h *host, _ int) error {
-		_, err := h.engine(ctx, "fairlead")
-		return err
-	},
-	fairleadHooks: func(ctx context.Context, h *host, _ int) error {
-		_, err := h.engine(ctx, "fairlead", "--userland-proxy=false")
-		return err
-	},
+	fairlead:      fairleadWith(),
+	fairleadHooks: fairleadWith("--userland-proxy=false"),
+	fairleadFast:  fairleadWith("--fast-path"),
 	fairleadPorts: fairleadFull,
 	docker:        dockerPlain,
 	dockerPorts:   dockerFull,
 	bare:          bareWays,
 	dnat:          dnatWays,
+}
+
+// fairleadWith starts the daemon with flags.
+func fairleadWith(flags ...string) func(ctx context.Context, h *host, ports int) error {
+	return func(ctx context.Context, h *host, _ int) error {
+		_, err := h.engine(ctx, "fairlead", flags...)
+		return err
+	}
 }
 
 // firstPort is the first of the other published ports, and firstServed of those of the
