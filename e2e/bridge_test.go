@@ -1,8 +1,10 @@
 package e2e
 
 import (
+	"maps"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
@@ -42,9 +44,7 @@ func TestA8(t *testing.T) {
 			t.Errorf("the bridge has %q and is %s", bridge.addrs(), bridge.State)
 		}
 		s.Must("stop", "a")
-		if got := s.ports("fairlead0"); len(got) != 1 {
-			t.Errorf("ports after one has stopped: %q", got)
-		}
+		eventually(t, "one port after one has stopped", func() bool { return len(s.ports("fairlead0")) == 1 })
 		if _, err := os.Stat(a.Path()); !os.IsNotExist(err) {
 			t.Errorf("the stopped container's namespace is there: %v", err)
 		}
@@ -53,14 +53,14 @@ func TestA8(t *testing.T) {
 			t.Errorf("ports after it has started again: %q", got)
 		}
 		s.Must("rm", "-f", "a", "b")
-		if got := s.ports("fairlead0"); len(got) != 0 {
-			t.Errorf("ports after both were removed: %q", got)
-		}
-		for name := range interfaces(t, s.host) {
-			if strings.HasPrefix(name, "veth") {
-				t.Errorf("link %s is left", name)
-			}
-		}
+		eventually(t, "no port after both were removed", func() bool { return len(s.ports("fairlead0")) == 0 })
+		eventually(t, "the kernel has taken the links away", func() bool {
+			left := slices.Collect(maps.Keys(interfaces(t, s.host)))
+			return !slices.ContainsFunc(before, func(port string) bool {
+				name, _, _ := strings.Cut(strings.TrimSuffix(port, ":"), "@")
+				return slices.Contains(left, name)
+			})
+		})
 		_ = b
 		s.consistent()
 	})

@@ -22,6 +22,10 @@ const sparePeer = "eth0"
 // the same locks of the kernel's as an attachment.
 const restock = 10 * time.Millisecond
 
+// spareLife is how long after the last attachment sandboxes are kept ready: a host on
+// which nothing starts is left without veths that say nothing to its user.
+const spareLife = time.Minute
+
 // spare is a sandbox that nobody has asked for yet: a namespace that nothing pins, with
 // lo up, and a veth pair whose end there has no IPv6 and whose end here is no port of
 // any bridge, both down. Its endpoint's ID is chosen, since the link is called by it.
@@ -62,6 +66,7 @@ type spares struct {
 	last   time.Time       // when one was asked for
 	making bool
 	closed bool
+	retire *time.Timer
 	ended  sync.WaitGroup
 }
 
@@ -106,6 +111,9 @@ func (s *spares) has(link string) bool {
 func (s *spares) drain() []*spare {
 	s.mu.Lock()
 	s.closed = true
+	if s.retire != nil {
+		s.retire.Stop()
+	}
 	s.mu.Unlock()
 	s.ended.Wait()
 	ready := s.ready
@@ -151,8 +159,35 @@ func (c *Controller) stockSpares() {
 			}
 		}
 		s.mu.Lock()
+		defer s.mu.Unlock()
 		s.making = false
-		s.mu.Unlock()
+		if s.retire == nil && !s.closed {
+			s.retire = time.AfterFunc(spareLife, c.retireSpares)
+		}
+	})
+}
+
+// retireSpares lets go of all that nobody came for, or looks again later.
+func (c *Controller) retireSpares() {
+	s := &c.spares
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.closed {
+		return
+	}
+	if quiet := time.Since(s.last); quiet < spareLife || s.making {
+		s.retire = time.AfterFunc(max(spareLife-quiet, restock), c.retireSpares)
+		return
+	}
+	ready := s.ready
+	s.ready, s.retire = nil, nil
+	s.ended.Go(func() {
+		for _, one := range ready {
+			if err := c.discard(one); err != nil {
+				c.log.Debug("a sandbox kept ready could not be let go", "link", one.sb.spare, "err", err)
+			}
+			s.settle(one)
+		}
 	})
 }
 

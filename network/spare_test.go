@@ -3,6 +3,7 @@ package network
 import (
 	"context"
 	"errors"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -84,6 +85,33 @@ func TestSparesThatDoNotFit(t *testing.T) {
 	if now := h.ready(t, 1)[0]; now != was {
 		t.Errorf("%s is ready, it was %s", now, was)
 	}
+	h.clean(t)
+}
+
+// TestSparesRetire: they are let go when nobody has attached for a while, and made again
+// for who does.
+func TestSparesRetire(t *testing.T) {
+	h := newHost(t, func(c *Config) { c.Spares = 2 })
+	if err := h.Detach(t.Context(), h.attach(t, 1, "bridge").Sandbox.ID); err != nil {
+		t.Fatal(err)
+	}
+	links := h.ready(t, 2)
+	h.retireSpares()
+	if now := h.ready(t, 2); !slices.Equal(now, links) {
+		t.Errorf("%s went while somebody might come", links)
+	}
+	h.spares.mu.Lock()
+	h.spares.last = time.Now().Add(-spareLife)
+	h.spares.mu.Unlock()
+	h.retireSpares()
+	for end := time.Now().Add(10 * time.Second); strings.Contains(command(t, "ip", "-br", "link"), "veth"); time.Sleep(time.Millisecond) {
+		if time.Now().After(end) {
+			t.Fatalf("some are left:\n%s", command(t, "ip", "link"))
+		}
+	}
+	h.clean(t)
+	h.attach(t, 1, "bridge")
+	h.ready(t, 2)
 	h.clean(t)
 }
 
