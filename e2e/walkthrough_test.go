@@ -207,6 +207,11 @@ func (w *walk) step(step *walkthrough.Step) (printed string, code int) {
 	case command == "kill %1":
 		m.site.Stop()
 		return "", 0
+	case command == "fairlead system teardown":
+		if printed, code = m.shell(command); code == 0 {
+			m.site.Wait() // it ends a moment after it has answered
+		}
+		return printed, code
 	case command == "fg":
 		return m.foreground()
 	case strings.HasSuffix(command, "&"):
