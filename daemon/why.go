@@ -9,6 +9,7 @@ import (
 	"strings"
 
 	"github.com/moby/moby/api/types/container"
+	"golang.org/x/sys/unix"
 
 	"github.com/fairlead/fairlead/engine"
 	"github.com/fairlead/fairlead/kernel/netns"
@@ -48,18 +49,52 @@ func (v views) see(ctx context.Context, q trace.Question) (*seen.Picture, error)
 	}
 	healing, herr := v.engine.Healing(ctx)
 	p.Healing = healing
-	processes := new(look.Processes)
 	var err error
-	if p.Host, err = look.Namespace(nil, look.Options{Listeners: true, Flows: true, Ruleset: true, Processes: processes}); err != nil {
+	if p.Host, err = look.Namespace(nil, look.Options{Listeners: true, Flows: flowsOf(q), Ruleset: true}); err != nil {
 		return nil, errors.Join(err, herr)
 	}
-	if err := v.containers(ctx, p, q, processes); err != nil {
+	if err := v.containers(ctx, p, q); err != nil {
 		return nil, err
 	}
+	owners(p, q)
 	if !known(p, q.To) {
 		p.Resolutions[q.To] = resolve(ctx, p, q)
 	}
 	return p, nil
+}
+
+// flowsOf is the family of the connections that matter to the question, 0 where none do: a
+// ping is never taken for another's.
+func flowsOf(q trace.Question) uint8 {
+	switch {
+	case q.Port == 0:
+		return 0
+	case q.IPv6:
+		return unix.AF_INET6
+	}
+	return unix.AF_INET
+}
+
+// owners finds the processes behind the ports that the question is about.
+func owners(p *seen.Picture, q trace.Question) {
+	ports := map[uint16]bool{q.Port: q.Port != 0}
+	for _, a := range p.Attachments {
+		for _, b := range a.Ports {
+			if q.Port != 0 && (b.Host.Port() == q.Port || b.Container.Port() == q.Port) {
+				ports[b.Host.Port()], ports[b.Container.Port()] = true, true
+			}
+		}
+	}
+	listeners := [][]seen.Listener{p.Host.Listeners}
+	for _, c := range p.Containers {
+		for _, b := range c.Wanted {
+			ports[b.Host.Port()] = true
+		}
+		if c.Namespace != nil {
+			listeners = append(listeners, c.Namespace.Listeners)
+		}
+	}
+	look.Owners(listeners, func(l seen.Listener) bool { return ports[l.At.Port()] })
 }
 
 // known says whether the word is anything but a name to be looked up.
@@ -79,7 +114,7 @@ func names(c seen.Container, word string) bool {
 
 // containers lists all, and looks at those that matter: thoroughly at those that are
 // named or published there, at the links of the others.
-func (v views) containers(ctx context.Context, p *seen.Picture, q trace.Question, processes *look.Processes) error {
+func (v views) containers(ctx context.Context, p *seen.Picture, q trace.Question) error {
 	all, err := v.engine.List(ctx, engine.ListOptions{All: true})
 	if err != nil {
 		return err
@@ -100,14 +135,14 @@ func (v views) containers(ctx context.Context, p *seen.Picture, q trace.Question
 				c.Names = append(c.Names, e.Names...)
 			}
 		}
-		v.look(ctx, p, q, &c, at, len(all), processes)
+		v.look(ctx, p, q, &c, at, len(all))
 		p.Containers = append(p.Containers, c)
 	}
 	return nil
 }
 
 // look reads one container's namespace, as far as it matters.
-func (v views) look(ctx context.Context, p *seen.Picture, q trace.Question, c *seen.Container, at, all int, processes *look.Processes) {
+func (v views) look(ctx context.Context, p *seen.Picture, q trace.Question, c *seen.Container, at, all int) {
 	thorough := names(*c, q.From) || names(*c, q.To) || slices.Contains(c.Networks, q.From)
 	if at >= 0 {
 		thorough = thorough || concerns(p.Attachments[at], q)
@@ -145,7 +180,7 @@ func (v views) look(ctx context.Context, p *seen.Picture, q trace.Question, c *s
 		return
 	}
 	defer ns.Close()
-	have, err := look.Namespace(ns, look.Options{Listeners: thorough, Ruleset: thorough, Processes: processes})
+	have, err := look.Namespace(ns, look.Options{Listeners: thorough, Ruleset: thorough})
 	if err != nil {
 		c.Trouble = err.Error()
 		return

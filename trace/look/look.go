@@ -27,11 +27,11 @@ import (
 
 // Options say what is read besides links, routes, rules and neighbours.
 type Options struct {
-	// Listeners, Flows and Ruleset read those.
-	Listeners, Flows, Ruleset bool
-	// Processes are those that have the sockets, read when they are asked for first; nil has
-	// them read for this namespace alone.
-	Processes *Processes
+	// Listeners and Ruleset read those.
+	Listeners, Ruleset bool
+	// Flows reads the connections of that family (AF_INET, AF_INET6), 0 none. The kernel
+	// walks the table of all namespaces for it: some 10 ms, however few there are.
+	Flows uint8
 }
 
 // attempts bounds how often a dump is read again that a change cut across.
@@ -54,10 +54,10 @@ func Namespace(ns *os.File, o Options) (picture.Namespace, error) {
 		}
 		r.sysctls()
 		if o.Listeners {
-			r.listeners(o.Processes)
+			r.listeners()
 		}
-		if o.Flows {
-			r.flows()
+		if o.Flows != 0 {
+			r.flows(netlink.InetFamily(o.Flows))
 		}
 		if o.Ruleset {
 			return r.ruleset()
@@ -222,20 +222,18 @@ func (r reader) sysctls() {
 // anybody would wait for.
 const maxFlows = 100000
 
-func (r reader) flows() {
+func (r reader) flows(family netlink.InetFamily) {
 	if r.n.Tracked > maxFlows {
 		return
 	}
-	for _, family := range []netlink.InetFamily{unix.AF_INET, unix.AF_INET6} {
-		flows, err := r.h.ConntrackTableList(netlink.ConntrackTable, family)
-		if err != nil {
-			continue // none are tracked, or the kernel cannot
-		}
-		for _, f := range flows {
-			out := picture.Flow{Proto: protocol(f.Forward.Protocol), Original: tuple(f.Forward), Reply: tuple(f.Reverse)}
-			if out.Proto != "" {
-				r.n.Flows = append(r.n.Flows, out)
-			}
+	flows, err := r.h.ConntrackTableList(netlink.ConntrackTable, family)
+	if err != nil {
+		return // none are tracked, or the kernel cannot
+	}
+	for _, f := range flows {
+		out := picture.Flow{Proto: protocol(f.Forward.Protocol), Original: tuple(f.Forward), Reply: tuple(f.Reverse)}
+		if out.Proto != "" {
+			r.n.Flows = append(r.n.Flows, out)
 		}
 	}
 }

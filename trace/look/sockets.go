@@ -7,19 +7,13 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
-	"sync"
 
 	"github.com/fairlead/fairlead/kernel/socket"
 	"github.com/fairlead/fairlead/trace/picture"
 )
 
-// listeners reads the sockets of proc_net(5) that take connections or packets, with the
-// processes that have them.
-func (r reader) listeners(all *Processes) {
-	if all == nil {
-		all = new(Processes)
-	}
-	owners := all.bySocket()
+// listeners reads the sockets of proc_net(5) that take connections or packets.
+func (r reader) listeners() {
 	for _, table := range []struct{ file, proto, state string }{
 		{"tcp", "tcp", "0A"}, {"tcp6", "tcp", "0A"}, {"udp", "udp", "07"}, {"udp6", "udp", "07"},
 	} {
@@ -39,13 +33,61 @@ func (r reader) listeners(all *Processes) {
 				continue
 			}
 			at = netip.AddrPortFrom(at.Addr().Unmap(), at.Port())
-			l := picture.Listener{Proto: table.proto, At: at, Dual: at.Addr() == netip.IPv6Unspecified()}
-			if p, ok := owners[fields[9]]; ok {
-				l.PID, l.Process, l.Stopped = p.pid, p.name, p.stopped
-			}
-			r.n.Listeners = append(r.n.Listeners, l)
+			r.n.Listeners = append(r.n.Listeners, picture.Listener{Proto: table.proto, At: at, Dual: at.Addr() == netip.IPv6Unspecified(), Inode: fields[9]})
 		}
 		f.Close()
+	}
+}
+
+// Owners finds the processes that have the wanted ones of the listeners, in whichever
+// namespace. It looks through the descriptors of all processes, until it has found all: on a
+// busy machine that costs more than everything else of a look.
+func Owners(listeners [][]picture.Listener, wanted func(picture.Listener) bool) {
+	missing := make(map[string][]*picture.Listener)
+	for _, list := range listeners {
+		for i := range list {
+			if l := &list[i]; wanted(*l) && l.Inode != "0" {
+				missing[l.Inode] = append(missing[l.Inode], l)
+			}
+		}
+	}
+	processes, err := os.ReadDir("/proc")
+	if err != nil {
+		return
+	}
+	for _, p := range processes {
+		if len(missing) == 0 {
+			return
+		}
+		if name := p.Name(); name[0] >= '0' && name[0] <= '9' {
+			owns(name, missing)
+		}
+	}
+}
+
+// owns gives the process the listeners that it has, and takes them off what is missing.
+func owns(dir string, missing map[string][]*picture.Listener) {
+	fds, err := os.Open(filepath.Join("/proc", dir, "fd"))
+	if err != nil {
+		return // it has ended
+	}
+	defer fds.Close()
+	names, _ := fds.Readdirnames(-1)
+	for _, name := range names {
+		target, err := os.Readlink(filepath.Join("/proc", dir, "fd", name))
+		inode, ok := strings.CutPrefix(target, "socket:[")
+		if err != nil || !ok {
+			continue
+		}
+		inode = strings.TrimSuffix(inode, "]")
+		if len(missing[inode]) == 0 {
+			continue
+		}
+		p := readProcess(dir)
+		for _, l := range missing[inode] {
+			l.PID, l.Process, l.Stopped = p.pid, p.name, p.stopped
+		}
+		delete(missing, inode)
 	}
 }
 
@@ -53,40 +95,6 @@ type process struct {
 	pid     int
 	name    string
 	stopped bool
-}
-
-// Processes are who has sockets open on the machine, whatever their namespace. The zero
-// value is ready to be used; looking through all of them is what costs most of a look.
-type Processes struct {
-	once   sync.Once
-	owners map[string]process
-}
-
-func (p *Processes) bySocket() map[string]process {
-	p.once.Do(func() { p.owners = processes() })
-	return p.owners
-}
-
-// processes are those that have sockets open, by the sockets' inodes.
-func processes() map[string]process {
-	out := make(map[string]process)
-	fds, _ := filepath.Glob("/proc/[0-9]*/fd/*")
-	known := make(map[string]process)
-	for _, fd := range fds {
-		target, err := os.Readlink(fd)
-		inode, ok := strings.CutPrefix(target, "socket:[")
-		if err != nil || !ok {
-			continue
-		}
-		dir := strings.SplitN(fd, "/", 4)[2]
-		p, ok := known[dir]
-		if !ok {
-			p = readProcess(dir)
-			known[dir] = p
-		}
-		out[strings.TrimSuffix(inode, "]")] = p
-	}
-	return out
 }
 
 func readProcess(dir string) process {

@@ -170,6 +170,8 @@ type Listener struct {
 	// PID and Process are who has it, 0 and "" where that is not known.
 	PID     int
 	Process string
+	// Inode is the socket's, by which its process is found.
+	Inode string
 	// Stopped says that the process does not run (state T).
 	Stopped bool
 }
