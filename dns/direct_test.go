@@ -45,7 +45,7 @@ func TestDirect(t *testing.T) {
 		many.Endpoints[0].Addrs = append(many.Endpoints[0].Addrs, netip.AddrFrom4([4]byte{172, 18, 1, byte(i)}))
 	}
 	r.Set(many)
-	plain := func(name string, qtype uint16) *wire.Msg { return question(name, qtype) }
+	plain := question
 	with := func(m *wire.Msg, f func(*wire.Msg)) *wire.Msg { f(m); return m }
 	for i, c := range []struct {
 		sandbox string

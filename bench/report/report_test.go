@@ -7,6 +7,7 @@ import (
 	"math"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -125,7 +126,7 @@ func TestCheckRefuses(t *testing.T) {
 			t.Errorf("want an error with %q, got %v", want, err)
 		}
 	}
-	goals := append(sample().Sections[0].Goals, Goal{What: "left out", Measured: math.NaN()})
+	goals := slices.Concat(sample().Sections[0].Goals, []Goal{{What: "left out", Measured: math.NaN()}})
 	if got := Measured(goals); len(got) != 3 {
 		t.Errorf("of four goals of which three were measured: %+v", got)
 	}
@@ -195,7 +196,8 @@ func TestSVG(t *testing.T) {
 	t.Parallel()
 	lines := Plot{Title: "Share", X: "ms", Y: "%", LogX: true, Lines: []Line{
 		Share("ours & theirs", []time.Duration{time.Millisecond, 3 * time.Millisecond, 200 * time.Millisecond}),
-		{Name: "nothing"}, {Name: "zero", Points: []Point{{0, 5}}},
+		{Name: "nothing"},
+		{Name: "zero", Points: []Point{{0, 5}}},
 	}}
 	for _, p := range []Plot{sample().Sections[0].Plots[0], lines, {Title: "Zero", Bars: []Bar{{Label: "none"}}}, {Title: "Log", LogX: true, Bars: []Bar{{"a", 0.5, 80}}}} {
 		text := p.SVG()

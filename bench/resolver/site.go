@@ -37,7 +37,8 @@ func newSite(ctx context.Context, subject, dir string) (s *site, err error) {
 		return nil, err
 	}
 	if subject == Floor {
-		return s, s.serveEcho()
+		err := s.serveEcho()
+		return s, err
 	}
 	if s.engine, err = engine.New(engines[subject], dir); err != nil {
 		return nil, err
@@ -109,13 +110,11 @@ func (s *site) with(f func(*client) error) error {
 		c, err = newClient(s.server, s.query)
 		return err
 	}
-	err := error(nil)
+	in := func() error { return netns.Do(s.asker, open) }
 	if s.asker == nil {
-		err = open()
-	} else {
-		err = netns.Do(s.asker, open)
+		in = open
 	}
-	if err != nil {
+	if err := in(); err != nil {
 		return err
 	}
 	return errors.Join(f(c), c.close())
