@@ -120,7 +120,7 @@ func (a *app) rates(ctx context.Context, f rateFlags) error {
 	if err != nil {
 		return err
 	}
-	err = follow(samples, func(before, after traffic.Sample) error {
+	err = follow(samples, f.tables, func(before, after traffic.Sample) error {
 		r := traffic.Between(before, after)
 		missing := r.Keep(f.only)
 		if len(missing) > 0 {
@@ -136,18 +136,19 @@ func (a *app) rates(ctx context.Context, f rateFlags) error {
 	return err
 }
 
-// follow calls show with each two samples that follow each other.
-func follow(samples io.Reader, show func(before, after traffic.Sample) error) error {
+// follow calls show with each two samples that follow each other, of which there are to be
+// so many, or without end where that is 0.
+func follow(samples io.Reader, pairs int, show func(before, after traffic.Sample) error) error {
 	var before traffic.Sample
 	dec := json.NewDecoder(samples)
 	for n := 0; ; n++ {
 		var after traffic.Sample
-		if err := dec.Decode(&after); errors.Is(err, io.EOF) {
-			if n < 2 {
-				return errors.New("the daemon ended before there was anything to show; its log says why")
-			}
+		switch err := dec.Decode(&after); {
+		case errors.Is(err, io.EOF) && pairs > 0 && n == pairs+1:
 			return nil
-		} else if err != nil {
+		case errors.Is(err, io.EOF):
+			return errors.New("the daemon has ended")
+		case err != nil:
 			return fmt.Errorf("the daemon is gone: %w", err)
 		}
 		if n > 0 {

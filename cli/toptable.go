@@ -179,7 +179,7 @@ func drawn(lines []string, height, width int) string {
 	var out strings.Builder
 	for i, line := range lines[:min(len(lines), height)] {
 		if i > 0 {
-			out.WriteString("\r\n")
+			out.WriteByte('\n')
 		}
 		cut := []rune(line)
 		out.WriteString(string(cut[:min(len(cut), width)]) + "\x1b[K")

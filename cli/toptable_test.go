@@ -79,7 +79,26 @@ func TestFit(t *testing.T) {
 			t.Errorf("%v in %d lines: %d lines, %q", tt.rows, tt.height, len(shown), shown)
 		}
 	}
-	if got := drawn([]string{"abcdef", "ü…x", "gone"}, 2, 3); got != "abc\x1b[K\r\nü…x\x1b[K" {
+	if got := drawn([]string{"abcdef", "ü…x", "gone"}, 2, 3); got != "abc\x1b[K\nü…x\x1b[K" {
 		t.Errorf("drawn as %q", got)
+	}
+}
+
+// TestFollow: pairs come in their order; an answer that ends too soon is an error.
+func TestFollow(t *testing.T) {
+	t.Parallel()
+	lines := `{"containers":[{"name":"1"}]}` + "\n" + `{"containers":[{"name":"2"}]}` + "\n" + `{"containers":[{"name":"3"}]}` + "\n"
+	for pairs, fails := range map[int]bool{2: false, 0: true, 3: true} {
+		var seen string
+		err := follow(strings.NewReader(lines), pairs, func(before, after traffic.Sample) error {
+			seen += before.Containers[0].Name + after.Containers[0].Name + " "
+			return nil
+		})
+		if seen != "12 23 " || (err != nil) != fails {
+			t.Errorf("%d pairs: %s, %v", pairs, seen, err)
+		}
+	}
+	if err := follow(strings.NewReader(lines[:len(lines)-9]), 2, func(_, _ traffic.Sample) error { return nil }); err == nil {
+		t.Error("a line that is cut is no error")
 	}
 }
