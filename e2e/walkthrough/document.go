@@ -127,7 +127,10 @@ func command(first string, lines []string, at int) (whole string, last int) {
 		line = next()
 	}
 	if m := here.FindStringSubmatch(whole); m != nil {
-		for more() && strings.TrimSpace(next()) != m[1] { //nolint:revive // the condition reads
+		for more() {
+			if strings.TrimSpace(next()) == m[1] {
+				break
+			}
 		}
 	}
 	return whole, at

@@ -43,10 +43,10 @@ func TestHide(t *testing.T) {
 			t.Errorf("%s is gone:\n%s", kept, first)
 		}
 	}
-	if m := regexp.MustCompile(`br-([0-9a-f]{7}).*veth([0-9a-f]{7})`).FindStringSubmatch(first); m == nil || m[1] != m[2] {
+	if m := regexp.MustCompile(`br-([0-9a-f]{7}).*veth([0-9a-f]{7})`).FindStringSubmatch(first); len(m) != 3 || m[1] != m[2] {
 		t.Errorf("a bridge and a link of the same ID have no more:\n%s", first)
 	}
-	if seq := regexp.MustCompile(`seq (\d+)[\s\S]*ack (\d+)`).FindStringSubmatch(first); seq == nil || seq[1][:9] != seq[2][:9] || seq[1] == seq[2] {
+	if seq := regexp.MustCompile(`seq (\d+)[\s\S]*ack (\d+)`).FindStringSubmatch(first); len(seq) != 3 || seq[1][:9] != seq[2][:9] || seq[1] == seq[2] {
 		t.Errorf("what is acknowledged is not the next: %q", seq)
 	}
 }
