@@ -59,7 +59,7 @@ var causes = []struct {
 	{"db web:80", port(func(l *picture.Link) { l.Up = false }), "veth-down", HopPeer, "ip link set veth1 up"},
 	{"db web:80", port(func(l *picture.Link) { l.Master = 0 }), "veth-off-bridge", HopPeer, "ip link set veth1 master br0"},
 	{"db web:80", port(func(l *picture.Link) { l.Blocked = true }), "port-blocked", HopPeer, "bridge link set dev veth1 state 3"},
-	{"db web:80", port(func(l *picture.Link) { l.MTU = 1280 }), "mtu-black-hole", HopPeer, "ip link set veth1 mtu 1500"},
+	{"db web:80", func(p *picture.Picture) { p.Host.Links[webPort-1].MTU, p.Host.Links[bridge-1].MTU = 1280, 1280 }, "mtu-black-hole", HopPeer, "ip link set veth1 mtu 1500"},
 	{"db web:80", func(p *picture.Picture) {
 		p.Host.Links[webPort-1].Isolated, p.Host.Links[dbPort-1].Isolated = true, true
 	}, "ports-isolated", HopBridge, "bridge link set dev veth2 isolated off"},

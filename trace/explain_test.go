@@ -105,6 +105,12 @@ func TestHealed(t *testing.T) {
 	if err != nil || !e.Paused || len(e.Healed) != 1 || !slices.Equal(e.Causes[0].Mend, []string{"ip link set veth1 up", healHint}) {
 		t.Errorf("%v: %+v", err, e)
 	}
+	if e, err := Explain(p, question(t, "db 192.0.2.9:81")); err != nil || !e.Reachable {
+		t.Errorf("another way: %v: %+v", err, e)
+	}
+	if e, err := Explain(p, question(t, "outside web:81")); err != nil || len(e.Causes) != 1 || slices.Contains(e.Causes[0].Mend, healHint) {
+		t.Errorf("a cause that healing does not mend: %v: %+v", err, e.Causes)
+	}
 }
 
 // TestDoubt: a rule that asks for what is not known does not stop the packet, and is told.

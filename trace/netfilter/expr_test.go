@@ -69,6 +69,7 @@ func TestExpressions(t *testing.T) {
 		"others": {KeyLen: 2, Elements: []Element{{Key: port16(80)}}},
 		"range":  {KeyLen: 4, Interval: true, Elements: []Element{{Key: []byte{192, 0, 2, 0}}, {Key: []byte{192, 0, 2, 128}, IntervalEnd: true}}},
 		"beyond": {KeyLen: 4, Interval: true, Elements: []Element{{Key: []byte{192, 0, 2, 128}}, {Key: []byte{192, 0, 3, 0}, IntervalEnd: true}}},
+		"before": {KeyLen: 4, Interval: true, Elements: []Element{{Key: []byte{192, 0, 1, 0}}, {Key: []byte{192, 0, 2, 0}, IntervalEnd: true}}},
 		"what":   {KeyLen: 2, Verdicts: true, Elements: []Element{{Key: port16(443), Verdict: Verdict{Code: CodeDrop}}, {CatchAll: true, Verdict: Verdict{Code: CodeAccept}}}},
 		"both": {KeyLen: 8, Interval: true, Concat: true, Fields: []int{4, 2}, Elements: []Element{
 			{Key: append([]byte{192, 0, 2, 0}, 1, 180, 0, 0), End: append([]byte{192, 0, 2, 255}, 1, 194, 0, 0)},
@@ -95,6 +96,7 @@ func TestExpressions(t *testing.T) {
 		{"not in a set", []Expr{dport, lookup("others", number(5, 1)), drop}, true, false},
 		{"an interval", []Expr{daddr, lookup("range"), drop}, true, false},
 		{"another interval", []Expr{daddr, lookup("beyond"), drop}, false, false},
+		{"an interval that has ended", []Expr{daddr, lookup("before"), drop}, false, false},
 		{"a verdict map", []Expr{dport, lookup("what", number(3, 0))}, true, false},
 		{"a concatenation", []Expr{daddr, second, lookup("both"), drop}, true, false},
 		{"a set that is not there", []Expr{dport, lookup("none"), drop}, false, true},
