@@ -161,6 +161,8 @@ func (c *Controller) runFastPath(ctx context.Context) {
 			filters = w.Changed()
 		}
 	}
+	// Links that a start has put up get their carrier under the lock that is asked for below.
+	sleep(ctx, quietFast)
 	glance, tick := time.NewTicker(everyGlance), time.NewTicker(everyLook)
 	defer glance.Stop()
 	defer tick.Stop()
