@@ -186,6 +186,14 @@ func (b *busy) testRates(t *testing.T) {
 	if r = b.top(t, "--only", "quiet", "--sort", "name"); len(r.Containers) != 1 || r.Containers[0].Name != "quiet" || len(r.Networks) != 1 || r.Networks[0].Name != "bridge" || len(r.Ports) != 2 {
 		t.Errorf("of quiet alone: %+v", r)
 	}
+	b.web.Run("ip", "addr", "add", "10.40.0.78/24", "dev", "eth0")
+	forger := b.web.Start("ping", "-i0.05", "-I", "10.40.0.78", "10.40.0.1")
+	eventually(t, "what web forges is a drop", func() bool {
+		r = b.top(t, "--only", "web")
+		return above(r.Containers[0].Drop, 0)
+	})
+	_ = forger.Kill()
+	b.web.Run("ip", "addr", "del", "10.40.0.78/24", "dev", "eth0")
 	if r = b.top(t, "--sort", "name"); r.Containers[0].Name != "quiet" || r.Networks[0].Name != "back" {
 		t.Errorf("by name: %+v", r)
 	}
