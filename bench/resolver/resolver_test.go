@@ -82,8 +82,9 @@ func TestSection(t *testing.T) {
 	t.Parallel()
 	ms := time.Millisecond
 	found := map[string]*Found{
-		Floor: {Rates: []float64{200000}, Times: []time.Duration{ms}}, Fairlead: {Rates: []float64{90000, 100000, 120000}, Times: []time.Duration{ms / 10, ms / 5}},
-		Docker: {Rates: []float64{20000}, Times: []time.Duration{ms, 30 * ms}, Costs: []time.Duration{ms / 40}, Asked: 40, Lost: 10}, Aardvark: {Rates: []float64{16000}, Times: []time.Duration{ms}},
+		Floor:    {Rates: []float64{200000}, Times: []time.Duration{ms}, Costs: []time.Duration{ms / 125}},
+		Fairlead: {Rates: []float64{90000, 100000, 120000}, Times: []time.Duration{ms / 10, ms / 5}, Costs: []time.Duration{ms / 100}},
+		Docker:   {Rates: []float64{20000}, Times: []time.Duration{ms, 30 * ms}, Costs: []time.Duration{ms / 40}, Asked: 40, Lost: 10}, Aardvark: {Rates: []float64{16000}, Times: []time.Duration{ms}},
 	}
 	s := Section(Options{Rounds: 3, Length: time.Second, Rate: 10000}, found)
 	if err := s.Check(); err != nil {
@@ -93,12 +94,16 @@ func TestSection(t *testing.T) {
 	for _, want := range []string{
 		"| resolver: queries a second against Docker's | 5 × | ≥ 5 × | met |",
 		"at 10,000 queries a second | 0.2 ms | ≤ 1 ms | met |",
-		"| resolver: queries a second against a bare echo | 0.5 × | – |",
+		"| resolver: processor time of an answer against a bare echo's | 1.25 × | – |",
 		"| Docker | 20,000 | 0.20 | 25.0 | 1.000 | 30.000 | 25 % |",
 	} {
 		if text := r.Markdown(); !strings.Contains(text, want) {
 			t.Errorf("there is no %q in\n%s", want, text)
 		}
+	}
+	found[Docker].Rates = []float64{30000}
+	if text := (&report.Report{Sections: []report.Section{Section(Options{}, found)}}).Markdown(); !strings.Contains(text, "costs the kernel 8 µs of the processor, ours 10 and Docker's 25") {
+		t.Errorf("the miss is not explained:\n%s", text)
 	}
 	delete(found, Docker)
 	if s := Section(Options{}, found); len(report.Measured(s.Goals)) != 3 {
