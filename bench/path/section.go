@@ -46,7 +46,7 @@ func (m measured) goals(o Options) []report.Goal {
 	withHost := func(what string, want float64, kind load.Kind, of func(load.Sample) float64) report.Goal {
 		a, b := published(kind)
 		g := ratio("published port from outside against host mode, "+what, want, a, b, of)
-		g.Why = fmt.Sprintf("it is the kernel's own way to another namespace and back: with one rule for the port and no engine it is %s of the same.",
+		g.Why = fmt.Sprintf("a port published by one rule, with no engine, has %s of the same; the rest is the rules that a new connection meets.",
 			cell(m.ratio(on(dnat, wayPublished, kind), b, of)))
 		return g
 	}
