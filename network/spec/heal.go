@@ -22,7 +22,7 @@ type Healing struct {
 	Since time.Time `json:"since,omitzero"`
 	// Counts are how many times things were put back since the daemon started, by
 	// kind, 0 of most of them: bridge, veth, route, sysctl, rules, foreign (in other
-	// programs' chains and zones), namespace, port (a held one), loopback, record, stray
+	// programs' chains and zones), namespace, port (a held one), loopback, fastpath, record, stray
 	// (what was ours and is nobody's).
 	Counts map[string]uint64 `json:"counts"`
 	// Last are the latest, the newest first.
