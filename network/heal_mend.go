@@ -285,6 +285,7 @@ func (c *Controller) settleEndpoint(ctx context.Context, a spec.Attachment, e sp
 			return err
 		}
 	}
+	ran := l.Running
 	if err := c.links.Set(e.HostIf, set); err != nil {
 		return err
 	}
@@ -305,11 +306,11 @@ func (c *Controller) settleEndpoint(ctx context.Context, a spec.Attachment, e sp
 			}
 		}
 	}
-	if l.Running {
+	if ran && l.Running {
 		return nil
 	}
-	// The peer lost its carrier too, and each end waits for the kernel's link
-	// watch by itself.
+	// The peer lost its carrier too, and each end waits for the kernel's link watch by
+	// itself: that the one carries again says nothing of the other.
 	op := c.newOperation(nil)
 	sb, err := op.enter(a.Sandbox.Path)
 	if err == nil {
