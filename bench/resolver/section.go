@@ -69,11 +69,16 @@ func Section(o Options, found map[string]*Found) report.Section {
 		if f.Lost > 0 {
 			lost = report.Number(100*float64(f.Lost)/float64(max(f.Asked, 1))) + " %"
 		}
+		rated := rate(d.subject)
+		if d.subject == Floor {
+			rated = math.NaN() // it sleeps between two datagrams, which has a rate of its own
+		} else {
+			rates.Bars = append(rates.Bars, report.Bar{Label: d.title, Value: rated})
+		}
 		t.Rows = append(t.Rows, []string{
-			d.title, report.Cell(rate(d.subject)), report.Cell(rate(d.subject) / rate(Fairlead)), report.Cell(cost(found, d.subject)),
+			d.title, report.Cell(rated), report.Cell(rated / rate(Fairlead)), report.Cell(cost(found, d.subject)),
 			fmt.Sprintf("%.3f", report.Median(f.Times)), fmt.Sprintf("%.3f", report.Quantile(f.Times, 0.99)), lost, d.what,
 		})
-		rates.Bars = append(rates.Bars, report.Bar{Label: d.title, Value: rate(d.subject)})
 		times.Lines = append(times.Lines, report.Share(d.title, f.Times))
 	}
 	s.Tables, s.Plots = []report.Table{t}, []report.Plot{rates, times}
