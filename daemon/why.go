@@ -123,6 +123,7 @@ func (v views) containers(ctx context.Context, p *seen.Picture, q trace.Question
 		c := seen.Container{
 			ID: s.ID, Name: nameOf(s), Status: s.Status, Mode: s.HostConfig.NetworkMode,
 			Running: s.State == container.StateRunning || s.State == container.StatePaused,
+			Paused:  s.State == container.StatePaused,
 		}
 		if s.NetworkSettings != nil {
 			for name := range s.NetworkSettings.Networks {
@@ -151,6 +152,11 @@ func (v views) look(ctx context.Context, p *seen.Picture, q trace.Question, c *s
 		if full, err := v.engine.Inspect(ctx, c.ID, false); err == nil {
 			if full.State != nil {
 				c.PID = full.State.Pid
+			}
+			if full.Config != nil {
+				for port := range full.Config.ExposedPorts {
+					c.Exposed = append(c.Exposed, port.String())
+				}
 			}
 			if full.HostConfig != nil && !c.Running {
 				c.Wanted = wantedPorts(full.HostConfig)

@@ -11,6 +11,7 @@ import (
 // Derive makes the report, by container and port.
 func Derive(p Picture) Report {
 	r := Report{Backend: p.Backend, Ports: []Port{}}
+	p.Addresses = slices.SortedFunc(slices.Values(p.Addresses), netip.Addr.Compare)
 	for _, a := range p.Attachments {
 		for _, b := range a.Ports {
 			n := p.networkOf(a, b.Container.Addr())
@@ -224,7 +225,7 @@ func (p Picture) listening(a spec.Attachment, s Socket) (out []Port) {
 	for _, e := range a.Endpoints {
 		for _, at := range e.Addrs() {
 			bound := s.Local.Addr().Unmap()
-			if bound != at.Addr() && (!bound.IsUnspecified() || bound.Is4() && at.Addr().Is6()) {
+			if bound != at.Addr() && (!bound.IsUnspecified() || (bound.Is4() || s.IPv6Only) && bound.Is4() != at.Addr().Is4()) {
 				continue
 			}
 			target := netip.AddrPortFrom(at.Addr(), s.Local.Port())

@@ -151,3 +151,31 @@ func TestDerive(t *testing.T) {
 		}
 	}
 }
+
+// TestAddressesInOrder: the host's addresses are told in their order, however the kernel
+// lists them.
+func TestAddressesInOrder(t *testing.T) {
+	t.Parallel()
+	p := picture()
+	p.Addresses = nil
+	for _, a := range []string{"2001:db8::11", "192.0.2.10", "2001:db8::1", "192.0.2.9"} {
+		p.Addresses = append(p.Addresses, netip.MustParseAddr(a))
+	}
+	before := slices.Clone(p.Addresses)
+	var got []string
+	for _, port := range exposure.Derive(p).Ports {
+		for _, w := range port.Ways {
+			if port.Kind == exposure.Published && w.From == exposure.Outside && len(w.By) > 1 {
+				for _, by := range w.By {
+					got = append(got, by.Addr().String())
+				}
+			}
+		}
+	}
+	if want := []string{"192.0.2.9", "192.0.2.10", "2001:db8::1", "2001:db8::11"}; !slices.Equal(got, want) {
+		t.Errorf("got %v, want %v", got, want)
+	}
+	if !slices.Equal(p.Addresses, before) {
+		t.Error("the picture was changed")
+	}
+}

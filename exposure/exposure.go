@@ -76,6 +76,8 @@ type Way struct {
 type Socket struct {
 	Proto spec.Proto
 	Local netip.AddrPort
+	// IPv6Only says of one on [::] that it takes no IPv4.
+	IPv6Only bool
 }
 
 // OnHostSocket is a socket of a container on the host's network.

@@ -172,7 +172,7 @@ func listeners(s spec.Sandbox) (out []exposure.Socket, err error) {
 	err = netns.Do(ns, func() error {
 		all, err := socket.Listeners()
 		for _, l := range all {
-			out = append(out, exposure.Socket{Proto: spec.Proto(l.Proto), Local: netip.AddrPortFrom(l.Local.Addr().Unmap(), l.Local.Port())})
+			out = append(out, exposure.Socket{Proto: spec.Proto(l.Proto), Local: netip.AddrPortFrom(l.Local.Addr().Unmap(), l.Local.Port()), IPv6Only: l.IPv6Only})
 		}
 		return err
 	})
@@ -192,7 +192,7 @@ func onHost(processes map[[2]string][]int) (out []exposure.OnHostSocket, err err
 		for _, l := range all {
 			for _, pid := range pids {
 				if socket.HeldBy(pid, l.Link) {
-					s := exposure.Socket{Proto: spec.Proto(l.Proto), Local: l.Local}
+					s := exposure.Socket{Proto: spec.Proto(l.Proto), Local: l.Local, IPv6Only: l.IPv6Only}
 					out = append(out, exposure.OnHostSocket{Container: who[0], ID: who[1], Socket: s})
 					break
 				}

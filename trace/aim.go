@@ -3,12 +3,9 @@ package trace
 import (
 	"fmt"
 	"net/netip"
-	"slices"
-	"strings"
 
 	"github.com/fairlead/fairlead/network/spec"
 	"github.com/fairlead/fairlead/trace/netfilter"
-	"github.com/fairlead/fairlead/trace/picture"
 )
 
 // anyPort is what a client's port stands for: some port of the ephemeral range.
@@ -30,6 +27,9 @@ func (t *tracer) aim() bool {
 	to, ok := t.target()
 	if !ok {
 		return false
+	}
+	if c := t.from.c; c != nil && c.Paused {
+		return t.stop(t.paused(t.from))
 	}
 	source := netip.Addr{}
 	switch {
@@ -166,9 +166,9 @@ func (t *tracer) containerTarget() (netip.AddrPort, bool) {
 		}
 	}
 	if !first.IsValid() {
-		c := Cause{Code: "no-network", What: fmt.Sprintf("container %s has no address%s: it is on no network that gives one (%s)", t.to.name, t.familyWord(), t.to.c.Mode), Where: "container " + t.to.name, Who: policy, Mend: []string{"fairlead network connect bridge " + t.to.name}}
+		c := Cause{Code: "no-network", What: fmt.Sprintf("container %s has no address%s: it is on no network that gives one (%s)", t.to.name, t.familyWord(), t.to.c.Mode), Where: "container " + t.to.name, Who: policy, Mend: []string{t.joins(t.to.c, t.to.name, t.from)}}
 		if t.q.IPv6 && len(theirs.Endpoints) > 0 {
-			c.Code = "no-ipv6"
+			c.Code, c.Mend = "no-ipv6", []string{t.givesIPv6()}
 		}
 		return netip.AddrPort{}, t.stop(c)
 	}
@@ -220,10 +220,14 @@ func (t *tracer) notPublished(a spec.Attachment, other string) Cause {
 	c := Cause{Code: "not-published", Where: "container " + t.to.name, Who: policy}
 	c.What = fmt.Sprintf("container %s does not publish port %d/%s: from outside only published ports are reached", t.to.name, t.q.Port, t.q.Proto)
 	c.Mend = []string{publishAnew("%d:%d/%s", t.q.Port, t.q.Port, t.q.Proto)}
+	b, at := t.byHostPort()
 	switch {
 	case other != "":
 		c.Code = "other-protocol"
 		c.What = fmt.Sprintf("container %s publishes %d/%s, and %d/%s was asked for", t.to.name, t.q.Port, other, t.q.Port, t.q.Proto)
+	case at.IsValid() && b.Container.Port() != 0:
+		c.What = fmt.Sprintf("port %d of the host is port %d of container %s: ask %s:%d, or %s", t.q.Port, b.Container.Port(), t.to.name, t.to.name, b.Container.Port(), at)
+		c.Mend = []string{fmt.Sprintf("fairlead why %s %s:%d/%s", t.q.From, t.to.name, b.Container.Port(), b.Proto)}
 	case t.q.Port == 0:
 		c.What = fmt.Sprintf("container %s is not reached from outside by ping: only its published ports are", t.to.name)
 		c.Mend = []string{"fairlead port " + t.to.name}
@@ -237,150 +241,8 @@ func (t *tracer) notPublished(a spec.Attachment, other string) Cause {
 	return c
 }
 
-// unresolved says why a name led nowhere.
-func (t *tracer) unresolved() {
-	r := t.p.Resolutions[t.q.To]
-	n := t.from
-	t.hop0(n)
-	c := Cause{Code: "name-unknown", What: fmt.Sprintf("nobody knows the name %s", t.q.To), Where: n.where()}
-	servers := func(list []netip.Addr) string {
-		var out []string
-		for _, a := range list {
-			out = append(out, a.String())
-		}
-		return strings.Join(out, ", ")
-	}
-	if n.ns != nil {
-		if w, ok := t.wrongServers(n); ok {
-			t.stop(w)
-			return
-		}
-	}
-	switch {
-	case len(r.Asked) == 0:
-		c.Code, c.What = "no-nameserver", fmt.Sprintf("%s has no name server in its /etc/resolv.conf", n.where())
-		c.Who, c.Mend = inside, []string{"fairlead restart " + n.name}
-	case len(r.Silent) == len(r.Asked):
-		c.Code = "dns-silent"
-		c.What = fmt.Sprintf("%s asks %s for names, which did not answer", n.where(), servers(r.Asked))
-		c.Mend = []string{"fairlead daemon --dns SERVER", "fairlead why " + t.q.From + " " + r.Asked[0].String() + ":53/udp"}
-		if r.Asked[0] == resolverAddr {
-			c.What = fmt.Sprintf("the resolver of %s (%s) has no answer from the servers behind it", n.where(), resolverAddr)
-			if a, ok := t.attachment(n.c); n.c != nil && ok && len(a.DNS.Servers) > 0 {
-				c.What += ": " + servers(a.DNS.Servers)
-				c.Mend = []string{"fairlead run --dns SERVER …", "fairlead why " + t.q.From + " " + a.DNS.Servers[0].String() + ":53/udp"}
-			}
-		}
-		c.Who = "the name server, or the way to it"
-	default:
-		c.What += fmt.Sprintf(": %s was asked", servers(r.Asked))
-		c.Who = "the name server"
-		c.Mend = []string{"fairlead run --add-host " + t.q.To + ":ADDRESS …"}
-		if a, ok := t.attachment(n.c); n.c != nil && ok && len(a.Endpoints) > 0 {
-			network := a.Endpoints[0].Network
-			c.Mend = append([]string{fmt.Sprintf("fairlead network connect --alias %s %s CONTAINER", t.q.To, network), "fairlead network inspect " + network + "  # the names that it has"}, c.Mend...)
-		}
-	}
-	t.stop(c)
-}
-
-// resolverAddr is where containers find our resolver.
-var resolverAddr = netip.AddrFrom4([4]byte{127, 0, 0, 11})
-
-// hop0 is where the question begins, when no packet is sent.
-func (t *tracer) hop0(n node) {
-	t.path.Hops = append(t.path.Hops, Hop{Kind: n.kind, Name: n.name, Reached: true})
-}
-
-// wrongServers says whether a container that is to ask our resolver asks another.
-func (t *tracer) wrongServers(n node) (Cause, bool) {
-	if n.c == nil || n.kind != HopContainer {
-		return Cause{}, false
-	}
-	a, _ := t.attachment(n.c)
-	named := slices.ContainsFunc(a.Endpoints, func(e spec.Endpoint) bool { return e.Network != spec.DefaultNetwork })
-	if !named || slices.Contains(n.ns.Nameservers, resolverAddr) {
-		return Cause{}, false
-	}
-	return Cause{
-		Code: "resolv-conf-wrong", What: fmt.Sprintf("/etc/resolv.conf of container %s does not name the resolver of its networks, %s", n.name, resolverAddr), Where: n.where() + ", /etc/resolv.conf", Who: inside,
-		Mend: []string{fmt.Sprintf("fairlead exec %s sh -c 'echo nameserver %s > /etc/resolv.conf'", n.name, resolverAddr)},
-	}, true
-}
-
 // mayAlso says whether what is around should be looked at although the packet stopped.
 func (t *tracer) mayAlso() bool { return false }
-
-// surroundings looks for what a small packet does not meet: large ones that are lost.
-func (t *tracer) surroundings() {
-	hops := t.e.There.Hops
-	for i := 0; i+1 < len(hops); i++ {
-		a, b := t.linkOf(hops[i]), t.linkOf(hops[i+1])
-		if a.MTU == 0 || b.MTU == 0 || !sameSegment(hops[i], hops[i+1]) {
-			continue
-		}
-		small, large := a, b
-		if a.MTU > b.MTU {
-			small, large = b, a
-		}
-		if small.MTU == large.MTU || t.accounted(small, large) || t.followsPort(small) {
-			continue
-		}
-		where := func(l picture.Link) string {
-			for _, h := range []Hop{hops[i], hops[i+1]} {
-				if h.Interface == l.Name && h.Kind == HopContainer {
-					return fmt.Sprintf("%s of container %s", l.Name, h.Name)
-				}
-			}
-			return l.Name + " of the host"
-		}
-		n, at := t.host(), hops[i]
-		if hops[i+1].Interface == small.Name {
-			at = hops[i+1]
-		}
-		if at.Kind == HopContainer {
-			c, _ := t.container(at.Name)
-			n = t.of(c)
-		}
-		t.e.Stopped = &at
-		t.e.Causes = append(t.e.Causes, Cause{
-			Code: "mtu-black-hole", What: fmt.Sprintf("packets of more than %d bytes are lost without a word: the MTU of %s is %d, and of %s, on the same segment, %d", small.MTU, where(small), small.MTU, where(large), large.MTU),
-			Where: n.where() + ", link " + small.Name, Who: admin, Mend: []string{n.command("ip link set %s mtu %d", small.Name, large.MTU)},
-		})
-		return
-	}
-}
-
-// followsPort says that it is a bridge that has its MTU of a port of it, the one that is to be
-// changed.
-func (t *tracer) followsPort(l picture.Link) bool {
-	return l.Kind == "bridge" && slices.ContainsFunc(t.p.Host.Links, func(port picture.Link) bool {
-		return port.Master == l.Index && port.MTU == l.MTU
-	})
-}
-
-// accounted says that the links are the uplink and what is behind it, where the kernel
-// tells of packets that are too large.
-func (t *tracer) accounted(a, b picture.Link) bool { return a.Name == b.Name }
-
-// sameSegment says that nothing between the hops tells of packets that are too large.
-func sameSegment(a, b Hop) bool {
-	layer2 := func(k HopKind) bool { return k == HopContainer || k == HopPeer || k == HopBridge }
-	return layer2(a.Kind) && layer2(b.Kind)
-}
-
-func (t *tracer) linkOf(h Hop) picture.Link {
-	if h.Kind == HopContainer {
-		c, _ := t.container(h.Name)
-		if c == nil || c.Namespace == nil {
-			return picture.Link{}
-		}
-		l, _ := c.Namespace.Link(h.Index)
-		return l
-	}
-	l, _ := t.p.Host.Link(h.Index)
-	return l
-}
 
 // healed are the things put back that are on the way.
 func (t *tracer) healed() (out []spec.Mend) {

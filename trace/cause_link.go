@@ -181,7 +181,7 @@ func (t *tracer) nobodyAnswers(n node, by, bridge picture.Link, a netip.Addr) Ca
 	if ok && n.kind == HopContainer && a != gw && a != t.pk.Destination.Addr() {
 		return Cause{
 			Code: "wrong-gateway", What: fmt.Sprintf("container %s sends it to %s, which nobody on network %s has: its gateway is %s", n.name, a, e.Network, gw),
-			Where: n.where() + ", routing table main", Who: inside, Mend: []string{n.command("ip route replace default via %s dev %s", gw, e.Interface)},
+			Where: t.byRoute(n), Who: inside, Mend: []string{t.routesRight(n, gw, e)},
 		}
 	}
 	for _, want := range t.wantedEndpoints(a) {

@@ -3,6 +3,7 @@ package trace
 import (
 	"fmt"
 	"net/netip"
+	"strings"
 
 	"github.com/fairlead/fairlead/network/spec"
 	"github.com/fairlead/fairlead/trace/picture"
@@ -35,6 +36,9 @@ func (t *tracer) stoppedContainer(n node) Cause {
 	c := Cause{
 		Code: "container-stopped", What: fmt.Sprintf("container %s does not run (%s)", n.name, n.c.Status),
 		Where: n.where(), Mend: []string{"fairlead start " + n.name},
+	}
+	if !strings.HasPrefix(n.c.Status, "Created") {
+		c.Mend = append(c.Mend, "fairlead logs "+n.name+"  # why it ended, should it end again")
 	}
 	for _, b := range n.c.Wanted {
 		l, ok := listensAt(t.p.Host.Listeners, string(b.Proto), b.Host)
@@ -125,15 +129,15 @@ func (t *tracer) noWay(n node, to netip.Addr) Cause {
 			if net := t.network(e.NetworkID); net != nil && net.Internal {
 				return Cause{
 					Code: "internal-network", What: fmt.Sprintf("network %s is internal: it has no way out, and container %s is on no other", net.Name, n.name), Where: "network " + net.Name, Who: policy,
-					Mend: []string{"fairlead network connect bridge " + n.name},
+					Mend: []string{t.joins(n.c, n.name, t.far(n))},
 				}
 			}
 		}
 		if len(a.Endpoints) == 0 {
-			return Cause{Code: "no-network", What: fmt.Sprintf("container %s is on no network (%s)", n.name, n.c.Mode), Where: n.where(), Who: policy, Mend: []string{"fairlead network connect bridge " + n.name}}
+			return Cause{Code: "no-network", What: fmt.Sprintf("container %s is on no network (%s)", n.name, n.c.Mode), Where: n.where(), Who: policy, Mend: []string{t.joins(n.c, n.name, t.far(n))}}
 		}
 		if to.Is6() {
-			return Cause{Code: "no-ipv6", What: fmt.Sprintf("container %s has no IPv6: none of its networks does", n.name), Where: n.where(), Who: policy, Mend: []string{"fairlead network create --ipv6 NAME && fairlead network connect NAME " + n.name}}
+			return Cause{Code: "no-ipv6", What: fmt.Sprintf("container %s has no IPv6: none of its networks does", n.name), Where: n.where(), Who: policy, Mend: []string{t.givesIPv6()}}
 		}
 	}
 	if wanted := t.wantedEndpoints(to); len(wanted) > 0 {

@@ -53,13 +53,16 @@ func (t *tracer) sourceValid(n node, in picture.Link) (Cause, bool) {
 	if w.found {
 		back = "its route back is " + w.text()
 	}
-	key := "net.ipv4.conf." + in.Name + ".rp_filter"
-	if number(n.ns.Sysctls["net/ipv4/conf/"+in.Name+"/rp_filter"]) == 0 {
-		key = "net.ipv4.conf.all.rp_filter"
+	var keys, off []string
+	for _, name := range []string{"all", in.Name} {
+		if number(n.ns.Sysctls["net/ipv4/conf/"+name+"/rp_filter"]) != 0 {
+			keys = append(keys, "net.ipv4.conf."+name+".rp_filter")
+			off = append(off, keys[len(keys)-1]+"=0")
+		}
 	}
 	c := Cause{
 		Code: "rp-filter", What: fmt.Sprintf("%s throws away what comes from %s by %s, for %s (rp_filter %d)", n.where(), a, in.Name, back, mode),
-		Where: n.where() + ", sysctl " + key, Who: admin, Mend: []string{n.command("sysctl -w %s=0", key)},
+		Where: n.where() + ", sysctl " + strings.Join(keys, " and "), Who: admin, Mend: []string{n.command("sysctl -w %s", strings.Join(off, " "))},
 	}
 	// Where the route is what is wrong, it is that which is to be mended.
 	if d, ok := t.divertedBack(n, w, a); !ok {
@@ -70,14 +73,14 @@ func (t *tracer) sourceValid(n node, in picture.Link) (Cause, bool) {
 }
 
 func (t *tracer) divertedBack(n node, w way, a netip.Addr) (Cause, bool) {
-	if n.kind != HopHost || len(t.wantedEndpoints(a)) == 0 {
+	if w.found && (n.kind != HopHost || len(t.wantedEndpoints(a)) == 0) {
 		return Cause{}, true
 	}
 	saved := t.pk.Destination
 	defer func() { t.pk.Destination = saved }()
 	t.pk.Destination = netip.AddrPortFrom(a, 0)
 	if !w.found {
-		return t.noWay(n, a), false
+		return t.routed(n, w)
 	}
 	return t.diverted(w)
 }
@@ -255,10 +258,10 @@ func (t *tracer) byOurs(c Cause, by netfilter.Where) Cause {
 			net = to
 		}
 		c.Code, c.What = "internal-network", fmt.Sprintf("network %s is internal: nothing comes in, and nothing goes out", net.Name)
-		c.Mend = []string{"fairlead network connect bridge " + t.q.From}
+		c.Mend = []string{t.joinsNetwork(to)}
 	case from != nil && to != nil:
 		c.Code, c.What = "other-network", fmt.Sprintf("networks %s and %s are kept apart", from.Name, to.Name)
-		c.Mend = []string{fmt.Sprintf("fairlead network connect %s %s", to.Name, t.q.From)}
+		c.Mend = []string{t.joinsNetwork(to)}
 	case to != nil:
 		c.Code, c.What = "not-published", fmt.Sprintf("port %s of container %s is not published, and what is not is reached from its own network alone", port, t.to.name)
 		c.Mend = []string{publishAnew("%s:%s", port, port)}
@@ -269,11 +272,10 @@ func (t *tracer) byOurs(c Cause, by netfilter.Where) Cause {
 }
 
 func (t *tracer) iccOff(c Cause, n *spec.Network) Cause {
-	port := t.portWord()
 	c.Code, c.What = "icc-off", fmt.Sprintf("the containers of network %s are kept apart (icc is off)", n.Name)
-	c.Mend = []string{fmt.Sprintf("fairlead run --link %s --expose %s …  # or another network: fairlead network create NAME", t.to.name, port)}
+	c.Mend = []string{t.linked() + "  # made anew; or another network: fairlead network create NAME"}
 	if n.Default {
-		c.Mend = []string{"fairlead daemon --icc=true", fmt.Sprintf("fairlead run --link %s …", t.to.name)}
+		c.Mend = []string{"fairlead daemon --icc=true", t.linked() + "  # made anew"}
 	}
 	return c
 }

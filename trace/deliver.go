@@ -22,6 +22,9 @@ func (t *tracer) deliver(n node, in picture.Link) bool {
 	if t.back {
 		return true
 	}
+	if c := t.served(n); c.c != nil && c.c.Paused {
+		return t.stop(t.paused(c))
+	}
 	if t.q.Proto == "icmp" {
 		return t.echoes(n)
 	}
@@ -45,6 +48,24 @@ func (t *tracer) deliver(n node, in picture.Link) bool {
 		return t.relay(n, l)
 	}
 	return true
+}
+
+// served is the container whose programs are to take what comes to the stack: several may
+// share one.
+func (t *tracer) served(n node) node {
+	if t.to.c != nil && (t.to.kind == n.kind) {
+		return t.to
+	}
+	return n
+}
+
+// paused is a container whose programs do not run now. Its kernel goes on answering pings and
+// taking connections.
+func (t *tracer) paused(n node) Cause {
+	return Cause{
+		Code: "container-paused", What: fmt.Sprintf("container %s is paused: none of its programs runs, though the kernel still answers pings and takes connections for them", n.name),
+		Where: "container " + n.name, Who: "whoever paused it", Mend: []string{"fairlead unpause " + n.name},
+	}
 }
 
 // relay is the connection that the relay makes in place of one to a published port.
@@ -129,6 +150,9 @@ func (t *tracer) nobodyListens(n node) Cause {
 	}
 	if n.kind == HopContainer {
 		c.Mend = append(c.Mend, "fairlead logs "+n.name)
+		if b, ok := t.hostPort(n.c); ok {
+			c.What += fmt.Sprintf("; port %d of the host is its port %d", at.Port(), b.Container.Port())
+		}
 	}
 	if n.kind == HopHost {
 		if d, ok := t.publishedOtherwise(at); ok {
@@ -154,6 +178,10 @@ func (t *tracer) nobodyListens(n node) Cause {
 			c.What = fmt.Sprintf("%s in %s listens on %s alone, which is reached from inside only", orSomething(l), n.where(), l.At)
 			c.Who = orSomething(l)
 			c.Mend = []string{n.command("ss -ltnp sport = :%d", at.Port()) + "  # that program has to listen on 0.0.0.0 or [::], by its own settings"}
+		case l.At.Addr() == netip.IPv6Unspecified() && at.Addr().Is4():
+			c.Code, c.What = "ipv6-only", fmt.Sprintf("%s in %s listens on IPv6 alone (%s), and was asked by IPv4", orSomething(l), n.where(), l.At)
+			c.Who = orSomething(l)
+			c.Mend = []string{n.command("ss -ltnp sport = :%d", at.Port()) + "  # that program has to listen on 0.0.0.0 too, or with IPV6_V6ONLY off"}
 		default:
 			c.Code, c.What = "other-address", fmt.Sprintf("%s in %s listens on %s, and not on %s", orSomething(l), n.where(), l.At, at.Addr())
 			c.Mend = []string{n.command("ss -ltnp sport = :%d", at.Port()) + "  # that program has to listen on 0.0.0.0 or [::], by its own settings"}

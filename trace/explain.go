@@ -115,4 +115,7 @@ type Explanation struct {
 	Healed []spec.Mend `json:"healed,omitempty"`
 	// Paused says that what differs is not put back now.
 	Paused bool `json:"paused"`
+
+	// hooks are the chains at interfaces, by namespace.
+	hooks map[string][]string
 }

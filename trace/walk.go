@@ -44,7 +44,7 @@ type connection struct {
 
 // Explain answers the question. An error says that the question cannot be understood.
 func Explain(p *picture.Picture, q Question) (Explanation, error) {
-	e := Explanation{Question: q.String(), Causes: []Cause{}, Paused: p.Healing.Paused}
+	e := Explanation{Question: q.String(), Causes: []Cause{}, Paused: p.Healing.Paused, hooks: hooksOf(p)}
 	t := &tracer{p: p, q: q, e: &e, path: &e.There}
 	var err error
 	if t.from, err = t.place(q.From); err != nil {
@@ -56,6 +56,9 @@ func Explain(p *picture.Picture, q Question) (Explanation, error) {
 		}
 		t.unresolved()
 		return e, nil
+	}
+	if err := t.passes(); err != nil {
+		return e, err
 	}
 	if t.aim() {
 		e.Reachable = t.there() && t.answer()
@@ -264,25 +267,6 @@ func (t *tracer) leave(n node, w way) bool {
 	return t.outward(w)
 }
 
-// fromOutside is the packet's arrival at the uplink.
-func (t *tracer) fromOutside() bool {
-	if !t.back {
-		t.pk.Original = t.pk.Tuple
-		t.e.Flow = t.flow()
-	}
-	t.hop(HopOutside, "outside", nil, picture.Link{}, true)
-	w := lookup(&t.p.Host, wayQuery{to: t.pk.Source.Addr()})
-	l := w.link
-	if up, _, ok := t.uplink(); (!w.found || w.route.Kind != picture.Unicast) && ok {
-		l = up
-	}
-	if c, ok := t.reached(l); !ok {
-		return t.stop(c)
-	}
-	t.hop(HopUplink, "host", &t.p.Host, l, false)
-	return t.arrive(t.host(), l)
-}
-
 // arrive is a packet's coming in by a link of a stack.
 func (t *tracer) arrive(n node, l picture.Link) bool {
 	p := t.pk
@@ -361,7 +345,7 @@ func (t *tracer) byContainer(n node, in picture.Link, w way) bool {
 		if gw, e, has := t.gateway(t.from); has && !t.back {
 			c.Code = "wrong-gateway"
 			c.What = fmt.Sprintf("container %s sends it to container %s, which does not forward: its gateway is %s", t.from.name, n.name, gw)
-			c.Where, c.Who, c.Mend = t.from.where()+", routing table main", inside, []string{t.from.command("%s", defaultRoute(gw, e.Interface))}
+			c.Where, c.Who, c.Mend = t.byRoute(t.from), inside, []string{t.routesRight(t.from, gw, e)}
 		}
 		return t.stop(c)
 	}

@@ -17,6 +17,8 @@ type Listener struct {
 	// Proto is tcp or udp.
 	Proto string
 	Local netip.AddrPort
+	// IPv6Only says of one on [::] that it takes no IPv4.
+	IPv6Only bool
 	// Link is what the descriptors of /proc/PID/fd of its holders point to.
 	Link string
 }
@@ -42,7 +44,7 @@ func Listeners() ([]Listener, error) {
 				continue
 			}
 			if local, ok := ParseLocal(fields[1]); ok && local.Port() != 0 {
-				out = append(out, Listener{proto, local, "socket:[" + fields[9] + "]"})
+				out = append(out, Listener{Proto: proto, Local: local, Link: socketLink(fields[9])})
 			}
 		}
 		err = lines.Err()
@@ -51,8 +53,11 @@ func Listeners() ([]Listener, error) {
 			return nil, err
 		}
 	}
+	markIPv6Only(out)
 	return out, nil
 }
+
+func socketLink(inode string) string { return "socket:[" + inode + "]" }
 
 // HeldBy says whether the process has the socket open that Listener.Link names.
 func HeldBy(pid int, link string) bool { return holds(pid, link) }

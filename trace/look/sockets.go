@@ -1,7 +1,6 @@
 package look
 
 import (
-	"bufio"
 	"net/netip"
 	"os"
 	"path/filepath"
@@ -12,30 +11,13 @@ import (
 	"github.com/fairlead/fairlead/trace/picture"
 )
 
-// listeners reads the sockets of proc_net(5) that take connections or packets.
+// listeners reads the sockets that take connections or packets.
 func (r reader) listeners() {
-	for _, table := range []struct{ file, proto, state string }{
-		{"tcp", "tcp", "0A"}, {"tcp6", "tcp", "0A"}, {"udp", "udp", "07"}, {"udp6", "udp", "07"},
-	} {
-		f, err := os.Open("/proc/thread-self/net/" + table.file)
-		if err != nil {
-			continue
-		}
-		lines := bufio.NewScanner(f)
-		for lines.Scan() {
-			// sl local_address rem_address st tx:rx tr:tm retrnsmt uid timeout inode
-			fields := strings.Fields(lines.Text())
-			if len(fields) < 10 || fields[3] != table.state {
-				continue
-			}
-			at, ok := socket.ParseLocal(fields[1])
-			if !ok {
-				continue
-			}
-			at = netip.AddrPortFrom(at.Addr().Unmap(), at.Port())
-			r.n.Listeners = append(r.n.Listeners, picture.Listener{Proto: table.proto, At: at, Dual: at.Addr() == netip.IPv6Unspecified(), Inode: fields[9]})
-		}
-		f.Close()
+	all, _ := socket.Listeners() // what could not be read is not known
+	for _, l := range all {
+		at := netip.AddrPortFrom(l.Local.Addr().Unmap(), l.Local.Port())
+		inode := strings.TrimSuffix(strings.TrimPrefix(l.Link, "socket:["), "]")
+		r.n.Listeners = append(r.n.Listeners, picture.Listener{Proto: l.Proto, At: at, Dual: at.Addr() == netip.IPv6Unspecified() && !l.IPv6Only, Inode: inode})
 	}
 }
 

@@ -33,7 +33,8 @@ type Picture struct {
 // Container is one of ours.
 type Container struct {
 	ID, Name string
-	Running  bool
+	// Running is true of a paused one too.
+	Running, Paused bool
 	// Status is as `fairlead ps` says it: Up 2 hours, Exited (1) 3 minutes ago, Created.
 	Status string
 	// Mode is its network mode: a network's name, host, none or container:ID.
@@ -46,6 +47,8 @@ type Container struct {
 	Networks []string
 	// Wanted are the ports it asks for when it starts, as host:port/proto.
 	Wanted []spec.PortBinding
+	// Exposed are the ports that it exposes, as port/proto.
+	Exposed []string
 	// Namespace is what the kernel has of it; nil where it was not looked at.
 	Namespace *Namespace
 	// Trouble is why it could not be looked at.
