@@ -50,12 +50,16 @@ func printPath(out io.Writer, from string, seen trace.Observation) error {
 	if len(seen.Seen)+len(seen.Drops) > 0 {
 		fmt.Fprintln(out)
 	}
-	w := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
+	var table strings.Builder
+	w := tabwriter.NewWriter(&table, 0, 0, 2, ' ', 0)
 	for _, e := range pathEvents(seen) {
 		fmt.Fprintf(w, "%10s  %s\n", fmt.Sprintf("%d µs", e.after.Microseconds()), e.line)
 	}
 	if err := w.Flush(); err != nil {
 		return err
+	}
+	for line := range strings.Lines(table.String()) { // the last cell is empty in most
+		fmt.Fprintln(out, strings.TrimRight(line, " \n"))
 	}
 	for _, v := range seen.Verdicts {
 		if v.Verdict == "drop" {

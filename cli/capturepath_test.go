@@ -41,12 +41,8 @@ Dropped on host by table inet foreign, chain forward, rule with handle 7: tcp dp
 
 Not answered: last seen on host at uplink.
 `
-	var got strings.Builder
-	for line := range strings.Lines(out.String()) {
-		got.WriteString(strings.TrimRight(line, " \n") + "\n")
-	}
-	if got.String() != want {
-		t.Errorf("printed\n%s\nwant\n%s", got.String(), want)
+	if got := out.String(); got != want {
+		t.Errorf("printed\n%s\nwant\n%s", got, want)
 	}
 	seen.Answer = trace.Answer{Kind: trace.AnswerYes, From: netip.MustParseAddr("192.0.2.2"), After: 90 * time.Microsecond}
 	if got := outcome(seen); got != "Answered by 192.0.2.2 after 90 µs." {

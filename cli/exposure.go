@@ -70,6 +70,9 @@ func (a *app) exposure(ctx context.Context, spec string, open bool) error {
 }
 
 func (e exposed) print(w io.Writer, open bool) error {
+	if len(e.Ports) == 0 {
+		fmt.Fprintln(w, "nothing is published, and no program in a container listens")
+	}
 	for _, p := range e.Ports {
 		switch p.Kind {
 		case "published":

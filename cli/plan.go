@@ -7,6 +7,7 @@ import (
 	"net/http"
 	"net/url"
 	"path"
+	"slices"
 	"strings"
 
 	"github.com/moby/moby/api/types/container"
@@ -45,11 +46,13 @@ commands that do the same, in order. Nothing is changed, and no address, port or
 printed are what the next run takes, if nothing comes before it. What the command would refuse is refused.
 
 The output is a shell script for a host that has nothing of Fairlead's yet, such as a new network namespace:
-it makes the same network there. Steps that this host has already are marked; --here leaves them out. What
-no command can do (hold a port, answer for a name) is a comment that says so.
+it makes the same network there. Steps that this host has already are marked; --here leaves them out, and is for
+reading where the kernel knows owners of tables (6.9): the script ends before its first change then. What no command
+can do (hold a port, answer for a name) is a comment that says so.
 
 With --diff, the differences between what is wanted and what this host has, with the commands that end them:
-what healing or a restart would put right now. Nothing is printed where all is well.`,
+what healing or a restart would put right now. Nothing is printed where all is well. What is inside containers is
+theirs, and not compared, such as their routes: fairlead why says whether it is what keeps one from another.`,
 		Example: `  fairlead plan run -p 8080:80 demo httpd -f         the whole way from a bare host to a published port
   fairlead plan --here run -p 8080:80 demo httpd -f  what is still to be done on this one
   fairlead plan network create --internal vault      the rules and the bridge of a network
@@ -202,21 +205,31 @@ func (a *app) plan(ctx context.Context, f planFlags, method, path string, query 
 
 // planHead is what a script begins with.
 const planHead = `#!/bin/sh
-# What would be done to the network%s. It makes the same one where it is run as root%s.
+# What would be done to the network%s.%s
 # Nothing has been done, and nothing is kept for it: addresses and ports are those that the next run takes if
 # nothing comes before it; what is named after an ID has another name then.
 set -e
 `
+
+// planMakes is said where no table that the script changes has an owner.
+const planMakes = " It makes the same one where it is run as root"
+
+// owned says that some are the daemon's alone to change.
+func (p planned) owned() bool {
+	return slices.ContainsFunc(p.Steps, func(s planStep) bool { return s.Kind == "owner" })
+}
 
 func (p planned) print(w io.Writer, f planFlags) {
 	switch {
 	case f.diff && len(p.Steps) == 0:
 	case f.diff:
 		fmt.Fprint(w, "#!/bin/sh\n# What healing, or a restart of the daemon, would put right now.\nset -e\n")
+	case f.here && p.owned():
+		fmt.Fprintf(w, planHead, " of this host", "")
 	case f.here:
-		fmt.Fprintf(w, planHead, " of this host", " here")
+		fmt.Fprintf(w, planHead, " of this host", planMakes+" here.")
 	default:
-		fmt.Fprintf(w, planHead, "", " in a network namespace\n# that has nothing of Fairlead's yet: unshare --net --mount sh -e FILE. [there] is what this host has already")
+		fmt.Fprintf(w, planHead, "", planMakes+" in a network namespace\n# that has nothing of Fairlead's yet: unshare --net --mount sh -e FILE. [there] is what this host has already.")
 	}
 	for _, note := range p.Notes {
 		comment(w, "", note)

@@ -45,8 +45,9 @@ NETWORK     RX and TX are the sums of its containers; FROM HOST and TO HOST are 
             between the network and the host or what lies behind it. What a bridge of the host's own passes between
             its other ports is not in them.
 PORT        NEW and OPEN are connections, or flows of UDP: those that the kernel translates, from its table of tracked
-            connections, and those that the userland proxy carries, of which PROXIED is how many are open. One that is
-            over is in the table for ten seconds and more: with a longer --interval some are missed. What the host
+            connections, and those that the userland proxy carries, of which PROXIED is how many are open. A connection
+            that both sides have closed, or one has reset, is no longer open; it is in the table for ten seconds and
+            more: with a longer --interval some are missed. A flow of UDP is open until it is forgotten. What the host
             itself asks of a port with --userland-proxy=false is in neither. BYTES needs
             sysctl net.netfilter.nf_conntrack_acct=1, before the connection begins, but for what is proxied.
 PROCESS     Fairlead's own: share of one processor, and resident memory.

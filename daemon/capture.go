@@ -113,7 +113,11 @@ func (r *captureRun) Run(ctx context.Context, w io.Writer, flush func() error) e
 		}
 	}
 	err := r.Session.Run(ctx, w, flush)
-	r.log.Info("capture ended", "target", r.target.what, "err", err)
+	about := []any{"target", r.target.what}
+	if err != nil {
+		about = append(about, "err", err)
+	}
+	r.log.Info("capture ended", about...)
 	return err
 }
 

@@ -2,8 +2,6 @@ package daemon
 
 import (
 	"context"
-	"slices"
-	"strconv"
 
 	"github.com/moby/moby/api/types/container"
 
@@ -22,19 +20,11 @@ func (v views) Exposure(ctx context.Context) (exposure.Report, error) {
 		if !container.NetworkMode(c.HostConfig.NetworkMode).IsHost() {
 			continue
 		}
-		top, err := v.engine.Top(ctx, c.ID, "-eo pid")
+		pids, err := v.engine.Processes(c.ID)
 		if err != nil {
 			continue // it has ended meanwhile
 		}
-		column := slices.Index(top.Titles, "PID")
-		for _, row := range top.Processes {
-			if column >= 0 && column < len(row) {
-				if pid, err := strconv.Atoi(row[column]); err == nil {
-					key := [2]string{nameOf(c), c.ID}
-					processes[key] = append(processes[key], pid)
-				}
-			}
-		}
+		processes[[2]string{nameOf(c), c.ID}] = pids
 	}
 	return v.network.Exposure(processes)
 }

@@ -59,7 +59,9 @@ func (b *flowBook) read(bindings []spec.PortBinding) []*traffic.Flows {
 		}
 		seen[f.ID] = f.Bytes
 		sum, was := sums[p], b.seen[f.ID]
-		sum.open++
+		if !f.Over {
+			sum.open++
+		}
 		if _, known := b.seen[f.ID]; !known && !first {
 			sum.begun++
 		}

@@ -142,9 +142,11 @@ func nameOf(c container.Summary) string {
 	return c.ID
 }
 
+// prefixes are in order of their addresses: the kernel's is that of their making, or the
+// other way round.
 func prefixes(list []netip.Prefix) []string {
 	out := make([]string, 0, len(list))
-	for _, p := range list {
+	for _, p := range slices.SortedFunc(slices.Values(list), func(a, b netip.Prefix) int { return a.Addr().Compare(b.Addr()) }) {
 		if !p.Addr().IsLinkLocalUnicast() {
 			out = append(out, p.String())
 		}

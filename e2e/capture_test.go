@@ -134,6 +134,11 @@ func TestD4Capture(t *testing.T) {
 			t.Errorf("at the end it says\n%s", text)
 		}
 		t.Logf("\n%s", c.text(&c.out))
+		said := regexp.MustCompile(`.*capture ended.*`)
+		eventually(t, "the log tells of the end", func() bool { return said.MatchString(s.log()) })
+		if line := said.FindString(s.log()); strings.Contains(line, "err") {
+			t.Errorf("a capture that ended well is logged with an error: %s", line)
+		}
 	})
 	t.Run("network", func(t *testing.T) {
 		c := s.capture("-n", "-c", "2", "back", "icmp and host web")

@@ -98,6 +98,9 @@ func TestExposure(t *testing.T) {
 		if kinds[exposure.Published] < 20 || kinds[exposure.Listening] < 20 || kinds[exposure.OnHost] < 4 || verdicts[true] < 20 || verdicts[false] < 20 {
 			t.Errorf("too little was claimed to mean anything: %v, %v\n%+v", kinds, verdicts, r)
 		}
+		if told := s.Must("events", "--since", "1h", "--until", "0s", "-f", "event=top"); told != "" {
+			t.Errorf("a look was told as an event:\n%s", told)
+		}
 		out := s.Must("exposure")
 		contains(t, "the text", out, "web-open  ", "naked  ", "kept out  from ", "reached")
 		if backend == nftables {

@@ -82,6 +82,7 @@ func TestB1Plan(t *testing.T) {
 			t.Run("connect", func(t *testing.T) { planConnect(t, s) })
 			t.Run("the real thing", func(t *testing.T) { planBesideReal(t, s, backend) })
 			t.Run("refused", func(t *testing.T) { planRefused(t, s) })
+			t.Run("here", func(t *testing.T) { planHere(t, s) })
 			t.Run("diff", func(t *testing.T) { planDiff(t, s, backend) })
 		})
 	}
@@ -288,6 +289,23 @@ func planRefused(t *testing.T, s *site) {
 	}
 	if after := s.hostState(); after != before {
 		t.Errorf("what was refused changed\n%s\nto\n%s", before, after)
+	}
+}
+
+// planHere has a shell follow, beside the daemon, what is still to be done: it ends before
+// it has changed anything, as the tables are the daemon's, and the plan claims nothing else.
+func planHere(t *testing.T, s *site) {
+	script := s.Must("plan", "--here", "run", "--name", "stopped", "--network", "back", "-p", "8050:80", "demo", "true")
+	if strings.Contains(script, "It makes the same one") {
+		t.Errorf("tables with an owner are said to be anybody's:\n%s", script)
+	}
+	before := s.hostState()
+	r := finish(s.host.Command(t.Context(), "sh"), []byte(script))
+	if r.Code != 1 || strings.Count(r.Stderr, "\n") != 1 || !strings.HasPrefix(r.Stderr, "nothing was done: table fairlead is the daemon's own") || r.Stdout != "" {
+		t.Errorf("exit status %d\n%s%s\nof\n%s", r.Code, r.Stdout, r.Stderr, script)
+	}
+	if after := s.hostState(); after != before {
+		t.Errorf("it changed\n%s\nto\n%s", before, after)
 	}
 }
 

@@ -27,25 +27,7 @@ func (e *Engine) Top(ctx context.Context, ref, psArgs string) (container.TopResp
 	if err := checkPS(psArgs); err != nil {
 		return none, err
 	}
-	c, err := e.registry.find(ref)
-	if err != nil {
-		return none, err
-	}
-	rec := c.record()
-	switch {
-	case rec.State.Restarting:
-		return none, fmt.Errorf("Container %s is restarting, wait until the container is running: %w", c.id, errdefs.ErrConflict) //nolint:staticcheck // Docker's words
-	case !rec.State.Running || rec.State.PID == 0:
-		return none, fmt.Errorf("container %s is not running: %w", c.id, errdefs.ErrConflict)
-	}
-	group, err := cgroup.Of(rec.State.PID, rec.ID)
-	if errdefs.IsNotFound(err) {
-		return none, fmt.Errorf("container %s is not running: %w", c.id, errdefs.ErrConflict)
-	}
-	if err != nil {
-		return none, err
-	}
-	pids, err := group.Processes()
+	rec, pids, err := e.processes(ref)
 	if err != nil {
 		return none, err
 	}
@@ -58,6 +40,36 @@ func (e *Engine) Top(ctx context.Context, ref, psArgs string) (container.TopResp
 		e.emitContainer(rec, apievents.ActionTop)
 	}
 	return out, err
+}
+
+// Processes are those of a running container, by the host's numbers. Nobody is told that
+// somebody looked, as of Top.
+func (e *Engine) Processes(ref string) ([]int, error) {
+	_, pids, err := e.processes(ref)
+	return pids, err
+}
+
+func (e *Engine) processes(ref string) (Record, []int, error) {
+	c, err := e.registry.find(ref)
+	if err != nil {
+		return Record{}, nil, err
+	}
+	rec := c.record()
+	switch {
+	case rec.State.Restarting:
+		return Record{}, nil, fmt.Errorf("Container %s is restarting, wait until the container is running: %w", c.id, errdefs.ErrConflict) //nolint:staticcheck // Docker's words
+	case !rec.State.Running || rec.State.PID == 0:
+		return Record{}, nil, fmt.Errorf("container %s is not running: %w", c.id, errdefs.ErrConflict)
+	}
+	group, err := cgroup.Of(rec.State.PID, rec.ID)
+	if errdefs.IsNotFound(err) {
+		return Record{}, nil, fmt.Errorf("container %s is not running: %w", c.id, errdefs.ErrConflict)
+	}
+	if err != nil {
+		return Record{}, nil, err
+	}
+	pids, err := group.Processes()
+	return rec, pids, err
 }
 
 // renamedPID is a format that calls something else PID: the processes are picked by

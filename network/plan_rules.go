@@ -2,10 +2,14 @@ package network
 
 import (
 	"context"
+	"fmt"
+	"slices"
+	"strings"
 
 	"github.com/fairlead/fairlead/network/firewall"
 	"github.com/fairlead/fairlead/network/firewall/xtables"
 	"github.com/fairlead/fairlead/network/plan"
+	"github.com/fairlead/fairlead/network/spec"
 	"github.com/fairlead/fairlead/ruleset"
 )
 
@@ -14,6 +18,28 @@ const ownerNote = "the daemon's own tables carry flags owner,persist besides: no
 
 // ownedNote is said where they are there.
 const ownedNote = "no other program may change the daemon's own tables of nftables: it puts them in order by itself, `fairlead heal resume`"
+
+// ownedStep has a script end before its first change where the tables that it would
+// change are the daemon's: of steps that change none of nftables there is no such one.
+func (c *Controller) ownedStep(steps []spec.PlanStep) []spec.PlanStep {
+	filters := slices.ContainsFunc(steps, func(s spec.PlanStep) bool {
+		return slices.ContainsFunc(s.Commands, func(command string) bool { return strings.HasPrefix(command, "nft ") })
+	})
+	if !filters || c.cfg.Firewall == FirewallNone || c.fw == nil || !c.fw.Features().Persist {
+		return nil
+	}
+	family := ruleset.Inet
+	if c.cfg.Firewall == FirewallIPTables {
+		family = ruleset.Bridge
+	}
+	return []spec.PlanStep{{
+		Kind: spec.PlanOwned, Reason: "rules of nftables are for reading here: the daemon's own tables take them from the daemon alone (flags owner)",
+		Commands: []string{fmt.Sprintf(`if nft -t list table %s %s 2>/dev/null | grep -q 'flags.*owner'; then
+  echo "nothing was done: table %[2]s is the daemon's own (flags owner), and takes no rules of other programs; run the command itself" >&2
+  exit 1
+fi`, family, c.plan.Table)},
+	}}
+}
 
 // script is the policy as the input of nft(8), which has no socket to keep: without an
 // owner.

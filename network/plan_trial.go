@@ -125,10 +125,8 @@ func (c *Controller) planOn(ctx context.Context, nets []spec.Network, whole bool
 	}
 	p.Steps = append(p.Steps, steps...)
 	if !whole {
-		if c.cfg.Firewall != FirewallNone && c.fw != nil && c.fw.Features().Persist {
-			p.Notes = append(p.Notes, "rules of nftables are for reading here: the daemon's own tables take them from the daemon alone (flags owner)")
-		}
 		p.Steps = slices.DeleteFunc(p.Steps, func(s spec.PlanStep) bool { return s.There })
+		p.Steps = append(c.ownedStep(p.Steps), p.Steps...)
 	}
 	return p, nil
 }

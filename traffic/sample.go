@@ -81,7 +81,9 @@ type Port struct {
 type Flows struct {
 	// Begun is how many began since somebody counts.
 	Begun uint64 `json:"begun"`
-	Open  uint64 `json:"open"`
+	// Open are those that not both sides have closed, or one has reset; of UDP all that
+	// are remembered.
+	Open uint64 `json:"open"`
 	// Bytes are those of both directions; nil where they are not counted.
 	Bytes *uint64 `json:"bytes"`
 }

@@ -21,6 +21,14 @@ const (
 	ctaCounterBytes  = 2
 )
 
+// States of TCP of linux/netfilter/nf_conntrack_tcp.h in which both sides have closed:
+// their FINs were seen, or a reset.
+const (
+	stateLastAck  = 6
+	stateTimeWait = 7
+	stateClose    = 8
+)
+
 // Flow is one that the kernel tracks.
 type Flow struct {
 	// ID tells flows apart while they are tracked, and hardly ever comes again
@@ -33,6 +41,9 @@ type Flow struct {
 	From netip.AddrPort
 	// Bytes are those of both directions with their IP headers; 0 unless Accounting.
 	Bytes uint64
+	// Over says that both sides of the connection have closed it: it is remembered for
+	// what may still be under way. Of protocols without connections none is.
+	Over bool
 }
 
 // Accounting says whether the kernel counts the bytes of flows that begin now
@@ -84,6 +95,8 @@ func parseFlow(msg []byte) (f Flow, status uint32, ok bool) {
 			status = binary.BigEndian.Uint32(val)
 		case typ == ctaID && len(val) == 4:
 			f.ID = binary.BigEndian.Uint32(val)
+		case typ == nl.CTA_PROTOINFO:
+			f.Over = over(val)
 		case typ == ctaCountersOrig, typ == ctaCountersReply:
 			attributes(val, func(typ uint16, val []byte) {
 				if typ == ctaCounterBytes && len(val) == 8 {
@@ -93,6 +106,21 @@ func parseFlow(msg []byte) (f Flow, status uint32, ok bool) {
 		}
 	})
 	return f, status, f.To.Addr().IsValid() && f.From.Addr().IsValid()
+}
+
+// over reads the state of a TCP connection.
+func over(info []byte) (closed bool) {
+	attributes(info, func(typ uint16, val []byte) {
+		if typ != nl.CTA_PROTOINFO_TCP {
+			return
+		}
+		attributes(val, func(typ uint16, val []byte) {
+			if typ == nl.CTA_PROTOINFO_TCP_STATE && len(val) == 1 {
+				closed = val[0] == stateLastAck || val[0] == stateTimeWait || val[0] == stateClose
+			}
+		})
+	})
+	return closed
 }
 
 func parseTuple(tuple []byte) (src, dst netip.AddrPort, proto uint8) {

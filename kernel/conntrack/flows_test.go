@@ -1,6 +1,8 @@
 package conntrack_test
 
 import (
+	"errors"
+	"net"
 	"net/netip"
 	"testing"
 
@@ -50,5 +52,56 @@ func TestFlows(t *testing.T) {
 	all, _ = read(false)
 	if got := all[at("[::1]:98")].Bytes; got < 48 || got > 2000 {
 		t.Errorf("a datagram has %d bytes", got)
+	}
+}
+
+// TestFlowsOver: a connection is over when both sides have closed it, and not before.
+func TestFlowsOver(t *testing.T) {
+	t.Parallel()
+	ns := namespace(t)
+	for _, server := range []string{"127.0.0.1:80", "[::1]:80"} {
+		var here, there net.Conn
+		if err := netns.Do(ns, func() error {
+			l, err := net.Listen("tcp", server)
+			if err != nil {
+				return err
+			}
+			defer l.Close()
+			if here, err = net.Dial("tcp", server); err != nil {
+				return err
+			}
+			there, err = l.Accept()
+			return err
+		}); err != nil {
+			t.Fatal(err)
+		}
+		over := func() (over bool) {
+			found := false
+			if err := netns.Do(ns, func() error {
+				return conntrack.Flows(false, func(f conntrack.Flow) {
+					if f.To == netip.MustParseAddrPort(server) {
+						found, over = true, f.Over
+					}
+				})
+			}); err != nil || !found {
+				t.Fatalf("%s: found %t, %v", server, found, err)
+			}
+			return over
+		}
+		if over() {
+			t.Errorf("%s: over, and both sides have it open", server)
+		}
+		if err := here.(*net.TCPConn).CloseWrite(); err != nil {
+			t.Fatal(err)
+		}
+		if over() {
+			t.Errorf("%s: over, and one side has it open", server)
+		}
+		if err := errors.Join(there.Close(), here.Close()); err != nil {
+			t.Fatal(err)
+		}
+		if !over() {
+			t.Errorf("%s: both sides have closed it, and it is not over", server)
+		}
 	}
 }

@@ -9,11 +9,15 @@ type Plan struct {
 	Notes []string `json:"notes,omitempty"`
 }
 
+// PlanOwned is the kind of the step that ends a script where tables of the packet filter
+// have an owner.
+const PlanOwned = "owner"
+
 // PlanStep is one small thing that would be done.
 type PlanStep struct {
 	// Kind is what it is done to: sysctl, rules, bridge, namespace, veth, interface,
 	// route, flows, neighbours, names, loopback, port; of what is mended also record
-	// and stray.
+	// and stray; PlanOwned where the rules are not for others to make.
 	Kind string `json:"kind"`
 	// Reason says in one line what it is for.
 	Reason string `json:"reason"`
