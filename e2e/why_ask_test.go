@@ -55,6 +55,8 @@ func TestWhyQuestions(t *testing.T) {
 		{"outside web:81", 1, "not-published"},
 		{"db nosuch.example", 1, "name-unknown"},
 		{"nosuch web", exitDaemon, "nosuch"},
+		{"host lo2:80", 1, "no container, network or address is called lo2"},
+		{"outside " + outside4, exitDaemon, "does not pass this host"},
 		{"db web:99999", exitDaemon, "99999"},
 		{"db web:80/ftp", exitDaemon, "ftp"},
 		{"db web/tcp", exitDaemon, "needs a port"},

@@ -7,6 +7,7 @@ var linksAndAddresses = []fault{
 	{name: "the container's interface down", plant: "lone: ip link set eth0 down", ask: "lone 192.0.2.2", code: "link-down", mend: "ip link set eth0 up && ip route replace default via LONEGATE dev eth0", says: []string{"container lone"}},
 	{name: "the bridge down", plant: "ip link set BRIDGE down", ask: "db 192.0.2.2", code: "bridge-down", mend: "ip link set BRIDGE up && ip addr add fd00:30::1/64 dev BRIDGE nodad"},
 	{name: "wrong gateway, which nobody has", plant: "db: ip route replace default via 10.30.0.250", ask: "db 192.0.2.2", code: "wrong-gateway", mend: "ip route replace default via 10.30.0.1 dev eth0", says: []string{"10.30.0.250"}},
+	{name: "wrong gateway of a more specific route", plant: "db: ip route add 192.0.2.0/24 via 10.30.0.77", ask: "db 192.0.2.2", code: "wrong-gateway", mend: "ip route del 192.0.2.0/24 via 10.30.0.77 dev eth0", says: []string{"route 192.0.2.0/24 via 10.30.0.77"}},
 	{name: "wrong gateway, another container", plant: "far: sysctl -qw net.ipv4.ip_forward=0\ndb: ip route replace default via 10.30.0.200", ask: "db 192.0.2.2", code: "wrong-gateway", mend: "ip route replace default via 10.30.0.1 dev eth0", says: []string{"10.30.0.200"}},
 	{
 		name: "wrong prefix", plant: "db: ip addr add 10.30.0.3/29 dev eth0; ip addr del 10.30.0.3/24 dev eth0; ip route replace default via 10.30.0.1",

@@ -75,13 +75,14 @@ func newWhyHost(t *testing.T) *whyHost {
 	s.Must("create", "--name", "taken", "--network", "back", "-p", "8099:80", "demo", "sleep", "3600")
 	t.Cleanup(s.host.Listen("tcp", "0.0.0.0:8099").Close)
 	t.Cleanup(s.host.Listen("tcp", second4+":83").Close)
-	for _, at := range []string{"0.0.0.0:80", "[::]:80", "127.0.0.1:82"} {
+	for _, at := range []string{"0.0.0.0:80", "[::]:80", "127.0.0.1:82", "[::]:86"} {
 		w.boxes["web"].serve("tcp", at)
 	}
 	w.boxes["web"].serve("udp", "0.0.0.0:9090")
 	w.boxes["far"].serve("tcp", "0.0.0.0:80")
 	s.outside.Listen("tcp", "0.0.0.0:443")
 	serveNames(t, s.outside, outside4+":53", "known.example", outside4)
+	s.Must("pause", "a2")
 	s.Must("heal", "pause")
 	if err := os.Symlink(lab.Binary(t), filepath.Join(w.path, "fairlead")); err != nil {
 		t.Fatal(err)

@@ -118,6 +118,7 @@ func TestDerive(t *testing.T) {
 			"db host 10.2.0.2:5432 no|given no address", "db outside 10.2.0.2:5432 no|no way in",
 		}},
 		"without a gateway": {func(p *exposure.Picture) { p.Networks[1].InhibitIPv4 = true }, []string{"db host 10.2.0.2:5432 no|given no address"}},
+		"of IPv6 alone":     {func(p *exposure.Picture) { p.Sockets["d"][0].IPv6Only = true }, []string{"!db outside 10.2.0.2:5432", "!db network:back 10.2.0.2:5432", "!db host 10.2.0.2:5432"}},
 		"apart": {func(p *exposure.Picture) { p.Networks[0].ICC = false }, []string{
 			"web network:front 10.1.0.2:80 no|kept apart", "web network:front 192.0.2.1:8080 yes|forward_apart", "web outside 192.0.2.1:8080 yes|",
 		}},
