@@ -27,7 +27,11 @@ func SaveMemory(garbage int) error {
 	if err != nil {
 		return fmt.Errorf("read own mappings: %w", err)
 	}
-	for _, m := range cleanFiles(string(b)) {
+	program, err := os.Readlink("/proc/self/exe")
+	if err != nil {
+		return fmt.Errorf("find own program: %w", err)
+	}
+	for _, m := range cleanParts(string(b), program) {
 		// Not unix.Madvise, which wants the memory as a slice.
 		if _, _, errno := unix.Syscall(unix.SYS_MADVISE, m.start, m.length, unix.MADV_DONTNEED); errno != 0 {
 			return fmt.Errorf("madvise: %w", errno)
@@ -39,11 +43,13 @@ func SaveMemory(garbage int) error {
 // extent is a piece of the address space.
 type extent struct{ start, length uintptr }
 
-// cleanFiles returns, of a text as /proc/PID/smaps (proc_pid_smaps(5)), the
-// mappings of files that cannot be written and have not been: nothing is lost
+// cleanParts returns, of a text as /proc/PID/smaps (proc_pid_smaps(5)), the
+// mappings of the program's file that cannot be written and have not been: nothing is lost
 // when they are dropped. That a mapping is read-only is not enough, for the
-// dynamic linker writes to some before it makes them so.
-func cleanFiles(smaps string) []extent {
+// dynamic linker writes to some before it makes them so. Nor is it that it has a file: the
+// kernel does not bring back the pages of a BPF map, and the next look at one that was
+// dropped is SIGBUS.
+func cleanParts(smaps, program string) []extent {
 	var out []extent
 	var candidate *extent
 	for line := range strings.Lines(smaps) {
@@ -55,7 +61,7 @@ func cleanFiles(smaps string) []extent {
 			}
 		case len(f) >= 5: // address perms offset dev inode [path]
 			candidate = nil
-			if f[1][0] == 'r' && f[1][1] == '-' && f[4] != "0" {
+			if f[1][0] == 'r' && f[1][1] == '-' && f[4] != "0" && strings.Join(f[5:], " ") == program {
 				candidate = parseExtent(f[0])
 			}
 		}

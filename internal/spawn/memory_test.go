@@ -35,7 +35,7 @@ func TestSaveMemory(t *testing.T) {
 	}
 }
 
-func TestCleanFiles(t *testing.T) {
+func TestCleanParts(t *testing.T) {
 	t.Parallel()
 	const smaps = `00400000-00600000 r-xp 00000000 fe:00 1234   /usr/bin/fairlead
 Size:               2048 kB
@@ -49,11 +49,17 @@ Anonymous:             8 kB
 Anonymous:             0 kB
 c000000000-c000400000 rw-p 00000000 00:00 0
 Anonymous:             0 kB
+7fcd15956000-7fcd15998000 r--s 00001000 00:0e 12    anon_inode:bpf-map
+Anonymous:             0 kB
+7fcd15998000-7fcd159a0000 r--s 00000000 fe:00 77    /var/lib/fairlead/store.db
+Anonymous:             0 kB
+00900000-00a00000 r--p 00500000 fe:00 1234   /usr/bin/fairlead
+Anonymous:             4 kB
 7fff0000-7fff2000 r-xp 00000000 00:00 0      [vdso]
 Anonymous:             0 kB
 `
 	want := []extent{{0x400000, 0x200000}, {0x600000, 0x100000}}
-	if got := cleanFiles(smaps); !slices.Equal(got, want) {
+	if got := cleanParts(smaps, "/usr/bin/fairlead"); !slices.Equal(got, want) {
 		t.Errorf("got %+v, want %+v", got, want)
 	}
 }
