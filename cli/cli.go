@@ -16,6 +16,8 @@ import (
 
 	"github.com/docker/cli/cli/config"
 	"github.com/spf13/cobra"
+
+	"github.com/fairlead/fairlead/internal/printable"
 )
 
 // Build says which build of the program is running.
@@ -79,7 +81,7 @@ func Main(ctx context.Context, args []string, streams Streams, build Build) int 
 // message is the one line an error is shown as. The client's "Error response
 // from daemon" says nothing to someone who asked for one thing.
 func message(err error) string {
-	return strings.ReplaceAll(err.Error(), "Error response from daemon: ", "")
+	return printable.Lines(strings.ReplaceAll(err.Error(), "Error response from daemon: ", ""))
 }
 
 // apart are the errors that were joined into one, so that each is told on a line of

@@ -30,7 +30,7 @@ const clock = "15:04:05.000000"
 // Line is one line about a packet of the interface, or several with Bytes.
 func (p *Printer) Line(in pcapng.Interface, packet pcapng.Packet) string {
 	var b strings.Builder
-	fmt.Fprintf(&b, "%s %s %s ", packet.Time.Local().Format(clock), in.Name, way(packet))
+	fmt.Fprintf(&b, "%s %s %s ", packet.Time.Local().Format(clock), clean(in.Name), way(packet))
 	first := gopacket.Decoder(layers.LayerTypeEthernet)
 	if in.LinkType == pcapng.LinkRaw {
 		first = rawLayer(packet.Data)

@@ -19,6 +19,7 @@ import (
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
 
+	"github.com/fairlead/fairlead/internal/printable"
 	"github.com/fairlead/fairlead/kernel/netns"
 	"github.com/fairlead/fairlead/kernel/nft"
 	"github.com/fairlead/fairlead/trace/netfilter"
@@ -94,7 +95,7 @@ func (r reader) links() error {
 	for _, l := range links {
 		a := l.Attrs()
 		out := picture.Link{
-			Index: a.Index, Name: a.Name, Kind: l.Type(), Alias: a.Alias, Group: a.Group, MAC: a.HardwareAddr, MTU: a.MTU,
+			Index: a.Index, Name: printable.Name(a.Name), Kind: l.Type(), Alias: a.Alias, Group: a.Group, MAC: a.HardwareAddr, MTU: a.MTU,
 			Master: a.MasterIndex, Peer: a.ParentIndex, Up: a.RawFlags&unix.IFF_UP != 0, Carrier: a.RawFlags&unix.IFF_LOWER_UP != 0,
 		}
 		for _, ad := range addrs {

@@ -9,6 +9,7 @@ import (
 	"github.com/vishvananda/netlink/nl"
 	"golang.org/x/sys/unix"
 
+	"github.com/fairlead/fairlead/internal/printable"
 	"github.com/fairlead/fairlead/trace/picture"
 )
 
@@ -75,9 +76,9 @@ func parseRule(m []byte) (out picture.Rule, ok bool) {
 		case fraSrc:
 			out.From = ofLength(a.Value, m[2])
 		case fraIIFName:
-			out.In = strings.TrimRight(string(a.Value), "\x00")
+			out.In = printable.Name(strings.TrimRight(string(a.Value), "\x00"))
 		case fraOIFName:
-			out.Out = strings.TrimRight(string(a.Value), "\x00")
+			out.Out = printable.Name(strings.TrimRight(string(a.Value), "\x00"))
 		case fraPriority:
 			out.Priority = int(number())
 		case fraTable:

@@ -7,6 +7,7 @@ import (
 	"strconv"
 	"strings"
 
+	"github.com/fairlead/fairlead/internal/printable"
 	"github.com/fairlead/fairlead/kernel/socket"
 	"github.com/fairlead/fairlead/trace/picture"
 )
@@ -85,7 +86,7 @@ func readProcess(dir string) process {
 	// pid (name) state …
 	b, _ := os.ReadFile(filepath.Join("/proc", dir, "stat"))
 	if open, end := strings.IndexByte(string(b), '('), strings.LastIndexByte(string(b), ')'); open >= 0 && end+2 < len(b) {
-		p.name, p.stopped = string(b[open+1:end]), b[end+2] == 'T'
+		p.name, p.stopped = printable.Text(string(b[open+1:end])), b[end+2] == 'T'
 	}
 	return p
 }

@@ -4,6 +4,8 @@ import (
 	"cmp"
 	"net/netip"
 	"slices"
+
+	"github.com/fairlead/fairlead/internal/printable"
 )
 
 // Decision is what a hook does with a packet.
@@ -139,8 +141,8 @@ func (m *machine) call() {
 
 func (m *machine) where(ch *Chain, r Rule) Where {
 	return Where{
-		Family: FamilyName(m.table.Family), Table: m.table.Name, Chain: ch.Name, Handle: r.Handle, Comment: r.Comment,
-		Rule: r.String(), Hook: m.base.Hook.String(), Legacy: m.table.Legacy,
+		Family: FamilyName(m.table.Family), Table: printable.Name(m.table.Name), Chain: printable.Name(ch.Name), Handle: r.Handle, Comment: printable.Text(r.Comment),
+		Rule: printable.Text(r.String()), Hook: m.base.Hook.String(), Legacy: m.table.Legacy,
 	}
 }
 

@@ -9,6 +9,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/fairlead/fairlead/internal/printable"
 	"github.com/fairlead/fairlead/kernel/capture"
 	"github.com/fairlead/fairlead/kernel/drops"
 	"github.com/fairlead/fairlead/kernel/link"
@@ -225,7 +226,7 @@ func (w *watch) sight(n *namespace, p capture.Packet) {
 	defer w.mu.Unlock()
 	l := n.link(p.Index)
 	s := trace.Sight{
-		Name: n.Name, Namespace: n.Path, Kind: n.kind(l), Interface: l.Name, Index: p.Index,
+		Name: n.Name, Namespace: n.Path, Kind: n.kind(l), Interface: printable.Name(l.Name), Index: p.Index,
 		Outgoing: p.Outgoing, Back: seen.back, What: seen.what, Flow: seen.flow, TTL: seen.ttl, ICMP: seen.err,
 	}
 	// Of what is sent again, the first.
@@ -285,8 +286,8 @@ func (w *watch) verdict(n *namespace, v nft.Verdict) {
 		return
 	}
 	w.verdicts = append(w.verdicts, timed[trace.TableVerdict]{v.Time, trace.TableVerdict{
-		Name: n.Name, Namespace: n.Path, Family: string(v.Family), Table: v.Table, Chain: v.Chain,
-		Handle: v.Handle, Verdict: v.Verdict, To: v.To, Back: p.back, What: p.what, In: p.in, Out: p.out,
+		Name: n.Name, Namespace: n.Path, Family: string(v.Family), Table: printable.Name(v.Table), Chain: printable.Name(v.Chain),
+		Handle: v.Handle, Verdict: v.Verdict, To: printable.Name(v.To), Back: p.back, What: p.what, In: printable.Name(p.in), Out: printable.Name(p.out),
 	}})
 	if v.Verdict == "drop" {
 		last := &w.verdicts[len(w.verdicts)-1].event
@@ -302,7 +303,7 @@ func (w *watch) drop(d drops.Drop) {
 	}
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	out := trace.KernelDrop{Interface: d.Interface, Reason: d.Reason, Back: p.back, What: p.what, Flow: p.flow}
+	out := trace.KernelDrop{Interface: printable.Name(d.Interface), Reason: d.Reason, Back: p.back, What: p.what, Flow: p.flow}
 	for _, n := range w.namespaces {
 		if n.inode == d.Namespace {
 			out.Name, out.Namespace = n.Name, n.Path
