@@ -55,7 +55,7 @@ func TestWhyQuestions(t *testing.T) {
 		{"outside web:81", 1, "not-published"},
 		{"db nosuch.example", 1, "name-unknown"},
 		{"nosuch web", exitDaemon, "nosuch"},
-		{"host lo2:80", 1, "no container, network or address is called lo2"},
+		{"db lo2:80", 1, "no container, network or address is called lo2"},
 		{"outside " + outside4, exitDaemon, "does not pass this host"},
 		{"db web:99999", exitDaemon, "99999"},
 		{"db web:80/ftp", exitDaemon, "ftp"},
@@ -96,5 +96,12 @@ func provedByProbe(t *testing.T, s *site) {
 	byMine := func(v trace.TableVerdict) bool { return v.Verdict == "drop" && v.Table == "mine" }
 	if code != 1 || e.Probe == nil || e.Probe.Answer.Kind == trace.AnswerYes || !slices.ContainsFunc(e.Probe.Verdicts, byMine) {
 		t.Errorf("with a rule that drops: exit status %d, probe %+v", code, e.Probe)
+	}
+	// What reasoning knows nothing of is named where the probe ends.
+	s.host.Run("sh", "-ec", "nft 'add table netdev edge; add chain netdev edge in { type filter hook ingress device uplink priority 0; policy drop; }'")
+	defer s.host.Run("nft", "delete", "table", "netdev", "edge")
+	e, code = s.why("host 192.0.2.2")
+	if code != 1 || len(e.Causes) != 1 || !strings.Contains(e.Causes[0].What, "table netdev edge, chain in") || !slices.Contains(e.Causes[0].Mend, "nft list hooks") || !strings.HasPrefix(e.Causes[0].Who, "the host") {
+		t.Errorf("with a chain at the uplink that drops: exit status %d, %+v", code, e.Causes)
 	}
 }

@@ -237,11 +237,12 @@ func TestWhoseDrop(t *testing.T) {
 		{"a queue", false, Observation{Answer: none, Drops: []KernelDrop{{Name: "host", Reason: "QDISC_DROP", Interface: "uplink"}}}, "kernel-drop", "the host", "tc -s qdisc show dev uplink"},
 		{"a chain at an interface", true, Observation{Answer: none, Drops: []KernelDrop{{Name: "host", Reason: "NETFILTER_DROP", Interface: "uplink"}}}, "kernel-drop", "the host", "nft list hooks"},
 		{"last seen before such a chain", true, Observation{Answer: none, Seen: []Sight{{Name: "host", Interface: "veth2"}}}, "no-answer", "the host", "nft list hooks"},
+		{"never seen", true, Observation{Answer: none}, "no-answer", "this host", "nft list hooks"},
 		{"last seen as it left", true, Observation{Answer: none, Seen: []Sight{{Name: "host", Interface: "uplink", Outgoing: true}}}, "no-answer", "the machine at the other end", ""},
 	} {
 		p := pictured()
 		if c.hooks {
-			p.Host.Ruleset.Tables = append(p.Host.Ruleset.Tables, &netfilter.Table{Family: netfilter.FamilyNetdev, Name: "edge", Chains: map[string]*netfilter.Chain{"in": {Name: "in", Type: "filter", Drop: true}}})
+			p.Host.Ruleset.Tables = append(p.Host.Ruleset.Tables, &netfilter.Table{Family: netfilter.FamilyNetdev, Name: "edge", Chains: map[string]*netfilter.Chain{"in": {Name: "in", Type: "filter", Hook: netfilter.NoHook, Drop: true}, "jumpedTo": {Name: "jumpedTo", Hook: netfilter.NoHook}}})
 		}
 		e, err := Explain(p, question(t, "db 192.0.2.9"))
 		if err != nil || !e.Reachable {

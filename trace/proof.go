@@ -5,6 +5,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/fairlead/fairlead/internal/printable"
 	"github.com/fairlead/fairlead/trace/netfilter"
 	"github.com/fairlead/fairlead/trace/picture"
 )
@@ -44,12 +45,7 @@ func (e Explanation) Proved(o *Observation) Explanation {
 	}
 	for _, d := range o.Drops {
 		if c.Code == "no-answer" {
-			c.Code, c.What = "kernel-drop", fmt.Sprintf("the kernel throws the probe away at %s: %s (%s)", d.Interface, d.Reason, d.Function)
-			c.Who = whoseStack(d.Name, d.Namespace)
-			e.hooked(&c, d.Namespace)
-			if len(c.Mend) == 0 && d.Interface != "" && (strings.HasPrefix(d.Reason, "TC_") || strings.HasPrefix(d.Reason, "QDISC_")) {
-				c.Mend = []string{within(d.Namespace, "tc -s qdisc show dev "+d.Interface), within(d.Namespace, "tc filter show dev "+d.Interface+" ingress")}
-			}
+			e.thrownAway(&c, d)
 		}
 	}
 	if n := len(o.Seen); n > 0 && c.Where == "" {
@@ -59,8 +55,26 @@ func (e Explanation) Proved(o *Observation) Explanation {
 			c.Who = whoseStack(last.Name, last.Namespace)
 		}
 	}
+	if len(o.Seen) == 0 && c.Code == "no-answer" && o.Answer.Error == "" {
+		c.What += "; it was not seen to leave: nobody answers for the next address"
+		c.Who = "this host, its containers, or a machine on the first segment"
+		e.hooked(&c, "")
+	}
 	e.Causes = append(e.Causes, c)
 	return e
+}
+
+// thrownAway makes it the cause that the kernel dropped the probe.
+func (e Explanation) thrownAway(c *Cause, d KernelDrop) {
+	c.Code, c.What = "kernel-drop", fmt.Sprintf("the kernel throws the probe away at %s: %s (%s)", d.Interface, d.Reason, d.Function)
+	c.Who = whoseStack(d.Name, d.Namespace)
+	byQueue := strings.HasPrefix(d.Reason, "TC_") || strings.HasPrefix(d.Reason, "QDISC_")
+	if byQueue && d.Interface != "" {
+		c.Mend = []string{within(d.Namespace, "tc -s qdisc show dev "+d.Interface), within(d.Namespace, "tc filter show dev "+d.Interface+" ingress")}
+	}
+	if !byQueue {
+		e.hooked(c, d.Namespace)
+	}
 }
 
 // byKernel says that the cause is one of programs that do not run, for which the kernel answers.
@@ -105,8 +119,8 @@ func hooksOf(p *picture.Picture) map[string][]string {
 	add := func(n *picture.Namespace) {
 		for _, table := range n.Ruleset.Tables {
 			for name, chain := range table.Chains {
-				if table.Family == netfilter.FamilyNetdev && chain.Hook != netfilter.NoHook || table.Family == netfilter.FamilyInet && chain.Hook == inetIngress {
-					out[n.Path] = append(out[n.Path], "table "+table.String()+", chain "+name)
+				if table.Family == netfilter.FamilyNetdev && chain.Type != "" || table.Family == netfilter.FamilyInet && chain.Hook == inetIngress {
+					out[n.Path] = append(out[n.Path], fmt.Sprintf("table %s %s, chain %s", netfilter.FamilyName(table.Family), printable.Name(table.Name), printable.Name(name)))
 				}
 			}
 		}
