@@ -14,6 +14,7 @@ import (
 	"fmt"
 	"os"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/containerd/errdefs"
@@ -95,6 +96,8 @@ type Source struct {
 	reader sync.Mutex // has the ring
 	ring   ring
 	closed bool
+	ending atomic.Bool // Close has been called
+	down   bool        // the interface was, when it was last heard of
 
 	counts sync.Mutex
 	stats  Stats
@@ -267,6 +270,7 @@ func (s *Source) Close() error {
 	if s == nil {
 		return nil
 	}
+	s.ending.Store(true)
 	err := s.file.Close()
 	s.reader.Lock()
 	defer s.reader.Unlock()

@@ -162,6 +162,9 @@ func (s *Source) wait(ctx context.Context) (Packet, error) {
 		return Packet{}, err
 	}
 	if err := s.file.SetReadDeadline(time.Time{}); err != nil {
+		if s.ending.Load() {
+			err = os.ErrClosed
+		}
 		return Packet{}, err
 	}
 	woken := make(chan struct{})
@@ -171,21 +174,29 @@ func (s *Source) wait(ctx context.Context) (Packet, error) {
 	})
 	var p Packet
 	var gone error
-	err = raw.Read(func(fd uintptr) (done bool) {
-		// Asked before the ring is looked at: what came before it went is still given.
-		gone = s.gone(int(fd))
-		var ok bool
-		if p, ok = s.ring.take(); ok {
-			gone = nil
+	for {
+		err = raw.Read(func(fd uintptr) (done bool) {
+			// Asked before the ring is looked at: what came before it went is still given.
+			gone = s.gone(int(fd))
+			var ok bool
+			if p, ok = s.ring.take(); ok {
+				gone, s.down = nil, false
+			}
+			if s.down {
+				_ = s.file.SetReadDeadline(time.Now().Add(lookAgain))
+			}
+			return ok || gone != nil
+		})
+		if !errors.Is(err, os.ErrDeadlineExceeded) || ctx.Err() != nil || s.file.SetReadDeadline(time.Time{}) != nil || ctx.Err() != nil {
+			break // ctx is asked once more: its own deadline may be what was just taken back
 		}
-		return ok || gone != nil
-	})
+	}
 	if !stop() {
 		<-woken
 	}
 	switch {
-	case errors.Is(err, os.ErrClosed):
-		return Packet{}, os.ErrClosed
+	case err != nil && s.ending.Load():
+		return Packet{}, os.ErrClosed // the poller has an error of its own for a file that is being closed
 	case err != nil && ctx.Err() != nil:
 		return Packet{}, ctx.Err()
 	case err != nil:
@@ -194,15 +205,22 @@ func (s *Source) wait(ctx context.Context) (Packet, error) {
 	return p, gone
 }
 
+// lookAgain is how often an interface that went down is asked for: the kernel wakes the
+// reader when it goes down, and not again when it is then gone (packet_notifier).
+const lookAgain = 100 * time.Millisecond
+
 // gone asks whether the interface is. The kernel says that it went down (ENETDOWN), which
 // it may come back from.
 func (s *Source) gone(fd int) error {
 	if s.index == 0 {
 		return nil
 	}
-	if _, err := unix.GetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_ERROR); err != nil {
+	// Reading it also clears it.
+	e, err := unix.GetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_ERROR)
+	if err != nil {
 		return err
 	}
+	s.down = s.down || e == int(unix.ENETDOWN)
 	req, err := unix.NewIfreq(s.name)
 	if err != nil {
 		return err
