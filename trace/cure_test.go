@@ -135,6 +135,11 @@ func TestCures(t *testing.T) {
 		{"bare web:80", apartOnes, "no-network", "fairlead network disconnect none bare && fairlead network connect back bare", "none"},
 		{"db bare", apartOnes, "no-network", "fairlead network disconnect none bare && fairlead network connect back bare", "none"},
 		{"bare safe", apartOnes, "no-network", "fairlead network disconnect none bare && fairlead network connect vault bare", "none"},
+		{"bare safe", both(apartOnes, func(p *picture.Picture) {
+			e := p.Attachments[1].Endpoints[0]
+			e.Addr4 = netip.MustParsePrefix("10.30.0.9/24")
+			p.Attachments[2].Endpoints = append(p.Attachments[2].Endpoints, e)
+		}), "no-network", "fairlead network disconnect none bare && fairlead network connect back bare", "none"},
 		{"-6 db web:80", withoutIPv6, "no-ipv6", "fairlead network create --ipv6 NAME && fairlead network connect NAME db && fairlead network connect NAME web", "no address"},
 		{"-6 db 2001:db8::9", both(withoutIPv6, withoutDefault), "no-ipv6", "fairlead network create --ipv6 NAME && fairlead network connect NAME db", "no IPv6"},
 		{"-6 web safe", apartOnes, "no-ipv6", "fairlead network connect back safe", "safe"},
@@ -182,9 +187,13 @@ func TestNames(t *testing.T) {
 		{"outside", "lo2", "name-unknown", "no container, network or address is called lo2"},
 		{"outside", "nosuch.example", "name-unknown", "whom a machine outside asks"},
 		{"db", "nosuch.example", "dns-silent", "127.0.0.11"},
+		{"host", "nobodys.example", "name-unknown", "nobody knows the name"},
 	} {
 		p := pictured()
 		p.Resolutions[c.name] = silent
+		if c.name == "nobodys.example" { // a server that answers that there is none
+			p.Resolutions[c.name] = picture.Resolution{Asked: silent.Asked, Unknown: true}
+		}
 		e, err := Explain(p, question(t, c.from+" "+c.name+":80"))
 		if err != nil || len(e.Causes) != 1 || e.Causes[0].Code != c.code || !strings.Contains(e.Causes[0].What, c.says) || len(e.Causes[0].Mend) == 0 {
 			t.Errorf("%s %s: %v: %+v; want %s: %s", c.from, c.name, err, e.Causes, c.code, c.says)

@@ -136,8 +136,11 @@ func (t *tracer) at(a netip.Addr) node {
 	return node{kind: HopOutside, name: "outside", addr: a}
 }
 
-// attachment is what the container was given.
+// attachment is what the container was given; false of none.
 func (t *tracer) attachment(c *picture.Container) (spec.Attachment, bool) {
+	if c == nil {
+		return spec.Attachment{}, false
+	}
 	id := c.ID
 	if of, ok := strings.CutPrefix(c.Mode, "container:"); ok {
 		if other, _ := t.container(of); other != nil {
