@@ -202,8 +202,11 @@ func TestStartThatHangs(t *testing.T) {
 		}
 	}
 	f.work.Wait()
+	var diff []string
+	var err error
+	defer func() { t.Log(diff, err) }()
 	eventually(t, "nothing is left", func() bool {
-		diff, err := f.Check(ctx)
+		diff, err = f.Check(ctx)
 		return err == nil && len(diff) == 0
 	})
 }

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
+	"slices"
 
 	"github.com/containerd/errdefs"
 
@@ -14,8 +15,10 @@ import (
 )
 
 func (c *Controller) forgetFlows(s plan.ForgetFlows) error {
-	if len(s.Addrs) == 0 && len(s.Gone) == 0 {
-		// What goes astray until it is done is sent again, and the table is large.
+	udp := slices.ContainsFunc(s.Ports, func(b spec.PortBinding) bool { return b.Proto == spec.UDP })
+	if len(s.Addrs) == 0 && len(s.Gone) == 0 && !udp {
+		// A connection that goes astray until it is done is begun again, and the table is
+		// large.
 		c.departing.ended.Go(func() {
 			if err := c.forgetNow(s); err != nil {
 				c.log.Warn("who had been sending to a port before it was published may not reach it", "operation", "forget flows", "ports", s.Ports, "err", err)
