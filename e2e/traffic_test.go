@@ -170,7 +170,8 @@ func (b *busy) testRates(t *testing.T) {
 		switch {
 		case p.Connections == nil || p.Open == nil || p.Bytes == nil:
 			t.Errorf("%s is not known: %+v", name, p)
-		case asked && (!above(p.Open, 0) || !above(p.Bytes, 10)), asked && p.Proto == "tcp" && !above(p.Connections, 1):
+		// Connections that are over are not open; a datagram's flow is for a while.
+		case asked && !above(p.Bytes, 10), asked && p.Proto == "udp" && !above(p.Open, 0), asked && p.Proto == "tcp" && !above(p.Connections, 1):
 			t.Errorf("%s, which is asked, has %v new and %v open, %v bytes", name, *p.Connections, *p.Open, *p.Bytes)
 		case !asked && (*p.Connections > 0 || *p.Open > 0):
 			t.Errorf("%s, which nobody asks, has %v new and %v open", name, *p.Connections, *p.Open)
@@ -223,9 +224,11 @@ func (b *busy) testTables(t *testing.T) {
 	term.shows("q ends it")
 	term.keys("q")
 	term.ends(0)
-	if screen := term.screen(); !strings.HasPrefix(screen, "\x1b[?1049h") || !strings.HasSuffix(screen, "\x1b[?1049l") {
-		t.Errorf("the screen is not left as it was: %q", screen)
-	}
+	// The last of it may come after its end.
+	eventually(t, "the screen is left as it was", func() bool {
+		screen := term.screen()
+		return strings.HasPrefix(screen, "\x1b[?1049h") && strings.HasSuffix(screen, "\x1b[?1049l")
+	})
 }
 
 // metrics are those that are served by TCP, with their labels as they stand.
