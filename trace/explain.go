@@ -57,7 +57,11 @@ func ParseQuestion(from, to string, ipv6 bool) (Question, error) {
 		return q, fmt.Errorf("icmp has no ports: %w", errdefs.ErrInvalidArgument)
 	}
 	for _, end := range []string{from, host} {
-		if a, err := netip.ParseAddr(end); err == nil && a.Unmap().Is6() {
+		a, err := netip.ParseAddr(end)
+		if err == nil && a.Zone() != "" {
+			return q, fmt.Errorf("%s is an address of one link alone, and no route leads to it: ask for another address of that machine: %w", end, errdefs.ErrInvalidArgument)
+		}
+		if err == nil && a.Unmap().Is6() {
 			q.IPv6 = true
 		}
 	}

@@ -35,7 +35,7 @@ func TestParseQuestion(t *testing.T) {
 			t.Errorf("%s: %s is read as %+v, %v", c.to, got, again, err)
 		}
 	}
-	for _, to := range []string{"", ":80", "web:0", "web:65536", "web:http", "web:80/ftp", "web/tcp", "web:80/icmp", "[2001:db8::1", "[2001:db8::1]80"} {
+	for _, to := range []string{"", ":80", "web:0", "web:65536", "web:http", "web:80/ftp", "web/tcp", "web:80/icmp", "[2001:db8::1", "[2001:db8::1]80", "fe80::1%eth0"} {
 		if q, err := ParseQuestion("db", to, false); !errors.Is(err, errdefs.ErrInvalidArgument) {
 			t.Errorf("%q: %+v, %v; want that it is refused", to, q, err)
 		}
