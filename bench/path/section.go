@@ -86,6 +86,9 @@ func (m measured) goals(o Options) []report.Goal {
 			on(fairlead, wayLoopback, kind.kind), on(docker, wayLoopback, kind.kind), rate)
 		g.Why = fmt.Sprintf("the two ends and the kernel take both processors: with no proxy between them at all (`--userland-proxy=false`) it is %s of docker-proxy's.",
 			cell(m.ratio(on(fairleadHooks, wayLoopback, kind.kind), on(docker, wayLoopback, kind.kind), rate)))
+		if g.Measured < 1 {
+			g.Why += " What docker-proxy has ahead of the relay no profile has shown yet."
+		}
 		goals = append(goals, g)
 	}
 	used := m.memory[fairleadPorts]
