@@ -240,12 +240,17 @@ func (o *operation) makeVeth(s plan.Veth) error {
 		Name: s.Name, MAC: []byte(s.MAC), Alias: s.Alias, MTU: s.MTU, Bridge: s.Bridge,
 		PeerName: s.Peer, PeerMAC: []byte(s.PeerMAC), PeerNS: sb.file, Hairpin: s.Hairpin, Fixed: s.Fixed,
 	}
+	placed := false
 	if sb.spare == s.Name {
-		err = o.placeSpare(sb, v)
-	} else if err = o.c.links.CreateVeth(v); err != nil {
-		return err
-	} else if s.NoIPv6 {
-		_, err = sysctl.Set("net/ipv6/conf/"+s.Name+"/disable_ipv6", "1")
+		placed, err = o.placeSpare(sb, v)
+	}
+	if err == nil && !placed {
+		if err = o.c.links.CreateVeth(v); err != nil {
+			return err
+		}
+		if s.NoIPv6 {
+			_, err = sysctl.Set("net/ipv6/conf/"+s.Name+"/disable_ipv6", "1")
+		}
 	}
 	if err == nil {
 		err = o.c.links.Configure(s.Name, link.Config{Up: true})
@@ -257,12 +262,18 @@ func (o *operation) makeVeth(s plan.Veth) error {
 	return nil
 }
 
-// placeSpare makes the spare's pair what CreateVeth would have made.
-func (o *operation) placeSpare(sb *sandbox, v link.Veth) error {
-	if err := o.c.links.PlaceVeth(v); err != nil {
-		return err
+// placeSpare makes the spare's pair what CreateVeth would have made. Of a pair whose end
+// here somebody has deleted, renamed or moved meanwhile it takes what is left away, and
+// says that none is placed.
+func (o *operation) placeSpare(sb *sandbox, v link.Veth) (placed bool, err error) {
+	if err = o.c.links.PlaceVeth(v); err == nil {
+		return true, sb.links.Set(v.PeerName, link.Attributes{MAC: v.PeerMAC, MTU: v.MTU})
 	}
-	return sb.links.Set(v.PeerName, link.Attributes{MAC: v.PeerMAC, MTU: v.MTU})
+	if _, there := o.c.links.Link(v.Name); !errdefs.IsNotFound(there) {
+		return false, err
+	}
+	sb.spare = ""
+	return false, sb.links.Delete(v.PeerName)
 }
 
 func (o *operation) configure(ctx context.Context, s plan.Interface) error {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -77,12 +78,24 @@ func (s *spares) take(req spec.AttachRequest) (*spare, plan.NewID) {
 	defer s.mu.Unlock()
 	s.last = time.Now()
 	n := len(s.ready)
-	if n == 0 || len(req.Endpoints) != 1 || req.Endpoints[0].Interface != "" && req.Endpoints[0].Interface != sparePeer {
+	if n == 0 || len(req.Endpoints) != 1 || req.Endpoints[0].Interface != "" && req.Endpoints[0].Interface != sparePeer || ofInterfaces(req.Sysctls) {
 		return nil, newID
 	}
 	one := s.ready[n-1]
 	s.ready = s.ready[:n-1]
 	return one, func() string { return one.endpoint }
+}
+
+// ofInterfaces says whether any of a sandbox's own sysctls is about interfaces, such as
+// net.ipv6.conf.default.accept_dad: it is to be set before there is one, for an interface
+// has what was the default when it was made.
+func ofInterfaces(sysctls map[string]string) bool {
+	for key := range sysctls {
+		if strings.Contains(key, "conf") || strings.Contains(key, "neigh") {
+			return true
+		}
+	}
+	return false
 }
 
 // settle is for one that was taken: its link is an endpoint's now, or gone.

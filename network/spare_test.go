@@ -72,10 +72,16 @@ func TestSparesThatDoNotFit(t *testing.T) {
 	named.Endpoints[0].Interface = "lan0"
 	two := attachRequest(2, "front")
 	two.Endpoints = append(two.Endpoints, spec.EndpointRequest{Network: "bridge"})
-	for _, req := range []spec.AttachRequest{named, two} {
+	tuned := attachRequest(4, "front")
+	tuned.Sysctls = map[string]string{"net.ipv6.conf.default.hop_limit": "77"}
+	for _, req := range []spec.AttachRequest{named, two, tuned} {
 		if _, err := h.Attach(t.Context(), req); err != nil {
 			t.Fatal(err)
 		}
+	}
+	a, _ := h.Attachment(tuned.ID)
+	if got := command(t, "nsenter", "--net="+a.Sandbox.Path, "cat", "/proc/sys/net/ipv6/conf/eth0/hop_limit"); got != "77\n" {
+		t.Errorf("eth0 has hop_limit %q, and the default was to be 77 before it was there", got)
 	}
 	refused := attachRequest(3, "front")
 	refused.Endpoints[0].Network = "nowhere"
@@ -84,6 +90,31 @@ func TestSparesThatDoNotFit(t *testing.T) {
 	}
 	if now := h.ready(t, 1)[0]; now != was {
 		t.Errorf("%s is ready, it was %s", now, was)
+	}
+	h.clean(t)
+}
+
+// TestSparesChangedByOthers: what somebody has done to a spare's link meanwhile is no
+// matter to who gets the sandbox.
+func TestSparesChangedByOthers(t *testing.T) {
+	h := newHost(t, func(c *Config) { c.Spares = 1 })
+	h.network(t, spec.NetworkRequest{Name: "dual", IPv6: true})
+	elsewhere := h.attach(t, 1, "bridge").Sandbox.Path
+	command(t, "ip", "link", "add", "other", "type", "bridge")
+	for i, args := range []string{
+		"del SPARE", "set SPARE name mine0", "set SPARE netns " + elsewhere,
+		"set SPARE up address 02:00:00:00:00:77 mtu 1300 master other",
+	} {
+		args = strings.ReplaceAll(args, "SPARE", h.ready(t, 1)[0])
+		command(t, "ip", append([]string{"link"}, strings.Fields(args)...)...)
+		a, err := h.Attach(t.Context(), attachRequest(i+2, "dual"))
+		if err != nil {
+			t.Errorf("after ip link %s: %v", args, err)
+			continue
+		}
+		if e := a.Endpoints[0]; !ping(a, e.Gateway4.String()) || !ping(a, e.Gateway6.String()) {
+			t.Errorf("after ip link %s: no way to the gateway", args)
+		}
 	}
 	h.clean(t)
 }
