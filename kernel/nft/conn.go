@@ -98,59 +98,6 @@ func (c *Conn) Close() error { return c.file.Close() }
 // Features is what Open found.
 func (c *Conn) Features() Features { return c.features }
 
-// cannot is what the kernel answers to what it does not know: a flag, a message, a
-// family, a subsystem.
-var cannot = []unix.Errno{unix.EOPNOTSUPP, unix.EINVAL, unix.EAFNOSUPPORT, unix.EPROTONOSUPPORT, unix.ENOENT}
-
-// probe asks in batches that the kernel checks and then drops.
-func (c *Conn) probe() error {
-	const name = "fairlead_probe"
-	ask := func(encode func(b *batch)) (bool, error) {
-		b := c.newBatch(nil)
-		encode(b)
-		failures, err := c.exchange(b, false)
-		if err != nil {
-			return false, fmt.Errorf("ask what the kernel's nf_tables can do: %w", err)
-		}
-		for _, f := range failures {
-			switch {
-			case errors.Is(f.errno, unix.EPERM):
-				return false, fmt.Errorf("ask what the kernel's nf_tables can do: %w; CAP_NET_ADMIN is needed", f.errno)
-			case !slices.Contains(cannot, f.errno):
-				// No memory, say: it is no answer to what was asked.
-				return false, fmt.Errorf("ask what the kernel's nf_tables can do: %w", f.errno)
-			}
-		}
-		return len(failures) == 0, nil
-	}
-	table := func(flags uint32) func(*batch) {
-		return func(b *batch) { b.newTable(ruleset.Table{Family: ruleset.Inet, Name: name}, flags) }
-	}
-	there, err := ask(table(0))
-	if err != nil {
-		return err
-	}
-	if !there {
-		return errors.New("the kernel has no nf_tables of family inet: load or build nf_tables (CONFIG_NF_TABLES, CONFIG_NF_TABLES_INET)")
-	}
-	if c.features.Owner, err = ask(table(tableFlagOwner)); err != nil {
-		return err
-	}
-	if c.features.Persist, err = ask(table(tableFlagOwner | tableFlagPersist)); err != nil {
-		return err
-	}
-	if c.features.Destroy, err = ask(func(b *batch) { b.tableRef(msgDestroyTable, ruleset.Inet, name) }); err != nil {
-		return err
-	}
-	c.features.Bridge, err = ask(func(b *batch) { b.newTable(ruleset.Table{Family: ruleset.Bridge, Name: name}, 0) })
-	if err != nil {
-		return err
-	}
-	c.features.Flows, err = ask(func(b *batch) { _ = b.countFlows(name) })
-	c.features.lack(os.Getenv(LacksEnv))
-	return err
-}
-
 // Apply makes the changes in one transaction: all, or none and an error. The
 // error names the change that failed and wraps an *Error.
 func (c *Conn) Apply(ctx context.Context, changes []ruleset.Change) error {

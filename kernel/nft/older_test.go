@@ -2,6 +2,7 @@ package nft_test
 
 import (
 	"errors"
+	"slices"
 	"strings"
 	"testing"
 
@@ -69,4 +70,29 @@ func TestKernelWithoutBridge(t *testing.T) {
 		}
 	}
 	h.apply(t, firewall.Delete(p.Table)...)
+}
+
+// What the kernel does not know of many things that it is asked at once is that alone,
+// and nothing of what it knows is there afterwards.
+func TestAskingForManyFeatures(t *testing.T) {
+	t.Parallel()
+	h := newHost(t)
+	const unknown = 1 << 31
+	for _, tt := range []struct {
+		flags []uint32
+		want  []bool
+	}{
+		{[]uint32{0, unknown, 0}, []bool{true, false, true}},
+		{[]uint32{unknown, 0, 0}, []bool{false, true, true}},
+		{[]uint32{0, 0, unknown}, []bool{true, true, false}},
+		{[]uint32{unknown, unknown}, []bool{false, false}},
+		{[]uint32{0}, []bool{true}},
+	} {
+		if got, err := h.conn.Ask(tt.flags...); err != nil || !slices.Equal(got, tt.want) {
+			t.Errorf("%x: %v, %v; want %v", tt.flags, got, err, tt.want)
+		}
+	}
+	if out := h.run(t, "nft", "list", "tables"); out != "" {
+		t.Errorf("tables: %q", out)
+	}
 }
