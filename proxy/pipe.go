@@ -8,7 +8,7 @@ import (
 
 const (
 	// pipeSize is how many bytes a pipe takes at once, where the kernel lets it.
-	pipeSize = 1 << 20
+	pipeSize = 64 << 10
 	// sparePipes are kept for the next connection that sends much.
 	sparePipes = 16
 )

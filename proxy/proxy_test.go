@@ -1,7 +1,6 @@
 package proxy
 
 import (
-	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -21,7 +20,7 @@ func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 // through has one connection carried, and returns the client's side, the backend's side
 // and the outcome.
-func through(ctx context.Context, t *testing.T) (client, backend *net.TCPConn, done <-chan error) {
+func through(t *testing.T, group *Group) (client, backend *net.TCPConn, done <-chan error) {
 	t.Helper()
 	front, back := listen(t), listen(t)
 	out := make(chan error, 1)
@@ -34,7 +33,7 @@ func through(ctx context.Context, t *testing.T) (client, backend *net.TCPConn, d
 		var streams Streams
 		defer streams.Close()
 		carried := make(chan error, 1)
-		streams.Carry(ctx, descriptor(t, c), back.Addr().(*net.TCPAddr).AddrPort(), nil, func(err error) { carried <- err })
+		streams.Carry(group, descriptor(t, c), back.Addr().(*net.TCPAddr).AddrPort(), nil, func(err error) { carried <- err })
 		out <- <-carried
 	}()
 	c, err := net.Dial("tcp", front.Addr().String())
@@ -81,7 +80,7 @@ func listen(t *testing.T) *net.TCPListener {
 func TestHalfClose(t *testing.T) {
 	t.Parallel()
 	for _, first := range []string{"client", "backend"} {
-		client, backend, done := through(t.Context(), t)
+		client, backend, done := through(t, new(Group))
 		a, b := client, backend
 		if first == "backend" {
 			a, b = backend, client
@@ -107,7 +106,7 @@ func TestHalfClose(t *testing.T) {
 func TestResetIsPassedOn(t *testing.T) {
 	t.Parallel()
 	for _, first := range []string{"client", "backend"} {
-		client, backend, done := through(t.Context(), t)
+		client, backend, done := through(t, new(Group))
 		a, b := client, backend
 		if first == "backend" {
 			a, b = backend, client
@@ -125,19 +124,20 @@ func TestResetIsPassedOn(t *testing.T) {
 	}
 }
 
-func TestContextClosesBoth(t *testing.T) {
+func TestGroupEnds(t *testing.T) {
 	t.Parallel()
-	ctx, cancel := context.WithCancel(t.Context())
-	client, backend, done := through(ctx, t)
-	cancel()
+	var group Group
+	client, backend, done := through(t, &group)
+	group.End()
 	for _, c := range []net.Conn{client, backend} {
 		if _, err := c.Read(make([]byte, 1)); err == nil || errors.Is(err, syscall.ETIMEDOUT) {
 			t.Errorf("read: %v", err)
 		}
 	}
-	if err := <-done; !errors.Is(err, context.Canceled) {
+	if err := <-done; !errors.Is(err, errEnded) {
 		t.Errorf("got %v", err)
 	}
+	group.Wait()
 }
 
 // udpBackend answers "from: text".

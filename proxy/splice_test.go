@@ -26,7 +26,7 @@ func readBytes(t *testing.T) (n int64) {
 // not parallel: others' reads would count.
 func TestSplice(t *testing.T) {
 	const size = 64 << 20
-	client, backend, done := through(t.Context(), t)
+	client, backend, done := through(t, new(Group))
 	for name, ends := range map[string][2]io.ReadWriter{"up": {client, backend}, "down": {backend, client}} {
 		before := readBytes(t)
 		sent := make(chan error, 1)

@@ -8,30 +8,25 @@
 package proxy
 
 import (
-	"context"
-	"encoding/binary"
+	"cmp"
+	"container/list"
 	"errors"
-	"fmt"
 	"net/netip"
 	"runtime"
 	"sync"
 	"sync/atomic"
 	"time"
-
-	"golang.org/x/sys/unix"
 )
 
-// dialTimeout bounds how long a client waits for a container that does not
-// answer; a SYN is repeated after 1, 3 and 7 seconds.
-const dialTimeout = 10 * time.Second
+// usualPatience is long enough for three repetitions of a SYN, after 1, 3 and 7 seconds.
+const usualPatience = 10 * time.Second
 
 // maxCarriers are enough for what a host's processes ask of 127.0.0.1.
 const maxCarriers = 4
 
 // Streams carries TCP connections: a few goroutines, each with an epoll instance of its
-// own, carry all of them. A connection costs a third of the system calls that two of
-// package net and a goroutine for each direction do, and nothing is copied by this
-// process once it sends much. The zero value is ready.
+// own, carry all of them. A short connection costs some fifteen system calls, and what is
+// sent by one that sends much is not copied by this process. The zero value is ready.
 type Streams struct {
 	next atomic.Uint32
 
@@ -40,47 +35,61 @@ type Streams struct {
 	closed   bool
 	running  sync.WaitGroup
 	pipes    pipes
+
+	// patience is how long a client waits for a container that does not answer, and how old a
+	// connection is when keep-alive probes are turned on; usualPatience if it is 0.
+	patience time.Duration
+	// young are the streams that are not as old as that, the oldest first; the timer is set
+	// while there are some.
+	young list.List
+	timer *time.Timer
 }
 
-// errClosed is of connections that come after Close.
-var errClosed = errors.New("the proxy has ended")
+// errClosed is of connections that come after Close, errEnded of those whose group has ended.
+var (
+	errClosed = errors.New("the proxy has ended")
+	errEnded  = errors.New("the port is not published any more")
+)
 
-// Carry takes over client, a connected socket that does not block, connects to the backend, and copies both
-// ways until both have ended; then it closes client, whatever happened, and calls done. It
-// does not wait for any of that. The end of one direction is passed on as a half-close
-// (FIN); a reset, and a backend that cannot be reached, as a reset. When ctx ends, both
-// connections are closed. The error that done gets is nil when both directions ended in
-// order. Keep-alive probes find peers that vanished. The connection is counted by traffic.
-func (s *Streams) Carry(ctx context.Context, client int, backend netip.AddrPort, traffic *Traffic, done func(error)) {
-	st := &stream{client: client, server: -1, backend: backend, traffic: traffic, done: done}
+// Carry takes over client, a connected socket that does not block, connects to the backend,
+// and copies both ways until both have ended; then it closes client, whatever happened, and
+// calls done. It does not wait for any of that. The end of one direction is passed on as a
+// half-close (FIN); a reset, and a backend that cannot be reached, as a reset. When the group
+// ends, both connections are closed. The error that done gets is nil when both directions
+// ended in order. Keep-alive probes find peers that vanished. The connection is counted by
+// traffic.
+func (s *Streams) Carry(group *Group, client int, backend netip.AddrPort, traffic *Traffic, done func(error)) {
+	st := &stream{streams: s, group: group, client: client, server: -1, backend: backend, traffic: traffic, done: done, begun: time.Now()}
 	st.halves = [2]half{{src: &st.client, dst: &st.server, writable: false}, {src: &st.server, dst: &st.client, writable: true}}
 	traffic.begin(st)
-	c, err := s.carrier()
-	if err != nil {
-		st.fail(fmt.Errorf("proxy to %s: %w", backend, err))
-		return
-	}
-	st.carrier = c
 	st.mu.Lock()
 	defer st.unlock()
-	if err := st.open(); err != nil {
-		st.unreached(err)
-		return
+	var err error
+	if st.carrier, err = s.carrier(); err == nil {
+		err = group.add(st)
 	}
-	st.patience = time.AfterFunc(dialTimeout, st.expire)
-	st.stop = context.AfterFunc(ctx, func() { st.interrupt(ctx.Err()) })
+	if err == nil {
+		s.watch(st)
+		err = st.open()
+	}
+	if err != nil {
+		st.unreached(err)
+	}
 }
 
 // Close ends the goroutines. Connections that are not done by then are never done: whoever
-// began them ends them first, by their contexts.
+// began them ends them first, by their groups.
 func (s *Streams) Close() {
 	s.mu.Lock()
 	s.closed = true
 	carriers := s.carriers
 	s.carriers = nil
+	if s.timer != nil {
+		s.timer.Stop()
+	}
 	s.mu.Unlock()
 	for _, c := range carriers {
-		c.wake()
+		c.close()
 	}
 	s.running.Wait()
 	s.pipes.close()
@@ -109,97 +118,95 @@ func (s *Streams) carrier() (*carrier, error) {
 	return s.carriers[int(s.next.Add(1))%len(s.carriers)], nil
 }
 
-// carrier is one goroutine and the connections that it carries.
-type carrier struct {
-	epoll, event int
-	pipes        *pipes
+// watch has the stream looked at when it is as old as patience.
+func (s *Streams) watch(st *stream) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	st.age = s.young.PushBack(st)
+	if s.young.Len() > 1 {
+		return // it is set for one that is older
+	}
+	if s.timer == nil {
+		s.patience = cmp.Or(s.patience, usualPatience)
+		s.timer = time.AfterFunc(s.patience, s.grow)
+	} else {
+		s.timer.Reset(s.patience)
+	}
+}
 
+// forget undoes watch. The timer is left: it finds nobody, or younger ones.
+func (s *Streams) forget(st *stream) {
+	if st.age == nil {
+		return
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.young.Remove(st.age)
+}
+
+// grow looks at the streams that are old enough.
+func (s *Streams) grow() {
+	s.mu.Lock()
+	now := time.Now()
+	var grown []*stream
+	for e := s.young.Front(); e != nil; e = s.young.Front() {
+		st := e.Value.(*stream)
+		if left := s.patience - now.Sub(st.begun); left > 0 {
+			if !s.closed {
+				s.timer.Reset(left)
+			}
+			break
+		}
+		s.young.Remove(e)
+		grown = append(grown, st)
+	}
+	s.mu.Unlock()
+	for _, st := range grown {
+		st.grow()
+	}
+}
+
+// Group is connections that end together, as those of a container do. The zero value is
+// ready.
+type Group struct {
 	mu      sync.Mutex
-	next    uint32
-	streams map[int32]registered // by descriptor
-	// scratch and again are the goroutine's own.
-	scratch []byte
-	again   []*stream
+	ended   bool
+	members list.List
+	live    sync.WaitGroup
 }
 
-// registered is a descriptor's stream. The number tells it from those that had the
-// descriptor before: what the kernel told of them may still be on its way.
-type registered struct {
-	stream *stream
-	number uint32
+// End closes all connections of the group, and refuses those that come.
+func (g *Group) End() {
+	g.mu.Lock()
+	g.ended = true
+	var members []*stream
+	for e := g.members.Front(); e != nil; e = e.Next() {
+		members = append(members, e.Value.(*stream))
+	}
+	g.mu.Unlock()
+	for _, st := range members {
+		st.interrupt(errEnded)
+	}
 }
 
-func newCarrier(p *pipes) (*carrier, error) {
-	epoll, err := unix.EpollCreate1(unix.EPOLL_CLOEXEC)
-	if err != nil {
-		return nil, fmt.Errorf("epoll_create1: %w", err)
-	}
-	event, err := unix.Eventfd(0, unix.EFD_CLOEXEC|unix.EFD_NONBLOCK)
-	if err == nil {
-		err = unix.EpollCtl(epoll, unix.EPOLL_CTL_ADD, event, &unix.EpollEvent{Events: unix.EPOLLIN, Fd: int32(event)})
-	}
-	if err != nil {
-		return nil, errors.Join(fmt.Errorf("eventfd: %w", err), unix.Close(epoll))
-	}
-	return &carrier{epoll: epoll, event: event, pipes: p, streams: make(map[int32]registered), scratch: make([]byte, scratchSize)}, nil
-}
+// Wait returns when no connection of the group is left, and done was called for each.
+func (g *Group) Wait() { g.live.Wait() }
 
-// wake ends the goroutine.
-func (c *carrier) wake() {
-	_, _ = unix.Write(c.event, binary.NativeEndian.AppendUint64(nil, 1))
-}
-
-// watch has the goroutine told of whatever happens to the descriptor, once each time.
-func (c *carrier) watch(fd int, s *stream) error {
-	c.mu.Lock()
-	c.next++
-	r := registered{s, c.next}
-	c.streams[int32(fd)] = r
-	c.mu.Unlock()
-	ev := unix.EpollEvent{Events: unix.EPOLLIN | unix.EPOLLOUT | unix.EPOLLRDHUP | unix.EPOLLET, Fd: int32(fd), Pad: int32(r.number)}
-	if err := unix.EpollCtl(c.epoll, unix.EPOLL_CTL_ADD, fd, &ev); err != nil {
-		c.forget(fd)
-		return fmt.Errorf("epoll_ctl: %w", err)
+// add counts the stream among the group, until leave.
+func (g *Group) add(st *stream) error {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if g.ended {
+		return errEnded
 	}
+	st.member = g.members.PushBack(st)
+	g.live.Add(1)
 	return nil
 }
 
-// forget must come before the descriptor is closed, which takes it out of the epoll
-// instance.
-func (c *carrier) forget(fd int) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	delete(c.streams, int32(fd))
-}
-
-// run carries until wake.
-func (c *carrier) run() {
-	defer func() { _, _ = unix.Close(c.event), unix.Close(c.epoll) }()
-	events := make([]unix.EpollEvent, 128)
-	for {
-		timeout := -1
-		if len(c.again) > 0 {
-			timeout = 0
-		}
-		n, err := unix.EpollWait(c.epoll, events, timeout)
-		if err != nil && !errors.Is(err, unix.EINTR) {
-			return // EBADF and the like: a fault of this program
-		}
-		again := c.again
-		c.again = nil
-		for _, ev := range events[:max(n, 0)] {
-			if int(ev.Fd) == c.event {
-				return
-			}
-			c.mu.Lock()
-			r := c.streams[ev.Fd]
-			c.mu.Unlock()
-			if r.stream != nil && r.number == uint32(ev.Pad) {
-				r.stream.told(int(ev.Fd), ev.Events)
-			}
-		}
-		for _, s := range again {
-			s.told(-1, 0)
-		}
-	}
+// remove has the stream not interrupted any more.
+func (g *Group) remove(st *stream) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.members.Remove(st.member)
 }

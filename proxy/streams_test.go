@@ -6,6 +6,7 @@ import (
 	"io"
 	"math/rand/v2"
 	"net"
+	"net/netip"
 	"sync"
 	"syscall"
 	"testing"
@@ -27,7 +28,7 @@ func much(seed uint64) []byte {
 // reads slowly.
 func TestMuch(t *testing.T) {
 	t.Parallel()
-	client, backend, done := through(t.Context(), t)
+	client, backend, done := through(t, new(Group))
 	up, down := much(1), much(2)
 	var all sync.WaitGroup
 	for _, one := range []struct {
@@ -139,7 +140,7 @@ func TestPipesAreKept(t *testing.T) {
 		}
 		var traffic Traffic
 		done := make(chan error, 1)
-		streams.Carry(t.Context(), descriptor(t, c), back.Addr().(*net.TCPAddr).AddrPort(), &traffic, func(err error) { done <- err })
+		streams.Carry(new(Group), descriptor(t, c), back.Addr().(*net.TCPAddr).AddrPort(), &traffic, func(err error) { done <- err })
 		if err := <-done; err != nil {
 			t.Fatal(err)
 		}
@@ -156,27 +157,32 @@ func TestPipesAreKept(t *testing.T) {
 func TestUnreached(t *testing.T) {
 	t.Parallel()
 	gone := listen(t)
-	backend := gone.Addr().(*net.TCPAddr).AddrPort()
+	refusing := gone.Addr().(*net.TCPAddr).AddrPort()
 	_ = gone.Close()
 	var streams, ended Streams
+	silentStreams := Streams{patience: 50 * time.Millisecond}
 	ended.Close()
 	defer streams.Close()
-	for name, s := range map[string]*Streams{"nothing listens": &streams, "the proxy has ended": &ended} {
-		front := listen(t)
-		client, err := net.Dial("tcp", front.Addr().String())
-		if err != nil {
-			t.Fatal(err)
-		}
-		defer client.Close()
-		c, err := front.AcceptTCP()
-		if err != nil {
-			t.Fatal(err)
-		}
+	defer silentStreams.Close()
+	var withdrawn Group
+	withdrawn.End()
+	for name, c := range map[string]struct {
+		streams *Streams
+		group   *Group
+		backend netip.AddrPort
+		want    error
+	}{
+		"nothing listens":     {&streams, new(Group), refusing, unix.ECONNREFUSED},
+		"nobody answers":      {&silentStreams, new(Group), silent(t), unix.ETIMEDOUT},
+		"the proxy has ended": {&ended, new(Group), refusing, errClosed},
+		"the port has gone":   {&streams, &withdrawn, refusing, errEnded},
+	} {
+		client, fd := accepted(t)
 		var traffic Traffic
 		done := make(chan error, 1)
-		s.Carry(t.Context(), descriptor(t, c), backend, &traffic, func(err error) { done <- err })
-		if err := <-done; err == nil {
-			t.Errorf("%s: no error", name)
+		c.streams.Carry(c.group, fd, c.backend, &traffic, func(err error) { done <- err })
+		if err := <-done; !errors.Is(err, c.want) {
+			t.Errorf("%s: %v, want %v", name, err, c.want)
 		}
 		_ = client.SetDeadline(time.Now().Add(20 * time.Second))
 		if _, err := client.Read(make([]byte, 1)); !errors.Is(err, syscall.ECONNRESET) {
@@ -185,5 +191,97 @@ func TestUnreached(t *testing.T) {
 		if got := traffic.Read(); got.Failed != 1 || got.Ended != 1 {
 			t.Errorf("%s: counted %+v", name, got)
 		}
+		c.group.Wait()
+	}
+}
+
+// accepted is a connection: its client, and the descriptor of the other end.
+func accepted(t *testing.T) (client net.Conn, fd int) {
+	t.Helper()
+	front := listen(t)
+	client, err := net.Dial("tcp", front.Addr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = client.Close() })
+	c, err := front.AcceptTCP()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return client, descriptor(t, c)
+}
+
+// silent is an address that does not answer: a queue that is full.
+func silent(t *testing.T) netip.AddrPort {
+	t.Helper()
+	fd, err := unix.Socket(unix.AF_INET, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
+	if err == nil {
+		err = errors.Join(unix.Bind(fd, &unix.SockaddrInet4{Addr: [4]byte{127, 0, 0, 1}}), unix.Listen(fd, 0))
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = unix.Close(fd) })
+	name, err := unix.Getsockname(fd)
+	if err != nil {
+		t.Fatal(err)
+	}
+	at := netip.AddrPortFrom(netip.MustParseAddr("127.0.0.1"), uint16(name.(*unix.SockaddrInet4).Port))
+	first, err := net.Dial("tcp", at.String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = first.Close() })
+	return at
+}
+
+// What a short connection does without is set for one that goes on: small segments are sent
+// at once, and peers that vanish are found.
+func TestOptionsOfOldConnections(t *testing.T) {
+	t.Parallel()
+	back := listen(t)
+	streams := Streams{patience: 50 * time.Millisecond}
+	defer streams.Close()
+	client, fd := accepted(t)
+	// Package net has set both.
+	if err := errors.Join(unix.SetsockoptInt(fd, unix.IPPROTO_TCP, unix.TCP_NODELAY, 0), unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_KEEPALIVE, 0)); err != nil {
+		t.Fatal(err)
+	}
+	var group Group
+	streams.Carry(&group, fd, back.Addr().(*net.TCPAddr).AddrPort(), nil, func(error) {})
+	defer group.Wait()
+	defer group.End()
+	backend, err := back.Accept()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer backend.Close()
+	option := func(level, name int) bool {
+		v, err := unix.GetsockoptInt(fd, level, name)
+		return err == nil && v == 1
+	}
+	for i := range 2 {
+		if option(unix.IPPROTO_TCP, unix.TCP_NODELAY) {
+			t.Errorf("TCP_NODELAY is set after %d words", i)
+		}
+		if _, err := backend.Write([]byte("word")); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := io.ReadFull(client, make([]byte, 4)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if !option(unix.IPPROTO_TCP, unix.TCP_NODELAY) {
+		t.Error("TCP_NODELAY is not set before the second word")
+	}
+	for end := time.Now().Add(20 * time.Second); !option(unix.SOL_SOCKET, unix.SO_KEEPALIVE); time.Sleep(time.Millisecond) {
+		if time.Now().After(end) {
+			t.Fatal("nobody looks whether the client is still there")
+		}
+	}
+	streams.mu.Lock()
+	defer streams.mu.Unlock()
+	if streams.young.Len() != 0 {
+		t.Error("is looked at again")
 	}
 }

@@ -2,7 +2,6 @@ package relay
 
 import (
 	"cmp"
-	"context"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -16,6 +15,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/fairlead/fairlead/internal/spread"
+	"github.com/fairlead/fairlead/kernel/nowait"
 	"github.com/fairlead/fairlead/proxy"
 )
 
@@ -55,13 +55,11 @@ type port struct {
 	carried *proxy.Traffic // nil until there is some
 }
 
-// owner is one sandbox: its ports, and its live connections under ctx.
+// owner is one sandbox: its ports, and its live connections.
 type owner struct {
-	name   string
-	ports  []*port
-	ctx    context.Context
-	cancel context.CancelFunc
-	live   sync.WaitGroup
+	name  string
+	ports []*port
+	live  proxy.Group
 }
 
 func newTable(logger *slog.Logger) (*table, error) {
@@ -163,7 +161,6 @@ func (t *table) enter(b Binding, fd int) (*port, error) {
 	o := t.owners[b.Owner]
 	if o == nil {
 		o = &owner{name: b.Owner}
-		o.ctx, o.cancel = context.WithCancel(context.Background())
 		t.owners[b.Owner] = o
 	}
 	// One string for all of the owner's ports, and not one each.
@@ -206,7 +203,7 @@ func (t *table) leave(p *port) {
 	p.owner.ports = slices.DeleteFunc(p.owner.ports, func(q *port) bool { return q == p })
 	if len(p.owner.ports) == 0 {
 		delete(t.owners, p.Owner)
-		p.owner.cancel()
+		p.owner.live.End()
 	}
 }
 
@@ -235,9 +232,9 @@ func (t *table) release(name string) error {
 		t.strike(p)
 	}
 	delete(t.owners, name)
-	o.cancel()
 	t.mu.Unlock()
 
+	o.live.End()
 	err := closeAll(ports)
 	o.live.Wait()
 	return err
@@ -314,7 +311,7 @@ const acceptBurst = 32
 
 func (t *table) accept(p *port) {
 	for range acceptBurst {
-		fd, _, err := unix.Accept4(p.fd, unix.SOCK_CLOEXEC|unix.SOCK_NONBLOCK)
+		fd, err := nowait.Accept(p.fd, unix.SOCK_CLOEXEC|unix.SOCK_NONBLOCK)
 		switch {
 		case err == nil:
 			t.serve(p, fd)
@@ -360,13 +357,11 @@ func (t *table) refuse(p *port, cause error) {
 
 // serve proxies one connection. The port's backend may change meanwhile.
 func (t *table) serve(p *port, fd int) {
-	p.owner.live.Add(1)
 	t.live.Add(1)
-	t.streams.Carry(p.owner.ctx, fd, p.Backend, t.traffic(p), func(err error) {
+	t.streams.Carry(&p.owner.live, fd, p.Backend, t.traffic(p), func(err error) {
 		if err != nil {
 			t.logger.Debug("proxied connection ended", "port", p.Host, "err", err)
 		}
-		p.owner.live.Done()
 		t.live.Done()
 	})
 }
