@@ -7,6 +7,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/fairlead/fairlead/kernel/nowait"
 )
 
 // Parallel is how many connections there are at a time.
@@ -18,8 +20,7 @@ const patience = 5 * time.Second
 
 // opener opens connections.
 type opener struct {
-	to    unix.Sockaddr
-	at    netip.AddrPort
+	to    netip.AddrPort
 	epoll int
 	// began is when connect was called, by descriptor.
 	began map[int]time.Time
@@ -32,7 +33,7 @@ func connections(to netip.AddrPort, length time.Duration, atOnce int) (Sample, e
 	if err != nil {
 		return Sample{}, err
 	}
-	o := &opener{to: sockaddr(to), at: to, epoll: epoll, began: map[int]time.Time{}, times: make([]time.Duration, 0, 1<<17)}
+	o := &opener{to: to, epoll: epoll, began: map[int]time.Time{}, times: make([]time.Duration, 0, 1<<17)}
 	events := make([]unix.EpollEvent, atOnce)
 	start := time.Now()
 	for range atOnce {
@@ -41,7 +42,7 @@ func connections(to netip.AddrPort, length time.Duration, atOnce int) (Sample, e
 		}
 	}
 	for len(o.began) > 0 {
-		n, err := unix.EpollWait(epoll, events, int(patience/time.Millisecond))
+		n, err := nowait.EpollWait(epoll, events, int(patience/time.Millisecond))
 		switch {
 		case errors.Is(err, unix.EINTR):
 			continue
@@ -63,20 +64,20 @@ func connections(to netip.AddrPort, length time.Duration, atOnce int) (Sample, e
 		}
 	}
 	took := time.Since(start)
-	return Sample{Rate: float64(len(o.times)) / took.Seconds(), P50: quantile(o.times, 0.5), P99: quantile(o.times, 0.99)}, unix.Close(epoll)
+	return Sample{Rate: float64(len(o.times)) / took.Seconds(), P50: quantile(o.times, 0.5), P99: quantile(o.times, 0.99)}, nowait.Close(epoll)
 }
 
 // open begins one connection.
 func (o *opener) open() error {
-	fd, err := openSocket(o.at, unix.SOCK_NONBLOCK)
+	fd, err := openSocket(o.to, unix.SOCK_NONBLOCK)
 	if err != nil {
 		return err
 	}
 	o.began[fd] = time.Now()
-	if err := unix.Connect(fd, o.to); err != nil && !errors.Is(err, unix.EINPROGRESS) {
-		return fmt.Errorf("connect to %s: %w", o.at, err)
+	if err := nowait.Connect(fd, o.to); err != nil && !errors.Is(err, unix.EINPROGRESS) {
+		return fmt.Errorf("connect to %s: %w", o.to, err)
 	}
-	return unix.EpollCtl(o.epoll, unix.EPOLL_CTL_ADD, fd, &unix.EpollEvent{Events: unix.EPOLLIN | unix.EPOLLOUT | unix.EPOLLET, Fd: int32(fd)})
+	return nowait.EpollCtl(o.epoll, unix.EPOLL_CTL_ADD, fd, &unix.EpollEvent{Events: unix.EPOLLIN | unix.EPOLLOUT | unix.EPOLLET, Fd: int32(fd)})
 }
 
 // step asks on a connection that is open now, or ends one that is answered.
@@ -85,12 +86,12 @@ func (o *opener) step(fd int, events uint32) (answered bool, err error) {
 	if events&unix.EPOLLIN == 0 {
 		if events&(unix.EPOLLERR|unix.EPOLLHUP) == 0 {
 			b[0] = asksShort
-			_, err = unix.Write(fd, b[:1])
+			_, err = nowait.Write(fd, b[:1])
 			return false, err
 		}
 	}
 	// A connection that failed says why when it is read.
-	n, err := unix.Read(fd, b[:])
+	n, err := nowait.Read(fd, b[:])
 	if err == nil && n != 1 {
 		err = fmt.Errorf("closed after %d bytes, want an answer of one", n)
 	}

@@ -84,7 +84,7 @@ func (s Space) Serve(ctx context.Context, port uint16) error {
 	if err := s.startOn(cpu, cmd); err != nil {
 		return err
 	}
-	if line, err := bufio.NewReader(out).ReadString('\n'); line != ready {
+	if line, err := bufio.NewReader(out).ReadString('\n'); line != fmt.Sprintf(ready, port) {
 		return fmt.Errorf("the server on %s said %q: %w", s.Name, line, err)
 	}
 	go func() { _ = cmd.Wait() }()

@@ -1,49 +1,85 @@
 package load
 
 import (
+	"encoding/json"
+	"errors"
+	"fmt"
 	"net"
 	"net/netip"
+	"os"
+	"os/exec"
 	"strings"
 	"testing"
 	"time"
-
-	"golang.org/x/sys/unix"
 )
 
-// served starts a server on loopback and returns where it is.
+// The ends are processes of their own here, too: they wait without telling the scheduler.
+func TestMain(m *testing.M) {
+	was, err := Staged()
+	if !was {
+		os.Exit(m.Run())
+	}
+	if err != nil {
+		_, _ = fmt.Fprintln(os.Stderr, err)
+		os.Exit(1)
+	}
+}
+
+// served starts a server on a free port and returns where it is.
 func served(t *testing.T) netip.AddrPort {
 	t.Helper()
-	s, err := listen(netip.MustParseAddrPort("127.0.0.1:0"))
+	cmd := exec.CommandContext(t.Context(), "/proc/self/exe", Name, serving, "0")
+	out, err := cmd.StdoutPipe()
+	if err == nil {
+		err = cmd.Start()
+	}
 	if err != nil {
 		t.Fatal(err)
 	}
-	name, err := unix.Getsockname(s.listener)
+	t.Cleanup(func() { _ = cmd.Wait() })
+	var port uint16
+	if _, err := fmt.Fscanf(out, ready, &port); err != nil {
+		t.Fatal(err)
+	}
+	return netip.AddrPortFrom(netip.MustParseAddr("127.0.0.1"), port)
+}
+
+// asked is what a client of the kind says.
+func asked(t *testing.T, kind Kind, to netip.AddrPort, length time.Duration) (Sample, error) {
+	t.Helper()
+	out, err := exec.CommandContext(t.Context(), "/proc/self/exe", Name, string(kind), to.String(), length.String()).Output()
 	if err != nil {
 		t.Fatal(err)
 	}
-	go func() { t.Error("the server ended: ", s.run()) }()
-	return netip.AddrPortFrom(netip.MustParseAddr("127.0.0.1"), uint16(name.(*unix.SockaddrInet4).Port))
+	var a answer
+	if err := json.Unmarshal(out, &a); err != nil {
+		t.Fatalf("%v: %s", err, out)
+	}
+	if a.Error != "" {
+		return a.Sample, errors.New(a.Error)
+	}
+	return a.Sample, nil
 }
 
 func TestLoads(t *testing.T) {
 	t.Parallel()
 	to := served(t)
 	const length = 50 * time.Millisecond
-	once, err := connections(to, 0, 1)
+	once, err := asked(t, Once, to, 0)
 	if err != nil || once.Rate <= 0 || once.P50 <= 0 {
 		t.Errorf("one connection: %+v, %v", once, err)
 	}
-	many, err := connections(to, length, 8)
-	if err != nil || many.Rate <= 8/length.Seconds() || many.P50 > many.P99 {
+	many, err := asked(t, Connections, to, length)
+	if err != nil || many.Rate <= Parallel/length.Seconds()/2 || many.P50 > many.P99 {
 		t.Errorf("connections: %+v, %v", many, err)
 	}
-	asked, err := requests(to, length)
-	if err != nil || asked.Rate <= 1 || asked.P50 <= 0 || asked.P50 > asked.P99 {
-		t.Errorf("requests: %+v, %v", asked, err)
+	requests, err := asked(t, Requests, to, length)
+	if err != nil || requests.Rate <= 1 || requests.P50 <= 0 || requests.P50 > requests.P99 {
+		t.Errorf("requests: %+v, %v", requests, err)
 	}
-	streamed, err := stream(to, length)
-	if err != nil || streamed.Rate < 128<<10 {
-		t.Errorf("stream: %+v, %v", streamed, err)
+	stream, err := asked(t, Stream, to, length)
+	if err != nil || stream.Rate < 128<<10 {
+		t.Errorf("stream: %+v, %v", stream, err)
 	}
 }
 
@@ -67,14 +103,10 @@ func TestLoadsFail(t *testing.T) {
 	}()
 	hasty := netip.MustParseAddrPort(l.Addr().String())
 	closed := netip.MustParseAddrPort("127.0.0.1:1")
-	for name, load := range map[string]func(netip.AddrPort) (Sample, error){
-		"connections": func(to netip.AddrPort) (Sample, error) { return connections(to, time.Millisecond, 4) },
-		"requests":    func(to netip.AddrPort) (Sample, error) { return requests(to, time.Millisecond) },
-		"stream":      func(to netip.AddrPort) (Sample, error) { return stream(to, time.Millisecond) },
-	} {
+	for _, kind := range []Kind{Connections, Requests, Stream} {
 		for _, to := range []netip.AddrPort{hasty, closed} {
-			if s, err := load(to); err == nil {
-				t.Errorf("%s to %s: %+v and no error", name, to, s)
+			if s, err := asked(t, kind, to, time.Millisecond); err == nil {
+				t.Errorf("%s to %s: %+v and no error", kind, to, s)
 			}
 		}
 	}

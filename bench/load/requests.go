@@ -10,6 +10,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/fairlead/fairlead/kernel/nowait"
 )
 
 // warm is how long a connection is used before the clock starts: the kernel raises its window,
@@ -28,7 +30,7 @@ func dial(to netip.AddrPort) (fd int, err error) {
 	if err != nil {
 		return -1, err
 	}
-	if err := unix.Connect(fd, sockaddr(to)); err != nil {
+	if err := nowait.Connect(fd, to); err != nil {
 		return -1, fmt.Errorf("connect to %s: %w", to, err)
 	}
 	return fd, nil
@@ -37,7 +39,7 @@ func dial(to netip.AddrPort) (fd int, err error) {
 // readFull fills buf.
 func readFull(fd int, buf []byte) error {
 	for len(buf) > 0 {
-		n, err := unix.Read(fd, buf)
+		n, err := nowait.Read(fd, buf)
 		if errors.Is(err, unix.EINTR) {
 			continue
 		}
@@ -55,7 +57,7 @@ func readFull(fd int, buf []byte) error {
 // writeFull sends all of buf.
 func writeFull(fd int, buf []byte) error {
 	for len(buf) > 0 {
-		n, err := unix.Write(fd, buf)
+		n, err := nowait.Write(fd, buf)
 		if err != nil && !errors.Is(err, unix.EINTR) {
 			return err
 		}
@@ -118,7 +120,7 @@ func stream(to netip.AddrPort, length time.Duration) (Sample, error) {
 	if n := binary.BigEndian.Uint64(came[:]); n != sent {
 		return Sample{}, fmt.Errorf("of %d bytes %d came to %s", sent, n, to)
 	}
-	return Sample{Rate: float64(sent) / took.Seconds()}, unix.Close(fd)
+	return Sample{Rate: float64(sent) / took.Seconds()}, nowait.Close(fd)
 }
 
 // quantile is the value that q of the times do not exceed (nearest rank).

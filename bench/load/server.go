@@ -5,16 +5,17 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
-	"os"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/fairlead/fairlead/kernel/nowait"
 )
 
 // serving is the argument that makes an end the server.
 const serving = "serve"
 
-// ready is what a server prints when it listens.
-const ready = "ready\n"
+// ready is what a server prints when it listens, with the port.
+const ready = "ready on %d\n"
 
 // conn is what the server knows of a connection.
 type conn struct {
@@ -25,7 +26,7 @@ type conn struct {
 // server serves every connection of a port with one thread.
 type server struct {
 	epoll, listener int
-	conns           map[int]*conn
+	conns           map[int]conn
 	buf             []byte
 }
 
@@ -35,7 +36,14 @@ func serve(at netip.AddrPort) error {
 	if err != nil {
 		return err
 	}
-	if _, err := os.Stdout.WriteString(ready); err != nil {
+	name, err := unix.Getsockname(s.listener)
+	if err != nil {
+		return err
+	}
+	if sa, ok := name.(*unix.SockaddrInet4); ok {
+		at = netip.AddrPortFrom(at.Addr(), uint16(sa.Port))
+	}
+	if _, err := fmt.Printf(ready, at.Port()); err != nil {
 		return err
 	}
 	return s.run()
@@ -47,14 +55,14 @@ func listen(at netip.AddrPort) (*server, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := errors.Join(unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_REUSEADDR, 1), unix.Bind(fd, sockaddr(at)), unix.Listen(fd, 4096)); err != nil {
+	if err := errors.Join(nowait.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_REUSEADDR, 1), unix.Bind(fd, sockaddr(at)), unix.Listen(fd, 4096)); err != nil {
 		return nil, fmt.Errorf("listen on %s: %w", at, err)
 	}
 	epoll, err := unix.EpollCreate1(unix.EPOLL_CLOEXEC)
 	if err != nil {
 		return nil, err
 	}
-	s := &server{epoll: epoll, listener: fd, conns: map[int]*conn{}, buf: make([]byte, 256<<10)}
+	s := &server{epoll: epoll, listener: fd, conns: map[int]conn{}, buf: make([]byte, 256<<10)}
 	if err := s.watch(fd); err != nil {
 		return nil, err
 	}
@@ -65,7 +73,7 @@ func listen(at netip.AddrPort) (*server, error) {
 func (s *server) run() error {
 	events := make([]unix.EpollEvent, 128)
 	for {
-		n, err := unix.EpollWait(s.epoll, events, -1)
+		n, err := nowait.EpollWait(s.epoll, events, -1)
 		if err != nil && !errors.Is(err, unix.EINTR) {
 			return err
 		}
@@ -83,13 +91,13 @@ func (s *server) run() error {
 }
 
 func (s *server) watch(fd int) error {
-	return unix.EpollCtl(s.epoll, unix.EPOLL_CTL_ADD, fd, &unix.EpollEvent{Events: unix.EPOLLIN, Fd: int32(fd)})
+	return nowait.EpollCtl(s.epoll, unix.EPOLL_CTL_ADD, fd, &unix.EpollEvent{Events: unix.EPOLLIN, Fd: int32(fd)})
 }
 
 // accept takes what waits.
 func (s *server) accept() error {
 	for {
-		fd, _, err := unix.Accept4(s.listener, unix.SOCK_NONBLOCK|unix.SOCK_CLOEXEC)
+		fd, err := nowait.Accept(s.listener, unix.SOCK_NONBLOCK|unix.SOCK_CLOEXEC)
 		switch {
 		case errors.Is(err, unix.EAGAIN):
 			return nil
@@ -98,10 +106,10 @@ func (s *server) accept() error {
 		case err != nil:
 			return err
 		}
-		if err := unix.SetsockoptInt(fd, unix.IPPROTO_TCP, unix.TCP_NODELAY, 1); err != nil {
+		if err := nowait.SetsockoptInt(fd, unix.IPPROTO_TCP, unix.TCP_NODELAY, 1); err != nil {
 			return err
 		}
-		s.conns[fd] = &conn{}
+		s.conns[fd] = conn{}
 		if err := s.watch(fd); err != nil {
 			return err
 		}
@@ -110,7 +118,7 @@ func (s *server) accept() error {
 
 // read takes what came on a connection, and answers.
 func (s *server) read(fd int) error {
-	n, err := unix.Read(fd, s.buf)
+	n, err := nowait.Read(fd, s.buf)
 	switch {
 	case errors.Is(err, unix.EAGAIN), errors.Is(err, unix.EINTR):
 		return nil
@@ -121,7 +129,8 @@ func (s *server) read(fd int) error {
 	if n > 0 && c.asked == 0 {
 		c.asked = s.buf[0]
 	}
-	c.taken += uint64(n)
+	c.taken += uint64(max(n, 0))
+	s.conns[fd] = c
 	var answer []byte
 	switch {
 	case c.asked == asksTaking && n == 0:
@@ -133,7 +142,7 @@ func (s *server) read(fd int) error {
 	}
 	if len(answer) > 0 {
 		// A short answer fits into any buffer.
-		if _, err := unix.Write(fd, answer); err != nil {
+		if _, err := nowait.Write(fd, answer); err != nil {
 			return s.end(fd)
 		}
 	}
@@ -142,7 +151,7 @@ func (s *server) read(fd int) error {
 	}
 	if c.asked == asksTaking { // a reset would overtake the answer
 		delete(s.conns, fd)
-		return unix.Close(fd)
+		return nowait.Close(fd)
 	}
 	return s.end(fd)
 }
