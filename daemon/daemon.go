@@ -181,10 +181,12 @@ func (d *daemon) unlock() {
 }
 
 // start brings up what the daemon stands on, in the order of dependence:
-// containerd and the two helpers at once, then the network, then the engine. For a
-// teardown the network need not be as it is wanted.
+// containerd and the two helpers at once, then the network, then the engine. What the
+// kernel is slow to answer is asked meanwhile. For a teardown the network need not be as
+// it is wanted.
 func (d *daemon) start(ctx context.Context, netCfg network.Config, teardown bool) error {
 	var err error
+	netCfg.Ahead = network.LookAhead()
 	if d.store, err = d.openStore(); err != nil {
 		return err
 	}

@@ -101,6 +101,8 @@ type Config struct {
 	// FastPath has what containers of a network send each other pass the bridge by where
 	// the kernel has the means (kernel/fastpath) and nobody else has a say.
 	FastPath bool
+	// Ahead is what was asked of the kernel before; nil has Open ask.
+	Ahead *Ahead
 	// Log is slog.Default() when nil.
 	Log *slog.Logger
 	// Events gets what happens of itself; nil for nobody.
@@ -168,7 +170,7 @@ type Controller struct {
 	netOps sync.Mutex
 
 	mu sync.Mutex // no I/O under it
-	// nftFeatures are the kernel's, once asked inside a sandbox.
+	// nftFeatures are the kernel's, once asked.
 	nftFeatures *nft.Features
 	state       *plan.State
 
@@ -292,28 +294,6 @@ func hostHasIPv6() (bool, error) {
 		return false, nil // a kernel without it
 	}
 	return err == nil && off == "0", err
-}
-
-// openFirewall gets the socket that owns our table from the relay, which keeps it
-// while no daemon runs, or makes one and has the relay keep it.
-func (c *Controller) openFirewall(ctx context.Context) error {
-	f, err := c.cfg.Relay.FirewallSocket(ctx)
-	if err != nil {
-		return err
-	}
-	if f == nil {
-		if f, err = nft.NewSocket(); err != nil {
-			return err
-		}
-		if err := c.cfg.Relay.KeepFirewallSocket(ctx, f); err != nil {
-			return errors.Join(err, f.Close())
-		}
-	}
-	c.fwSocket = f
-	if c.fw, err = nft.Open(f); err == nil && !c.fw.Features().Bridge {
-		c.log.Warn("the kernel has no nf_tables of family bridge (CONFIG_NF_TABLES_BRIDGE): no container can be attached to a network that keeps its containers apart, and containers may send under each other's addresses")
-	}
-	return err
 }
 
 // Close lets go of sockets; the kernel stays as it is.

@@ -21,6 +21,9 @@ type hostWatch struct {
 	watcher *inotify.Watcher
 	stop    chan struct{}
 	done    sync.WaitGroup
+	// closing are watchers that are not used any more: the kernel takes some 10 ms to let
+	// go of one (a grace period of SRCU, fsnotify_destroy_group), which nobody waits for.
+	closing sync.WaitGroup
 	// bus is follow's while that runs.
 	bus *resolved.Conn
 }
@@ -31,9 +34,7 @@ type hostWatch struct {
 func (t *resolvers) followHost(files HostFiles) error {
 	t.host.mu.Lock()
 	defer t.host.mu.Unlock()
-	if err := t.host.end(); err != nil {
-		return err
-	}
+	t.host.end()
 	t.host.files = files
 	if files == (HostFiles{}) {
 		return t.host.hangUp()
@@ -124,21 +125,24 @@ func readIfThere(path string) ([]byte, error) {
 }
 
 // end stops following; mu is held.
-func (h *hostWatch) end() error {
+func (h *hostWatch) end() {
 	if h.watcher == nil {
-		return nil
+		return
 	}
 	close(h.stop)
 	h.done.Wait()
-	err := h.watcher.Close()
+	watcher := h.watcher
 	h.watcher = nil
-	return err
+	// It has nothing to write, so that closing it cannot fail.
+	h.closing.Go(func() { _ = watcher.Close() })
 }
 
 func (h *hostWatch) close() error {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	return errors.Join(h.end(), h.hangUp())
+	h.end()
+	h.closing.Wait()
+	return h.hangUp()
 }
 
 // hangUp lets go of the bus; follow does not run, or is who calls it.

@@ -20,7 +20,6 @@ import (
 	"slices"
 	"strings"
 	"sync"
-	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -73,17 +72,8 @@ func (f *Features) lack(names string) {
 // Open takes over a socket of NewSocket, whoever held it before: answers still
 // in it are thrown away. It asks the kernel what it can do, which changes nothing.
 func Open(f *os.File) (*Conn, error) {
-	raw, err := f.SyscallConn()
+	c, err := take(f)
 	if err != nil {
-		return nil, fmt.Errorf("netfilter socket: %w", err)
-	}
-	c := &Conn{
-		file: f,
-		sock: socket{raw: raw},
-		// Not where the last holder began.
-		seq: uint32(time.Now().UnixNano()),
-	}
-	if err := c.sock.drain(); err != nil {
 		return nil, err
 	}
 	if err := c.probe(); err != nil {
