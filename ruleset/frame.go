@@ -36,13 +36,20 @@ type TransportProtocol uint8
 
 // The protocols in use.
 const (
+	TransportTCP      TransportProtocol = 6
+	TransportUDP      TransportProtocol = 17
 	TransportICMPv6   TransportProtocol = 58
 	TransportReserved TransportProtocol = 255
 )
 
 // String is the protocol as nft writes it.
 func (p TransportProtocol) String() string {
-	if p == TransportICMPv6 {
+	switch p {
+	case TransportTCP:
+		return "tcp"
+	case TransportUDP:
+		return "udp"
+	case TransportICMPv6:
 		return "ipv6-icmp"
 	}
 	return strconv.Itoa(int(p))
@@ -51,6 +58,13 @@ func (p TransportProtocol) String() string {
 // UDPTo matches datagrams to a port.
 type UDPTo uint16
 
+// NotTo matches packets of a protocol whose port can be read, and is another: not the
+// later fragments of one, nor a first that ends before.
+type NotTo struct {
+	Protocol TransportProtocol // TransportTCP or TransportUDP
+	Port     uint16
+}
+
 // HasPorts matches where there are four bytes behind the headers, which in TCP and UDP
 // are the ports: a first fragment may end before.
 type HasPorts struct{}
@@ -58,8 +72,12 @@ type HasPorts struct{}
 // Fragmented matches fragments of IPv6 packets, the first as well.
 type Fragmented struct{}
 
-// WithOptions matches IPv4 packets with options in their header.
-type WithOptions struct{}
+// WithOptions matches IPv4 packets with options in their header, and WithoutOptions those
+// that have none.
+type (
+	WithOptions    struct{}
+	WithoutOptions struct{}
+)
 
 // SourceRoute matches IPv4 packets that say by which way they go (RFC 791, section 3.1).
 type SourceRoute string
@@ -109,17 +127,19 @@ type Redirect4 struct{}
 // Length6 matches IPv6 packets with as many bytes behind their first header.
 type Length6 uint16
 
-func (Carries) expr()     {}
-func (Transport) expr()   {}
-func (UDPTo) expr()       {}
-func (HasPorts) expr()    {}
-func (Fragmented) expr()  {}
-func (WithOptions) expr() {}
-func (SourceRoute) expr() {}
-func (FirstOption) expr() {}
-func (ToHardware) expr()  {}
-func (Redirect4) expr()   {}
-func (Length6) expr()     {}
+func (Carries) expr()        {}
+func (Transport) expr()      {}
+func (UDPTo) expr()          {}
+func (NotTo) expr()          {}
+func (HasPorts) expr()       {}
+func (Fragmented) expr()     {}
+func (WithOptions) expr()    {}
+func (WithoutOptions) expr() {}
+func (SourceRoute) expr()    {}
+func (FirstOption) expr()    {}
+func (ToHardware) expr()     {}
+func (Redirect4) expr()      {}
+func (Length6) expr()        {}
 
 // String implements Expr.
 func (c Carries) String() string { return "meta protocol " + string(c) }
@@ -136,6 +156,9 @@ func (t Transport) String() string {
 func (u UDPTo) String() string { return fmt.Sprintf("udp dport %d", uint16(u)) }
 
 // String implements Expr.
+func (n NotTo) String() string { return fmt.Sprintf("%s dport != %d", n.Protocol, n.Port) }
+
+// String implements Expr.
 func (HasPorts) String() string { return "th dport & 0 == 0" }
 
 // String implements Expr.
@@ -143,6 +166,9 @@ func (Fragmented) String() string { return "exthdr frag exists" }
 
 // String implements Expr.
 func (WithOptions) String() string { return "ip hdrlength != 5" }
+
+// String implements Expr.
+func (WithoutOptions) String() string { return "ip hdrlength 5" }
 
 // String implements Expr.
 func (s SourceRoute) String() string { return "ip option " + string(s) + " exists" }

@@ -47,6 +47,10 @@ func (e *exprWriter) frame(x ruleset.Expr) error {
 		e.transport(unix.IPPROTO_UDP)
 		e.payload(unix.NFT_PAYLOAD_TRANSPORT_HEADER, 2, 2, regFirst)
 		e.compare(unix.NFT_CMP_EQ, big16(uint16(x)))
+	case ruleset.NotTo:
+		e.transport(byte(x.Protocol))
+		e.payload(unix.NFT_PAYLOAD_TRANSPORT_HEADER, 2, 2, regFirst)
+		e.compare(unix.NFT_CMP_NEQ, big16(x.Port))
 	case ruleset.HasPorts:
 		// Where it cannot be read, the rule does not match.
 		e.payload(unix.NFT_PAYLOAD_TRANSPORT_HEADER, 2, 2, regFirst)
@@ -56,10 +60,9 @@ func (e *exprWriter) frame(x ruleset.Expr) error {
 		e.require(ruleset.IPv6)
 		e.present(unix.NFT_EXTHDR_OP_IPV6, unix.IPPROTO_FRAGMENT)
 	case ruleset.WithOptions:
-		e.require(ruleset.IPv4)
-		e.payload(unix.NFT_PAYLOAD_NETWORK_HEADER, 0, 1, regFirst)
-		e.mask([]byte{0x0f})
-		e.compare(unix.NFT_CMP_NEQ, []byte{noOptions})
+		e.headerWords(unix.NFT_CMP_NEQ, noOptions)
+	case ruleset.WithoutOptions:
+		e.headerWords(unix.NFT_CMP_EQ, noOptions)
 	case ruleset.SourceRoute:
 		number, ok := sourceRoutes[x]
 		if !ok {
@@ -68,10 +71,7 @@ func (e *exprWriter) frame(x ruleset.Expr) error {
 		e.require(ruleset.IPv4)
 		e.present(exthdrOpIPv4, number)
 	case ruleset.FirstOption:
-		e.require(ruleset.IPv4)
-		e.payload(unix.NFT_PAYLOAD_NETWORK_HEADER, 0, 1, regFirst)
-		e.mask([]byte{0x0f})
-		e.compare(unix.NFT_CMP_EQ, []byte{x.Words})
+		e.headerWords(unix.NFT_CMP_EQ, x.Words)
 		e.payload(unix.NFT_PAYLOAD_NETWORK_HEADER, 4*noOptions, uint32(len(x.Begins)), regFirst)
 		e.compare(unix.NFT_CMP_EQ, []byte(x.Begins))
 	case ruleset.ToHardware:
@@ -95,6 +95,14 @@ func (e *exprWriter) frame(x ruleset.Expr) error {
 		e.compare(unix.NFT_CMP_EQ, big16(uint16(x)))
 	}
 	return nil
+}
+
+// headerWords compares the length of an IPv4 header, in words of four bytes.
+func (e *exprWriter) headerWords(op uint32, words uint8) {
+	e.require(ruleset.IPv4)
+	e.payload(unix.NFT_PAYLOAD_NETWORK_HEADER, 0, 1, regFirst)
+	e.mask([]byte{0x0f})
+	e.compare(op, []byte{words})
 }
 
 // exthdrOpIPv4 looks at options of IPv4 (NFT_EXTHDR_OP_IPV4 of

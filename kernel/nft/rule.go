@@ -112,10 +112,12 @@ func (e *exprWriter) write(x ruleset.Expr) error {
 		e.compare(unix.NFT_CMP_EQ, name)
 	case ruleset.Group:
 		return e.group(x)
+	case ruleset.PortIs:
+		return e.port(x)
 	case ruleset.Mark, ruleset.ToHost, ruleset.Neighbour, ruleset.Opening, ruleset.LaterFragment:
 		return e.match(x)
-	case ruleset.Carries, ruleset.Transport, ruleset.UDPTo, ruleset.HasPorts, ruleset.Fragmented,
-		ruleset.WithOptions, ruleset.SourceRoute, ruleset.FirstOption, ruleset.ToHardware, ruleset.Redirect4, ruleset.Length6, ruleset.Bytes:
+	case ruleset.Carries, ruleset.Transport, ruleset.UDPTo, ruleset.NotTo, ruleset.HasPorts, ruleset.Fragmented,
+		ruleset.WithOptions, ruleset.WithoutOptions, ruleset.SourceRoute, ruleset.FirstOption, ruleset.ToHardware, ruleset.Redirect4, ruleset.Length6, ruleset.Bytes:
 		return e.frame(x)
 	default:
 		return e.statement(x)
@@ -159,6 +161,8 @@ func (e *exprWriter) statement(x ruleset.Expr) error {
 		e.verdict(code, "")
 	case ruleset.Random, ruleset.CountOver, ruleset.Note:
 		return e.flow(x)
+	case ruleset.SetPort:
+		return e.setPort(ruleset.PortIs(x))
 	case ruleset.DNAT:
 		return e.dnat(x)
 	case ruleset.SNAT:

@@ -20,6 +20,8 @@ const (
 	setTargets      = "targets"
 	setLinkAddrs    = "linkaddrs"
 	setInterfaceIDs = "ids"
+	setSenders4     = "senders4"
+	setSenders6     = "senders6"
 )
 
 // The chains of the guard.
@@ -57,6 +59,8 @@ func guardSets() []ruleset.Set {
 		{Name: setMACs, Key: key(iface, ruleset.EtherAddr), Comment: "the hardware address of each"},
 		{Name: setOwn4, Key: key(iface, ruleset.IPv4Addr), Comment: "whose address it is"},
 		{Name: setOwn6, Key: key(iface, ruleset.IPv6Addr), Comment: "whose address it is"},
+		{Name: setSenders4, Key: key(iface, ruleset.EtherAddr, ruleset.IPv4Addr), Comment: "both at once, but for ports that are kept apart"},
+		{Name: setSenders6, Key: key(iface, ruleset.EtherAddr, ruleset.IPv6Addr), Comment: "both at once, but for ports that are kept apart"},
 		{Name: setTargets, Key: key(iface, ruleset.Bits128), Of: of(ruleset.NDTarget), Comment: "whose address it is, as neighbour discovery says it"},
 		{Name: setLinkAddrs, Key: key(iface, ruleset.Bits48), Of: of(ruleset.NDLinkAddr), Comment: "the hardware address of each, as neighbour discovery says it"},
 		{Name: setInterfaceIDs, Key: key(iface, ruleset.Bits64), Of: of(ruleset.IP6SenderID), Comment: "how addresses end that a port makes by itself, on a bridge of the host's own"},
@@ -72,6 +76,9 @@ func guardElements(m Member, n spec.Network, e spec.Endpoint, add adder) {
 	port := ruleset.Interface(e.HostIf)
 	for _, a := range ownAddrs(m, e) {
 		add(byFamily(a, setOwn4, setOwn6), key(port, ruleset.Addr(a)))
+		if n.ICC && !e.Spoofing {
+			add(byFamily(a, setSenders4, setSenders6), key(port, ruleset.Ether(e.MAC), ruleset.Addr(a)))
+		}
 		if a.Is6() {
 			add(setTargets, key(port, ruleset.Bits(a.AsSlice())))
 		}
@@ -154,10 +161,25 @@ func interfaceID(mac spec.HardwareAddr) [8]byte {
 	return [8]byte{mac[0] ^ 2, mac[1], mac[2], 0xff, 0xfe, mac[3], mac[4], mac[5]}
 }
 
-// guardRules are the first that a frame meets: one lookup for a port's own hardware
-// address, and for a port that is not guarded a second.
+// guardRules are the first that a frame meets: for what nearly all carry one lookup, as
+// those are what a frame costs. It lets pass what the chains below would: TCP and UDP that
+// a container sends as itself, but for what a server of DHCP says; TCP to port 0 is looked
+// at by the chains, so that the rule is sure that there are ports, which a first fragment
+// may lack.
 func guardRules() []ruleset.Rule {
+	tcp := ruleset.NotTo{Protocol: ruleset.TransportTCP}
+	udp := func(port uint16) ruleset.NotTo {
+		return ruleset.NotTo{Protocol: ruleset.TransportUDP, Port: port}
+	}
+	sender := func(s ruleset.Selector, set string) ruleset.Lookup {
+		return ruleset.Lookup{Key: []ruleset.Selector{ruleset.IIfName, ruleset.EtherSAddr, s}, Set: set}
+	}
+	from4, from6 := sender(ruleset.IPSAddr, setSenders4), sender(ruleset.IP6SAddr, setSenders6)
 	return []ruleset.Rule{
+		ruleset.NewRule("TCP as itself", tcp, ruleset.WithoutOptions{}, from4, ruleset.Accept),
+		ruleset.NewRule("UDP as itself", udp(dhcpClient), ruleset.WithoutOptions{}, from4, ruleset.Accept),
+		ruleset.NewRule("TCP as itself", tcp, from6, ruleset.Accept),
+		ruleset.NewRule("UDP as itself", udp(dhcpClient6), from6, ruleset.Accept),
 		ruleset.NewRule("from a guarded port", byPort(ruleset.EtherSAddr, setMACs), ruleset.Goto(chainGuarded)),
 		ruleset.NewRule(reasonMAC, onBridge(ruleset.IIfName, GuardedPorts), ruleset.Counter{}, ruleset.Drop),
 	}

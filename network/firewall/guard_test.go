@@ -34,6 +34,8 @@ func TestGuardElements(t *testing.T) {
 	const (
 		own    = `own4 { "vetha" . 10.0.0.2, "vetha" . 10.0.1.2, "vethb" . 10.0.1.2, "vethb" . 10.0.0.2 }`
 		own6   = `own6 { "vetha" . fd00::2, "vetha" . fe80::42:aff:fe00:2, "vethb" . fd00::2 }`
+		both   = `senders4 { "vetha" . 02:42:0a:00:00:02 . 10.0.0.2, "vetha" . 02:42:0a:00:00:02 . 10.0.1.2, "vethb" . 02:42:0a:00:01:02 . 10.0.1.2, "vethb" . 02:42:0a:00:01:02 . 10.0.0.2 }`
+		both6  = `senders6 { "vetha" . 02:42:0a:00:00:02 . fd00::2, "vetha" . 02:42:0a:00:00:02 . fe80::42:aff:fe00:2, "vethb" . 02:42:0a:00:01:02 . fd00::2 }`
 		target = `targets { "vetha" . 0xfd000000000000000000000000000002, "vetha" . 0xfe8000000000000000420afffe000002, "vethb" . 0xfd000000000000000000000000000002 }`
 		ports  = `guarded { "vetha", "vethb" }`
 		macs   = `macs { "vetha" . 02:42:0a:00:00:02, "vethb" . 02:42:0a:00:01:02 }`
@@ -43,10 +45,11 @@ func TestGuardElements(t *testing.T) {
 		change func(m *firewall.Member, n spec.Network)
 		want   []string
 	}{
-		"two networks": {func(*firewall.Member, spec.Network) {}, []string{own, own6, target, ports, macs, links}},
+		"two networks": {func(*firewall.Member, spec.Network) {}, []string{own, own6, both, both6, target, ports, macs, links}},
 		"one unguarded": {func(m *firewall.Member, _ spec.Network) { m.Endpoints[0].Spoofing = true }, []string{
 			`own4 { "vethb" . 10.0.1.2, "vethb" . 10.0.0.2 }`, `own6 { "vethb" . fd00::2 }`, `targets { "vethb" . 0xfd000000000000000000000000000002 }`,
 			`guarded { "vethb" }`, `macs { "vethb" . 02:42:0a:00:01:02 }`,
+			`senders4 { "vethb" . 02:42:0a:00:01:02 . 10.0.1.2, "vethb" . 02:42:0a:00:01:02 . 10.0.0.2 }`, `senders6 { "vethb" . 02:42:0a:00:01:02 . fd00::2 }`,
 		}},
 		"unguarded, and kept apart": {func(m *firewall.Member, n spec.Network) {
 			m.Endpoints = m.Endpoints[:1]
@@ -56,6 +59,16 @@ func TestGuardElements(t *testing.T) {
 			`own4 { "vetha" . 10.0.0.2 }`, `own6 { "vetha" . fd00::2, "vetha" . fe80::42:aff:fe00:2 }`,
 			`targets { "vetha" . 0xfd000000000000000000000000000002, "vetha" . 0xfe8000000000000000420afffe000002 }`, `isolated { "vetha" }`,
 		}},
+		// What these send is looked at further, so that no set lets it pass at once.
+		"kept apart": {func(m *firewall.Member, n spec.Network) {
+			m.Endpoints = m.Endpoints[:1]
+			n.ICC = false
+			m.Networks["a"] = n
+		}, []string{
+			`own4 { "vetha" . 10.0.0.2 }`, `own6 { "vetha" . fd00::2, "vetha" . fe80::42:aff:fe00:2 }`,
+			`targets { "vetha" . 0xfd000000000000000000000000000002, "vetha" . 0xfe8000000000000000420afffe000002 }`,
+			`guarded { "vetha" }`, `macs { "vetha" . 02:42:0a:00:00:02 }`, links, `isolated { "vetha" }`,
+		}},
 		"link-local, on a bridge of the host's own": {func(m *firewall.Member, n spec.Network) {
 			n.Foreign = true
 			m.Networks["a"] = n
@@ -63,6 +76,8 @@ func TestGuardElements(t *testing.T) {
 			m.Endpoints[0].Addr6 = netip.Prefix{}
 			m.Endpoints[0].LinkLocal = []netip.Addr{netip.MustParseAddr("169.254.7.7"), netip.MustParseAddr("fe80::7")}
 		}, []string{
+			`senders4 { "vetha" . 02:42:0a:00:00:02 . 10.0.0.2, "vetha" . 02:42:0a:00:00:02 . 169.254.7.7 }`,
+			`senders6 { "vetha" . 02:42:0a:00:00:02 . fe80::7, "vetha" . 02:42:0a:00:00:02 . fe80::42:aff:fe00:2 }`,
 			`own4 { "vetha" . 10.0.0.2, "vetha" . 169.254.7.7 }`, `own6 { "vetha" . fe80::7, "vetha" . fe80::42:aff:fe00:2 }`,
 			`targets { "vetha" . 0xfe800000000000000000000000000007, "vetha" . 0xfe8000000000000000420afffe000002 }`,
 			`guarded { "vetha" }`, `macs { "vetha" . 02:42:0a:00:00:02 }`, links, `ids { "vetha" . 0x420afffe000002 }`,
@@ -81,7 +96,7 @@ func TestGuardElements(t *testing.T) {
 			}
 		}
 		for _, line := range (firewall.NFTables{Table: "fairlead", Unguarded: true}).AddMember(m).Commands() {
-			if strings.Contains(line, "guarded") || strings.Contains(line, "macs") {
+			if strings.Contains(line, "guarded") || strings.Contains(line, "macs") || strings.Contains(line, "senders") {
 				t.Errorf("%s: a kernel that cannot guard is told to: %s", name, line)
 			}
 		}
