@@ -13,9 +13,9 @@
 package fastpath
 
 import (
-	"encoding/binary"
 	"errors"
 	"fmt"
+	"iter"
 	"net"
 	"net/netip"
 	"strings"
@@ -30,8 +30,13 @@ import (
 	"github.com/fairlead/fairlead/internal/faultpoint"
 )
 
-// maxEntries is two for each address of a port.
-const maxEntries = 1 << 16
+// scrubs is the first kernel whose bpf_redirect_peer has the frame be for the container
+// that it comes to, whichever hardware address it was for where it came in (commit
+// c4327229948879814229b46aa26a750718888503, "bpf: Scrub packet on bpf_redirect_peer").
+const scrubs = 6<<8 | 16
+
+// minFrame is Ethernet's header, which a program cannot be run without.
+const minFrame = 14
 
 // prefix begins the names of programs, of whichever owner.
 const prefix = "fl_fast_"
@@ -46,74 +51,71 @@ type Port struct {
 	Addrs   []netip.Addr
 }
 
-// Path is the program and its maps. Its methods may be called from several goroutines.
+// Path is the program and its table. Its methods may be called from several goroutines.
 type Path struct {
 	program *ebpf.Program
-	entries *ebpf.Map
-	allowed *ebpf.Map
-	mu      sync.Mutex // of changes that belong together
+	// clock writes down the tick, of which there are so many to a length of time.
+	clock *ebpf.Program
+	tick  time.Duration
+
+	mu    sync.Mutex
+	table *table // nil once it is closed
 }
 
-// key is whose address it is, IPv4 in its IPv6 form: with the index of a port, who may
-// send under it there; with a segment, where it is.
-type key struct {
-	Of   uint32
-	Addr [16]byte
-}
-
-// inSegment tells a segment from an index.
-const inSegment = 1 << 31
-
-// entry is a port's segment, of who sends; its index, of where to send.
+// entry is where its owner leads: of who sends to its segment, of where to send to an index.
 type entry struct {
-	To  uint32
-	MAC [6]byte
-	_   [6]byte
-	// Seen is when the bridge last saw a frame of who sends, in ns of the monotonic clock.
-	Seen uint64
-	// Frames and Bytes are what was handed over to who is there.
-	Frames, Bytes uint64
+	to  uint32
+	mac [6]byte
 }
 
 // Open loads the program, which goes for nothing yet. The tag, 7 characters at most, is
 // part of its name. A kernel without the means gives errdefs.ErrUnavailable.
 func Open(tag string) (*Path, error) {
-	p, err := open(tag)
+	// Where frames that are handed over are counted at the container's end (Linux 6.8).
+	release, err := kernelRelease()
+	if err == nil && release < 6<<8|8 {
+		err = errors.New("the kernel is older")
+	}
+	var p *Path
+	if err == nil {
+		p, err = open(tag, release < scrubs)
+	}
 	if err != nil {
 		return nil, fmt.Errorf("programs that take frames past the bridge (Linux 6.8 with CONFIG_NET_XGRESS and CONFIG_BPF_JIT): %w: %w", err, errdefs.ErrUnavailable)
 	}
 	return p, nil
 }
 
-func open(tag string) (*Path, error) {
-	// Where frames that are handed over are counted at the container's end (Linux 6.8).
-	if release, err := kernelRelease(); err != nil || release < 6<<8|8 {
-		return nil, errors.Join(errors.New("the kernel is older"), err)
-	}
+// open loads the program; turn says that the kernel leaves to it whom frames are for.
+func open(tag string, turn bool) (*Path, error) {
 	if err := faultpoint.Here("fastpath.open"); err != nil {
 		return nil, err
 	}
 	p := &Path{}
 	var err error
-	p.entries, err = ebpf.NewMap(&ebpf.MapSpec{
-		Name: "fl_fast_ports", Type: ebpf.Hash, KeySize: uint32(binary.Size(key{})), ValueSize: uint32(binary.Size(entry{})),
-		MaxEntries: maxEntries, Flags: unix.BPF_F_NO_PREALLOC,
-	})
-	if err != nil {
+	if p.tick, err = tick(); err != nil {
 		return nil, err
 	}
-	p.allowed, err = ebpf.NewMap(&ebpf.MapSpec{Name: "fl_fast_until", Type: ebpf.Array, KeySize: 4, ValueSize: 8, MaxEntries: 1})
+	if p.table, err = newTable(); err != nil {
+		return nil, err
+	}
+	p.clock, err = ebpf.NewProgram(&ebpf.ProgramSpec{
+		Name: "fl_clock", Type: ebpf.SchedCLS, License: "Apache-2.0", Instructions: clock(p.table.fd),
+	})
 	if err != nil {
 		return nil, errors.Join(err, p.Close())
 	}
 	p.program, err = ebpf.NewProgram(&ebpf.ProgramSpec{
 		Name: prefix + tag[:min(7, len(tag))], Type: ebpf.SchedCLS, AttachType: ebpf.AttachTCXIngress,
-		License: "Apache-2.0", Instructions: program(p.entries, p.allowed),
+		License: "Apache-2.0", Instructions: program(p.table.fd, ticks(remindEvery, p.tick), turn),
 	})
 	if err != nil {
 		return nil, errors.Join(err, p.Close())
 	}
 	if _, err := p.programs(1, ebpf.AttachTCXIngress); err != nil { // of lo, which every namespace has
+		return nil, errors.Join(err, p.Close())
+	}
+	if err := errors.Join(p.Allow(time.Nanosecond), p.Allow(0)); err != nil { // no clock can be read
 		return nil, errors.Join(err, p.Close())
 	}
 	return p, nil
@@ -133,40 +135,58 @@ func kernelRelease() (int, error) {
 // Close lets go of the program and the maps. Where it is attached it stays, and hands
 // nothing over once what Allow said has passed.
 func (p *Path) Close() error {
+	p.mu.Lock()
+	defer p.mu.Unlock()
 	var errs []error
-	if p.program != nil {
-		errs = append(errs, p.program.Close())
-	}
-	for _, m := range []*ebpf.Map{p.entries, p.allowed} {
-		if m != nil {
-			errs = append(errs, m.Close())
+	for _, program := range []*ebpf.Program{p.program, p.clock} {
+		if program != nil {
+			errs = append(errs, program.Close())
 		}
+	}
+	if p.table != nil {
+		errs = append(errs, p.table.Close())
+		p.table = nil
 	}
 	return errors.Join(errs...)
 }
 
+var errClosed = fmt.Errorf("the fast path is closed: %w", errdefs.ErrFailedPrecondition)
+
 // Allow has frames be handed over for so long from now on; 0 for not any more.
 func (p *Path) Allow(d time.Duration) error {
-	until := uint64(0)
-	if d > 0 {
-		now, err := monotonic()
-		if err != nil {
-			return err
-		}
-		until = now + uint64(d)
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.table == nil {
+		return errClosed
 	}
-	if err := p.allowed.Put(uint32(0), until); err != nil {
-		return fmt.Errorf("switch the fast path: %w", err)
+	if d <= 0 {
+		p.table.until.Store(0)
+		return nil
 	}
+	// What it is run with is the shortest frame there is, and does not matter.
+	if _, err := p.clock.Run(&ebpf.RunOptions{Data: make([]byte, minFrame)}); err != nil {
+		return fmt.Errorf("switch the fast path: read the clock: %w", err)
+	}
+	p.table.until.Store(p.table.now.Load() + ticks(d, p.tick))
 	return nil
 }
 
-func monotonic() (uint64, error) {
-	var now unix.Timespec
-	if err := unix.ClockGettime(unix.CLOCK_MONOTONIC, &now); err != nil {
-		return 0, fmt.Errorf("clock_gettime: %w", err)
+// tick is how long a tick of the kernel's clock takes, which is what its coarse clock
+// resolves.
+func tick() (time.Duration, error) {
+	var t unix.Timespec
+	if err := unix.ClockGetres(unix.CLOCK_MONOTONIC_COARSE, &t); err != nil {
+		return 0, fmt.Errorf("clock_getres: %w", err)
 	}
-	return uint64(now.Nano()), nil
+	if t.Nano() <= 0 {
+		return 0, fmt.Errorf("clock_getres: the clock's tick is %d ns", t.Nano())
+	}
+	return time.Duration(t.Nano()), nil
+}
+
+// ticks are those that have begun within a length of time.
+func ticks(d, tick time.Duration) uint64 {
+	return uint64((d + tick - 1) / tick)
 }
 
 // Attach puts the program at the interface's ingress, in the place of one of an earlier
@@ -212,57 +232,67 @@ func (p *Path) Add(port Port) error {
 	if err := faultpoint.Here("fastpath.add"); err != nil {
 		return fmt.Errorf("have interface %d take the fast path: %w", port.Index, err)
 	}
-	keys, values := port.entries()
-	if len(keys) == 0 {
-		return nil
-	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if _, err := p.entries.BatchUpdate(keys, values, nil); err != nil {
-		return fmt.Errorf("have interface %d take the fast path: %w", port.Index, err)
+	if p.table == nil {
+		return errClosed
+	}
+	for k, e := range port.entries() {
+		if err := p.table.add(k, e); err != nil {
+			p.remove(port)
+			return fmt.Errorf("have interface %d take the fast path: %w", port.Index, err)
+		}
 	}
 	return nil
 }
 
 // Remove has the port take no part any more; what is another's by now stays.
 func (p *Path) Remove(port Port) error {
-	keys, values := port.entries()
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	var errs []error
-	for i, k := range keys {
-		var have entry
-		switch err := p.entries.Lookup(k, &have); {
-		case errors.Is(err, ebpf.ErrKeyNotExist):
-			continue
-		case err == nil && have.To != values[i].To:
-			continue
-		}
-		if err := p.entries.Delete(k); err != nil && !errors.Is(err, ebpf.ErrKeyNotExist) {
-			errs = append(errs, fmt.Errorf("have interface %d not take the fast path: %w", port.Index, err))
-		}
+	if p.table == nil {
+		return errClosed
 	}
-	return errors.Join(errs...)
+	p.remove(port)
+	return nil
 }
 
-// entries are the port's, those of who sends first.
-func (port Port) entries() (keys []key, values []entry) {
+func (p *Path) remove(port Port) {
+	for k, e := range port.entries() {
+		if s := p.table.find(k); s != nil && s.to == e.to {
+			s.of.Store(free)
+		}
+	}
+}
+
+// entries are the port's, those of who sends before those of where to send.
+func (port Port) entries() iter.Seq2[key, entry] {
 	var mac [6]byte
 	copy(mac[:], port.MAC)
-	for _, a := range port.Addrs {
-		keys = append(keys, key{Of: uint32(port.Index), Addr: a.As16()}, key{Of: port.Segment | inSegment, Addr: a.As16()})
-		values = append(values, entry{To: port.Segment | inSegment, MAC: mac}, entry{To: uint32(port.Index), MAC: mac})
+	return func(yield func(key, entry) bool) {
+		for _, a := range port.Addrs {
+			if !yield(keyOf(uint32(port.Index), a), entry{port.Segment | inSegment, mac}) ||
+				!yield(keyOf(port.Segment|inSegment, a), entry{uint32(port.Index), mac}) {
+				return
+			}
+		}
 	}
-	return keys, values
 }
 
 // Lacks says what the port lacks to take part, "" for nothing: of its entries alone.
 func (p *Path) Lacks(port Port) string {
-	keys, values := port.entries()
-	for i, k := range keys {
-		var have entry
-		if err := p.entries.Lookup(k, &have); err != nil || have.To != values[i].To || have.MAC != values[i].MAC {
-			return "the entry of " + netip.AddrFrom16(k.Addr).Unmap().String()
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.table == nil {
+		return "an open path"
+	}
+	for _, a := range port.Addrs {
+		alone := port
+		alone.Addrs = []netip.Addr{a}
+		for k, e := range alone.entries() {
+			if s := p.table.find(k); !s.holds(e) {
+				return "the entry of " + a.Unmap().String()
+			}
 		}
 	}
 	return ""
@@ -272,39 +302,15 @@ func (p *Path) Lacks(port Port) string {
 // moves them (several segments of TCP may be one), and their bytes with Ethernet's header.
 // The port's own counters do not have it.
 func (p *Path) Received(port Port) (frames, bytes uint64) {
-	keys, _ := port.entries()
-	for _, k := range keys {
-		var have entry
-		if p.entries.Lookup(k, &have) == nil {
-			frames, bytes = frames+have.Frames, bytes+have.Bytes
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.table == nil {
+		return 0, 0
+	}
+	for k := range port.entries() {
+		if s := p.table.find(k); s != nil {
+			frames, bytes = frames+s.frames.Load(), bytes+s.bytes.Load()
 		}
 	}
 	return frames, bytes
-}
-
-// Prune takes out all entries that are of none of the ports, and returns how many.
-func (p *Path) Prune(ports []Port) (n int, err error) {
-	wanted := make(map[key]bool)
-	for _, port := range ports {
-		keys, _ := port.entries()
-		for _, k := range keys {
-			wanted[k] = true
-		}
-	}
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	var surplus []key
-	var k key
-	var v entry
-	all := p.entries.Iterate()
-	for all.Next(&k, &v) {
-		if !wanted[k] {
-			surplus = append(surplus, k)
-		}
-	}
-	errs := []error{all.Err()}
-	for _, k := range surplus {
-		errs = append(errs, p.entries.Delete(k))
-	}
-	return len(surplus), errors.Join(errs...)
 }

@@ -11,6 +11,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/containerd/errdefs"
+
 	"github.com/fairlead/fairlead/internal/craft"
 	"github.com/fairlead/fairlead/internal/lab"
 	"github.com/fairlead/fairlead/kernel/fastpath"
@@ -49,7 +51,7 @@ func newSite(t *testing.T) *site {
 		})
 		s.at[name], s.ports[name] = h, port
 	}
-	s.path = s.open()
+	s.path = s.open(fastpath.Open)
 	s.allow(time.Hour)
 	return s
 }
@@ -62,11 +64,11 @@ func (s *site) do(h *lab.Host, f func() error) {
 }
 
 // open is a path with the program at every port and no port that takes part.
-func (s *site) open() *fastpath.Path {
+func (s *site) open(open func(string) (*fastpath.Path, error)) *fastpath.Path {
 	s.t.Helper()
 	var p *fastpath.Path
 	s.do(s.host, func() (err error) {
-		if p, err = fastpath.Open(tag); err != nil {
+		if p, err = open(tag); err != nil {
 			return err
 		}
 		for _, port := range s.ports {
@@ -288,6 +290,50 @@ func TestConnections(t *testing.T) {
 	}
 }
 
+// TestRoom: ports whose addresses fall on one place of the table do not hide each other, one
+// too many is refused and leaves nothing behind, and what one leaves another takes; with
+// them, whom frames are for on kernels that leave it to the program.
+func TestRoom(t *testing.T) {
+	t.Parallel()
+	s := newSite(t)
+	s.path = s.open(fastpath.OpenBefore)
+	s.allow(time.Hour)
+	a, b := s.ports["a"], s.ports["b"]
+	crowd := fastpath.Crowd(b, fastpath.Probes)
+	s.add(crowd[1:]...)
+	s.add(a, b) // the last for whom there is room
+	if err := s.path.Add(crowd[0]); !errdefs.IsResourceExhausted(err) || s.path.Lacks(crowd[0]) == "" {
+		t.Errorf("one too many: %v; it lacks %q", err, s.path.Lacks(crowd[0]))
+	}
+	reaches := func(when string) {
+		t.Helper()
+		s.send("a", frame{from: a4, to: b4, protocol: 17, port: 80}) // which the bridge is to see
+		f := frame{what: "UDP", from: a4, to: b4, protocol: 17, port: 80, handed: true}
+		if !s.exchange("a", "b", []frame{f})[f.what] {
+			t.Errorf("%s: not handed over", when)
+		}
+	}
+	reaches("in the last place")
+	for _, p := range crowd[1:] {
+		if err := s.path.Remove(p); err != nil {
+			t.Fatal(err)
+		}
+	}
+	reaches("behind places that were left")
+	if err := s.path.Remove(b); err != nil {
+		t.Fatal(err)
+	}
+	s.add(crowd[:1]...)
+	s.add(b)
+	reaches("in a place that another left")
+	s.at["b"].Listen("udp", b4+":80")
+	s.at["a"].Run("ip", "neigh", "replace", b4, "lladdr", b.MAC.String(), "dev", "eth0")
+	s.at["b"].Run("ip", "neigh", "replace", a4, "lladdr", a.MAC.String(), "dev", "eth0")
+	if r := lab.Seen(t, s.at["a"], "udp", b4+":80"); r.Host != "b" {
+		t.Errorf("%s answered", r.Host)
+	}
+}
+
 func field(text, after string, n int) string {
 	_, rest, _ := strings.Cut(text, after)
 	fields := strings.Fields(rest)
@@ -300,7 +346,7 @@ func TestOwners(t *testing.T) {
 	t.Parallel()
 	s := newSite(t)
 	a, b := s.ports["a"], s.ports["b"]
-	next := s.open()
+	next := s.open(fastpath.Open)
 	at := func(p *fastpath.Path, index int) (mine bool, others string) {
 		s.do(s.host, func() (err error) {
 			mine, others, err = p.At(index)
@@ -322,9 +368,6 @@ func TestOwners(t *testing.T) {
 	}
 	if err := next.Add(b); err != nil {
 		t.Error(err)
-	}
-	if n, err := next.Prune([]fastpath.Port{a}); n != 4 || err != nil {
-		t.Errorf("%d entries were nobody's, want 4: %v", n, err)
 	}
 	moved := a
 	moved.Index = b.Index

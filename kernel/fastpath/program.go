@@ -2,7 +2,9 @@ package fastpath
 
 import (
 	"encoding/binary"
+	"fmt"
 	"time"
+	"unsafe"
 
 	"github.com/cilium/ebpf"
 	"github.com/cilium/ebpf/asm"
@@ -37,14 +39,21 @@ const (
 	portsEnd    = 4
 )
 
-// Offsets in key and entry.
+// Offsets in the table and its slots.
 const (
-	keyAddr     = 4
-	entryTo     = 0
-	entryMAC    = 4
-	entrySeen   = 16
-	entryFrames = 24
-	entryBytes  = 32
+	headUntil   = int16(unsafe.Offsetof(head{}.until))
+	headNow     = int16(unsafe.Offsetof(head{}.now))
+	firstSlot   = int32(unsafe.Offsetof(content{}.slots))
+	slotSize    = int16(unsafe.Sizeof(slot{}))
+	slotOf      = int16(unsafe.Offsetof(slot{}.of))
+	slotTo      = int16(unsafe.Offsetof(slot{}.to))
+	slotHi      = int16(unsafe.Offsetof(slot{}.hi))
+	slotLo      = int16(unsafe.Offsetof(slot{}.lo))
+	slotMAC     = int16(unsafe.Offsetof(slot{}.macStart))
+	slotMACRest = int16(unsafe.Offsetof(slot{}.macEnd))
+	slotSeen    = int16(unsafe.Offsetof(slot{}.seen))
+	slotFrames  = int16(unsafe.Offsetof(slot{}.frames))
+	slotBytes   = int16(unsafe.Offsetof(slot{}.bytes))
 )
 
 const (
@@ -57,183 +66,200 @@ const (
 	remindEvery = 10 * time.Second
 )
 
-// Where the program keeps keys on its stack, from its top.
+// The registers. A call takes the first six away, and only the last thing that the program
+// does is one.
 const (
-	stackFrom = -24
-	stackTo   = -48
-)
-
-// Registers that outlive calls. The frame's end is not needed once it was looked at.
-const (
-	context  = asm.R6
-	data     = asm.R7
-	end      = asm.R8
-	now      = asm.R8
-	sender   = asm.R9
-	receiver = asm.R8
+	found   = asm.R0 // a slot
+	of      = asm.R1 // what is looked up: of whom,
+	hi      = asm.R2 // and which address
+	lo      = asm.R3
+	toHi    = asm.R4 // the receiver's
+	toLo    = asm.R5
+	context = asm.R6
+	data    = asm.R7
+	now     = asm.R8
+	spare   = asm.R9
 )
 
 // slow is where the program leaves the frame to the bridge.
 const slow = "slow"
 
-// program hands over what it may, and leaves the rest to the bridge.
-func program(entries, allowed *ebpf.Map) asm.Instructions {
+// program hands over what it may, and leaves the rest to the bridge. After so many ticks
+// the bridge is shown a frame; turn says that the frame is not for the container yet where
+// it comes to.
+func program(table *ebpf.Map, remindAfter uint64, turn bool) asm.Instructions {
 	p := asm.Instructions{
 		asm.Mov.Reg(context, asm.R1),
-		asm.LoadMapValue(asm.R2, allowed.FD(), 0),
-		asm.LoadMem(asm.R2, asm.R2, 0, asm.DWord),
-		asm.JEq.Imm(asm.R2, 0, slow),
-		asm.LoadMem(asm.R2, context, ctxVLANPresent, asm.Word),
-		asm.JNE.Imm(asm.R2, 0, slow),
+		asm.FnJiffies64.Call(), // which is no call, but two instructions
+		asm.Mov.Reg(now, asm.R0),
+		asm.LoadMapValue(spare, table.FD(), 0),
+		asm.LoadMem(spare, spare, headUntil, asm.DWord),
+		asm.JGT.Reg(now, spare, slow),
+		asm.LoadMem(spare, context, ctxVLANPresent, asm.Word),
+		asm.JNE.Imm(spare, 0, slow),
 		asm.LoadMem(data, context, ctxData, asm.Word),
-		asm.LoadMem(end, context, ctxDataEnd, asm.Word),
-		asm.Mov.Reg(asm.R2, data), asm.Add.Imm(asm.R2, ip4End+portsEnd),
-		asm.JGT.Reg(asm.R2, end, slow), // or not in the packet's first part
-		asm.LoadMem(asm.R2, context, ctxIfIndex, asm.Word),
-		asm.StoreMem(asm.RFP, stackFrom, asm.R2, asm.Word),
-		asm.LoadMem(asm.R2, data, frameType, asm.Half),
-		asm.JEq.Imm(asm.R2, wire(0x08, 0x00), "ip4"),
-		asm.JNE.Imm(asm.R2, wire(0x86, 0xdd), slow),
+		asm.LoadMem(of, context, ctxDataEnd, asm.Word),
+		asm.Mov.Reg(spare, data), asm.Add.Imm(spare, ip4End+portsEnd),
+		asm.JGT.Reg(spare, of, slow), // or not in the packet's first part
+		asm.LoadMem(spare, data, frameType, asm.Half),
+		asm.JEq.Imm(spare, wire(0x08, 0x00), "ip4"),
+		asm.JNE.Imm(spare, wire(0x86, 0xdd), slow),
 	}
 	p = append(p, six()...)
 	p = append(p, four()...)
-	p = append(p, allowedNow(allowed)...)
-	p = append(p, lookup(entries, stackFrom)...)
-	p = append(p, asm.Mov.Reg(sender, asm.R0))
-	p = append(p, sameMAC(sender, frameFrom)...)
-	p = append(p, remind()...)
-	p = append(p,
-		asm.LoadMem(asm.R2, sender, entryTo, asm.Word),
-		asm.StoreMem(asm.RFP, stackTo, asm.R2, asm.Word))
-	p = append(p, lookup(entries, stackTo)...)
-	p = append(p, asm.Mov.Reg(receiver, asm.R0))
-	p = append(p, sameMAC(receiver, frameTo)...)
-	return append(p, handOver()...)
+	p = append(p, asm.LoadMem(of, context, ctxIfIndex, asm.Word).WithSymbol("known"))
+	p = append(p, lookup(table, "sender")...)
+	p = append(p, sameMAC(frameFrom)...)
+	p = append(p, remind(remindAfter)...)
+	p = append(p, asm.Mov.Reg(hi, toHi).WithSymbol("seen"), asm.Mov.Reg(lo, toLo))
+	p = append(p, lookup(table, "receiver")...)
+	p = append(p, sameMAC(frameTo)...)
+	return append(p, handOver(turn)...)
 }
 
-// wire is two or four bytes of a frame as the processor has them in a register.
-func wire(b ...byte) int32 {
-	if len(b) == 2 {
-		return int32(binary.NativeEndian.Uint16(b))
+// clock writes down the tick.
+func clock(table *ebpf.Map) asm.Instructions {
+	return asm.Instructions{
+		asm.FnJiffies64.Call(),
+		asm.LoadMapValue(asm.R1, table.FD(), 0),
+		asm.StoreMem(asm.R1, headNow, asm.R0, asm.DWord),
+		asm.Mov.Imm(asm.R0, 0),
+		asm.Return(),
 	}
-	return int32(binary.NativeEndian.Uint32(b))
 }
 
-// four fills in the keys from an IPv4 packet that is whole and has no options.
+// wire is two bytes of a frame as the processor has them in a register.
+func wire(b ...byte) int32 { return int32(binary.NativeEndian.Uint16(b)) }
+
+// four fills in the addresses of an IPv4 packet that is whole and has no options.
 func four() asm.Instructions {
-	p := asm.Instructions{
-		asm.LoadMem(asm.R2, data, ip, asm.Byte).WithSymbol("ip4"),
-		asm.JNE.Imm(asm.R2, 0x45, slow), // the version, and five words of header
-		asm.LoadMem(asm.R2, data, ip4Fragment, asm.Half),
-		asm.And.Imm(asm.R2, wire(0xbf, 0xff)), // all but "don't fragment"
-		asm.JNE.Imm(asm.R2, 0, slow),
-		asm.Mov.Imm(asm.R2, 0),
-		asm.Mov.Imm32(asm.R3, wire(0, 0, 0xff, 0xff)),
+	return asm.Instructions{
+		asm.LoadMem(spare, data, ip, asm.Byte).WithSymbol("ip4"),
+		asm.JNE.Imm(spare, 0x45, slow), // the version, and five words of header
+		asm.LoadMem(spare, data, ip4Fragment, asm.Half),
+		asm.And.Imm(spare, wire(0xbf, 0xff)), // all but "don't fragment"
+		asm.JNE.Imm(spare, 0, slow),
+		asm.Mov.Imm(hi, -1), // isIPv4
+		asm.LoadMem(lo, data, ip4From, asm.Word),
+		asm.Mov.Imm(toHi, -1),
+		asm.LoadMem(toLo, data, ip4To, asm.Word),
+		asm.LoadMem(spare, data, ip4Protocol, asm.Byte),
+		asm.JEq.Imm(spare, unix.IPPROTO_TCP, "known"),
+		asm.JNE.Imm(spare, unix.IPPROTO_UDP, slow),
+		asm.LoadMem(spare, data, ip4End+portTo, asm.Half),
+		asm.JEq.Imm(spare, wire(dhcpClient4>>8, dhcpClient4&0xff), slow),
 	}
-	for key, at := range map[int16]int16{stackFrom: ip4From, stackTo: ip4To} {
-		p = append(p,
-			asm.StoreMem(asm.RFP, key+keyAddr, asm.R2, asm.Word),
-			asm.StoreMem(asm.RFP, key+keyAddr+4, asm.R2, asm.Word),
-			asm.StoreMem(asm.RFP, key+keyAddr+8, asm.R3, asm.Word),
-			asm.LoadMem(asm.R4, data, at, asm.Word),
-			asm.StoreMem(asm.RFP, key+keyAddr+12, asm.R4, asm.Word))
-	}
-	return append(p,
-		asm.LoadMem(asm.R2, data, ip4Protocol, asm.Byte),
-		asm.JEq.Imm(asm.R2, unix.IPPROTO_TCP, "known"),
-		asm.JNE.Imm(asm.R2, unix.IPPROTO_UDP, slow),
-		asm.LoadMem(asm.R2, data, ip4End+portTo, asm.Half),
-		asm.JEq.Imm(asm.R2, wire(dhcpClient4>>8, dhcpClient4&0xff), slow),
-	)
 }
 
-// six does the same with an IPv6 packet whose first header is the transport's.
+// six does the same with an IPv6 packet whose first header is the transport's. The end of
+// the frame's first part is where the key will be.
 func six() asm.Instructions {
-	p := asm.Instructions{
-		asm.Mov.Reg(asm.R2, data), asm.Add.Imm(asm.R2, ip6End+portsEnd),
-		asm.JGT.Reg(asm.R2, end, slow),
-		asm.LoadMem(asm.R2, data, ip, asm.Byte),
-		asm.RSh.Imm(asm.R2, 4),
-		asm.JNE.Imm(asm.R2, 6, slow),
-	}
-	for i := int16(0); i < 16; i += 4 {
-		p = append(p,
-			asm.LoadMem(asm.R2, data, ip6From+i, asm.Word), asm.StoreMem(asm.RFP, stackFrom+keyAddr+i, asm.R2, asm.Word),
-			asm.LoadMem(asm.R2, data, ip6To+i, asm.Word), asm.StoreMem(asm.RFP, stackTo+keyAddr+i, asm.R2, asm.Word))
-	}
-	return append(p,
-		asm.LoadMem(asm.R2, data, ip6Next, asm.Byte),
-		asm.JEq.Imm(asm.R2, unix.IPPROTO_TCP, "known"),
-		asm.JNE.Imm(asm.R2, unix.IPPROTO_UDP, slow),
-		asm.LoadMem(asm.R2, data, ip6End+portTo, asm.Half),
-		asm.JEq.Imm(asm.R2, wire(dhcpClient6>>8, dhcpClient6&0xff), slow),
+	return asm.Instructions{
+		asm.Mov.Reg(spare, data), asm.Add.Imm(spare, ip6End+portsEnd),
+		asm.JGT.Reg(spare, of, slow),
+		asm.LoadMem(spare, data, ip, asm.Byte),
+		asm.RSh.Imm(spare, 4),
+		asm.JNE.Imm(spare, 6, slow),
+		asm.LoadMem(hi, data, ip6From, asm.DWord),
+		asm.LoadMem(lo, data, ip6From+8, asm.DWord),
+		asm.LoadMem(toHi, data, ip6To, asm.DWord),
+		asm.LoadMem(toLo, data, ip6To+8, asm.DWord),
+		asm.LoadMem(spare, data, ip6Next, asm.Byte),
+		asm.JEq.Imm(spare, unix.IPPROTO_TCP, "known"),
+		asm.JNE.Imm(spare, unix.IPPROTO_UDP, slow),
+		asm.LoadMem(spare, data, ip6End+portTo, asm.Half),
+		asm.JEq.Imm(spare, wire(dhcpClient6>>8, dhcpClient6&0xff), slow),
 		asm.Ja.Label("known"),
-	)
+	}
 }
 
-// allowedNow leaves the frame to the bridge where the owner has not been heard of.
-func allowedNow(allowed *ebpf.Map) asm.Instructions {
+// lookup leaves the slot of who is looked up in found. It does what key.home and table.find
+// do.
+func lookup(table *ebpf.Map, who string) asm.Instructions {
+	factor := uint64(golden)
+	p := asm.Instructions{
+		asm.Mov.Reg(spare, of),
+		asm.LSh.Imm(spare, 32),
+		asm.Xor.Reg(spare, hi),
+		asm.Xor.Reg(spare, lo),
+		asm.LoadImm(found, int64(factor), asm.DWord),
+		asm.Mul.Reg(spare, found),
+		asm.RSh.Imm(spare, 64-homeBits),
+		asm.LSh.Imm(spare, slotBits),
+		asm.LoadMapValue(found, table.FD(), uint32(firstSlot)),
+		asm.Add.Reg(found, spare),
+	}
+	for i := range probes {
+		next := fmt.Sprintf("%s %d", who, i+1)
+		if i == probes-1 {
+			next = slow
+		}
+		load := asm.LoadMem(spare, found, slotOf, asm.Word)
+		if i > 0 {
+			p = append(p, asm.Add.Imm(found, int32(slotSize)).WithSymbol(fmt.Sprintf("%s %d", who, i)))
+		}
+		p = append(p, load,
+			asm.JEq.Imm(spare, 0, slow), // nothing was ever put here or beyond
+			asm.JNE.Reg(spare, of, next),
+			asm.LoadMem(spare, found, slotLo, asm.DWord),
+			asm.JNE.Reg(spare, lo, next),
+			asm.LoadMem(spare, found, slotHi, asm.DWord))
+		if i < probes-1 {
+			p = append(p, asm.JEq.Reg(spare, hi, who), asm.Ja.Label(next))
+		} else {
+			p = append(p, asm.JNE.Reg(spare, hi, slow))
+		}
+	}
+	return append(p, asm.LoadMem(of, found, slotTo, asm.Word).WithSymbol(who))
+}
+
+// sameMAC leaves the frame to the bridge unless the hardware address is that of the slot.
+func sameMAC(at int16) asm.Instructions {
 	return asm.Instructions{
-		asm.FnKtimeGetCoarseNs.Call().WithSymbol("known"),
-		asm.Mov.Reg(now, asm.R0),
-		asm.LoadMapValue(asm.R2, allowed.FD(), 0),
-		asm.LoadMem(asm.R2, asm.R2, 0, asm.DWord),
-		asm.JGT.Reg(now, asm.R2, slow),
+		asm.LoadMem(spare, found, slotMACRest, asm.Word),
+		asm.LoadMem(hi, data, at+2, asm.Word),
+		asm.JNE.Reg(spare, hi, slow),
+		asm.LoadMem(spare, found, slotMAC, asm.Half),
+		asm.LoadMem(hi, data, at, asm.Half),
+		asm.JNE.Reg(spare, hi, slow),
 	}
-}
-
-// lookup leaves the entry in R0.
-func lookup(entries *ebpf.Map, key int32) asm.Instructions {
-	return asm.Instructions{
-		asm.LoadMapPtr(asm.R1, entries.FD()),
-		asm.Mov.Reg(asm.R2, asm.RFP),
-		asm.Add.Imm(asm.R2, key),
-		asm.FnMapLookupElem.Call(),
-		asm.JEq.Imm(asm.R0, 0, slow),
-	}
-}
-
-// sameMAC leaves the frame to the bridge unless the hardware address is the entry's.
-func sameMAC(entry asm.Register, at int16) asm.Instructions {
-	var p asm.Instructions
-	for i := int16(0); i < 6; i += 2 {
-		p = append(p,
-			asm.LoadMem(asm.R2, entry, entryMAC+i, asm.Half),
-			asm.LoadMem(asm.R3, data, at+i, asm.Half),
-			asm.JNE.Reg(asm.R2, asm.R3, slow))
-	}
-	return p
 }
 
 // remind leaves one frame now and then to the bridge.
-func remind() asm.Instructions {
+func remind(after uint64) asm.Instructions {
 	return asm.Instructions{
-		asm.LoadMem(asm.R2, sender, entrySeen, asm.DWord),
-		asm.LoadImm(asm.R3, int64(remindEvery), asm.DWord),
-		asm.Add.Reg(asm.R2, asm.R3),
-		asm.JGT.Reg(asm.R2, now, "seen"),
-		asm.StoreMem(sender, entrySeen, now, asm.DWord),
+		asm.LoadMem(hi, found, slotSeen, asm.DWord),
+		asm.Mov.Reg(spare, now),
+		asm.Sub.Reg(spare, hi),
+		asm.LoadImm(hi, int64(after), asm.DWord),
+		asm.JLT.Reg(spare, hi, "seen"),
+		asm.StoreMem(found, slotSeen, now, asm.DWord),
 		asm.Ja.Label(slow),
-		asm.Mov.Imm(asm.R0, 0).WithSymbol("seen"), // a place for the label to be
 	}
 }
 
 // handOver puts the frame behind the receiver's port. It was for another interface's
 // hardware address where it came in, and is not where it goes.
-func handOver() asm.Instructions {
-	return asm.Instructions{
-		asm.Mov.Imm(asm.R2, 1),
-		asm.AddAtomic.Mem(receiver, asm.R2, asm.DWord, entryFrames),
-		asm.LoadMem(asm.R2, context, ctxLength, asm.Word),
-		asm.AddAtomic.Mem(receiver, asm.R2, asm.DWord, entryBytes),
-		asm.Mov.Reg(asm.R1, context),
-		asm.Mov.Imm(asm.R2, packetHost),
-		asm.FnSkbChangeType.Call(),
-		asm.LoadMem(asm.R1, receiver, entryTo, asm.Word),
-		asm.Mov.Imm(asm.R2, 0),
+func handOver(turn bool) asm.Instructions {
+	p := asm.Instructions{
+		asm.Mov.Imm(hi, 1),
+		asm.AddAtomic.Mem(found, hi, asm.DWord, slotFrames),
+		asm.LoadMem(hi, context, ctxLength, asm.Word),
+		asm.AddAtomic.Mem(found, hi, asm.DWord, slotBytes),
+	}
+	if turn {
+		p = append(p,
+			asm.Mov.Reg(spare, of),
+			asm.Mov.Reg(asm.R1, context),
+			asm.Mov.Imm(asm.R2, packetHost),
+			asm.FnSkbChangeType.Call(),
+			asm.Mov.Reg(of, spare))
+	}
+	return append(p,
+		asm.Mov.Imm(asm.R2, 0), // the index is in R1
 		asm.FnRedirectPeer.Call(),
 		asm.Return(),
 		asm.Mov.Imm(asm.R0, tcxNext).WithSymbol(slow),
 		asm.Return(),
-	}
+	)
 }
