@@ -80,7 +80,7 @@ func (c *Controller) warnUnpublished(a spec.Attachment) {
 // hold are chosen anew where the choice was ours; revert takes the record back. Both
 // are called with the state locked.
 func (c *Controller) hold(requests []spec.PortRequest, decide func(plan.Foreign) ([]spec.PortBinding, error), revert func()) ([]ports.Held, error) {
-	return c.settlePorts(requests, decide, func(fresh []spec.PortBinding) ([]ports.Held, error) { return ports.Hold(socket.Listen, fresh) }, revert)
+	return c.settlePorts(requests, decide, func(fresh []spec.PortBinding) ([]ports.Held, error) { return ports.Hold(socket.Bind, fresh) }, revert)
 }
 
 // settlePorts is hold where take binds the ports.

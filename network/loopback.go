@@ -3,17 +3,13 @@ package network
 import (
 	"context"
 	"errors"
-	"fmt"
 	"os"
 	"slices"
 
 	"github.com/containerd/errdefs"
 
-	"github.com/fairlead/fairlead/internal/spread"
 	"github.com/fairlead/fairlead/kernel/loopback"
-	"github.com/fairlead/fairlead/kernel/socket"
 	"github.com/fairlead/fairlead/network/plan"
-	"github.com/fairlead/fairlead/network/ports"
 	"github.com/fairlead/fairlead/network/spec"
 )
 
@@ -21,22 +17,6 @@ import (
 // alone: nothing gets through to their sockets, where nobody would answer it.
 func (c *Controller) proxied(b spec.PortBinding) bool {
 	return c.cfg.UserlandProxy && b.Proto != spec.SCTP
-}
-
-// activate lets clients in by the proxied ports.
-func (c *Controller) activate(held []ports.Held) error {
-	const worthwhile = 64 // as many system calls are done before another thread runs
-	return spread.Over(len(held), worthwhile, func(from, to int) error {
-		for _, h := range held[from:to] {
-			if !c.proxied(h.PortBinding) {
-				continue
-			}
-			if err := socket.Activate(h.Socket); err != nil {
-				return fmt.Errorf("open %s %s: %w", h.Proto, h.Host, err)
-			}
-		}
-		return nil
-	})
 }
 
 // keptLoopback is what the relay keeps the hooks' files as.

@@ -17,6 +17,7 @@ import (
 
 	"github.com/fairlead/fairlead/internal/lab"
 	"github.com/fairlead/fairlead/kernel/link"
+	"github.com/fairlead/fairlead/kernel/socket"
 	"github.com/fairlead/fairlead/network/spec"
 	"github.com/fairlead/fairlead/relay"
 	"github.com/fairlead/fairlead/store"
@@ -62,12 +63,31 @@ func dup(f *os.File) (*os.File, error) {
 	return os.NewFile(uintptr(fd), f.Name()), err
 }
 
+// take is what the relay does with a socket.
+func take(b relay.Binding) (relay.Binding, error) {
+	f, err := dup(b.File)
+	if err != nil {
+		return b, err
+	}
+	b.File = f
+	if b.Proxy || b.Proto == "tcp" {
+		if !b.Proxy {
+			err = socket.Drop(int(f.Fd()))
+		}
+		err = errors.Join(err, socket.Open(b.Proto, int(f.Fd())))
+	}
+	if err != nil {
+		return b, errors.Join(err, f.Close())
+	}
+	return b, nil
+}
+
 func (r *fakeRelay) Hold(_ context.Context, bindings []relay.Binding) error {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	for _, b := range bindings {
 		var err error
-		if b.File, err = dup(b.File); err != nil {
+		if b, err = take(b); err != nil {
 			return err
 		}
 		r.held = append(r.held, b)
@@ -90,7 +110,7 @@ func (r *fakeRelay) Replace(_ context.Context, owner string, bindings []relay.Bi
 	for _, b := range bindings {
 		if b.File != nil {
 			var err error
-			if b.File, err = dup(b.File); err != nil {
+			if b, err = take(b); err != nil {
 				return err
 			}
 		} else {

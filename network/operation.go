@@ -319,17 +319,13 @@ func setIPv6(ns *os.File, name string, on bool) error {
 	return err
 }
 
-// publish hands the sockets over first and takes their filters off last, so that
-// nothing gets in before the relay is there to answer.
+// publish hands the sockets over to the relay, which lets in who comes.
 func (o *operation) publish(ctx context.Context, s plan.Publish) error {
 	bindings := make([]relay.Binding, 0, len(o.held))
 	for _, h := range o.held {
 		bindings = append(bindings, o.c.relayBinding(s.Owner, h))
 	}
 	if err := o.c.cfg.Relay.Hold(ctx, bindings); err != nil {
-		return errors.Join(err, o.c.cfg.Relay.Release(context.WithoutCancel(ctx), s.Owner))
-	}
-	if err := o.c.activate(o.held); err != nil {
 		return errors.Join(err, o.c.cfg.Relay.Release(context.WithoutCancel(ctx), s.Owner))
 	}
 	held := o.held

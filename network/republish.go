@@ -51,8 +51,7 @@ func (o *operation) republish(ctx context.Context, owner string, bindings []spec
 // holdExactly makes the bindings what the relay holds for the sandbox. Ports that it
 // holds already keep their sockets, and connections are not touched; bound are sockets
 // for others, which are closed here. What is missing was the sandbox's before, and is
-// held though the host may not have its address yet. Nothing gets in by a new one before the relay is
-// there to answer.
+// held though the host may not have its address yet.
 func (c *Controller) holdExactly(ctx context.Context, owner string, bindings []spec.PortBinding, bound []ports.Held) (err error) {
 	defer func() { err = errors.Join(err, ports.Drop(bound)) }() // the relay has copies of its own
 	if len(bindings) == 0 {
@@ -68,7 +67,7 @@ func (c *Controller) holdExactly(ctx context.Context, owner string, bindings []s
 		sockets[key(h.PortBinding)] = h.Socket
 	}
 	missing := slices.DeleteFunc(slices.Clone(bindings), func(p spec.PortBinding) bool { return held[key(p)] || sockets[key(p)] != nil })
-	more, err := ports.Hold(socket.ListenAhead, missing)
+	more, err := ports.Hold(socket.BindAhead, missing)
 	if err != nil {
 		return explainBusy(err)
 	}
@@ -80,10 +79,7 @@ func (c *Controller) holdExactly(ctx context.Context, owner string, bindings []s
 	for _, p := range bindings {
 		wanted = append(wanted, c.relayBinding(owner, ports.Held{PortBinding: p, Socket: sockets[key(p)]}))
 	}
-	if err := c.cfg.Relay.Replace(ctx, owner, wanted); err != nil {
-		return err
-	}
-	return c.activate(bound)
+	return c.cfg.Relay.Replace(ctx, owner, wanted)
 }
 
 // heldBy are the keys of the bindings that the relay holds for the sandbox.
@@ -132,7 +128,7 @@ func (c *Controller) holdAble(ctx context.Context, owner string, bindings []spec
 	var first error
 	for _, p := range bindings {
 		if !held[bindingKey(owner, string(p.Proto), p.Host.String())] {
-			one, err := ports.Hold(socket.ListenAhead, []spec.PortBinding{p})
+			one, err := ports.Hold(socket.BindAhead, []spec.PortBinding{p})
 			if err != nil {
 				if first == nil {
 					first = explainBusy(err)

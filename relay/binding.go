@@ -38,8 +38,7 @@ type Binding struct {
 	// Revived is how often its socket was ended from outside and listens again since
 	// this process has it. List tells it; Hold does not heed it.
 	Revived uint64 `json:"revived,omitempty"`
-	// File is the socket: UDP bound, others listening. Hold needs it; List leaves
-	// it nil.
+	// File is the socket, as socket.Bind makes it. Hold needs it; List leaves it nil.
 	File *os.File `json:"-"`
 }
 

@@ -74,9 +74,9 @@ type releaseParams struct {
 	Owner string `json:"owner"`
 }
 
-// Hold gives the bindings' sockets to the process, all or none. The files stay
-// the caller's, who closes its copies. A port that is held already gives
-// errdefs.ErrConflict.
+// Hold gives the bindings' sockets to the process, all or none, and opens those that
+// are proxied. The files stay the caller's, who closes its copies. A port that is held
+// already gives errdefs.ErrConflict.
 func (c *Client) Hold(ctx context.Context, bindings []Binding) error {
 	if len(bindings) == 0 {
 		return nil
@@ -94,8 +94,27 @@ func (c *Client) Hold(ctx context.Context, bindings []Binding) error {
 	for i, at := range order {
 		files[i] = bindings[at].File
 	}
-	_, err := c.rpc.Call(ctx, "hold", holdParams{groups}, files, nil)
-	return err
+	return c.give(ctx, "hold", holdParams{groups}, bindings, files)
+}
+
+// bound ends the names of methods whose sockets are as socket.Bind makes them. Without
+// it they are open.
+const bound = "-bound"
+
+// give calls the method with sockets of socket.Bind. One of another build, which could
+// not be replaced, may want them open.
+func (c *Client) give(ctx context.Context, method string, params any, bindings []Binding, files []*os.File) error {
+	_, err := c.rpc.Call(ctx, method+bound, params, files, nil)
+	if !errdefs.IsNotImplemented(err) {
+		return err
+	}
+	if err := openAll(bindings, "tcp"); err != nil {
+		return err
+	}
+	if _, err := c.rpc.Call(ctx, method, params, files, nil); err != nil {
+		return err
+	}
+	return openAll(bindings, "udp")
 }
 
 // Release closes the owner's sockets and live connections, and returns once they

@@ -111,7 +111,7 @@ func (s *server) Adopt(load func(any) error, fds []int) error {
 		s.firewall = os.NewFile(uintptr(fds[0]), "netlink")
 		fds = fds[1:]
 	}
-	if err := s.table.hold(st.Bindings, fds[:len(st.Bindings)]); err != nil {
+	if err := s.table.hold(st.Bindings, fds[:len(st.Bindings)], false); err != nil {
 		return err
 	}
 	fds = fds[len(st.Bindings):]

@@ -92,7 +92,7 @@ func bind(t testing.TB, proto, ip string) (netip.AddrPort, *os.File) {
 	t.Helper()
 	for range 50 {
 		ap := netip.AddrPortFrom(netip.MustParseAddr(ip), freePort(t, proto, ip))
-		f, err := socket.Listen(proto, ap)
+		f, err := socket.Bind(proto, ap)
 		if errdefs.IsConflict(err) {
 			continue
 		}
@@ -100,9 +100,6 @@ func bind(t testing.TB, proto, ip string) (netip.AddrPort, *os.File) {
 			t.Fatal(err)
 		}
 		t.Cleanup(func() { _ = f.Close() })
-		if err := socket.Activate(f); err != nil {
-			t.Fatal(err)
-		}
 		return ap, f
 	}
 	t.Fatal("no free port")
@@ -249,7 +246,7 @@ func refusal(ap netip.AddrPort) error {
 // isFree says that nobody holds the port.
 func isFree(t *testing.T, proto string, host netip.AddrPort) {
 	t.Helper()
-	f, err := socket.Listen(proto, host)
+	f, err := socket.Bind(proto, host)
 	if err != nil {
 		t.Errorf("%s %s is not free: %v", proto, host, err)
 		return

@@ -71,7 +71,7 @@ func TestKilledHeld(t *testing.T) {
 	t.Parallel()
 	c := ensure(t, t.TempDir(), "command")
 	host := netip.AddrPortFrom(netip.MustParseAddr("127.0.0.1"), freePort(t, "tcp", "127.0.0.1"))
-	f, err := socket.Listen("tcp", host)
+	f, err := socket.Bind("tcp", host)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -146,7 +146,7 @@ func TestHoldAllOrNone(t *testing.T) {
 	}
 	// The sockets of what failed are not kept.
 	_ = f.Close()
-	if f, err := socket.Listen("tcp", fresh); err != nil {
+	if f, err := socket.Bind("tcp", fresh); err != nil {
 		t.Error(err)
 	} else {
 		_ = f.Close()
@@ -166,7 +166,7 @@ func TestHeldOnly(t *testing.T) {
 		_ = conn.Close()
 		t.Error("a connection was made")
 	}
-	if _, err := socket.Listen("tcp", host); !errdefs.IsConflict(err) {
+	if _, err := socket.Bind("tcp", host); !errdefs.IsConflict(err) {
 		t.Errorf("the port is not held: %v", err)
 	}
 }
@@ -240,7 +240,7 @@ func TestKilled(t *testing.T) {
 	if got, err := next.List(t.Context()); len(got) != 0 || err != nil {
 		t.Errorf("the new process holds %v, %v", got, err)
 	}
-	f, err := socket.Listen("tcp", host)
+	f, err := socket.Bind("tcp", host)
 	if err != nil {
 		t.Fatalf("the port is not free: %v", err)
 	}

@@ -41,11 +41,10 @@ func (c *Client) Replace(ctx context.Context, owner string, bindings []Binding) 
 			files = append(files, b.File)
 		}
 	}
-	_, err := c.rpc.Call(ctx, "replace", p, files, nil)
-	return err
+	return c.give(ctx, "replace", p, bindings, files)
 }
 
-func (s *server) replace(ctx context.Context, r *fdpass.Request) error {
+func (s *server) replace(ctx context.Context, r *fdpass.Request, bound bool) error {
 	var p replaceParams
 	if err := r.Decode(&p); err != nil {
 		return err
@@ -66,7 +65,7 @@ func (s *server) replace(ctx context.Context, r *fdpass.Request) error {
 		}
 		fds[at] = taken[i]
 	}
-	if err := s.table.replace(p.Owner, p.Bindings, fds); err != nil {
+	if err := s.table.replace(p.Owner, p.Bindings, fds, bound); err != nil {
 		fdpass.CloseFDs(taken)
 		return err
 	}
@@ -81,10 +80,10 @@ type rebound struct {
 }
 
 // replace is Client.Replace; fds are the new ports' sockets by the index of their
-// binding, which on failure stay the caller's.
-func (t *table) replace(owner string, bindings []Binding, fds map[int]int) error {
+// binding, which on failure stay the caller's; bound is admit's.
+func (t *table) replace(owner string, bindings []Binding, fds map[int]int, bound bool) error {
 	t.mu.Lock()
-	flows, closed, err := t.exchange(owner, bindings, fds)
+	flows, closed, err := t.exchange(owner, bindings, fds, bound)
 	t.mu.Unlock()
 	// Outside the lock, which the flows' own goroutines may be waiting for.
 	for _, u := range flows {
@@ -102,7 +101,7 @@ func (t *table) replace(owner string, bindings []Binding, fds map[int]int) error
 
 // exchange returns the UDP flows and the sockets that are to be closed. New ports
 // come first: an owner that has none for a moment would lose its connections.
-func (t *table) exchange(owner string, bindings []Binding, fds map[int]int) (flows []*proxy.UDP, closed []int, err error) {
+func (t *table) exchange(owner string, bindings []Binding, fds map[int]int, bound bool) (flows []*proxy.UDP, closed []int, err error) {
 	if t.frozen {
 		return nil, nil, errFrozen
 	}
@@ -110,7 +109,7 @@ func (t *table) exchange(owner string, bindings []Binding, fds map[int]int) (flo
 	named := make(map[*port]bool)
 	for i, b := range bindings {
 		if fd, fresh := fds[i]; fresh {
-			if err := admit(b, fd); err != nil {
+			if err := admit(b, fd, bound); err != nil {
 				return nil, nil, err
 			}
 			continue
@@ -122,7 +121,7 @@ func (t *table) exchange(owner string, bindings []Binding, fds map[int]int) (flo
 		kept = append(kept, &rebound{port: p, was: p.Binding, wanted: b})
 		named[p] = true
 	}
-	if err := t.addAndTurn(bindings, fds, kept, named); err != nil {
+	if err := t.addAndTurn(bindings, fds, bound, kept, named); err != nil {
 		return nil, nil, err
 	}
 	for _, k := range kept {
@@ -139,7 +138,7 @@ func (t *table) exchange(owner string, bindings []Binding, fds map[int]int) (flo
 
 // addAndTurn adds the new ports, which it names, and turns those that are kept: all
 // of it or none.
-func (t *table) addAndTurn(bindings []Binding, fds map[int]int, kept []*rebound, named map[*port]bool) (err error) {
+func (t *table) addAndTurn(bindings []Binding, fds map[int]int, bound bool, kept []*rebound, named map[*port]bool) (err error) {
 	var added []*port
 	defer func() {
 		if err == nil {
@@ -163,7 +162,7 @@ func (t *table) addAndTurn(bindings []Binding, fds map[int]int, kept []*rebound,
 		if !fresh {
 			continue
 		}
-		p, err := t.add(b, fd)
+		p, err := t.add(b, fd, bound)
 		if err != nil {
 			return err
 		}

@@ -175,7 +175,7 @@ func TestReplaceFailsWhole(t *testing.T) {
 		}
 		host := l.Addr().(*net.TCPAddr).AddrPort()
 		_ = l.Close() // the port is free again, and below nobody else's soon
-		f, err := socket.Listen("tcp", host)
+		f, err := socket.Bind("tcp", host)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -188,7 +188,7 @@ func TestReplaceFailsWhole(t *testing.T) {
 	}
 	first, fd1 := open()
 	second, fd2 := open()
-	if err := table.hold([]Binding{first, second}, []int{fd1, fd2}); err != nil {
+	if err := table.hold([]Binding{first, second}, []int{fd1, fd2}, true); err != nil {
 		t.Fatal(err)
 	}
 	// The second cannot be watched: it is being watched already.
@@ -197,7 +197,7 @@ func TestReplaceFailsWhole(t *testing.T) {
 	}
 	fresh, fd3 := open()
 	want := func(b Binding) Binding { b.Backend, b.Proxy = backend, true; return b }
-	if err := table.replace("a", []Binding{want(first), want(second), fresh}, map[int]int{2: fd3}); err == nil {
+	if err := table.replace("a", []Binding{want(first), want(second), fresh}, map[int]int{2: fd3}, true); err == nil {
 		t.Fatal("replaced, though a port cannot be turned")
 	}
 	if got := table.list(); len(got) != 2 || got[0] != first || got[1] != second {

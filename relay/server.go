@@ -87,10 +87,10 @@ func (s *server) Close() error {
 // Handle answers the methods of Client.
 func (s *server) Handle(ctx context.Context, r *fdpass.Request) (fdpass.Response, error) {
 	switch r.Method {
-	case "hold":
-		return fdpass.Response{}, s.hold(r)
-	case "replace":
-		return fdpass.Response{}, s.replace(ctx, r)
+	case "hold", "hold" + bound:
+		return fdpass.Response{}, s.hold(r, r.Method != "hold")
+	case "replace", "replace" + bound:
+		return fdpass.Response{}, s.replace(ctx, r, r.Method != "replace")
 	case "release":
 		var p releaseParams
 		if err := r.Decode(&p); err != nil {
@@ -114,7 +114,7 @@ func (s *server) Handle(ctx context.Context, r *fdpass.Request) (fdpass.Response
 	return s.handleResolver(ctx, r)
 }
 
-func (s *server) hold(r *fdpass.Request) error {
+func (s *server) hold(r *fdpass.Request, bound bool) error {
 	var p holdParams
 	if err := r.Decode(&p); err != nil {
 		return err
@@ -127,7 +127,7 @@ func (s *server) hold(r *fdpass.Request) error {
 		return fmt.Errorf("%d sockets for %d held ports: %w", r.Count(), len(bindings), errdefs.ErrInvalidArgument)
 	}
 	fds := r.Take()
-	if err := s.table.hold(bindings, fds); err != nil {
+	if err := s.table.hold(bindings, fds, bound); err != nil {
 		fdpass.CloseFDs(fds)
 		return err
 	}

@@ -7,6 +7,7 @@ import (
 	"github.com/containerd/errdefs"
 	"golang.org/x/sys/unix"
 
+	"github.com/fairlead/fairlead/internal/fdpass"
 	"github.com/fairlead/fairlead/internal/spread"
 	"github.com/fairlead/fairlead/kernel/socket"
 )
@@ -15,10 +16,10 @@ import (
 const worthwhile = 64
 
 // admitAll does it to many.
-func admitAll(bindings []Binding, fds []int) error {
+func admitAll(bindings []Binding, fds []int, bound bool) error {
 	return spread.Over(len(bindings), worthwhile, func(from, to int) error {
 		for i := from; i < to; i++ {
-			if err := admit(bindings[i], fds[i]); err != nil {
+			if err := admit(bindings[i], fds[i], bound); err != nil {
 				return err
 			}
 		}
@@ -26,16 +27,49 @@ func admitAll(bindings []Binding, fds []int) error {
 	})
 }
 
-// admit sees that the binding makes sense, and prepares its socket.
-func admit(b Binding, fd int) error {
+// admit sees that the binding makes sense, and prepares its socket. bound says that it
+// is as socket.Bind made it, and else that it is open.
+func admit(b Binding, fd int, bound bool) error {
 	if err := b.validate(); err != nil {
 		return err
 	}
-	if err := checkSocket(b, fd); err != nil {
-		return err
+	if !bound || b.Proto != "tcp" { // which is looked at when it is to listen
+		if err := checkSocket(b, fd); err != nil {
+			return err
+		}
 	}
 	if err := prepare(b, fd); err != nil {
 		return fmt.Errorf("hold port %s: %w", b, err)
+	}
+	return nil
+}
+
+// open lets in who comes to a port of socket.Bind. One that is only held has its
+// filter, and listens so that nobody else does.
+func (p *port) open() error {
+	if !p.Proxy && p.Proto != "tcp" {
+		return nil
+	}
+	if err := socket.Open(p.Proto, p.fd); err != nil {
+		return fmt.Errorf("hold port %s: %w", p.Binding, err)
+	}
+	return nil
+}
+
+// openAll opens the bindings' own copies of the sockets of a protocol, for a process
+// that does not do it.
+func openAll(bindings []Binding, proto string) error {
+	for _, b := range bindings {
+		if b.File == nil || b.Proto != proto || proto != "tcp" && !b.Proxy {
+			continue
+		}
+		fds, err := fdpass.Descriptors(b.File)
+		if err != nil {
+			return err
+		}
+		if err := socket.Open(proto, fds[0]); err != nil {
+			return fmt.Errorf("hold port %s: %w", b, err)
+		}
 	}
 	return nil
 }

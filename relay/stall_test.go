@@ -66,7 +66,10 @@ func bindSilent(t *testing.T) (*os.File, netip.AddrPort) {
 	t.Helper()
 	ap, file := bind(t, "tcp", "127.0.0.1")
 	_ = file.Close()
-	f, err := socket.Listen("tcp", ap)
+	f, err := socket.Bind("tcp", ap)
+	if err == nil {
+		err = errors.Join(socket.Drop(int(f.Fd())), socket.Open("tcp", int(f.Fd())))
+	}
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -80,9 +80,10 @@ func newTable(logger *slog.Logger) (*table, error) {
 // run serves the held ports until close.
 func (t *table) run() error { return t.serveReady(t.ready) }
 
-// hold takes the sockets over, all or none; on failure they stay the caller's.
-func (t *table) hold(bindings []Binding, fds []int) error {
-	if err := admitAll(bindings, fds); err != nil {
+// hold takes the sockets over, all or none; on failure they stay the caller's. Those
+// that are bound alone it opens; see admit.
+func (t *table) hold(bindings []Binding, fds []int, bound bool) error {
+	if err := admitAll(bindings, fds, bound); err != nil {
 		return err
 	}
 	t.mu.Lock()
@@ -101,7 +102,7 @@ func (t *table) hold(bindings []Binding, fds []int) error {
 	}
 	err := spread.Over(len(added), worthwhile, func(from, to int) error {
 		for _, p := range added[from:to] {
-			if err := t.watch(p); err != nil {
+			if err := t.begin(p, bound); err != nil {
 				return err
 			}
 		}
@@ -126,17 +127,28 @@ func (t *table) leaveAll(ports []*port) {
 
 var errFrozen = fmt.Errorf("the relay is being replaced, try again: %w", errdefs.ErrUnavailable)
 
-// add takes over a socket that is prepared.
-func (t *table) add(b Binding, fd int) (*port, error) {
+// add takes over a socket that is prepared; bound is admit's.
+func (t *table) add(b Binding, fd int, bound bool) (*port, error) {
 	p, err := t.enter(b, fd)
 	if err != nil {
 		return nil, err
 	}
-	if err := t.watch(p); err != nil {
+	if err := t.begin(p, bound); err != nil {
 		t.leave(p)
 		return nil, err
 	}
 	return p, nil
+}
+
+// begin opens the port if it is not open, and watches it. It listens first: the loop
+// would be told of a socket that does not.
+func (t *table) begin(p *port, bound bool) error {
+	if bound {
+		if err := p.open(); err != nil {
+			return err
+		}
+	}
+	return t.watch(p)
 }
 
 // watch has the loop told when somebody comes to a port that is proxied.

@@ -57,15 +57,17 @@ func TestTCP(t *testing.T) {
 			if err := netns.Do(ns, func() error {
 				// The first two take nothing in, the others do.
 				for _, a := range []string{"127.0.0.1:80", "[::1]:80", "127.0.0.2:80", "127.0.0.9:70", "127.0.0.8:70", "[::1]:70", "[::1]:71"} {
-					f, err := socket.Listen("tcp", at(a))
+					f, err := socket.Bind("tcp", at(a))
 					if err != nil {
 						return err
 					}
 					t.Cleanup(func() { _ = f.Close() })
 					if a == "127.0.0.1:80" || a == "[::1]:80" {
-						continue
+						if err := socket.Drop(int(f.Fd())); err != nil {
+							return err
+						}
 					}
-					if err := socket.Activate(f); err != nil {
+					if err := socket.Open("tcp", int(f.Fd())); err != nil {
 						return err
 					}
 				}

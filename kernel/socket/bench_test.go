@@ -29,11 +29,11 @@ func BenchmarkHold(b *testing.B) {
 				defer func() { b.ReportMetric(float64(cpu(b)-begun)/float64(b.N), "cpu-ns/op") }()
 				for b.Loop() {
 					port = port%50000 + 1
-					f, err := socket.Listen(proto, netip.AddrPortFrom(netip.IPv4Unspecified(), 10000+port))
+					f, err := socket.Bind(proto, netip.AddrPortFrom(netip.IPv4Unspecified(), 10000+port))
 					if err != nil {
 						return err
 					}
-					if err := socket.Activate(f); err != nil {
+					if err := socket.Open(proto, int(f.Fd())); err != nil {
 						return err
 					}
 					if err := f.Close(); err != nil {

@@ -11,14 +11,12 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
-	"os"
 	"strconv"
 	"strings"
 
 	"github.com/containerd/errdefs"
 	"golang.org/x/sys/unix"
 
-	"github.com/fairlead/fairlead/internal/faultpoint"
 	"github.com/fairlead/fairlead/kernel/sysctl"
 )
 
@@ -44,76 +42,6 @@ func Supported(proto string) bool {
 	}
 	fd, err := unix.Socket(unix.AF_INET, t.kind|unix.SOCK_CLOEXEC, t.number)
 	return err == nil && unix.Close(fd) == nil
-}
-
-// Listen binds a port, "tcp", "udp" or "sctp", and but for UDP listens on it. The
-// socket takes nothing in: a filter that drops all is on it before it is bound,
-// until Activate. It blocks, so that package os does not poll it. An IPv6 socket is
-// for IPv6 only; a UDP one reports the address each datagram was sent to
-// (IP_PKTINFO, IPV6_RECVPKTINFO).
-//
-// A port in use gives errdefs.ErrConflict (see Owner), an address that the host
-// does not have or a port of 0 errdefs.ErrInvalidArgument, a port below
-// net.ipv4.ip_unprivileged_port_start without CAP_NET_BIND_SERVICE
-// errdefs.ErrPermissionDenied, a kernel without the family or the protocol
-// errdefs.ErrUnavailable.
-func Listen(proto string, ap netip.AddrPort) (*os.File, error) {
-	t, ok := transports[proto]
-	if !ok || !ap.IsValid() || ap.Port() == 0 {
-		return nil, fmt.Errorf("cannot listen on %s/%s: want tcp, udp or sctp, an address and a port: %w", ap, proto, errdefs.ErrInvalidArgument)
-	}
-	sa, family, err := sockaddr(ap)
-	if err != nil {
-		return nil, err
-	}
-	if err := faultpoint.Here("socket.open"); err != nil {
-		return nil, explain(proto, ap, err)
-	}
-	fd, err := unix.Socket(family, t.kind|unix.SOCK_CLOEXEC, t.number)
-	if err == nil {
-		if err = listen(fd, family, t.kind, sa); err != nil {
-			err = errors.Join(err, unix.Close(fd))
-		}
-	}
-	if err != nil {
-		return nil, explain(proto, ap, err)
-	}
-	return os.NewFile(uintptr(fd), ap.String()+"/"+proto), nil
-}
-
-func listen(fd, family, kind int, sa unix.Sockaddr) error {
-	if kind == unix.SOCK_STREAM {
-		// Not for UDP, where it would let two sockets share the port.
-		if err := unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_REUSEADDR, 1); err != nil {
-			return fmt.Errorf("SO_REUSEADDR: %w", err)
-		}
-	}
-	level, info := unix.IPPROTO_IP, unix.IP_PKTINFO
-	if family == unix.AF_INET6 {
-		level, info = unix.IPPROTO_IPV6, unix.IPV6_RECVPKTINFO
-		if err := unix.SetsockoptInt(fd, unix.IPPROTO_IPV6, unix.IPV6_V6ONLY, 1); err != nil {
-			return fmt.Errorf("IPV6_V6ONLY: %w", err)
-		}
-	}
-	if kind == unix.SOCK_DGRAM {
-		if err := unix.SetsockoptInt(fd, level, info, 1); err != nil {
-			return fmt.Errorf("IP_PKTINFO: %w", err)
-		}
-	}
-	if err := Drop(fd); err != nil {
-		return err
-	}
-	if err := faultpoint.Here("socket.bind"); err != nil {
-		return err
-	}
-	if err := unix.Bind(fd, sa); err != nil {
-		return err
-	}
-	if kind == unix.SOCK_DGRAM {
-		return nil
-	}
-	// Of two sockets with SO_REUSEADDR only the second to listen is refused.
-	return unix.Listen(fd, backlog)
 }
 
 func sockaddr(ap netip.AddrPort) (unix.Sockaddr, int, error) {
@@ -163,27 +91,6 @@ type failure struct {
 
 func (f *failure) Error() string   { return f.text }
 func (f *failure) Unwrap() []error { return f.causes }
-
-// Activate lets traffic in: the filter is taken off, which has been there since
-// before the socket had a port. A socket without a filter is left so.
-func Activate(f *os.File) error {
-	if err := faultpoint.Here("socket.activate"); err != nil {
-		return fmt.Errorf("activate %s: SO_DETACH_FILTER: %w", f.Name(), err)
-	}
-	raw, err := f.SyscallConn()
-	if err != nil {
-		return fmt.Errorf("activate %s: %w", f.Name(), err)
-	}
-	if e := raw.Control(func(fd uintptr) {
-		err = unix.SetsockoptInt(int(fd), unix.SOL_SOCKET, unix.SO_DETACH_FILTER, 0)
-	}); e != nil {
-		err = e
-	}
-	if err != nil && !errors.Is(err, unix.ENOENT) {
-		return fmt.Errorf("activate %s: SO_DETACH_FILTER: %w", f.Name(), err)
-	}
-	return nil
-}
 
 // EphemeralRange returns the first and the last port that the kernel gives out by
 // itself (net.ipv4.ip_local_port_range, for both families).

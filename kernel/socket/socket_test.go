@@ -3,6 +3,7 @@ package socket_test
 import (
 	"errors"
 	"fmt"
+	"io"
 	"net"
 	"net/netip"
 	"os"
@@ -59,7 +60,7 @@ func in(t testing.TB, ns *os.File, f func() error) {
 	}
 }
 
-func TestHeldUntilActivated(t *testing.T) {
+func TestBoundUntilOpen(t *testing.T) {
 	t.Parallel()
 	for _, address := range []string{"127.0.0.1:8080", "[::1]:8080", "0.0.0.0:8080", "[::]:8080"} {
 		t.Run(address, func(t *testing.T) {
@@ -70,34 +71,95 @@ func TestHeldUntilActivated(t *testing.T) {
 			if ap.Addr().Is6() {
 				target = "[::1]:8080"
 			}
-			in(t, ns, func() error {
-				f, err := socket.Listen("tcp", ap)
-				if err != nil {
-					return err
-				}
-				defer f.Close()
-				if c, err := net.DialTimeout("tcp", target, 100*time.Millisecond); !os.IsTimeout(err) {
-					return fmt.Errorf("a held port answered: %v, %w", c, err)
-				}
-				for range 2 {
-					if err := socket.Activate(f); err != nil {
-						return err
-					}
-				}
-				c, err := net.DialTimeout("tcp", target, 5*time.Second)
-				if err != nil {
-					return err
-				}
-				return c.Close()
-			})
+			in(t, ns, func() error { return tryTCP(ap, target) })
 			in(t, ns, func() error { return tryUDP(ap, target) })
 		})
 	}
 }
 
-// tryUDP sends a datagram before Activate, which is lost, and one after.
+// tryTCP finds that a port refuses who comes and is nobody else's until it is opened,
+// also from the moment on when connections of its former holder are about to end.
+func tryTCP(ap netip.AddrPort, target string) error {
+	for range 2 {
+		f, err := socket.Bind("tcp", ap)
+		if err != nil {
+			return err
+		}
+		defer f.Close()
+		if c, err := net.Dial("tcp", target); !errors.Is(err, unix.ECONNREFUSED) {
+			return fmt.Errorf("a held port answered: %v, %w", c, err)
+		}
+		if err := openAndVisit(f, target); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// openAndVisit leaves a connection that has ended at the port for a minute, in TIME_WAIT.
+func openAndVisit(f *os.File, target string) error {
+	fd := int(f.Fd())
+	for range 2 {
+		if err := socket.Open("tcp", fd); err != nil {
+			return err
+		}
+	}
+	c, err := net.DialTimeout("tcp", target, 5*time.Second)
+	if err != nil {
+		return err
+	}
+	defer c.Close()
+	server, _, err := unix.Accept(fd)
+	if err != nil {
+		return err
+	}
+	if err := errors.Join(unix.Close(server), f.Close()); err != nil {
+		return err
+	}
+	_, err = c.Read(make([]byte, 1))
+	if !errors.Is(err, io.EOF) {
+		return fmt.Errorf("the server's end: %w", err)
+	}
+	return nil
+}
+
+// TestBoundIsNobodyElses: a port that is held and not open yet is refused to a program
+// that asks as servers do, with SO_REUSEADDR. Where connections of another time keep it
+// from being held alone, who listens first has it, and the other is told.
+func TestBoundIsNobodyElses(t *testing.T) {
+	t.Parallel()
+	for _, address := range []string{"127.0.0.1:8080", "[::1]:8080"} {
+		in(t, namespace(t), func() error {
+			f, err := socket.Bind("tcp", netip.MustParseAddrPort(address))
+			if err != nil {
+				return err
+			}
+			if l, err := net.Listen("tcp", address); !errors.Is(err, unix.EADDRINUSE) {
+				return fmt.Errorf("another listens at %s: %v, %w", address, l, err)
+			}
+			if err := openAndVisit(f, address); err != nil {
+				return err
+			}
+			if f, err = socket.Bind("tcp", netip.MustParseAddrPort(address)); err != nil {
+				return err
+			}
+			defer f.Close()
+			l, err := net.Listen("tcp", address)
+			if err != nil {
+				return fmt.Errorf("the port is not in TIME_WAIT, which this is about: %w", err)
+			}
+			defer l.Close()
+			if err := socket.Open("tcp", int(f.Fd())); !errdefs.IsConflict(err) {
+				t.Errorf("opened at %s, where another listens: %v", address, err)
+			}
+			return nil
+		})
+	}
+}
+
+// tryUDP sends a datagram before Open, which is lost, and one after.
 func tryUDP(ap netip.AddrPort, target string) error {
-	f, err := socket.Listen("udp", ap)
+	f, err := socket.Bind("udp", ap)
 	if err != nil {
 		return err
 	}
@@ -110,7 +172,7 @@ func tryUDP(ap netip.AddrPort, target string) error {
 	if _, err := c.Write([]byte("before")); err != nil {
 		return err
 	}
-	if err := socket.Activate(f); err != nil {
+	if err := socket.Open("udp", int(f.Fd())); err != nil {
 		return err
 	}
 	if _, err := c.Write([]byte("after")); err != nil {
@@ -154,18 +216,21 @@ func TestConflicts(t *testing.T) {
 		for _, proto := range []string{"tcp", "udp"} {
 			in(t, ns, func() error {
 				have, want := netip.MustParseAddrPort(c.have), netip.MustParseAddrPort(c.want)
-				f, err := socket.Listen(proto, have)
+				f, err := socket.Bind(proto, have)
 				if err != nil {
 					return err
 				}
 				defer f.Close()
+				if err := socket.Open(proto, int(f.Fd())); err != nil {
+					return err
+				}
 				pid, name, ok := socket.Owner(proto, want)
 				if ok != c.conflict || ok && (pid != os.Getpid() || name == "") {
 					t.Errorf("%s: with %s held, Owner(%s) = %d, %q, %v", proto, c.have, c.want, pid, name, ok)
 				}
-				second, err := socket.Listen(proto, want)
+				second, err := socket.Bind(proto, want)
 				if errdefs.IsConflict(err) != c.conflict || (err == nil) == c.conflict {
-					t.Errorf("%s: with %s held, Listen(%s): %v", proto, c.have, c.want, err)
+					t.Errorf("%s: with %s held, Bind(%s): %v", proto, c.have, c.want, err)
 				}
 				if err == nil {
 					return second.Close()
@@ -186,8 +251,8 @@ func TestForeignDualStack(t *testing.T) {
 		}
 		defer l.Close()
 		ap := netip.MustParseAddrPort("0.0.0.0:80")
-		if _, err := socket.Listen("tcp", ap); !errdefs.IsConflict(err) {
-			t.Errorf("Listen: %v, want ErrConflict", err)
+		if _, err := socket.Bind("tcp", ap); !errdefs.IsConflict(err) {
+			t.Errorf("Bind: %v, want ErrConflict", err)
 		}
 		if pid, _, ok := socket.Owner("tcp", ap); !ok || pid != os.Getpid() {
 			t.Errorf("Owner = %d, %v", pid, ok)
@@ -202,7 +267,7 @@ func TestRefusals(t *testing.T) {
 		for _, c := range []struct{ proto, address string }{
 			{"tcp", "192.0.2.1:80"}, {"udp", "[2001:db8::1]:80"}, {"tcp", "127.0.0.1:0"}, {"icmp", "127.0.0.1:80"}, {"tcp", "[fe80::1%nolink]:80"},
 		} {
-			if f, err := socket.Listen(c.proto, netip.MustParseAddrPort(c.address)); !errdefs.IsInvalidArgument(err) {
+			if f, err := socket.Bind(c.proto, netip.MustParseAddrPort(c.address)); !errdefs.IsInvalidArgument(err) {
 				t.Errorf("%s/%s: %v, %v; want ErrInvalidArgument", c.address, c.proto, f, err)
 			}
 		}
@@ -223,11 +288,11 @@ func TestEphemeralRange(t *testing.T) {
 	})
 }
 
-func BenchmarkListen(b *testing.B) {
+func BenchmarkBind(b *testing.B) {
 	in(b, namespace(b), func() error {
 		ap := netip.MustParseAddrPort("0.0.0.0:8080")
 		for b.Loop() {
-			f, err := socket.Listen("tcp", ap)
+			f, err := socket.Bind("tcp", ap)
 			if err != nil {
 				return err
 			}
@@ -247,7 +312,7 @@ func TestSCTP(t *testing.T) {
 	}
 	in(t, namespace(t), func() error {
 		for _, address := range []string{"127.0.0.1:80", "[::1]:80"} {
-			f, err := socket.Listen("sctp", netip.MustParseAddrPort(address))
+			f, err := socket.Bind("sctp", netip.MustParseAddrPort(address))
 			if !socket.Supported("sctp") {
 				if !errdefs.IsUnavailable(err) || !strings.Contains(err.Error(), "protocol") {
 					t.Errorf("%s: %v, want ErrUnavailable", address, err)
@@ -258,7 +323,7 @@ func TestSCTP(t *testing.T) {
 				t.Error(err)
 				continue
 			}
-			if _, err := socket.Listen("sctp", netip.MustParseAddrPort(address)); !errdefs.IsConflict(err) {
+			if _, err := socket.Bind("sctp", netip.MustParseAddrPort(address)); !errdefs.IsConflict(err) {
 				t.Errorf("%s twice: %v", address, err)
 			}
 			_ = f.Close()

@@ -10,9 +10,8 @@ import (
 	"github.com/fairlead/fairlead/network/spec"
 )
 
-// Listener binds a host port and, for TCP, listens on it, with nothing let
-// through yet. It returns an error wrapping errdefs.ErrConflict when the port is
-// somebody's.
+// Listener binds a host port, with nothing let through yet. It returns an error
+// wrapping errdefs.ErrConflict when the port is somebody's.
 type Listener func(proto string, host netip.AddrPort) (*os.File, error)
 
 // Held is a binding with the socket that holds its host port.
