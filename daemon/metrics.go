@@ -88,7 +88,7 @@ func (d *daemon) measured(ctx context.Context) metrics.Reading {
 			r.Dropped[reason] = metrics.Dropped{Packets: n.Packets, Bytes: n.Bytes}
 		}
 	}
-	if counters, err := d.relay.client().Counters(ctx); err == nil {
+	if counters, err := d.relay.Counters(ctx); err == nil {
 		r.Relay = &counters
 	}
 	for name, u := range d.helpers() {

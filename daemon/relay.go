@@ -2,17 +2,25 @@ package daemon
 
 import (
 	"context"
+	"errors"
+	"fmt"
 	"os"
+	"time"
+
+	"github.com/containerd/errdefs"
 
 	"github.com/fairlead/fairlead/dns"
 	"github.com/fairlead/fairlead/relay"
 )
 
 // keptRelay is a relay that is started anew when it dies; it is a network.Relay.
-type keptRelay struct{ kept[*relay.Client] }
+type keptRelay struct {
+	kept[*relay.Client]
+	looks, changes time.Duration // lookWithin and changeWithin
+}
 
 func keepRelay(ctx context.Context, opts relay.Options) (*keptRelay, error) {
-	k := &keptRelay{kept[*relay.Client]{
+	k := &keptRelay{looks: lookWithin, changes: changeWithin, kept: kept[*relay.Client]{
 		name:   relay.Name,
 		ensure: func(ctx context.Context) (*relay.Client, error) { return relay.Ensure(ctx, opts) },
 		drop:   (*relay.Client).Close,
@@ -24,52 +32,97 @@ func keepRelay(ctx context.Context, opts relay.Options) (*keptRelay, error) {
 	return k, nil
 }
 
+// lookWithin and changeWithin are how long the relay may take to answer a question, and
+// to do what it is told: milliseconds as a rule, a second or two for ten thousand ports on
+// a busy host. One that somebody has stopped (SIGSTOP, a frozen control group) never does.
+const lookWithin, changeWithin = 10 * time.Second, 30 * time.Second
+
+// within makes the call and gives it up after the limit.
+func within(ctx context.Context, limit time.Duration, c *relay.Client, call func(context.Context) error) error {
+	limited, cancel := context.WithTimeout(ctx, limit)
+	defer cancel()
+	err := call(limited)
+	if err == nil || ctx.Err() != nil || limited.Err() == nil || !errors.Is(err, limited.Err()) {
+		return err
+	}
+	return fmt.Errorf("the relay has not answered in %s; if it is stopped, `kill -CONT %d` has it go on, and after `kill -9 %[2]d` another takes its place: %w (%w)", limit, c.PID(), errdefs.ErrUnavailable, err)
+}
+
+// change has the relay do something. From one that does not answer nothing can be known
+// to be done or not: the connection is ended, and all given to it anew by the next.
+func (k *keptRelay) change(ctx context.Context, call func(context.Context, *relay.Client) error) error {
+	c := k.client()
+	err := within(ctx, k.changes, c, func(ctx context.Context) error { return call(ctx, c) })
+	if err != nil && errors.Is(err, context.DeadlineExceeded) && ctx.Err() == nil {
+		return errors.Join(err, c.Close())
+	}
+	return err
+}
+
+// answer asks the relay what it has.
+func answer[T any](ctx context.Context, k *keptRelay, call func(*relay.Client, context.Context) (T, error)) (out T, err error) {
+	c := k.client()
+	err = within(ctx, k.looks, c, func(ctx context.Context) (err error) { out, err = call(c, ctx); return err })
+	return out, err
+}
+
 func (k *keptRelay) Hold(ctx context.Context, b []relay.Binding) error {
-	return k.client().Hold(ctx, b)
+	return k.change(ctx, func(ctx context.Context, c *relay.Client) error { return c.Hold(ctx, b) })
 }
 
 func (k *keptRelay) Replace(ctx context.Context, owner string, b []relay.Binding) error {
-	return k.client().Replace(ctx, owner, b)
+	return k.change(ctx, func(ctx context.Context, c *relay.Client) error { return c.Replace(ctx, owner, b) })
 }
 
 func (k *keptRelay) Release(ctx context.Context, owner string) error {
-	return k.persist(ctx, func(c *relay.Client) error { return c.Release(ctx, owner) })
+	return k.insist(ctx, func(ctx context.Context, c *relay.Client) error { return c.Release(ctx, owner) })
 }
 
-func (k *keptRelay) List(ctx context.Context) ([]relay.Binding, error) { return k.client().List(ctx) }
+// insist is change for what is right to do twice.
+func (k *keptRelay) insist(ctx context.Context, call func(context.Context, *relay.Client) error) error {
+	return k.persist(ctx, func(*relay.Client) error { return k.change(ctx, call) })
+}
+
+func (k *keptRelay) List(ctx context.Context) ([]relay.Binding, error) {
+	return answer(ctx, k, (*relay.Client).List)
+}
+
+func (k *keptRelay) Counters(ctx context.Context) (relay.Counters, error) {
+	return answer(ctx, k, (*relay.Client).Counters)
+}
 
 func (k *keptRelay) KeepFirewallSocket(ctx context.Context, f *os.File) error {
-	return k.client().KeepFirewallSocket(ctx, f)
+	return k.change(ctx, func(ctx context.Context, c *relay.Client) error { return c.KeepFirewallSocket(ctx, f) })
 }
 
 func (k *keptRelay) FirewallSocket(ctx context.Context) (*os.File, error) {
-	return k.client().FirewallSocket(ctx)
+	return answer(ctx, k, (*relay.Client).FirewallSocket)
 }
 
 func (k *keptRelay) Keep(ctx context.Context, name string, files []*os.File) error {
-	return k.client().Keep(ctx, name, files)
+	return k.change(ctx, func(ctx context.Context, c *relay.Client) error { return c.Keep(ctx, name, files) })
 }
 
 func (k *keptRelay) Kept(ctx context.Context, name string) ([]*os.File, error) {
-	return k.client().Kept(ctx, name)
+	return answer(ctx, k, func(c *relay.Client, ctx context.Context) ([]*os.File, error) { return c.Kept(ctx, name) })
 }
 
 func (k *keptRelay) Resolve(ctx context.Context, resolvers ...relay.Resolver) error {
-	return k.persist(ctx, func(c *relay.Client) error { return c.Resolve(ctx, resolvers...) })
+	return k.insist(ctx, func(ctx context.Context, c *relay.Client) error { return c.Resolve(ctx, resolvers...) })
 }
 
 func (k *keptRelay) Introduce(ctx context.Context, sandboxes ...dns.Sandbox) error {
-	return k.client().Introduce(ctx, sandboxes...)
+	return k.change(ctx, func(ctx context.Context, c *relay.Client) error { return c.Introduce(ctx, sandboxes...) })
 }
 
 func (k *keptRelay) Unresolve(ctx context.Context, owner string) error {
-	return k.persist(ctx, func(c *relay.Client) error { return c.Unresolve(ctx, owner) })
+	return k.insist(ctx, func(ctx context.Context, c *relay.Client) error { return c.Unresolve(ctx, owner) })
 }
 
 func (k *keptRelay) Resolvers(ctx context.Context) ([]relay.Served, error) {
-	return k.client().Resolvers(ctx)
+	return answer(ctx, k, (*relay.Client).Resolvers)
 }
 
 func (k *keptRelay) FollowHost(ctx context.Context, files relay.HostFiles) error {
-	return k.client().FollowHost(ctx, files)
+	return k.change(ctx, func(ctx context.Context, c *relay.Client) error { return c.FollowHost(ctx, files) })
 }

@@ -127,7 +127,7 @@ func (m *meter) ports(ctx context.Context, attached []spec.Attachment) []traffic
 // carried tells what the userland proxy carried by a port: nil where the relay does not
 // answer.
 func (m *meter) carried(ctx context.Context) func(spec.PortBinding) *traffic.Flows {
-	counters, err := m.relay.client().Counters(ctx)
+	counters, err := m.relay.Counters(ctx)
 	if err != nil {
 		return func(spec.PortBinding) *traffic.Flows { return nil }
 	}
