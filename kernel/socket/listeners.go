@@ -5,6 +5,8 @@ import (
 	"net/netip"
 	"os"
 	"strings"
+
+	"golang.org/x/sys/unix"
 )
 
 // unconnected is TCP_CLOSE, which the tables have for UDP sockets that take anybody's
@@ -23,38 +25,52 @@ type Listener struct {
 	Link string
 }
 
-// Listeners are those of the calling thread's network namespace, by proc_net(5).
+// Listeners are those of the calling thread's network namespace, by sock_diag(7). Where the
+// kernel cannot be asked so, proc_net(5) is read, which costs some ten milliseconds a table
+// for walking through the connections of all namespaces, and does not tell of IPv6Only.
 func Listeners() ([]Listener, error) {
 	var out []Listener
 	for _, table := range []string{"tcp", "tcp6", "udp", "udp6"} {
-		f, err := os.Open("/proc/thread-self/net/" + table)
-		if os.IsNotExist(err) {
-			continue // a kernel without IPv6
+		proto, six := strings.CutSuffix(table, "6")
+		family := byte(unix.AF_INET)
+		if six {
+			family = unix.AF_INET6
+		}
+		found, err := askListeners(proto, family)
+		if err != nil {
+			found, err = readListeners(proto, table)
 		}
 		if err != nil {
 			return nil, err
 		}
-		proto := strings.TrimSuffix(table, "6")
-		wanted := map[string]string{"tcp": listening, "udp": unconnected}[proto]
-		lines := bufio.NewScanner(f)
-		for lines.Scan() {
-			// sl local_address rem_address st tx:rx tr:tm retrnsmt uid timeout inode
-			fields := strings.Fields(lines.Text())
-			if len(fields) < 10 || fields[3] != wanted {
-				continue
-			}
-			if local, ok := ParseLocal(fields[1]); ok && local.Port() != 0 {
-				out = append(out, Listener{Proto: proto, Local: local, Link: socketLink(fields[9])})
-			}
+		out = append(out, found...)
+	}
+	return out, nil
+}
+
+// readListeners reads a table of proc_net(5); none is there in a kernel without IPv6.
+func readListeners(proto, table string) (out []Listener, err error) {
+	f, err := os.Open("/proc/thread-self/net/" + table)
+	if os.IsNotExist(err) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	wanted := map[string]string{"tcp": listening, "udp": unconnected}[proto]
+	lines := bufio.NewScanner(f)
+	for lines.Scan() {
+		// sl local_address rem_address st tx:rx tr:tm retrnsmt uid timeout inode
+		fields := strings.Fields(lines.Text())
+		if len(fields) < 10 || fields[3] != wanted {
+			continue
 		}
-		err = lines.Err()
-		_ = f.Close()
-		if err != nil {
-			return nil, err
+		if local, ok := ParseLocal(fields[1]); ok && local.Port() != 0 {
+			out = append(out, Listener{Proto: proto, Local: local, Link: socketLink(fields[9])})
 		}
 	}
-	markIPv6Only(out)
-	return out, nil
+	return out, lines.Err()
 }
 
 func socketLink(inode string) string { return "socket:[" + inode + "]" }
