@@ -52,7 +52,7 @@ func (o *operation) unresolve(ctx context.Context, s plan.Resolver) error {
 	if nsErr == nil {
 		nsErr = o.c.changeInside(ctx, sb.file, ruleset.DeleteTable{Family: ruleset.IPv4, Name: resolverTable, IgnoreMissing: true})
 	}
-	if lacksNAT(nsErr) {
+	if lacksTables(nsErr) {
 		nsErr = nil
 	}
 	return errors.Join(err, nsErr)
@@ -66,20 +66,20 @@ func (o *operation) serveNames(ctx context.Context, s plan.Resolver) error {
 		return err
 	}
 	err = o.c.serveAt(ctx, sb.file, s, 0)
-	if !lacksNAT(err) {
+	if !lacksTables(err) {
 		return err
 	}
-	o.c.log.Warn("the kernel has no NAT by nftables, so that a container's resolver takes its port 53", "operation", "resolve", "container", s.Owner, "err", err)
+	o.c.log.Warn("the kernel has no nftables for IPv4, so that a container's resolver takes its port 53", "operation", "resolve", "container", s.Owner, "err", err)
 	return o.c.serveAt(ctx, sb.file, s, dns.Address.Port())
 }
 
-// lacksNAT says that the kernel has no nf_tables, no table of IPv4, or no NAT in one.
-func lacksNAT(err error) bool {
+// lacksTables says that the kernel has no nf_tables, or no table of IPv4.
+func lacksTables(err error) bool {
 	return errors.Is(err, unix.EPROTONOSUPPORT) || errors.Is(err, unix.EAFNOSUPPORT) ||
 		errors.Is(err, unix.EOPNOTSUPP) || errors.Is(err, unix.ENOENT)
 }
 
-// serveAt has the sockets on the port; 0 is one by chance, with NAT.
+// serveAt has the sockets on the port; 0 is one by chance, to which port 53 is turned.
 func (c *Controller) serveAt(ctx context.Context, ns *os.File, s plan.Resolver, port uint16) error {
 	q := resolverSockets{}
 	defer func() { _ = q.close() }() // the relay has its own copies
@@ -90,7 +90,7 @@ func (c *Controller) serveAt(ctx context.Context, ns *os.File, s plan.Resolver, 
 	if err != nil || port != 0 {
 		return err
 	}
-	err = c.changeBy(ctx, q.nft, ruleset.ReplaceTable{Table: resolverNAT(q.udpAt, q.tcpAt)})
+	err = c.changeBy(ctx, q.nft, ruleset.ReplaceTable{Table: resolverTurn(q.udpAt, q.tcpAt)})
 	if err != nil {
 		return errors.Join(
 			fmt.Errorf("lead %s to the resolver: %w", dns.Address, err),
@@ -129,30 +129,32 @@ func (q *resolverSockets) close() error {
 	return errors.Join(errs...)
 }
 
-// resolverNAT is for what the container sends itself; answers are translated back
-// by connection tracking.
-func resolverNAT(udp, tcp netip.AddrPort) ruleset.Table {
-	const ports = "resolver"
-	element := func(proto ruleset.Value, to netip.AddrPort) ruleset.Element {
-		return ruleset.Element{
-			Key:  []ruleset.Value{proto, ruleset.Addr(dns.Address.Addr()), ruleset.Port(dns.Address.Port())},
-			Data: []ruleset.Value{ruleset.Addr(to.Addr()), ruleset.Port(to.Port())},
-		}
+// priorityQuestions is behind connection tracking at -200, if the container wants it, and behind
+// its filter at 0 (linux/netfilter_ipv4.h). Answers are turned before both, so that for all that
+// it may have set up both are of one flow to port 53.
+const priorityQuestions ruleset.Priority = 300
+
+// resolverTurn leads what the container sends to port 53 to the relay's ports, and has
+// answers come from port 53. With NAT for it the kernel would track all that goes in and out of
+// the sandbox.
+func resolverTurn(udp, tcp netip.AddrPort) ruleset.Table {
+	address := netip.PrefixFrom(dns.Address.Addr(), dns.Address.Addr().BitLen())
+	questions := ruleset.Chain{Name: "questions", Type: ruleset.Filter, Hook: ruleset.Output, Priority: priorityQuestions, Policy: ruleset.PolicyAccept}
+	answers := ruleset.Chain{Name: "answers", Type: ruleset.Filter, Hook: ruleset.Output, Priority: ruleset.PriorityRaw, Policy: ruleset.PolicyAccept}
+	for _, of := range []struct {
+		protocol ruleset.TransportProtocol
+		port     uint16
+	}{{ruleset.TransportUDP, udp.Port()}, {ruleset.TransportTCP, tcp.Port()}} {
+		questions.Rules = append(questions.Rules, ruleset.NewRule("names are answered outside the container",
+			ruleset.Address{Selector: ruleset.IPDAddr, Prefix: address},
+			ruleset.PortIs{Protocol: of.protocol, Selector: ruleset.THDPort, Port: dns.Address.Port()},
+			ruleset.SetPort{Protocol: of.protocol, Selector: ruleset.THDPort, Port: of.port}))
+		answers.Rules = append(answers.Rules, ruleset.NewRule("answers come from where the question went",
+			ruleset.Address{Selector: ruleset.IPSAddr, Prefix: address},
+			ruleset.PortIs{Protocol: of.protocol, Selector: ruleset.THSPort, Port: of.port},
+			ruleset.SetPort{Protocol: of.protocol, Selector: ruleset.THSPort, Port: dns.Address.Port()}))
 	}
-	return ruleset.Table{
-		Family: ruleset.IPv4, Name: resolverTable,
-		Sets: []ruleset.Set{{
-			Name: ports, Key: []ruleset.DataType{ruleset.InetProto, ruleset.IPv4Addr, ruleset.InetService},
-			Data:     []ruleset.DataType{ruleset.IPv4Addr, ruleset.InetService},
-			Elements: []ruleset.Element{element(ruleset.UDP, udp), element(ruleset.TCP, tcp)},
-		}},
-		Chains: []ruleset.Chain{{
-			Name: "nat_output", Type: ruleset.NAT, Hook: ruleset.Output, Priority: ruleset.PriorityDstNAT, Policy: ruleset.PolicyAccept,
-			Rules: []ruleset.Rule{ruleset.NewRule("names are answered outside the container", ruleset.DNAT{
-				Family: ruleset.IPv4, Key: []ruleset.Selector{ruleset.L4Proto, ruleset.IPDAddr, ruleset.THDPort}, Map: ports,
-			})},
-		}},
-	}
+	return ruleset.Table{Family: ruleset.IPv4, Name: resolverTable, Chains: []ruleset.Chain{questions, answers}}
 }
 
 // changeInside makes changes in the ruleset of another namespace.

@@ -40,6 +40,9 @@ type Table struct {
 	Persist bool
 	Sets    []Set
 	Chains  []Chain
+	// Spare are the names of chains that may be there besides, of an AddChain whose reason
+	// is gone. They keep nobody's rules when the table is replaced.
+	Spare []string
 }
 
 // Hook is where the kernel calls a base chain.
@@ -95,6 +98,7 @@ type Priority int32
 
 // The priorities nft has names for (linux/netfilter_ipv4.h).
 const (
+	PriorityRaw    Priority = -300
 	PriorityDstNAT Priority = -100
 	PriorityFilter Priority = 0
 	PrioritySrcNAT Priority = 100
@@ -112,6 +116,8 @@ func (p Priority) in(f Family, h Hook) string {
 	case f == Bridge && p == PriorityBridgeFilter:
 		return "filter"
 	case f == Bridge:
+	case p == PriorityRaw:
+		return "raw"
 	case p == PriorityDstNAT && h == Prerouting:
 		return "dstnat"
 	case p == PriorityFilter:

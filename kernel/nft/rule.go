@@ -66,6 +66,8 @@ type exprWriter struct {
 	family ruleset.Family
 	// only is the family that the packet is known to be of.
 	only ruleset.Family
+	// over is the protocol that it is known to be of, of those with ports.
+	over ruleset.TransportProtocol
 	// xtables asks for the matches of iptables.
 	xtables bool
 }

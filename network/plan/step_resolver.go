@@ -13,7 +13,7 @@ import (
 
 // Resolver makes Sandbox what the relay answers the sandbox by, at 127.0.0.11, in
 // the place of Former. Without Former the resolver comes, without Sandbox it goes.
-// Its port is one by chance, to which the sandbox's own NAT leads: port 53 stays
+// Its port is one by chance, to which a table in the sandbox leads: port 53 stays
 // the container's.
 type Resolver struct {
 	Owner, Namespace string

@@ -1,0 +1,74 @@
+package network
+
+import (
+	"errors"
+	"fmt"
+	"os/exec"
+	"testing"
+
+	wire "github.com/miekg/dns"
+	"github.com/vishvananda/netlink"
+	"golang.org/x/sys/unix"
+
+	"github.com/fairlead/fairlead/kernel/netns"
+	"github.com/fairlead/fairlead/network/spec"
+)
+
+// The kernel tracks nothing for names. A container that has it track its flows, and lets
+// out and in what is of a flow to port 53 alone, still gets its answers.
+func TestNamesAreNotTracked(t *testing.T) {
+	h, _ := resolverHost(t)
+	web := attachNamed(t, h, 1, spec.DNS{}, spec.EndpointRequest{Network: "front", Names: []string{"web"}})
+	ask := func() {
+		t.Helper()
+		for _, proto := range []string{"udp", "tcp"} {
+			if m := lookup(t, web, proto, "web", wire.TypeA); len(m.Answer) != 1 {
+				t.Errorf("by %s: %s", proto, said(m))
+			}
+		}
+	}
+	ask()
+	if n := tracked(t, web.Sandbox.Path); n != 0 {
+		t.Errorf("%d flows are tracked", n)
+	}
+	own := `table ip own {
+	chain out {
+		type filter hook output priority 0; policy drop;
+		ip daddr 127.0.0.11 meta l4proto { tcp, udp } th dport 53 ct state new accept
+		ct state established accept
+	}
+	chain in {
+		type filter hook input priority 0;
+		ct state established accept
+		iifname lo ct direction reply drop
+	}
+}`
+	if out, err := exec.CommandContext(t.Context(), "nsenter", "--net="+web.Sandbox.Path, "nft", own).CombinedOutput(); err != nil {
+		t.Fatalf("%v: %s", err, out)
+	}
+	ask()
+	if tracked(t, web.Sandbox.Path) == 0 {
+		t.Error("the container tracks nothing, so its rules prove nothing")
+	}
+}
+
+// tracked is how many flows the kernel has of a namespace.
+func tracked(t *testing.T, path string) (n int) {
+	t.Helper()
+	ns, err := netns.Open(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	err = netns.Do(ns, func() error {
+		flows, err := netlink.ConntrackTableList(netlink.ConntrackTable, netlink.InetFamily(unix.AF_INET))
+		if err != nil {
+			return fmt.Errorf("list flows: %w", err)
+		}
+		n = len(flows)
+		return nil
+	})
+	if err := errors.Join(err, ns.Close()); err != nil {
+		t.Fatal(err)
+	}
+	return n
+}
