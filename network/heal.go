@@ -56,6 +56,7 @@ type healer struct {
 	revived map[string]uint64
 
 	surveys tally.Durations
+	blind   bool // the last look failed
 
 	stop func()
 }
@@ -173,10 +174,13 @@ func (c *Controller) mendHost(ctx context.Context, what aspect, since time.Time)
 		err = s.more(ctx, what)
 	}
 	if err != nil && ctx.Err() == nil {
-		c.log.Error("the host could not be looked at for what other programs changed", "operation", "heal", "err", err)
-		c.healer.noticed.add(what, since) // for the next look
+		if !c.healer.blind {
+			c.log.Error("the host cannot be looked at for what other programs changed; it is tried again", "operation", "heal", "err", err)
+		}
+		c.healer.noticed.keep(what, since)
 		again = time.Second
 	}
+	c.healer.blind = err != nil
 	look = time.Since(begun)
 	c.healer.surveys.Observe(look)
 	if s == nil {
@@ -185,7 +189,7 @@ func (c *Controller) mendHost(ctx context.Context, what aspect, since time.Time)
 	for _, f := range gather(s.found) {
 		wait := c.mendOne(ctx, f, since)
 		if wait > 0 {
-			c.healer.noticed.add(what, since) // for the next look
+			c.healer.noticed.keep(what, since)
 			if again == 0 || wait < again {
 				again = wait
 			}

@@ -34,7 +34,9 @@ func (c *Controller) Restore(ctx context.Context) error {
 		c.log.Warn("the relay has no copy of the leases: they could not be had back should all of them be lost while no daemon runs", "operation", "restore", "err", err)
 	}
 	// What a start has no haste with: routes, records.
-	c.mendHost(ctx, everything, time.Time{})
+	if again, _ := c.mendHost(ctx, everything, time.Time{}); again > 0 {
+		c.healer.noticed.add(everything, time.Time{})
+	}
 	c.startHealing()
 	return nil
 }

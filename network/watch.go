@@ -36,15 +36,20 @@ type notice struct {
 // add notes that the aspect changed, at that time; the zero time is when it is not
 // known.
 func (n *notice) add(what aspect, at time.Time) {
-	n.mu.Lock()
-	n.what |= what
-	if n.since.IsZero() {
-		n.since = at
-	}
-	n.mu.Unlock()
+	n.keep(what, at)
 	select {
 	case n.wake <- struct{}{}:
 	default:
+	}
+}
+
+// keep is add for the next look, whenever that is.
+func (n *notice) keep(what aspect, at time.Time) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	n.what |= what
+	if n.since.IsZero() {
+		n.since = at
 	}
 }
 
