@@ -189,7 +189,12 @@ func TestHandedOver(t *testing.T) {
 	}
 	s.send("a", frames[:1]...) // which the bridge is to see
 	s.send("a", frames[3])
+	// Which a bridge never sends back where it came from.
+	s.send("a", frame{what: "to itself", from: a4, to: a4, toMAC: s.ports["a"].MAC, protocol: 17, port: 80})
 	heard := s.exchange("a", "b", frames)
+	if n, _ := s.path.Received(s.ports["a"]); n > 0 {
+		t.Error("what a container sends to itself is handed over")
+	}
 	for _, f := range frames {
 		if heard[f.what] != f.handed {
 			t.Errorf("%s: handed over is %t, want %t", f.what, heard[f.what], f.handed)

@@ -114,6 +114,9 @@ func program(table *ebpf.Map, remindAfter uint64, turn bool) asm.Instructions {
 	p = append(p, asm.Mov.Reg(hi, toHi).WithSymbol("seen"), asm.Mov.Reg(lo, toLo))
 	p = append(p, lookup(table, "receiver")...)
 	p = append(p, sameMAC(frameTo)...)
+	p = append(p, // what a container sends to itself no bridge sends back
+		asm.LoadMem(spare, context, ctxIfIndex, asm.Word),
+		asm.JEq.Reg(spare, of, slow))
 	return append(p, handOver(turn)...)
 }
 
