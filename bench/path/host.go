@@ -38,7 +38,7 @@ type request struct {
 }
 
 type answer struct {
-	load.Sample
+	sample
 	// Memory is what proxies take, in bytes, for so many ports.
 	Memory, Ports int64  `json:",omitempty"`
 	Error         string `json:",omitempty"`
@@ -97,6 +97,8 @@ type way struct {
 type host struct {
 	dir  string
 	ways map[string]way
+	// proxy tells the processes of the userland proxy by their arguments; nil of none.
+	proxy func(args []string) bool
 	// memory says what proxies take, and for how many ports.
 	memory func(ctx context.Context) (bytes, ports int64, err error)
 	stop   func()
@@ -137,7 +139,7 @@ func (h *host) do(ctx context.Context, name string, r request) (a answer, err er
 	case opPrepare:
 		return a, h.prepare(ctx, name, r.Ports)
 	case opMeasure:
-		a.Sample, err = h.measure(ctx, r)
+		a.sample, err = h.measure(ctx, r)
 		return a, err
 	case opMemory:
 		if h.memory == nil {
@@ -186,25 +188,33 @@ const maxRetransmitted = 0.01
 
 // measure measures one way once, and sees that nothing but the way was measured: the
 // kernel's one table of connections, which all namespaces share, is left as it was.
-func (h *host) measure(ctx context.Context, r request) (s load.Sample, err error) {
+func (h *host) measure(ctx context.Context, r request) (s sample, err error) {
 	w, ok := h.ways[r.Way]
 	if !ok {
-		return load.Sample{}, fmt.Errorf("no way %q", r.Way)
+		return sample{}, fmt.Errorf("no way %q", r.Way)
 	}
 	before, err := lostFlows()
 	if err != nil {
-		return load.Sample{}, err
+		return sample{}, err
 	}
 	if w.filtered {
 		if err := bridgeFilter(true); err != nil {
-			return load.Sample{}, err
+			return sample{}, err
 		}
 		defer func() { err = errors.Join(err, bridgeFilter(false)) }()
 	}
-	s, err = w.from.Measure(ctx, r.Kind, w.to, r.Length)
+	began, err := h.spent()
 	if err != nil {
+		return sample{}, err
+	}
+	if s.Sample, err = w.from.Measure(ctx, r.Kind, w.to, r.Length); err != nil {
 		return s, fmt.Errorf("%s: %w", r.Way, err)
 	}
+	ended, err := h.spent()
+	if err != nil {
+		return sample{}, err
+	}
+	s.Busy, s.Proxy = ended.Busy-began.Busy, ended.Proxy-began.Proxy
 	// A stream that is faster than its end fills a queue, and is told so by a loss.
 	if s.Retransmitted > maxRetransmitted && r.Kind != load.Stream {
 		return s, fmt.Errorf("%s, %s: %.1f %% of the segments were lost", r.Way, r.Kind, 100*s.Retransmitted)

@@ -78,8 +78,16 @@ var groups = []struct {
 	}},
 }
 
+// sample is what a client found, and what the host's processors did meanwhile.
+type sample struct {
+	load.Sample
+	// Busy is how long they were at work, on this host or others. Proxy is how much of that
+	// processes of the userland proxy were.
+	Busy, Proxy time.Duration
+}
+
 // results are the samples of each key, one a round.
-type results map[key][]load.Sample
+type results map[key][]sample
 
 // usage is what the proxies of a host take.
 type usage struct{ bytes, ports int64 }
@@ -172,7 +180,7 @@ func (m measured) round(ctx context.Context, hosts map[string]*throwaway.Host, o
 					return err
 				}
 				if counted {
-					m.results[k] = append(m.results[k], a.Sample)
+					m.results[k] = append(m.results[k], a.sample)
 				}
 			}
 		}
@@ -181,12 +189,15 @@ func (m measured) round(ctx context.Context, hosts map[string]*throwaway.Host, o
 }
 
 // rate, p50 and p99 are what of a sample is compared; more is better.
-func rate(s load.Sample) float64 { return s.Rate }
-func p50(s load.Sample) float64  { return 1 / s.P50.Seconds() }
-func p99(s load.Sample) float64  { return 1 / s.P99.Seconds() }
+func rate(s sample) float64 { return s.Rate }
+func p50(s sample) float64  { return 1 / s.P50.Seconds() }
+func p99(s sample) float64  { return 1 / s.P99.Seconds() }
+
+// proxyShare is which part of the processors' work was the proxy's.
+func proxyShare(s sample) float64 { return s.Proxy.Seconds() / s.Busy.Seconds() }
 
 // of is the median of what was measured; 0 of nothing.
-func (r results) of(k key, what func(load.Sample) float64) float64 {
+func (r results) of(k key, what func(sample) float64) float64 {
 	var all []float64
 	for _, s := range r[k] {
 		all = append(all, what(s))
@@ -195,7 +206,7 @@ func (r results) of(k key, what func(load.Sample) float64) float64 {
 }
 
 // ratio is the median of the ratios within each round; 0 where one was not measured.
-func (r results) ratio(a, b key, what func(load.Sample) float64) float64 {
+func (r results) ratio(a, b key, what func(sample) float64) float64 {
 	var all []float64
 	for i := range min(len(r[a]), len(r[b])) {
 		all = append(all, what(r[a][i])/what(r[b][i]))

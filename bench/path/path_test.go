@@ -23,6 +23,19 @@ func TestLostFlows(t *testing.T) {
 	}
 }
 
+func TestBusy(t *testing.T) {
+	t.Parallel()
+	const text = "cpu  100 2 30 4000 500 6 7 8 0 0\ncpu0 1 1 1 1 1 1 1 1 0 0\n"
+	if got, err := parseBusy(text); err != nil || got != 1450*time.Millisecond {
+		t.Errorf("%v, %v, want 1.45s", got, err)
+	}
+	for _, broken := range []string{"", "cpu 1 2", strings.ReplaceAll(text, "30", "many"), strings.TrimPrefix(text, "cpu")} {
+		if got, err := parseBusy(broken); err == nil {
+			t.Errorf("%q: %v and no error", broken, got)
+		}
+	}
+}
+
 // everything is a run on a machine that becomes slower from round to round, in which all ways
 // are the same but those of one subject, which are twice as fast.
 func everything(better string) measured {
@@ -32,7 +45,7 @@ func everything(better string) measured {
 			for _, kind := range g.kinds {
 				for _, k := range g.ways {
 					k.kind = kind
-					s := load.Sample{Rate: 1000 / float64(round), P50: time.Duration(round) * time.Millisecond, P99: time.Duration(round) * time.Second}
+					s := sample{Sample: load.Sample{Rate: 1000 / float64(round), P50: time.Duration(round) * time.Millisecond, P99: time.Duration(round) * time.Second}, Busy: 4 * time.Second, Proxy: time.Second}
 					if k.subject == better {
 						s.Rate, s.P50, s.P99 = 2*s.Rate, s.P50/2, s.P99/2
 					}
@@ -75,8 +88,8 @@ func TestRatioWithinRounds(t *testing.T) {
 	a, b := key{way: "a"}, key{way: "b"}
 	r := results{}
 	for _, slow := range []float64{1, 10, 100} {
-		r[a] = append(r[a], load.Sample{Rate: 30 / slow})
-		r[b] = append(r[b], load.Sample{Rate: 10 / slow})
+		r[a] = append(r[a], sample{Sample: load.Sample{Rate: 30 / slow}})
+		r[b] = append(r[b], sample{Sample: load.Sample{Rate: 10 / slow}})
 	}
 	r[a][2].Rate = 1e6 // one round that was disturbed
 	if got := r.ratio(a, b, rate); got != 3 {

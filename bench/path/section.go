@@ -28,7 +28,7 @@ func (m measured) section(o Options) report.Section {
 			"the host on which the engine runs. Ratios of times are turned over, so that 1 is the same and more is better.",
 			o.Rounds, o.Length, load.Parallel, load.MessageSize),
 		Goals:  m.goals(o),
-		Tables: []report.Table{m.outside(o), m.peers(), m.filtered(), m.proxies(), m.proxyMemory()},
+		Tables: []report.Table{m.outside(o), m.peers(), m.filtered(), m.proxies(o), m.proxyMemory()},
 		Plots:  []report.Plot{m.plot()},
 	}
 }
@@ -40,10 +40,10 @@ func (m measured) goals(o Options) []report.Goal {
 	published := func(kind load.Kind) (a, b key) {
 		return on(fairlead, wayPublished, kind), on(fairlead, wayHost, kind)
 	}
-	ratio := func(what string, want float64, a, b key, of func(load.Sample) float64) report.Goal {
+	ratio := func(what string, want float64, a, b key, of func(sample) float64) report.Goal {
 		return report.Goal{What: what, Measured: m.ratio(a, b, of), Unit: "×", Want: want}
 	}
-	withHost := func(what string, want float64, kind load.Kind, of func(load.Sample) float64) report.Goal {
+	withHost := func(what string, want float64, kind load.Kind, of func(sample) float64) report.Goal {
 		a, b := published(kind)
 		g := ratio("published port from outside against host mode, "+what, want, a, b, of)
 		g.Why = fmt.Sprintf("a port published by one rule, with no engine, has %s of the same; the rest is the rules that a new connection meets.",
@@ -84,11 +84,10 @@ func (m measured) goals(o Options) []report.Goal {
 	}{{load.Stream, "throughput", 2}, {load.Connections, "new connections a second", 3}} {
 		g := ratio("by 127.0.0.1 through the userland proxy against docker-proxy, "+kind.what, kind.want,
 			on(fairlead, wayLoopback, kind.kind), on(docker, wayLoopback, kind.kind), rate)
-		g.Why = fmt.Sprintf("the two ends and the kernel take both processors: with no proxy between them at all (`--userland-proxy=false`) it is %s of docker-proxy's.",
+		theirs := m.of(on(docker, wayLoopback, kind.kind), proxyShare)
+		g.Why = fmt.Sprintf("of the processors' work docker-proxy is %.0f %%, the rest that of the two ends: a proxy that cost nothing would have %s of docker-proxy's. "+
+			"With none between them (`--userland-proxy=false`) it is %s.", 100*theirs, cell(1/(1-theirs)),
 			cell(m.ratio(on(fairleadHooks, wayLoopback, kind.kind), on(docker, wayLoopback, kind.kind), rate)))
-		if g.Measured < 1 {
-			g.Why += " What docker-proxy has ahead of the relay no profile has shown yet."
-		}
 		goals = append(goals, g)
 	}
 	used := m.memory[fairleadPorts]
@@ -181,12 +180,26 @@ func (m measured) filtered() report.Table {
 	return t
 }
 
-func (m measured) proxies() report.Table {
-	return m.table("By 127.0.0.1", "Docker", row{"", docker, wayLoopback}, []row{
+func (m measured) proxies(o Options) report.Table {
+	rows := []row{
 		{"Fairlead's relay", fairlead, wayLoopback},
 		{"Fairlead with `--userland-proxy=false`", fairleadHooks, wayLoopback},
 		{"docker-proxy", docker, wayLoopback},
-	})
+	}
+	t := m.table("By 127.0.0.1", "Docker", row{"", docker, wayLoopback}, rows)
+	t.Head = append(t.Head, "proxy, µs a connection", "of all work", "proxy, µs a MB", "of all work")
+	for i, r := range rows {
+		for _, per := range []struct {
+			kind load.Kind
+			unit float64
+		}{{load.Connections, 1}, {load.Stream, 1e6}} {
+			k := on(r.subject, r.way, per.kind)
+			cost := m.of(k, func(s sample) float64 { return 1e6 * s.Proxy.Seconds() / (s.Rate * o.Length.Seconds() / per.unit) })
+			t.Rows[i] = append(t.Rows[i], cell(cost), cell(m.of(k, proxyShare)))
+		}
+	}
+	t.Note = "The proxy's processor time has in it what the kernel does in its name: both its connections, each from end to end."
+	return t
 }
 
 func (m measured) proxyMemory() report.Table {

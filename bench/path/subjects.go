@@ -49,6 +49,7 @@ var subjects = map[string]func(ctx context.Context, h *host, ports int) error{
 // fairleadWith starts the daemon with flags.
 func fairleadWith(flags ...string) func(ctx context.Context, h *host, ports int) error {
 	return func(ctx context.Context, h *host, _ int) error {
+		h.proxy = isRelay
 		_, err := h.engine(ctx, "fairlead", flags...)
 		return err
 	}
@@ -152,16 +153,20 @@ func fairleadFull(ctx context.Context, h *host, ports int) error {
 		return err
 	}
 	h.memory = func(ctx context.Context) (int64, int64, error) {
-		bytes, err := memory(ctx, func(args []string) bool { return len(args) > 1 && args[1] == "relay" })
+		bytes, err := memory(ctx, isRelay)
 		return bytes, int64(ports), err
 	}
 	return nil
 }
 
+func isRelay(args []string) bool       { return len(args) > 1 && args[1] == "relay" }
+func isDockerProxy(args []string) bool { return strings.HasSuffix(args[0], "docker-proxy") }
+
 // proxied is how many ports of docker-proxy are looked at: each is a process.
 const proxied = 20
 
 func dockerPlain(ctx context.Context, h *host, _ int) error {
+	h.proxy = isDockerProxy
 	e, err := h.engine(ctx, "docker")
 	if err != nil {
 		return err
@@ -171,7 +176,7 @@ func dockerPlain(ctx context.Context, h *host, _ int) error {
 			return 0, 0, err
 		}
 		bytes, err := memory(ctx, func(args []string) bool {
-			return strings.HasSuffix(args[0], "docker-proxy") && !slices.Contains(args, strconv.Itoa(publishedPort))
+			return isDockerProxy(args) && !slices.Contains(args, strconv.Itoa(publishedPort))
 		})
 		return bytes, proxied, err
 	}
