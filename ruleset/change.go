@@ -25,6 +25,14 @@ type DeleteTable struct {
 	IgnoreMissing bool
 }
 
+// AddChain makes a chain with its rules. Where it is there already it has these rules, and
+// no others, then.
+type AddChain struct {
+	Family Family
+	Table  string
+	Chain  Chain
+}
+
 // AddElements adds elements to a set or map. One that is there already is no
 // error; a mapping that is there with another value is (EBUSY).
 type AddElements struct {
@@ -69,6 +77,7 @@ type DeleteRule struct {
 
 func (ReplaceTable) change()   {}
 func (DeleteTable) change()    {}
+func (AddChain) change()       {}
 func (AddElements) change()    {}
 func (DeleteElements) change() {}
 func (InsertRule) change()     {}
@@ -82,6 +91,20 @@ func (c ReplaceTable) String() string {
 // String implements Change.
 func (c DeleteTable) String() string {
 	return fmt.Sprintf("delete table %s %s", c.Family, c.Name)
+}
+
+// String implements Change.
+func (c AddChain) String() string {
+	name := fmt.Sprintf("chain %s %s %s", c.Family, c.Table, c.Chain.Name)
+	out := "add " + name
+	if c.Chain.Hook != "" {
+		out += fmt.Sprintf(" { type %s hook %s priority %s; policy %s; }", c.Chain.Type, c.Chain.Hook, c.Chain.Priority.in(c.Family, c.Chain.Hook), c.Chain.Policy)
+	}
+	out += "\nflush " + name
+	for _, r := range c.Chain.Rules {
+		out += fmt.Sprintf("\nadd rule %s %s %s %s", c.Family, c.Table, c.Chain.Name, r)
+	}
+	return out
 }
 
 // String implements Change.

@@ -91,6 +91,8 @@ func (c *Conn) encode(b *batch, change ruleset.Change) error {
 		}
 		b.message(typ, 0, ch.Family, part{forgive: forgive}, func(w *writer) { w.str(unix.NFTA_TABLE_NAME, ch.Name) })
 		return nil
+	case ruleset.AddChain:
+		return c.addChain(b, ch)
 	case ruleset.AddElements:
 		if c.lacks(ch.Family) {
 			return fmt.Errorf("the kernel has no nf_tables of family %s (CONFIG_NF_TABLES_BRIDGE), without which containers of one network cannot be kept apart: %w", ch.Family, errdefs.ErrNotImplemented)
@@ -113,6 +115,25 @@ func (c *Conn) encode(b *batch, change ruleset.Change) error {
 
 // lacks says that the kernel has no tables of the family.
 func (c *Conn) lacks(f ruleset.Family) bool { return f == ruleset.Bridge && !c.features.Bridge }
+
+// addChain makes the chain, or empties it where it is there. A kernel without tables of its
+// family is told nothing: it refuses the elements that the chain is for.
+func (c *Conn) addChain(b *batch, ch ruleset.AddChain) error {
+	if c.lacks(ch.Family) {
+		return nil
+	}
+	b.newChain(ruleset.Table{Family: ch.Family, Name: ch.Table}, ch.Chain)
+	b.message(unix.NFT_MSG_DELRULE, 0, ch.Family, part{about: "rules of " + ch.Chain.Name}, func(w *writer) {
+		w.str(unix.NFTA_RULE_TABLE, ch.Table)
+		w.str(unix.NFTA_RULE_CHAIN, ch.Chain.Name)
+	})
+	for _, r := range ch.Chain.Rules {
+		if err := b.rule(ruleset.InsertRule{Family: ch.Family, Table: ch.Table, Chain: ch.Chain.Name, Rule: r}); err != nil {
+			return err
+		}
+	}
+	return nil
+}
 
 func (c *Conn) deleteElements(b *batch, ch ruleset.DeleteElements) error {
 	list := elementList{ch.Family, ch.Table, ch.Set, ch.Elements, 0}

@@ -47,6 +47,9 @@ func (c *Conn) Compare(ctx context.Context, want ruleset.Table) ([]string, error
 		delete(chains, ch.Name)
 	}
 	for extra := range chains {
+		if slices.Contains(want.Spare, extra) {
+			continue
+		}
 		out = append(out, fmt.Sprintf("%s: chain %s is not wanted", name, extra))
 	}
 	for _, s := range want.Sets {

@@ -167,7 +167,7 @@ const repeats = 2
 func repeatable(changes []ruleset.Change) bool {
 	return !slices.ContainsFunc(changes, func(change ruleset.Change) bool {
 		switch ch := change.(type) {
-		case ruleset.ReplaceTable, ruleset.AddElements:
+		case ruleset.ReplaceTable, ruleset.AddChain, ruleset.AddElements:
 			return false
 		case ruleset.DeleteTable:
 			return !ch.IgnoreMissing

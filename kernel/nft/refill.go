@@ -44,7 +44,7 @@ func (c *Conn) refilled(changes []ruleset.Change) (map[int]bool, error) {
 }
 
 // sameShape says whether the kernel has the table, with these chains and sets and no
-// others, whatever is in them.
+// others but spare ones, whatever is in them.
 func (c *Conn) sameShape(t ruleset.Table) (bool, error) {
 	there := false
 	err := c.dump(unix.NFT_MSG_GETTABLE, familyNumber(t.Family), nil, func(_ uint8, attrs []byte) {
@@ -57,8 +57,14 @@ func (c *Conn) sameShape(t ruleset.Table) (bool, error) {
 		return false, err
 	}
 	chains, err := c.shapes(unix.NFT_MSG_GETCHAIN, t, unix.NFTA_CHAIN_TABLE, unix.NFTA_CHAIN_NAME, chainShape)
-	if err != nil || len(chains) != len(t.Chains) {
+	if err != nil {
 		return false, err
+	}
+	for _, name := range t.Spare {
+		delete(chains, name)
+	}
+	if len(chains) != len(t.Chains) {
+		return false, nil
 	}
 	sets, err := c.shapes(unix.NFT_MSG_GETSET, t, unix.NFTA_SET_TABLE, unix.NFTA_SET_NAME, setShape)
 	if err != nil || len(sets) != len(t.Sets) {

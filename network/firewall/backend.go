@@ -100,7 +100,7 @@ func (NFTables) Name() string { return "nftables" }
 
 // AddNetwork implements Backend.
 func (b NFTables) AddNetwork(n spec.Network) Changes {
-	return Changes{Rules: b.network(n).additions()}
+	return Changes{Rules: b.network(n).additions()}.Then(Layer2{b.Table, b.Unguarded}.AddNetwork(n))
 }
 
 // RemoveNetwork implements Backend.

@@ -3,6 +3,7 @@ package firewall
 import (
 	"slices"
 
+	"github.com/fairlead/fairlead/network/spec"
 	"github.com/fairlead/fairlead/ruleset"
 )
 
@@ -43,12 +44,44 @@ func BridgeTable(p Policy) ruleset.Table {
 		Family: ruleset.Bridge, Name: p.Table, Owner: p.Owner, Persist: p.Owner,
 		Comment: Comment(p.Daemon), Sets: bridgeSets(), Chains: bridgeChains(),
 	}
+	needed := make(map[string]bool)
+	need := func(n spec.Network) {
+		for _, c := range hooked(n) {
+			needed[c.Name] = true
+		}
+	}
+	for _, n := range p.Networks {
+		need(n)
+	}
 	fill(&t, func(add adder) {
 		for _, m := range p.Members {
+			for _, n := range m.Networks {
+				need(n)
+			}
 			portElements(m, add)
 		}
 	})
+	for _, c := range []ruleset.Chain{crossing(), taking()} {
+		if needed[c.Name] {
+			t.Chains = append(t.Chains, c)
+		} else {
+			t.Spare = append(t.Spare, c.Name)
+		}
+	}
 	return t
+}
+
+// hooked are the chains that are called for every frame of the host because of the network.
+// Where no network keeps containers apart there is nothing to be decided there, and the
+// call alone would cost a frame as much as a few comparisons.
+func hooked(n spec.Network) []ruleset.Chain {
+	switch {
+	case n.ICC:
+		return nil
+	case n.Foreign:
+		return []ruleset.Chain{crossing(), taking()}
+	}
+	return []ruleset.Chain{crossing()}
 }
 
 func bridgeSets() []ruleset.Set {
@@ -99,22 +132,33 @@ func portElements(m Member, add adder) {
 	m.links(add)
 }
 
-// bridgeChains are the bridge table's rules.
-func bridgeChains() []ruleset.Chain {
-	base := func(name string, hook ruleset.Hook, rules ...ruleset.Rule) ruleset.Chain {
-		return ruleset.Chain{
-			Name: name, Type: ruleset.Filter, Hook: hook, Priority: ruleset.PriorityBridgeFilter,
-			Policy: ruleset.PolicyAccept, Rules: rules,
-		}
+// atHook is a chain that is called at a hook of bridges.
+func atHook(name string, hook ruleset.Hook, rules ...ruleset.Rule) ruleset.Chain {
+	return ruleset.Chain{
+		Name: name, Type: ruleset.Filter, Hook: hook, Priority: ruleset.PriorityBridgeFilter,
+		Policy: ruleset.PolicyAccept, Rules: rules,
 	}
+}
+
+// crossing has frames between containers that are kept apart decided on.
+func crossing() ruleset.Chain {
 	from, to := onBridge(ruleset.IIfName, setIsolated), onBridge(ruleset.OIfName, setIsolated)
+	return atHook(chainCross, ruleset.Forward, ruleset.NewRule("between containers that are kept apart", from, to, ruleset.Goto(chainApart)))
+}
+
+// taking has frames decided on that the host takes in from a container that is kept apart
+// on a bridge of its own.
+func taking() ruleset.Chain {
+	return atHook(chainTaken, ruleset.Input, ruleset.NewRule("from a container on a bridge of the host's own", onBridge(ruleset.IIfName, setLodgers), ruleset.Goto(chainBack)))
+}
+
+// bridgeChains are the bridge table's rules, but for hooked ones.
+func bridgeChains() []ruleset.Chain {
 	chains := []ruleset.Chain{
-		base(chainFrames, ruleset.Prerouting, append(guardRules(), fromApart())...),
+		atHook(chainFrames, ruleset.Prerouting, append(guardRules(), fromApart())...),
 		{Name: chainBorrowed, Rules: borrowed()},
-		base(chainCross, ruleset.Forward, ruleset.NewRule("between containers that are kept apart", from, to, ruleset.Goto(chainApart))),
 		{Name: chainApart, Rules: apart()},
 		{Name: chainLinked, Rules: linked()},
-		base(chainTaken, ruleset.Input, ruleset.NewRule("from a container on a bridge of the host's own", onBridge(ruleset.IIfName, setLodgers), ruleset.Goto(chainBack))),
 		{Name: chainAnswers, Rules: answering()},
 		{Name: chainBack, Rules: back()},
 	}
@@ -215,6 +259,16 @@ type Layer2 struct {
 	// Unguarded leaves out what guards ports: the kernel has no tables of the family.
 	// That ports are kept apart is not left out, so that it fails.
 	Unguarded bool
+}
+
+// AddNetwork makes the chains that decide on the network's frames. They stay when it goes,
+// for there may be others that need them, and empty ones decide nothing.
+func (l Layer2) AddNetwork(n spec.Network) Changes {
+	var out Changes
+	for _, c := range hooked(n) {
+		out.Rules = append(out.Rules, ruleset.AddChain{Family: ruleset.Bridge, Table: l.Table, Chain: c})
+	}
+	return out
 }
 
 // AddMember puts the attachment's elements into the bridge table.

@@ -13,6 +13,7 @@ import (
 
 	"github.com/fairlead/fairlead/network/firewall"
 	"github.com/fairlead/fairlead/network/spec"
+	"github.com/fairlead/fairlead/ruleset"
 )
 
 var update = flag.Bool("update", false, "write the golden files anew")
@@ -57,7 +58,8 @@ func TestTable(t *testing.T) {
 	}
 }
 
-// Every number of networks and ports has the same rules.
+// Every number of networks and ports has the same rules, but for two chains that are there
+// where containers are kept apart.
 func TestRulesAreConstant(t *testing.T) {
 	t.Parallel()
 	p := firewall.Policy{Table: "fairlead"}
@@ -65,6 +67,7 @@ func TestRulesAreConstant(t *testing.T) {
 		var text []string
 		for _, t := range firewall.Tables(p) {
 			t.Sets = nil
+			t.Chains = slices.DeleteFunc(t.Chains, func(c ruleset.Chain) bool { return c.Name == "frames_across" || c.Name == "frames_taken" })
 			text = append(text, t.String())
 		}
 		return strings.Join(text, "\n")

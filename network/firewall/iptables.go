@@ -90,7 +90,7 @@ func (IPTables) Name() string { return "iptables" }
 
 // AddNetwork implements Backend.
 func (b IPTables) AddNetwork(n spec.Network) Changes {
-	return Changes{XTables: xtables.Add(b.network(n)), Rules: b.flows(n).additions()}
+	return Changes{XTables: xtables.Add(b.network(n)), Rules: b.flows(n).additions()}.Then(Layer2{b.Table, b.Unguarded}.AddNetwork(n))
 }
 
 // RemoveNetwork implements Backend.

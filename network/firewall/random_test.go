@@ -23,7 +23,7 @@ func TestChangesAgreeWithTable(t *testing.T) {
 		rng := rand.New(rand.NewPCG(seed, seed))
 		sim := simulation{
 			backend: firewall.NFTables{Table: "t", AllowDirectRouting: seed%2 == 1},
-			sets:    map[string]map[string]bool{}, networks: map[int]spec.Network{}, members: map[int]firewall.Member{},
+			chains:  map[string]bool{}, sets: map[string]map[string]bool{}, networks: map[int]spec.Network{}, members: map[int]firewall.Member{},
 		}
 		for range steps {
 			sim.step(t, rng)
@@ -33,6 +33,11 @@ func TestChangesAgreeWithTable(t *testing.T) {
 			Table: "t", Networks: values(sim.networks), Members: values(sim.members), AllowDirectRouting: sim.backend.AllowDirectRouting,
 		}) {
 			whole(t, table, want)
+			for _, c := range table.Chains {
+				if c.Hook != "" && table.Family == ruleset.Bridge && c.Name != "frames_in" && !sim.chains[c.Name] {
+					t.Errorf("seed %d: no change made chain %s, which is there when the whole is rendered", seed, c.Name)
+				}
+			}
 		}
 		if diff := cmp.Diff(want, sim.sets); diff != "" {
 			t.Fatalf("seed %d: after %d changes (+) the sets are not those of the whole tables (-):\n%s", seed, steps, diff)
@@ -79,6 +84,7 @@ func values[V any](m map[int]V) []V {
 // simulation applies changes to sets as the kernel does.
 type simulation struct {
 	backend  firewall.NFTables
+	chains   map[string]bool
 	sets     map[string]map[string]bool
 	networks map[int]spec.Network
 	members  map[int]firewall.Member
@@ -211,6 +217,8 @@ func (s *simulation) apply(t *testing.T, changes firewall.Changes) {
 				}
 				s.sets[name][e.String()] = true
 			}
+		case ruleset.AddChain:
+			s.chains[c.Chain.Name] = true
 		case ruleset.DeleteElements:
 			name := string(c.Family) + " " + c.Set
 			for _, e := range c.Elements {
