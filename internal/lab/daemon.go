@@ -308,16 +308,17 @@ func (d *Daemon) Wait() int {
 // pipes.
 func (d *Daemon) Command(ctx context.Context, args ...string) *exec.Cmd {
 	cmd := d.host.Command(ctx, Binary(d.lab.t), args...)
-	cmd.Env = append(cmd.Env, "FAIRLEAD_HOST=unix://"+d.Socket)
+	cmd.Env = append(cmd.Env, d.address())
 	return cmd
 }
+
+// address tells the command line which daemon is meant.
+func (d *Daemon) address() string { return "FAIRLEAD_HOST=unix://" + d.Socket }
 
 // CLI runs the command line on the daemon's host.
 func (d *Daemon) CLI(args ...string) (stdout, stderr string, code int) {
 	d.lab.t.Helper()
-	ctx, cancel := context.WithTimeout(context.Background(), commandTimeout)
-	defer cancel()
-	r := result(d.Command(ctx, args...))
+	r := d.host.finish([]string{d.address()}, Binary(d.lab.t), args...)
 	return r.Stdout, r.Stderr, r.Code
 }
 

@@ -83,32 +83,45 @@ func (h *Host) Run(name string, args ...string) string {
 
 // Try runs a command on the host and says how it ended.
 func (h *Host) Try(name string, args ...string) Result {
+	return h.finish(nil, name, args...)
+}
+
+// finish runs a command with that added to its environment. It is begun in the host's
+// namespace, which spares an nsenter for each of the thousands that tests run.
+func (h *Host) finish(env []string, name string, args ...string) Result {
 	ctx, cancel := context.WithTimeout(context.Background(), commandTimeout)
 	defer cancel()
-	return result(h.Command(ctx, name, args...))
-}
-
-// Command prepares a command on the host, for those who want its pipes.
-func (h *Host) Command(ctx context.Context, name string, args ...string) *exec.Cmd {
-	// Not ip-netns exec: that mounts another /sys, without the control groups.
-	cmd := exec.CommandContext(ctx, "nsenter", append([]string{"--net=" + h.path, "--", name}, args...)...)
-	cmd.Env = h.lab.environ()
-	// Should a child of a command that was killed hold the pipes. It runs from the
-	// command's end, and on a busy machine what was printed is read late.
-	cmd.WaitDelay = 10 * time.Second
-	return cmd
-}
-
-func result(cmd *exec.Cmd) Result {
+	cmd := exec.CommandContext(ctx, name, args...)
+	h.prepare(cmd)
+	cmd.Env = append(cmd.Env, env...)
 	var stdout, stderr bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &stdout, &stderr
-	err := cmd.Run()
+	// A child has the namespace of the thread that begins it.
+	err := h.Do(cmd.Start)
+	if err == nil {
+		err = cmd.Wait()
+	}
 	r := Result{Stdout: stdout.String(), Stderr: stderr.String(), Code: exitCode(cmd)}
 	if err != nil && r.Code <= 0 {
 		r.Code = -1
 		r.Stderr += err.Error() + "\n"
 	}
 	return r
+}
+
+// Command prepares a command on the host, for those who want its pipes.
+func (h *Host) Command(ctx context.Context, name string, args ...string) *exec.Cmd {
+	// Not ip-netns exec: that mounts another /sys, without the control groups.
+	cmd := exec.CommandContext(ctx, "nsenter", append([]string{"--net=" + h.path, "--", name}, args...)...)
+	h.prepare(cmd)
+	return cmd
+}
+
+func (h *Host) prepare(cmd *exec.Cmd) {
+	cmd.Env = h.lab.environ()
+	// Should a child of a command that was killed hold the pipes. It runs from the
+	// command's end, and on a busy machine what was printed is read late.
+	cmd.WaitDelay = 10 * time.Second
 }
 
 func exitCode(cmd *exec.Cmd) int {

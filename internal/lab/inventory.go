@@ -19,8 +19,9 @@ type inventory struct {
 	sysctls map[string]string
 }
 
-// volatile sysctls change by themselves, or with the links that come and go.
-var volatile = regexp.MustCompile(`_count$|flush$|_key$|/neigh/|_mem$|unres_qlen`)
+// volatile sysctls change by themselves, or with the links that come and go; so do all of
+// the folders neigh.
+var volatile = regexp.MustCompile(`_count$|flush$|_key$|_mem$`)
 
 // passing is what the kernel adds to and takes from lines by itself.
 var passing = regexp.MustCompile(`( linkdown| dead| expires \d+sec|\[\d+:\d+\])`)
@@ -50,7 +51,9 @@ func (h *Host) take() *inventory {
 	for _, tool := range []string{"iptables", "ip6tables"} {
 		// Only where it has tables: to look makes them.
 		names := strings.Replace(tool, "tables", "_tables", 1) + "_names"
-		if h.Try("cat", "/proc/net/"+names).Stdout == "" {
+		var have []byte
+		_ = h.Do(func() (err error) { have, err = os.ReadFile("/proc/thread-self/net/" + names); return err })
+		if len(have) == 0 {
 			continue
 		}
 		inv.addLegacy(tool, h.Try(tool+"-legacy-save").Stdout)
@@ -112,6 +115,9 @@ func (h *Host) links() (lines []string) {
 func (inv *inventory) readSysctls() {
 	const root = "/proc/sys/net"
 	_ = filepath.WalkDir(root, func(path string, d fs.DirEntry, err error) error {
+		if err == nil && d.IsDir() && d.Name() == "neigh" {
+			return fs.SkipDir
+		}
 		if err != nil || !d.Type().IsRegular() || volatile.MatchString(path) {
 			return nil //nolint:nilerr // a link that has gone, with its parameters
 		}

@@ -33,22 +33,34 @@ func processes(run string) []process {
 	if err != nil {
 		return nil
 	}
-	ours := map[int]bool{}
-	var found []process
+	parents, ours := make(map[int]int), make(map[int]bool)
+	for _, e := range entries {
+		pid, err := strconv.Atoi(e.Name())
+		if err != nil || pid == os.Getpid() {
+			continue
+		}
+		parents[pid] = parent(pid)
+		ours[pid] = belongs(pid, run, tag, spaces)
+	}
 	for again := true; again; {
 		again = false
-		for _, e := range entries {
-			pid, err := strconv.Atoi(e.Name())
-			if err != nil || pid == os.Getpid() || ours[pid] || !ours[parent(pid)] && !belongs(pid, run, tag, spaces) {
-				continue
-			}
-			// Without a command line it has ended, and its parent has yet to notice.
-			if cmdline, _ := os.ReadFile(filepath.Join("/proc", e.Name(), "cmdline")); len(cmdline) > 0 {
+		for pid, of := range parents {
+			if !ours[pid] && ours[of] {
 				ours[pid], again = true, true
-				found = append(found, process{pid, string(bytes.TrimSpace(bytes.ReplaceAll(cmdline, []byte{0}, []byte{' '})))})
 			}
 		}
 	}
+	var found []process
+	for pid, is := range ours {
+		if !is {
+			continue
+		}
+		// Without a command line it has ended, and its parent has yet to notice.
+		if cmdline, _ := os.ReadFile(filepath.Join("/proc", strconv.Itoa(pid), "cmdline")); len(cmdline) > 0 {
+			found = append(found, process{pid, string(bytes.TrimSpace(bytes.ReplaceAll(cmdline, []byte{0}, []byte{' '})))})
+		}
+	}
+	slices.SortFunc(found, func(a, b process) int { return a.pid - b.pid })
 	return found
 }
 
@@ -128,13 +140,12 @@ func pinned(tag string) map[uint64]bool {
 func cgroups(tag string) []string { return cgroupsBelow("/sys/fs/cgroup", tag, 4) }
 
 func cgroupsBelow(parent, tag string, depth int) (dirs []string) {
-	var st unix.Stat_t
-	// One without others in it has two links, and need not be read: while many tests run
-	// there are thousands.
-	if depth == 0 || unix.Lstat(parent, &st) != nil || st.Nlink == 2 {
+	f, err := os.Open(parent)
+	if err != nil {
 		return nil
 	}
-	entries, _ := os.ReadDir(parent)
+	defer f.Close()
+	entries, _ := f.ReadDir(-1)
 	for _, e := range entries {
 		if !e.IsDir() {
 			continue
@@ -143,7 +154,12 @@ func cgroupsBelow(parent, tag string, depth int) (dirs []string) {
 		if strings.Contains(dir, tag) {
 			dirs = append(dirs, dir)
 		}
-		dirs = append(dirs, cgroupsBelow(dir, tag, depth-1)...)
+		var st unix.Stat_t
+		// One without others in it has two links, and need not be read: while many tests run
+		// there are thousands.
+		if depth > 1 && unix.Fstatat(int(f.Fd()), e.Name(), &st, unix.AT_SYMLINK_NOFOLLOW) == nil && st.Nlink != 2 {
+			dirs = append(dirs, cgroupsBelow(dir, tag, depth-1)...)
+		}
 	}
 	return dirs
 }

@@ -53,10 +53,11 @@ func (d *Daemon) noteContainers() {
 
 // groups are the control groups of the containers it had.
 func (d *Daemon) groups() (left []string) {
+	controllers, _ := filepath.Glob("/sys/fs/cgroup/*")
 	for _, id := range d.containers {
-		for _, pattern := range []string{"/sys/fs/cgroup/fairlead/" + id, "/sys/fs/cgroup/*/fairlead/" + id} {
-			dirs, _ := filepath.Glob(pattern)
-			for _, dir := range dirs {
+		for _, controller := range append(controllers, "/sys/fs/cgroup") {
+			dir := filepath.Join(controller, "fairlead", id)
+			if _, err := os.Lstat(dir); err == nil {
 				left = append(left, "control group: "+dir)
 			}
 		}
