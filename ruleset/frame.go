@@ -72,12 +72,11 @@ type HasPorts struct{}
 // Fragmented matches fragments of IPv6 packets, the first as well.
 type Fragmented struct{}
 
-// WithOptions matches IPv4 packets with options in their header, and WithoutOptions those
-// that have none.
-type (
-	WithOptions    struct{}
-	WithoutOptions struct{}
-)
+// WithOptions matches IPv4 packets with options in their header.
+type WithOptions struct{}
+
+// WithoutOptions matches IPv4 packets with none.
+type WithoutOptions struct{}
 
 // SourceRoute matches IPv4 packets that say by which way they go (RFC 791, section 3.1).
 type SourceRoute string
