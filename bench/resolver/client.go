@@ -21,8 +21,8 @@ const (
 	patience = 300 * time.Millisecond
 	// ids are how many questions can be told apart.
 	ids = 1 << 16
-	// answerSize is the longest answer that is read.
-	answerSize = 512
+	// messageSize is the longest question or answer.
+	messageSize = 512
 )
 
 // Sample is what one client found.
@@ -42,7 +42,7 @@ type client struct {
 	sentAt [ids]atomic.Int64 // nanoseconds since began; 0 for not open
 	began  time.Time
 	out    Sample
-	buf    [answerSize]byte
+	batch  batch
 }
 
 // newClient opens the socket in the namespace that the calling thread is in.
@@ -58,55 +58,53 @@ func newClient(server netip.AddrPort, query []byte) (*client, error) {
 	if err != nil {
 		return nil, errors.Join(fmt.Errorf("a client of %s: %w", server, err), unix.Close(fd))
 	}
-	return &client{fd: fd, query: slices.Clone(query), began: time.Now()}, nil
+	c := &client{fd: fd, query: slices.Clone(query), began: time.Now()}
+	c.batch.prepare()
+	return c, nil
 }
 
 func (c *client) close() error { return unix.Close(c.fd) }
 
-// ask sends the question, with the number as its ID.
-func (c *client) ask(n int) error {
-	id := uint16(n)
-	binary.BigEndian.PutUint16(c.query, id)
-	if was := c.sentAt[id].Swap(int64(time.Since(c.began))); was != 0 {
-		c.out.Lost++ // it was asked 65,536 questions ago
-	}
-	c.out.Asked++
-	for {
-		_, err := unix.Write(c.fd, c.query)
-		switch {
-		case errors.Is(err, unix.EINTR):
-		case errors.Is(err, unix.ECONNREFUSED): // what became of an earlier one
-		default:
-			return err
+// ask sends the question as often, with the numbers from n on as its ID.
+func (c *client) ask(n, times int) error {
+	for i := range times {
+		id := uint16(n + i)
+		question := c.batch.question(i, c.query)
+		binary.BigEndian.PutUint16(question, id)
+		if was := c.sentAt[id].Swap(int64(time.Since(c.began))); was != 0 {
+			c.out.Lost++ // it was asked 65,536 questions ago
 		}
+		c.out.Asked++
 	}
+	return c.batch.send(c.fd, times)
 }
 
-// hear reads one answer. It says whether there was one, in the time that there is.
-func (c *client) hear(flags int) (heard bool, err error) {
-	for {
-		n, _, err := unix.Recvfrom(c.fd, c.buf[:], flags)
-		switch {
-		case errors.Is(err, unix.EINTR):
-			continue
-		case errors.Is(err, unix.EAGAIN):
-			return false, nil
-		case err != nil:
-			return false, fmt.Errorf("read an answer: %w", err)
-		case n < 12:
-			return false, fmt.Errorf("an answer of %d bytes", n)
+// hear reads the answers that there are, and waits for one. It says how many there were in the time
+// that there is.
+func (c *client) hear() (heard int, err error) {
+	n, err := c.batch.receive(c.fd)
+	if err != nil {
+		return 0, fmt.Errorf("read an answer: %w", err)
+	}
+	for i := range n {
+		b := c.batch.answer(i)
+		if len(b) < 12 {
+			return 0, fmt.Errorf("an answer of %d bytes", len(b))
 		}
 		// Its code has to be NOERROR, and there has to be a record (RFC 1035, 4.1.1).
-		if code, records := c.buf[3]&0xf, binary.BigEndian.Uint16(c.buf[6:]); code != 0 || records == 0 {
-			return false, fmt.Errorf("an answer with code %d and %d records", code, records)
+		if code, records := b[3]&0xf, binary.BigEndian.Uint16(b[6:]); code != 0 || records == 0 {
+			return 0, fmt.Errorf("an answer with code %d and %d records", code, records)
 		}
-		id := binary.BigEndian.Uint16(c.buf[:])
-		if sent := c.sentAt[id].Swap(0); sent != 0 {
+		id := binary.BigEndian.Uint16(b)
+		if sent := c.sentAt[id].Swap(0); sent != 0 { // or one that had been given up
 			c.out.Times = append(c.out.Times, time.Since(c.began)-time.Duration(sent))
-			return true, nil
+			heard++
 		}
-		// One that had been given up.
 	}
+	if n > 0 && heard == 0 {
+		return c.hear()
+	}
+	return heard, nil
 }
 
 // flood keeps a number of questions open for the time, and so finds how many are
@@ -115,25 +113,17 @@ func (c *client) flood(length time.Duration) (Sample, error) {
 	begin := time.Now()
 	open := 0
 	for n := 0; time.Since(begin) < length; {
-		for ; open < window; open++ {
-			if err := c.ask(n); err != nil {
-				return c.out, err
-			}
-			n++
+		if err := c.ask(n, window-open); err != nil {
+			return c.out, err
 		}
-		heard, err := c.hear(0)
+		n, open = n+window-open, window
+		heard, err := c.hear()
 		if err != nil {
 			return c.out, err
 		}
-		if !heard { // all that are open are lost
+		open -= heard
+		if heard == 0 { // all that are open are lost
 			open = 0
-			continue
-		}
-		for heard {
-			open--
-			if heard, err = c.hear(unix.MSG_DONTWAIT); err != nil {
-				return c.out, err
-			}
 		}
 	}
 	took := time.Since(begin)
@@ -158,8 +148,8 @@ func (c *client) pace(length time.Duration, rate int) (Sample, error) {
 	begin := time.Now()
 	var err error
 	for {
-		var heard bool
-		if heard, err = c.hear(0); err != nil || (!heard && done.Load()) || len(c.out.Times) == total {
+		var heard int
+		if heard, err = c.hear(); err != nil || (heard == 0 && done.Load()) || len(c.out.Times) == total {
 			break
 		}
 	}
@@ -186,7 +176,7 @@ func (c *client) askAll(total int, interval time.Duration) error {
 			ts := unix.NsecToTimespec(int64(wait))
 			_ = unix.Nanosleep(&ts, nil) // woken early, it sleeps again
 		}
-		if err := c.ask(n); err != nil {
+		if err := c.ask(n, 1); err != nil {
 			return err
 		}
 	}

@@ -90,8 +90,8 @@ func (s *site) ready() error {
 	for deadline := time.Now().Add(10 * time.Second); time.Now().Before(deadline); time.Sleep(50 * time.Millisecond) {
 		var found Sample
 		err = s.with(func(c *client) (err error) {
-			if err = c.ask(0); err == nil {
-				_, err = c.hear(0)
+			if err = c.ask(0, 1); err == nil {
+				_, err = c.hear()
 			}
 			found = c.out
 			return err
@@ -141,7 +141,7 @@ func (s *site) serveEcho() error {
 		runtime.LockOSThread() // which ends with the process
 		_ = unix.SchedSetaffinity(0, &answering)
 		begun <- unix.Gettid()
-		buf := make([]byte, answerSize)
+		buf := make([]byte, messageSize)
 		for {
 			n, from, err := unix.Recvfrom(fd, buf, 0)
 			if errors.Is(err, unix.EINTR) {
