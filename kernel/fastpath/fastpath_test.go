@@ -108,6 +108,7 @@ type frame struct {
 	fragment          uint16 // of IPv4, in the header's form
 	options, extended bool
 	tagged            bool
+	longer            int // than it is, by what its header says
 	handed            bool
 }
 
@@ -137,7 +138,7 @@ func (f frame) bytes(s *site) []byte {
 		if f.options {
 			header = append(header, 0x94, 4, 0, 0) // a router alert
 		}
-		binary.BigEndian.PutUint16(header[2:], uint16(len(header)+len(payload)))
+		binary.BigEndian.PutUint16(header[2:], uint16(len(header)+len(payload)+f.longer))
 		return slices.Concat(out, []byte{8, 0}, header, payload)
 	}
 	next := f.protocol
@@ -146,7 +147,7 @@ func (f frame) bytes(s *site) []byte {
 		next = 60 // destination options
 	}
 	header := []byte{0x60, 0, 0, 0, 0, 0, next, 64}
-	binary.BigEndian.PutUint16(header[4:], uint16(len(payload)))
+	binary.BigEndian.PutUint16(header[4:], uint16(len(payload)+f.longer))
 	return slices.Concat(out, []byte{0x86, 0xdd}, header, from.AsSlice(), to.AsSlice(), payload)
 }
 
@@ -185,6 +186,10 @@ func TestHandedOver(t *testing.T) {
 		{what: "to all", from: a4, to: b4, toMAC: net.HardwareAddr{255, 255, 255, 255, 255, 255}, protocol: 17, port: 80},
 		{what: "to another segment", from: a4, to: c4, toMAC: c, protocol: 17, port: 80},
 		{what: "to nobody", from: a4, to: "192.0.2.1", protocol: 17, port: 80},
+		{what: "longer than it is", from: a4, to: b4, protocol: 17, port: 80, longer: 1},
+		{what: "shorter than its header", from: a4, to: b4, protocol: 17, port: 80, longer: -60},
+		{what: "IPv6 that is longer than it is", from: a6, to: b6, protocol: 17, port: 80, longer: 1},
+		{what: "shorter than it is", from: a4, to: b4, protocol: 17, port: 80, longer: -1, handed: true},
 		{what: "a VLAN", from: a4, to: b4, tagged: true, protocol: 17, port: 80},
 	}
 	s.send("a", frames[:1]...) // which the bridge is to see

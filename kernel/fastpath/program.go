@@ -26,11 +26,13 @@ const (
 	frameFrom   = 6
 	frameType   = 12
 	ip          = 14
+	ip4Length   = ip + 2
 	ip4Fragment = ip + 6
 	ip4Protocol = ip + 9
 	ip4From     = ip + 12
 	ip4To       = ip + 16
 	ip4End      = ip + 20
+	ip6Length   = ip + 4 // of what is behind the header
 	ip6Next     = ip + 6
 	ip6From     = ip + 8
 	ip6To       = ip + 24
@@ -134,15 +136,31 @@ func clock(table *ebpf.Map) asm.Instructions {
 // wire is two bytes of a frame as the processor has them in a register.
 func wire(b ...byte) int32 { return int32(binary.NativeEndian.Uint16(b)) }
 
+// whole leaves the frame to the bridge where the packet says that it is longer than it is:
+// the bridge's rules do not find their way in such a one.
+func whole(length int16, header int32) asm.Instructions {
+	return asm.Instructions{
+		asm.LoadMem(of, context, ctxLength, asm.Word),
+		asm.LoadMem(spare, data, length, asm.Half),
+		asm.HostTo(asm.BE, spare, asm.Half),
+		asm.Add.Imm(spare, header),
+		asm.JGT.Reg(spare, of, slow),
+	}
+}
+
 // four fills in the addresses of an IPv4 packet that is whole and has no options.
 func four() asm.Instructions {
-	return asm.Instructions{
+	p := asm.Instructions{
 		asm.LoadMem(spare, data, ip, asm.Byte).WithSymbol("ip4"),
 		asm.JNE.Imm(spare, 0x45, slow), // the version, and five words of header
 		asm.LoadMem(spare, data, ip4Fragment, asm.Half),
 		asm.And.Imm(spare, wire(0xbf, 0xff)), // all but "don't fragment"
 		asm.JNE.Imm(spare, 0, slow),
-		asm.Mov.Imm(hi, -1), // isIPv4
+	}
+	p = append(p, whole(ip4Length, ip)...)
+	return append(p,
+		asm.JLT.Imm(spare, ip4End, slow), // shorter than its header
+		asm.Mov.Imm(hi, -1),              // isIPv4
 		asm.LoadMem(lo, data, ip4From, asm.Word),
 		asm.Mov.Imm(toHi, -1),
 		asm.LoadMem(toLo, data, ip4To, asm.Word),
@@ -151,18 +169,21 @@ func four() asm.Instructions {
 		asm.JNE.Imm(spare, unix.IPPROTO_UDP, slow),
 		asm.LoadMem(spare, data, ip4End+portTo, asm.Half),
 		asm.JEq.Imm(spare, wire(dhcpClient4>>8, dhcpClient4&0xff), slow),
-	}
+	)
 }
 
 // six does the same with an IPv6 packet whose first header is the transport's. The end of
 // the frame's first part is where the key will be.
 func six() asm.Instructions {
-	return asm.Instructions{
+	p := asm.Instructions{
 		asm.Mov.Reg(spare, data), asm.Add.Imm(spare, ip6End+portsEnd),
 		asm.JGT.Reg(spare, of, slow),
 		asm.LoadMem(spare, data, ip, asm.Byte),
 		asm.RSh.Imm(spare, 4),
 		asm.JNE.Imm(spare, 6, slow),
+	}
+	p = append(p, whole(ip6Length, ip6End)...)
+	return append(p,
 		asm.LoadMem(hi, data, ip6From, asm.DWord),
 		asm.LoadMem(lo, data, ip6From+8, asm.DWord),
 		asm.LoadMem(toHi, data, ip6To, asm.DWord),
@@ -173,7 +194,7 @@ func six() asm.Instructions {
 		asm.LoadMem(spare, data, ip6End+portTo, asm.Half),
 		asm.JEq.Imm(spare, wire(dhcpClient6>>8, dhcpClient6&0xff), slow),
 		asm.Ja.Label("known"),
-	}
+	)
 }
 
 // lookup leaves the slot of who is looked up in found. It does what key.home and table.find
