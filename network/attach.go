@@ -80,7 +80,23 @@ func (c *Controller) warnUnpublished(a spec.Attachment) {
 // hold are chosen anew where the choice was ours; revert takes the record back. Both
 // are called with the state locked.
 func (c *Controller) hold(requests []spec.PortRequest, decide func(plan.Foreign) ([]spec.PortBinding, error), revert func()) ([]ports.Held, error) {
-	return c.settlePorts(requests, decide, func(fresh []spec.PortBinding) ([]ports.Held, error) { return ports.Hold(socket.Bind, fresh) }, revert)
+	return c.settlePorts(requests, decide, func(fresh []spec.PortBinding) ([]ports.Held, error) { return ports.Hold(bindPort, fresh) }, revert)
+}
+
+func bindPort(proto string, at netip.AddrPort) (ports.Socket, error) {
+	return orNone(socket.Bind(proto, at))
+}
+
+func bindAhead(proto string, at netip.AddrPort) (ports.Socket, error) {
+	return orNone(socket.BindAhead(proto, at))
+}
+
+// orNone keeps no port at all from looking like one.
+func orNone(p *socket.Port, err error) (ports.Socket, error) {
+	if err != nil {
+		return nil, err
+	}
+	return p, nil
 }
 
 // settlePorts is hold where take binds the ports.

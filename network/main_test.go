@@ -65,10 +65,11 @@ func dup(f *os.File) (*os.File, error) {
 
 // take is what the relay does with a socket.
 func take(b relay.Binding) (relay.Binding, error) {
-	f, err := dup(b.File)
+	fd, err := unix.FcntlInt(b.File.Fd(), unix.F_DUPFD_CLOEXEC, 0)
 	if err != nil {
 		return b, err
 	}
+	f := os.NewFile(uintptr(fd), b.String())
 	b.File = f
 	if b.Proxy || b.Proto == "tcp" {
 		if !b.Proxy {

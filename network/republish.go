@@ -6,14 +6,12 @@ import (
 	"fmt"
 	"maps"
 	"net/netip"
-	"os"
 	"slices"
 
 	"github.com/containerd/errdefs"
 
 	"github.com/fairlead/fairlead/kernel/link"
 	"github.com/fairlead/fairlead/kernel/netns"
-	"github.com/fairlead/fairlead/kernel/socket"
 	"github.com/fairlead/fairlead/network/plan"
 	"github.com/fairlead/fairlead/network/ports"
 	"github.com/fairlead/fairlead/network/spec"
@@ -62,12 +60,12 @@ func (c *Controller) holdExactly(ctx context.Context, owner string, bindings []s
 	if err != nil {
 		return err
 	}
-	sockets := make(map[string]*os.File)
+	sockets := make(map[string]ports.Socket)
 	for _, h := range bound {
 		sockets[key(h.PortBinding)] = h.Socket
 	}
 	missing := slices.DeleteFunc(slices.Clone(bindings), func(p spec.PortBinding) bool { return held[key(p)] || sockets[key(p)] != nil })
-	more, err := ports.Hold(socket.BindAhead, missing)
+	more, err := ports.Hold(bindAhead, missing)
 	if err != nil {
 		return explainBusy(err)
 	}
@@ -128,7 +126,7 @@ func (c *Controller) holdAble(ctx context.Context, owner string, bindings []spec
 	var first error
 	for _, p := range bindings {
 		if !held[bindingKey(owner, string(p.Proto), p.Host.String())] {
-			one, err := ports.Hold(socket.BindAhead, []spec.PortBinding{p})
+			one, err := ports.Hold(bindAhead, []spec.PortBinding{p})
 			if err != nil {
 				if first == nil {
 					first = explainBusy(err)

@@ -9,7 +9,6 @@ package relay
 import (
 	"fmt"
 	"net/netip"
-	"os"
 
 	"github.com/containerd/errdefs"
 )
@@ -39,7 +38,13 @@ type Binding struct {
 	// this process has it. List tells it; Hold does not heed it.
 	Revived uint64 `json:"revived,omitempty"`
 	// File is the socket, as socket.Bind makes it. Hold needs it; List leaves it nil.
-	File *os.File `json:"-"`
+	File Socket `json:"-"`
+}
+
+// Socket is one of kernel/socket, or a file of one.
+type Socket interface {
+	Fd() uintptr
+	Close() error
 }
 
 // String is owner-free: 0.0.0.0:8080/tcp.

@@ -62,6 +62,9 @@ func shared(t *testing.T, ip string) (netip.AddrPort, *os.File) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	if err := unix.SetNonblock(fd, true); err != nil {
+		t.Fatal(err)
+	}
 	f := os.NewFile(uintptr(fd), host.String())
 	t.Cleanup(func() { _ = f.Close() })
 	if err := errors.Join(unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_REUSEADDR, 1), unix.Bind(fd, sa)); err != nil {
@@ -85,7 +88,7 @@ func TestHoldOfOpenSockets(t *testing.T) {
 	}
 	b := Binding{Owner: "a", Proto: "tcp", Host: host, Backend: echoTCP(t), Proxy: true}
 	groups, _ := grouped([]Binding{b})
-	if _, err := c.rpc.Call(t.Context(), "hold", holdParams{groups}, []*os.File{f}, nil); err != nil {
+	if _, err := c.rpc.CallFDs(t.Context(), "hold", holdParams{groups}, []int{int(f.Fd())}, nil); err != nil {
 		t.Fatal(err)
 	}
 	if err := unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_DETACH_FILTER, 0); err != nil {
@@ -95,7 +98,7 @@ func TestHoldOfOpenSockets(t *testing.T) {
 	// By the same way one that does not listen is of another kind.
 	b.Host, f = bind(t, "tcp", "127.0.0.1")
 	groups, _ = grouped([]Binding{b})
-	if _, err := c.rpc.Call(t.Context(), "hold", holdParams{groups}, []*os.File{f}, nil); !errdefs.IsInvalidArgument(err) {
+	if _, err := c.rpc.CallFDs(t.Context(), "hold", holdParams{groups}, []int{int(f.Fd())}, nil); !errdefs.IsInvalidArgument(err) {
 		t.Errorf("one that does not listen: %v", err)
 	}
 }
@@ -147,6 +150,9 @@ func TestHoldByOneBefore(t *testing.T) {
 		}
 		conn := dial(t, "udp", udp)
 		if _, err := conn.Write([]byte("?")); err != nil {
+			t.Fatal(err)
+		}
+		if err := unix.SetNonblock(int(u.Fd()), false); err != nil {
 			t.Fatal(err)
 		}
 		if err := unix.SetsockoptTimeval(int(u.Fd()), unix.SOL_SOCKET, unix.SO_RCVTIMEO, &unix.Timeval{Sec: 20}); err != nil {

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"log/slog"
 	"os"
+	"runtime"
 
 	"github.com/containerd/errdefs"
 
@@ -90,11 +91,11 @@ func (c *Client) Hold(ctx context.Context, bindings []Binding) error {
 		}
 	}
 	groups, order := grouped(bindings)
-	files := make([]*os.File, len(bindings))
+	fds := make([]int, len(bindings))
 	for i, at := range order {
-		files[i] = bindings[at].File
+		fds[i] = int(bindings[at].File.Fd())
 	}
-	return c.give(ctx, "hold", holdParams{groups}, bindings, files)
+	return c.give(ctx, "hold", holdParams{groups}, bindings, fds)
 }
 
 // bound ends the names of methods whose sockets are as socket.Bind makes them. Without
@@ -103,15 +104,16 @@ const bound = "-bound"
 
 // give calls the method with sockets of socket.Bind. One of another build, which could
 // not be replaced, may want them open.
-func (c *Client) give(ctx context.Context, method string, params any, bindings []Binding, files []*os.File) error {
-	_, err := c.rpc.Call(ctx, method+bound, params, files, nil)
+func (c *Client) give(ctx context.Context, method string, params any, bindings []Binding, fds []int) error {
+	defer runtime.KeepAlive(bindings)
+	_, err := c.rpc.CallFDs(ctx, method+bound, params, fds, nil)
 	if !errdefs.IsNotImplemented(err) {
 		return err
 	}
 	if err := openAll(bindings, "tcp"); err != nil {
 		return err
 	}
-	if _, err := c.rpc.Call(ctx, method, params, files, nil); err != nil {
+	if _, err := c.rpc.CallFDs(ctx, method, params, fds, nil); err != nil {
 		return err
 	}
 	return openAll(bindings, "udp")

@@ -88,7 +88,7 @@ func ensureOptions(t testing.TB, o Options) *Client {
 }
 
 // bind holds a random port of the loopback, or of ip.
-func bind(t testing.TB, proto, ip string) (netip.AddrPort, *os.File) {
+func bind(t testing.TB, proto, ip string) (netip.AddrPort, *socket.Port) {
 	t.Helper()
 	for range 50 {
 		ap := netip.AddrPortFrom(netip.MustParseAddr(ip), freePort(t, proto, ip))
@@ -267,7 +267,7 @@ func netlinkSocket(t *testing.T) *os.File {
 }
 
 // cookie tells sockets apart, whatever their descriptors.
-func cookie(t *testing.T, f *os.File) uint64 {
+func cookie(t *testing.T, f Socket) uint64 {
 	t.Helper()
 	v, err := unix.GetsockoptUint64(int(f.Fd()), unix.SOL_SOCKET, unix.SO_COOKIE)
 	if err != nil {

@@ -8,6 +8,8 @@ import (
 	"syscall"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/fairlead/fairlead/kernel/nowait"
 )
 
 // poller waits for many sockets with one goroutine: an epoll instance of our
@@ -42,7 +44,7 @@ func newPoller() (*poller, error) {
 // triggered: what is not taken is reported again.
 func (p *poller) add(fd int, key uint64) error {
 	ev := unix.EpollEvent{Events: unix.EPOLLIN, Fd: int32(uint32(key)), Pad: int32(uint32(key >> 32))}
-	if err := unix.EpollCtl(p.fd, unix.EPOLL_CTL_ADD, fd, &ev); err != nil {
+	if err := nowait.EpollCtl(p.fd, unix.EPOLL_CTL_ADD, fd, &ev); err != nil {
 		return fmt.Errorf("epoll_ctl: %w", err)
 	}
 	return nil
@@ -51,7 +53,7 @@ func (p *poller) add(fd int, key uint64) error {
 // remove must come before fd is closed: epoll goes by the open file, which
 // somebody else may keep open.
 func (p *poller) remove(fd int) error {
-	if err := unix.EpollCtl(p.fd, unix.EPOLL_CTL_DEL, fd, nil); err != nil {
+	if err := nowait.EpollCtl(p.fd, unix.EPOLL_CTL_DEL, fd, nil); err != nil {
 		return fmt.Errorf("epoll_ctl: %w", err)
 	}
 	return nil

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"os"
 
 	"github.com/containerd/errdefs"
 	"golang.org/x/sys/unix"
@@ -28,7 +27,7 @@ type replaceParams struct {
 // is closed, and live connections with it; unlike Release it leaves the resolver.
 func (c *Client) Replace(ctx context.Context, owner string, bindings []Binding) error {
 	p := replaceParams{Owner: owner, Bindings: bindings}
-	var files []*os.File
+	var fds []int
 	for i, b := range bindings {
 		if err := b.validate(); err != nil {
 			return err
@@ -38,10 +37,10 @@ func (c *Client) Replace(ctx context.Context, owner string, bindings []Binding) 
 		}
 		if b.File != nil {
 			p.Fresh = append(p.Fresh, i)
-			files = append(files, b.File)
+			fds = append(fds, int(b.File.Fd()))
 		}
 	}
-	return c.give(ctx, "replace", p, bindings, files)
+	return c.give(ctx, "replace", p, bindings, fds)
 }
 
 func (s *server) replace(ctx context.Context, r *fdpass.Request, bound bool) error {

@@ -7,7 +7,6 @@ import (
 	"github.com/containerd/errdefs"
 	"golang.org/x/sys/unix"
 
-	"github.com/fairlead/fairlead/internal/fdpass"
 	"github.com/fairlead/fairlead/internal/spread"
 	"github.com/fairlead/fairlead/kernel/socket"
 )
@@ -33,12 +32,21 @@ func admit(b Binding, fd int, bound bool) error {
 	if err := b.validate(); err != nil {
 		return err
 	}
-	if !bound || b.Proto != "tcp" { // which is looked at when it is to listen
-		if err := checkSocket(b, fd); err != nil {
-			return err
+	if bound && b.Proto == "tcp" { // looked at when it is to listen
+		if b.Proxy {
+			return nil
 		}
+		return holding(b, socket.Drop(fd))
 	}
-	if err := prepare(b, fd); err != nil {
+	if err := checkSocket(b, fd); err != nil {
+		return err
+	}
+	return holding(b, prepare(b, fd))
+}
+
+// holding says of what port the error is.
+func holding(b Binding, err error) error {
+	if err != nil {
 		return fmt.Errorf("hold port %s: %w", b, err)
 	}
 	return nil
@@ -63,11 +71,7 @@ func openAll(bindings []Binding, proto string) error {
 		if b.File == nil || b.Proto != proto || proto != "tcp" && !b.Proxy {
 			continue
 		}
-		fds, err := fdpass.Descriptors(b.File)
-		if err != nil {
-			return err
-		}
-		if err := socket.Open(proto, fds[0]); err != nil {
+		if err := socket.Open(proto, int(b.File.Fd())); err != nil {
 			return fmt.Errorf("hold port %s: %w", b, err)
 		}
 	}

@@ -62,7 +62,7 @@ func TestSlowBackendsStallNobody(t *testing.T) {
 }
 
 // bindSilent is an address where connections are never completed.
-func bindSilent(t *testing.T) (*os.File, netip.AddrPort) {
+func bindSilent(t *testing.T) (*socket.Port, netip.AddrPort) {
 	t.Helper()
 	ap, file := bind(t, "tcp", "127.0.0.1")
 	_ = file.Close()

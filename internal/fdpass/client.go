@@ -84,14 +84,20 @@ func (c *Client) Close() error {
 // does not say within patience what came of it. A server that is gone gives
 // errdefs.ErrUnavailable.
 func (c *Client) Call(ctx context.Context, method string, params any, files []*os.File, result any) ([]int, error) {
+	sent, err := Descriptors(files...)
+	if err != nil {
+		return nil, err
+	}
+	defer KeepOpen(files)
+	return c.CallFDs(ctx, method, params, sent, result)
+}
+
+// CallFDs is Call with descriptors, which the caller keeps open until it returns.
+func (c *Client) CallFDs(ctx context.Context, method string, params any, sent []int, result any) ([]int, error) {
 	if err := fault(method, ""); err != nil {
 		return nil, err
 	}
 	body, err := encodeBody(params)
-	if err != nil {
-		return nil, err
-	}
-	sent, err := Descriptors(files...)
 	if err != nil {
 		return nil, err
 	}
@@ -100,7 +106,6 @@ func (c *Client) Call(ctx context.Context, method string, params any, files []*o
 		return nil, fmt.Errorf("%s: %w", method, err)
 	}
 	err = c.send(message{ID: id, Method: method, Body: body}, sent)
-	KeepOpen(files)
 	if err != nil {
 		c.forget(id, ch)
 		return nil, fmt.Errorf("%s: %w (%w)", method, errdefs.ErrUnavailable, err)

@@ -77,6 +77,25 @@ func Connect(fd int, to netip.AddrPort) error {
 	return failure(errno)
 }
 
+// Bind is bind(2) of an internet socket; scope is the index of the interface that an IPv6
+// address of one link alone belongs to, else 0.
+func Bind(fd int, to netip.AddrPort, scope uint32) error {
+	if a := to.Addr().Unmap(); a.Is4() {
+		sa := unix.RawSockaddrInet4{Family: unix.AF_INET, Port: networkOrder(to.Port()), Addr: a.As4()}
+		_, _, errno := unix.RawSyscall(unix.SYS_BIND, uintptr(fd), uintptr(unsafe.Pointer(&sa)), unix.SizeofSockaddrInet4)
+		return failure(errno)
+	}
+	sa := unix.RawSockaddrInet6{Family: unix.AF_INET6, Port: networkOrder(to.Port()), Addr: to.Addr().As16(), Scope_id: scope}
+	_, _, errno := unix.RawSyscall(unix.SYS_BIND, uintptr(fd), uintptr(unsafe.Pointer(&sa)), unix.SizeofSockaddrInet6)
+	return failure(errno)
+}
+
+// Listen is listen(2).
+func Listen(fd, backlog int) error {
+	_, _, errno := unix.RawSyscall(unix.SYS_LISTEN, uintptr(fd), uintptr(backlog), 0)
+	return failure(errno)
+}
+
 // networkOrder is htons(3).
 func networkOrder(port uint16) uint16 {
 	return binary.BigEndian.Uint16(binary.NativeEndian.AppendUint16(nil, port))

@@ -10,138 +10,158 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/fairlead/fairlead/internal/faultpoint"
+	"github.com/fairlead/fairlead/kernel/nowait"
 )
+
+// Port is a socket that holds a port. It must be closed: nothing does so by itself, for
+// thousands of them would each have a file of package os and what finalizes it.
+type Port struct{ fd int }
+
+// Fd is its descriptor, -1 once it is closed.
+func (p *Port) Fd() uintptr { return uintptr(p.fd) }
+
+// Close lets go of the port, unless another process has the socket. A second time gives
+// os.ErrClosed.
+func (p *Port) Close() error {
+	if p.fd < 0 {
+		return os.ErrClosed
+	}
+	fd := p.fd
+	p.fd = -1
+	return nowait.Close(fd)
+}
 
 // Bind takes a port, "tcp", "udp" or "sctp", from everybody else, and lets nothing in
 // until Open. A TCP socket is bound alone: who comes is refused, as where nobody
 // listens. On others there is a filter that drops all since before they were bound;
-// SCTP's listens behind it. The socket blocks, so that package os does not poll it. An
-// IPv6 socket is for IPv6 only; a UDP one reports the address each datagram was sent to
-// (IP_PKTINFO, IPV6_RECVPKTINFO).
+// SCTP's listens behind it. The socket does not block. An IPv6 socket is for IPv6 only;
+// a UDP one reports the address each datagram was sent to (IP_PKTINFO,
+// IPV6_RECVPKTINFO).
 //
 // A port in use gives errdefs.ErrConflict (see Owner), an address that the host
 // does not have or a port of 0 errdefs.ErrInvalidArgument, a port below
 // net.ipv4.ip_unprivileged_port_start without CAP_NET_BIND_SERVICE
 // errdefs.ErrPermissionDenied, a kernel without the family or the protocol
 // errdefs.ErrUnavailable.
-func Bind(proto string, ap netip.AddrPort) (*os.File, error) { return bind(proto, ap, false) }
+func Bind(proto string, ap netip.AddrPort) (*Port, error) { return bind(proto, ap, false) }
 
 // BindAhead is Bind for an address that the host may not have yet: the port is held
 // all the same (IP_FREEBIND of ip(7)), and answers when the address is there. It is for
 // ports that were somebody's before, as at the boot of a machine whose addresses come
 // late: a mistyped address is better refused.
-func BindAhead(proto string, ap netip.AddrPort) (*os.File, error) {
-	f, err := bind(proto, ap, false)
+func BindAhead(proto string, ap netip.AddrPort) (*Port, error) {
+	p, err := bind(proto, ap, false)
 	if errors.Is(err, unix.EADDRNOTAVAIL) {
 		return bind(proto, ap, true)
 	}
-	return f, err
+	return p, err
 }
 
-func bind(proto string, ap netip.AddrPort, ahead bool) (*os.File, error) {
+func bind(proto string, ap netip.AddrPort, ahead bool) (*Port, error) {
 	t, ok := transports[proto]
 	if !ok || !ap.IsValid() || ap.Port() == 0 {
 		return nil, fmt.Errorf("cannot listen on %s/%s: want tcp, udp or sctp, an address and a port: %w", ap, proto, errdefs.ErrInvalidArgument)
 	}
-	sa, family, err := sockaddr(ap)
+	at, err := placeOf(ap)
 	if err != nil {
 		return nil, err
 	}
 	if err := faultpoint.Here("socket.open"); err != nil {
 		return nil, explain(proto, ap, err)
 	}
-	fd, err := unix.Socket(family, t.kind|unix.SOCK_CLOEXEC, t.number)
+	fd, err := nowait.Socket(at.family, t.kind|unix.SOCK_CLOEXEC|unix.SOCK_NONBLOCK, t.number)
 	if err == nil {
-		if err = place(fd, family, t, sa, ahead); err != nil {
+		if err = prepare(fd, t, at, ahead); err != nil {
 			err = errors.Join(err, unix.Close(fd))
 		}
 	}
 	if err != nil {
 		return nil, explain(proto, ap, err)
 	}
-	return os.NewFile(uintptr(fd), ap.String()+"/"+proto), nil
+	return &Port{fd}, nil
 }
 
-// place gives the socket its options and its port.
-func place(fd, family int, t transport, sa unix.Sockaddr, ahead bool) error {
-	if family == unix.AF_INET6 {
-		if err := set(fd, unix.IPPROTO_IPV6, unix.IPV6_V6ONLY, 1, "IPV6_V6ONLY"); err != nil {
+// prepare gives the socket its options and its port.
+func prepare(fd int, t transport, at place, ahead bool) error {
+	if at.family == unix.AF_INET6 {
+		if err := set(fd, unix.IPPROTO_IPV6, unix.IPV6_V6ONLY, "IPV6_V6ONLY"); err != nil {
 			return err
 		}
 	}
 	if ahead {
 		level, option := unix.IPPROTO_IP, unix.IP_FREEBIND
-		if family == unix.AF_INET6 {
+		if at.family == unix.AF_INET6 {
 			level, option = unix.IPPROTO_IPV6, unix.IPV6_FREEBIND
 		}
-		if err := set(fd, level, option, 1, "IP_FREEBIND"); err != nil {
+		if err := set(fd, level, option, "IP_FREEBIND"); err != nil {
 			return err
 		}
 	}
 	switch t.number {
 	case unix.IPPROTO_UDP:
-		return placeUDP(fd, family, sa)
+		return bindUDP(fd, at)
 	case unix.IPPROTO_SCTP:
-		return placeSCTP(fd, sa)
+		return bindSCTP(fd, at)
 	}
-	return placeTCP(fd, sa)
+	return bindTCP(fd, at)
 }
 
-// placeTCP does without SO_REUSEADDR where it can: others that bind are then refused
+// bindTCP does without SO_REUSEADDR where it can: others that bind are then refused
 // though this does not listen yet. With it, which a port needs where connections of
 // another time have not quite ended, two sockets can be bound and the first to listen
 // has the port (inet_csk_bind_conflict of Linux).
-func placeTCP(fd int, sa unix.Sockaddr) error {
+func bindTCP(fd int, at place) error {
 	if err := faultpoint.Here("socket.bind"); err != nil {
 		return err
 	}
-	err := unix.Bind(fd, sa)
+	err := at.bind(fd)
 	if !errors.Is(err, unix.EADDRINUSE) {
 		return err
 	}
 	if err := reuse(fd); err != nil {
 		return err
 	}
-	return unix.Bind(fd, sa)
+	return at.bind(fd)
 }
 
-func placeUDP(fd, family int, sa unix.Sockaddr) error {
+func bindUDP(fd int, at place) error {
 	level, info := unix.IPPROTO_IP, unix.IP_PKTINFO
-	if family == unix.AF_INET6 {
+	if at.family == unix.AF_INET6 {
 		level, info = unix.IPPROTO_IPV6, unix.IPV6_RECVPKTINFO
 	}
-	if err := set(fd, level, info, 1, "IP_PKTINFO"); err != nil {
+	if err := set(fd, level, info, "IP_PKTINFO"); err != nil {
 		return err
 	}
-	return dropAndBind(fd, sa)
+	return dropAndBind(fd, at)
 }
 
-func placeSCTP(fd int, sa unix.Sockaddr) error {
+func bindSCTP(fd int, at place) error {
 	if err := reuse(fd); err != nil {
 		return err
 	}
-	if err := dropAndBind(fd, sa); err != nil {
+	if err := dropAndBind(fd, at); err != nil {
 		return err
 	}
 	return unix.Listen(fd, backlog)
 }
 
-func dropAndBind(fd int, sa unix.Sockaddr) error {
+func dropAndBind(fd int, at place) error {
 	if err := Drop(fd); err != nil {
 		return err
 	}
 	if err := faultpoint.Here("socket.bind"); err != nil {
 		return err
 	}
-	return unix.Bind(fd, sa)
+	return at.bind(fd)
 }
 
 // reuse has connections that have ended not keep the port from who wants it next. Not
 // for UDP, where it would let two sockets share the port.
-func reuse(fd int) error { return set(fd, unix.SOL_SOCKET, unix.SO_REUSEADDR, 1, "SO_REUSEADDR") }
+func reuse(fd int) error { return set(fd, unix.SOL_SOCKET, unix.SO_REUSEADDR, "SO_REUSEADDR") }
 
-func set(fd, level, option, value int, name string) error {
-	if err := unix.SetsockoptInt(fd, level, option, value); err != nil {
+// set turns an option on.
+func set(fd, level, option int, name string) error {
+	if err := nowait.SetsockoptInt(fd, level, option, 1); err != nil {
 		return fmt.Errorf("%s: %w", name, err)
 	}
 	return nil
@@ -167,7 +187,7 @@ func Open(proto string, fd int) error {
 func listenTCP(fd int) error {
 	err := reuse(fd)
 	if err == nil {
-		err = unix.Listen(fd, backlog)
+		err = nowait.Listen(fd, backlog)
 	}
 	switch {
 	case errors.Is(err, unix.EADDRINUSE):

@@ -22,13 +22,13 @@ func Probe(proto string, ap netip.AddrPort) error {
 	if t.kind == unix.SOCK_DGRAM {
 		bound = netip.AddrPortFrom(ap.Addr(), 0)
 	}
-	sa, family, err := sockaddr(bound)
+	at, err := placeOf(bound)
 	if err != nil {
 		return err
 	}
-	fd, err := unix.Socket(family, t.kind|unix.SOCK_CLOEXEC, t.number)
+	fd, err := unix.Socket(at.family, t.kind|unix.SOCK_CLOEXEC, t.number)
 	if err == nil {
-		err = errors.Join(probe(fd, family, t.kind, sa), unix.Close(fd))
+		err = errors.Join(probe(fd, t.kind, at), unix.Close(fd))
 	}
 	if err == nil && t.kind == unix.SOCK_DGRAM && inUse(proto, ap) {
 		err = unix.EADDRINUSE
@@ -39,18 +39,18 @@ func Probe(proto string, ap netip.AddrPort) error {
 	return nil
 }
 
-func probe(fd, family, kind int, sa unix.Sockaddr) error {
+func probe(fd, kind int, at place) error {
 	if kind == unix.SOCK_STREAM {
 		if err := unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_REUSEADDR, 1); err != nil {
 			return fmt.Errorf("SO_REUSEADDR: %w", err)
 		}
 	}
-	if family == unix.AF_INET6 {
+	if at.family == unix.AF_INET6 {
 		if err := unix.SetsockoptInt(fd, unix.IPPROTO_IPV6, unix.IPV6_V6ONLY, 1); err != nil {
 			return fmt.Errorf("IPV6_V6ONLY: %w", err)
 		}
 	}
-	return unix.Bind(fd, sa)
+	return at.bind(fd)
 }
 
 // inUse says whether a socket stands in the way of binding the port.

@@ -17,6 +17,7 @@ import (
 	"github.com/containerd/errdefs"
 	"golang.org/x/sys/unix"
 
+	"github.com/fairlead/fairlead/kernel/nowait"
 	"github.com/fairlead/fairlead/kernel/sysctl"
 )
 
@@ -44,21 +45,31 @@ func Supported(proto string) bool {
 	return err == nil && unix.Close(fd) == nil
 }
 
-func sockaddr(ap netip.AddrPort) (unix.Sockaddr, int, error) {
+// place is where a socket is to be bound.
+type place struct {
+	netip.AddrPort
+	family int
+	scope  uint32 // the interface of an address of one link alone
+}
+
+func placeOf(ap netip.AddrPort) (place, error) {
+	p := place{AddrPort: ap, family: unix.AF_INET6}
 	a := ap.Addr().Unmap()
 	if a.Is4() {
-		return &unix.SockaddrInet4{Addr: a.As4(), Port: int(ap.Port())}, unix.AF_INET, nil
+		p.family = unix.AF_INET
 	}
-	sa := &unix.SockaddrInet6{Addr: a.As16(), Port: int(ap.Port())}
 	if zone := a.Zone(); zone != "" {
 		i, err := net.InterfaceByName(zone)
 		if err != nil {
-			return nil, 0, fmt.Errorf("address %s: no link %s: %w", a, zone, errdefs.ErrInvalidArgument)
+			return p, fmt.Errorf("address %s: no link %s: %w", a, zone, errdefs.ErrInvalidArgument)
 		}
-		sa.ZoneId = uint32(i.Index)
+		p.scope = uint32(i.Index)
 	}
-	return sa, unix.AF_INET6, nil
+	return p, nil
 }
+
+// bind gives the socket the place.
+func (p place) bind(fd int) error { return nowait.Bind(fd, p.AddrPort, p.scope) }
 
 // explain says what keeps the port from being bound, with the error's class.
 func explain(proto string, ap netip.AddrPort, err error) error {

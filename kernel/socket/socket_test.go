@@ -97,7 +97,7 @@ func tryTCP(ap netip.AddrPort, target string) error {
 }
 
 // openAndVisit leaves a connection that has ended at the port for a minute, in TIME_WAIT.
-func openAndVisit(f *os.File, target string) error {
+func openAndVisit(f *socket.Port, target string) error {
 	fd := int(f.Fd())
 	for range 2 {
 		if err := socket.Open("tcp", fd); err != nil {
@@ -109,6 +109,9 @@ func openAndVisit(f *os.File, target string) error {
 		return err
 	}
 	defer c.Close()
+	if err := unix.SetNonblock(fd, false); err != nil {
+		return err
+	}
 	server, _, err := unix.Accept(fd)
 	if err != nil {
 		return err
@@ -178,19 +181,14 @@ func tryUDP(ap netip.AddrPort, target string) error {
 	if _, err := c.Write([]byte("after")); err != nil {
 		return err
 	}
-	raw, err := f.SyscallConn()
-	if err != nil {
+	fd := int(f.Fd())
+	if err := errors.Join(unix.SetNonblock(fd, false), unix.SetsockoptTimeval(fd, unix.SOL_SOCKET, unix.SO_RCVTIMEO, &unix.Timeval{Sec: 5})); err != nil {
 		return err
 	}
 	buf, oob := make([]byte, 100), make([]byte, 100)
-	var n, oobn int
-	if e := raw.Control(func(fd uintptr) {
-		err = unix.SetsockoptTimeval(int(fd), unix.SOL_SOCKET, unix.SO_RCVTIMEO, &unix.Timeval{Sec: 5})
-		if err == nil {
-			n, oobn, _, _, err = unix.Recvmsg(int(fd), buf, oob, 0)
-		}
-	}); e != nil || err != nil {
-		return errors.Join(e, err)
+	n, oobn, _, _, err := unix.Recvmsg(fd, buf, oob, 0)
+	if err != nil {
+		return err
 	}
 	if string(buf[:n]) != "after" || oobn == 0 {
 		return fmt.Errorf("got %q with %d bytes of address, want \"after\" and an address", buf[:n], oobn)

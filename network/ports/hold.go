@@ -3,7 +3,6 @@ package ports
 import (
 	"errors"
 	"net/netip"
-	"os"
 	"slices"
 
 	"github.com/fairlead/fairlead/internal/spread"
@@ -12,12 +11,18 @@ import (
 
 // Listener binds a host port, with nothing let through yet. It returns an error
 // wrapping errdefs.ErrConflict when the port is somebody's.
-type Listener func(proto string, host netip.AddrPort) (*os.File, error)
+type Listener func(proto string, host netip.AddrPort) (Socket, error)
+
+// Socket is one that holds a port until it is closed.
+type Socket interface {
+	Fd() uintptr
+	Close() error
+}
 
 // Held is a binding with the socket that holds its host port.
 type Held struct {
 	spec.PortBinding
-	Socket *os.File
+	Socket Socket
 }
 
 // BusyError says which binding could not be held.

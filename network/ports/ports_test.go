@@ -88,7 +88,7 @@ func TestChooseWalksRanges(t *testing.T) {
 func TestHoldIsAllOrNothing(t *testing.T) {
 	t.Parallel()
 	var open []*os.File
-	listen := func(_ string, ap netip.AddrPort) (*os.File, error) {
+	listen := func(_ string, ap netip.AddrPort) (Socket, error) {
 		if ap.Port() == 2 {
 			return nil, errdefs.ErrConflict
 		}
@@ -118,7 +118,7 @@ func TestHoldOfManyIsAllOrNothing(t *testing.T) {
 	t.Parallel()
 	var mu sync.Mutex
 	var open []*os.File
-	listen := func(_ string, ap netip.AddrPort) (*os.File, error) {
+	listen := func(_ string, ap netip.AddrPort) (Socket, error) {
 		if ap.Port() == 300 || ap.Port() > 700 {
 			return nil, errdefs.ErrConflict
 		}
