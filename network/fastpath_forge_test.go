@@ -224,6 +224,11 @@ func TestFastPathForged(t *testing.T) {
 	for _, s := range []string{"::", "::1", "ff02::1", "fe80::1", "2001:db8::1"} {
 		f.v6 = append(f.v6, netip.MustParseAddr(s))
 	}
+	for _, a := range f.v4[:3] { // as IPv6 maps them, and as the fast path has them
+		f.v6 = append(f.v6, netip.AddrFrom16(a.As16()))
+		b := a.As4()
+		f.v6 = append(f.v6, netip.AddrFrom16([16]byte(slices.Concat(bytes.Repeat([]byte{0xff}, 8), b[:], make([]byte, 4)))))
+	}
 	var frames, virtual [][]byte
 	for i := range 1000 {
 		frames = append(frames, f.frame(i))

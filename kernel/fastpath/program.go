@@ -185,8 +185,10 @@ func six() asm.Instructions {
 	p = append(p, whole(ip6Length, ip6End)...)
 	return append(p,
 		asm.LoadMem(hi, data, ip6From, asm.DWord),
+		asm.JEq.Imm(hi, -1, slow), // isIPv4, in no address but in a forged one
 		asm.LoadMem(lo, data, ip6From+8, asm.DWord),
 		asm.LoadMem(toHi, data, ip6To, asm.DWord),
+		asm.JEq.Imm(toHi, -1, slow),
 		asm.LoadMem(toLo, data, ip6To+8, asm.DWord),
 		asm.LoadMem(spare, data, ip6Next, asm.Byte),
 		asm.JEq.Imm(spare, unix.IPPROTO_TCP, "known"),
