@@ -280,21 +280,32 @@ func ended(pid int, stop <-chan struct{}) bool {
 	if err != nil {
 		return true
 	}
-	defer unix.Close(fd)
-	for {
-		n, err := unix.Poll([]unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}}, 500)
-		if err != nil && !errors.Is(err, unix.EINTR) {
-			return true
-		}
-		if n > 0 {
-			return true
-		}
+	if err := unix.SetNonblock(fd, true); err != nil { // for Go to wait for it
+		_ = unix.Close(fd)
+		return true
+	}
+	process := os.NewFile(uintptr(fd), "pidfd")
+	defer process.Close()
+	conn, err := process.SyscallConn()
+	if err != nil {
+		return true
+	}
+	done := make(chan struct{})
+	var stopping sync.WaitGroup
+	defer stopping.Wait()
+	defer close(done)
+	stopping.Go(func() {
 		select {
 		case <-stop:
-			return false
-		default:
+			_ = process.SetReadDeadline(time.Unix(1, 0))
+		case <-done:
 		}
-	}
+	})
+	err = conn.Read(func(fd uintptr) bool {
+		n, err := unix.Poll([]unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}}, 0)
+		return n > 0 || err != nil && !errors.Is(err, unix.EINTR)
+	})
+	return !errors.Is(err, os.ErrDeadlineExceeded)
 }
 
 // leave waits for the supervision to end; containerd runs on.

@@ -166,6 +166,11 @@ func (c *Containerd) serving(ctx context.Context, limit time.Duration) error {
 		if ok {
 			return nil
 		}
+		// It is tried again now, not when the pauses of connect say so: one that is being
+		// started begins to listen between two of them.
+		if conn, is := c.client.Conn().(*grpc.ClientConn); is {
+			conn.ResetConnectBackoff()
+		}
 		select {
 		case <-ctx.Done():
 			if err == nil {
