@@ -181,26 +181,22 @@ func (d *daemon) unlock() {
 }
 
 // start brings up what the daemon stands on, in the order of dependence:
-// containerd and the two helpers at once, then the network, then the engine. What the
-// kernel is slow to answer is asked meanwhile. For a teardown the network need not be as
-// it is wanted.
+// containerd and the two helpers at once, the network as soon as it has its own, then the
+// engine. What the kernel is slow to answer is asked meanwhile. For a teardown the network
+// need not be as it is wanted.
 func (d *daemon) start(ctx context.Context, netCfg network.Config, teardown bool) error {
 	var err error
 	netCfg.Ahead = network.LookAhead()
 	if d.store, err = d.openStore(); err != nil {
 		return err
 	}
-	if err := d.startHelpers(ctx); err != nil {
+	if err := d.startHelpers(ctx, netCfg); err != nil {
 		return err
 	}
 	if savedSettings(d.cfg.ExecRoot) == "" {
 		if err := d.cfg.save(); err != nil {
 			return err
 		}
-	}
-	netCfg.Store, netCfg.Relay, netCfg.Log, netCfg.Events = d.store, d.relay, d.log, d.events
-	if d.network, err = network.Open(ctx, netCfg); err != nil {
-		return err
 	}
 	if err := d.restoreNetwork(ctx, teardown); err != nil {
 		return err
@@ -269,7 +265,9 @@ func (d *daemon) abandon(ctx context.Context) error {
 	return errors.Join(errs...)
 }
 
-func (d *daemon) startHelpers(ctx context.Context) error {
+// startHelpers finds or starts the helpers, and opens the network, which changes nothing
+// yet: where a helper cannot be had, the kernel is as it was.
+func (d *daemon) startHelpers(ctx context.Context, netCfg network.Config) error {
 	var wg sync.WaitGroup
 	errs := make([]error, 3)
 	wg.Go(func() {
@@ -280,6 +278,10 @@ func (d *daemon) startHelpers(ctx context.Context) error {
 	})
 	wg.Go(func() {
 		d.relay, errs[1] = keepRelay(ctx, relay.Options{ExecRoot: d.cfg.ExecRoot, Logger: d.log, Events: d.events})
+		if errs[1] == nil {
+			netCfg.Store, netCfg.Relay, netCfg.Log, netCfg.Events = d.store, d.relay, d.log, d.events
+			d.network, errs[1] = network.Open(ctx, netCfg)
+		}
 	})
 	wg.Go(func() {
 		d.streams, errs[2] = keepStreams(ctx, streams.Options{ExecRoot: d.cfg.ExecRoot, Logger: d.log, Events: d.events})
