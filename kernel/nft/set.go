@@ -216,15 +216,24 @@ func checkElement(e ruleset.Element) error {
 	if len(e.Key) == 0 {
 		return fmt.Errorf("no key")
 	}
-	for _, v := range append(append([]ruleset.Value{}, e.Key...), e.Data...) {
-		switch {
-		case v.Type() == 0:
-			return fmt.Errorf("a field has no value")
-		case fieldSize(v.Type()) == 0 || v.Type() == ruleset.EtherAddr && len(v.Name()) != fieldSize(v.Type()):
-			return fmt.Errorf("a field is of no known length")
-		case v.Type() == ruleset.IfName && (v.Name() == "" || len(v.Name()) >= unix.IFNAMSIZ):
-			return fmt.Errorf("interface name %q is not 1 to %d bytes long", v.Name(), unix.IFNAMSIZ-1)
+	for _, fields := range [...][]ruleset.Value{e.Key, e.Data} {
+		for _, v := range fields {
+			if err := checkField(v); err != nil {
+				return err
+			}
 		}
+	}
+	return nil
+}
+
+func checkField(v ruleset.Value) error {
+	switch {
+	case v.Type() == 0:
+		return fmt.Errorf("a field has no value")
+	case fieldSize(v.Type()) == 0 || v.Type() == ruleset.EtherAddr && len(v.Name()) != fieldSize(v.Type()):
+		return fmt.Errorf("a field is of no known length")
+	case v.Type() == ruleset.IfName && (v.Name() == "" || len(v.Name()) >= unix.IFNAMSIZ):
+		return fmt.Errorf("interface name %q is not 1 to %d bytes long", v.Name(), unix.IFNAMSIZ-1)
 	}
 	return nil
 }

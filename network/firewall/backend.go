@@ -23,6 +23,8 @@ type Backend interface {
 	// not there.
 	AddMember(m Member) Changes
 	RemoveMember(m Member) Changes
+	// Member is both. What they have in common is made once, and not to be changed.
+	Member(m Member) (add, remove Changes)
 	// Guard keeps the host from forwarding one family for others than
 	// containers, from now on; see Policy.
 	Guard(v4 bool) Changes
@@ -116,6 +118,12 @@ func (b NFTables) AddMember(m Member) Changes {
 // RemoveMember implements Backend.
 func (b NFTables) RemoveMember(m Member) Changes {
 	return Changes{Rules: b.member(m).deletions()}.Then(Layer2{b.Table, b.Unguarded}.RemoveMember(m))
+}
+
+// Member implements Backend.
+func (b NFTables) Member(m Member) (add, remove Changes) {
+	ours, ports := b.member(m), Layer2{b.Table, b.Unguarded}.collect(m)
+	return Changes{Rules: append(ours.additions(), ports.additions()...)}, Changes{Rules: append(ours.deletions(), ports.deletions()...)}
 }
 
 // Guard implements Backend.

@@ -29,6 +29,9 @@ func (None) AddMember(Member) Changes { return Changes{} }
 // RemoveMember implements Backend.
 func (None) RemoveMember(Member) Changes { return Changes{} }
 
+// Member implements Backend.
+func (None) Member(Member) (add, remove Changes) { return Changes{}, Changes{} }
+
 // Guard implements Backend.
 func (None) Guard(bool) Changes { return Changes{} }
 
@@ -49,6 +52,9 @@ func (b IPv4Only) AddMember(m Member) Changes { return b.Backend.AddMember(m.wit
 
 // RemoveMember implements Backend.
 func (b IPv4Only) RemoveMember(m Member) Changes { return b.Backend.RemoveMember(m.withoutIPv6()) }
+
+// Member implements Backend.
+func (b IPv4Only) Member(m Member) (add, remove Changes) { return b.Backend.Member(m.withoutIPv6()) }
 
 // Guard implements Backend.
 func (b IPv4Only) Guard(v4 bool) Changes {

@@ -130,3 +130,21 @@ func BenchmarkTable5000Ports(b *testing.B) {
 		}
 	}
 }
+
+// TestBothOfAMember: what a member adds and what it takes away are the same when they are
+// made at once, whichever is asked for.
+func TestBothOfAMember(t *testing.T) {
+	t.Parallel()
+	nft := firewall.NFTables{Table: "t", AllowDirectRouting: true}
+	for _, b := range []firewall.Backend{nft, firewall.NFTables{Table: "t", Unguarded: true}, firewall.IPTables{Table: "t"}, firewall.IPv4Only{Backend: nft}, firewall.None{}} {
+		for _, m := range fullMembers() {
+			add, remove := b.Member(m)
+			if d := cmp.Diff(b.AddMember(m).Commands(), add.Commands()); d != "" {
+				t.Errorf("%s: what %s adds %s", b.Name(), m.Sandbox.Name, d)
+			}
+			if d := cmp.Diff(b.RemoveMember(m).Commands(), remove.Commands()); d != "" {
+				t.Errorf("%s: what %s takes away %s", b.Name(), m.Sandbox.Name, d)
+			}
+		}
+	}
+}

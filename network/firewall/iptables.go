@@ -108,6 +108,9 @@ func (b IPTables) AddMember(m Member) Changes {
 	return Changes{XTables: xtables.Add(b.member(m))}.Then(Layer2{b.Table, b.Unguarded}.AddMember(m))
 }
 
+// Member implements Backend.
+func (b IPTables) Member(m Member) (add, remove Changes) { return b.AddMember(m), b.RemoveMember(m) }
+
 // RemoveMember implements Backend.
 func (b IPTables) RemoveMember(m Member) Changes {
 	return Changes{XTables: xtables.Delete(b.member(m))}.Then(Layer2{b.Table, b.Unguarded}.RemoveMember(m))

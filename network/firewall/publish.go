@@ -31,6 +31,18 @@ func (m Member) mode(container netip.Addr) spec.GatewayMode {
 	return m.network(container).Gateway(container.Is4())
 }
 
+// modes is mode for one after the other: of thousands of ports most have the address of
+// the one before.
+func (m Member) modes() func(container netip.Addr) spec.GatewayMode {
+	last, mode := netip.Addr{}, m.mode(netip.Addr{})
+	return func(container netip.Addr) spec.GatewayMode {
+		if container != last {
+			last, mode = container, m.mode(container)
+		}
+		return mode
+	}
+}
+
 // flow is what a binding translates but for the port, which stays.
 type flow struct {
 	proto           spec.Proto
@@ -49,12 +61,12 @@ type span struct {
 
 func (s span) long() bool { return int(s.last)-int(s.first)+1 >= shortestRange }
 
-// spans joins consecutive ports of each flow.
+// spans joins consecutive ports of each flow, in the place of what it is given.
 func spans(single []span) []span {
 	slices.SortFunc(single, func(a, b span) int {
 		return cmp.Or(a.compare(b.flow), cmp.Compare(a.first, b.first))
 	})
-	var out []span
+	out := single[:0]
 	for _, s := range single {
 		if n := len(out) - 1; n >= 0 && out[n].flow == s.flow && int(s.first) <= int(out[n].last)+1 {
 			out[n].last = s.last
@@ -71,9 +83,10 @@ func spans(single []span) []span {
 // ports are open instead.
 func (m Member) published(add adder) {
 	var same []span
+	mode := m.modes()
 	for _, b := range m.Ports {
 		host := b.Host.Addr().Unmap().WithZone("") // a zone names an interface; the packet has the address alone
-		if _, known := protocol(b.Proto); !known || !b.Translatable() || host.IsLoopback() || m.mode(b.Container.Addr()) == spec.GatewayRouted {
+		if _, known := protocol(b.Proto); !known || !b.Translatable() || host.IsLoopback() || mode(b.Container.Addr()) == spec.GatewayRouted {
 			continue
 		}
 		f := flow{b.Proto, host, b.Container.Addr()}
@@ -108,15 +121,15 @@ func (m Member) loopback(add adder) {
 }
 
 func publish(f flow, host, container uint16, add adder) {
-	e := ruleset.Element{Data: []ruleset.Value{ruleset.Addr(f.container), ruleset.Port(container)}}
 	proto, _ := protocol(f.proto)
-	if f.host.IsUnspecified() {
-		e.Key = []ruleset.Value{proto, ruleset.Port(host)}
-		add(byFamily(f.host, mapPublish4Any, mapPublish6Any), e)
-		return
+	const data = 2
+	values := []ruleset.Value{ruleset.Addr(f.container), ruleset.Port(container), proto, ruleset.Port(host)}
+	set := byFamily(f.host, mapPublish4Any, mapPublish6Any)
+	if !f.host.IsUnspecified() {
+		values = []ruleset.Value{ruleset.Addr(f.container), ruleset.Port(container), proto, ruleset.Addr(f.host), ruleset.Port(host)}
+		set = byFamily(f.host, mapPublish4, mapPublish6)
 	}
-	e.Key = []ruleset.Value{proto, ruleset.Addr(f.host), ruleset.Port(host)}
-	add(byFamily(f.host, mapPublish4, mapPublish6), e)
+	add(set, ruleset.Element{Key: values[data:], Data: values[:data:data]})
 }
 
 func publishRange(s span, add adder) {
@@ -137,10 +150,11 @@ func publishRange(s span, add adder) {
 // published on loopback alone, which is nobody else's.
 func (m Member) open(allowDirect bool, add adder) {
 	var single []span
+	mode := m.modes()
 	for _, b := range m.Ports {
 		c := b.Container
 		_, known := protocol(b.Proto)
-		direct := b.Routed() || m.mode(c.Addr()) == spec.GatewayRouted || allowDirect && b.Translatable() && !b.Host.Addr().IsLoopback()
+		direct := b.Routed() || mode(c.Addr()) == spec.GatewayRouted || allowDirect && b.Translatable() && !b.Host.Addr().IsLoopback()
 		if known && direct {
 			single = append(single, span{flow{proto: b.Proto, container: c.Addr()}, c.Port(), c.Port()})
 		}

@@ -110,10 +110,10 @@ func InterfaceAddrs(e spec.Endpoint) []netip.Prefix {
 func (c Config) Attach(m firewall.Member) []Step {
 	a := m.Attachment
 	steps := []Step{Namespace{Path: a.Sandbox.Path, Sysctls: a.Sysctls}}
-	if changes := c.Firewall.AddMember(m); !changes.Empty() {
+	if add, remove := c.Firewall.Member(m); !add.Empty() {
 		steps = append(steps, Firewall{
-			Changes: changes,
-			Reverse: c.Firewall.RemoveMember(m),
+			Changes: add,
+			Reverse: remove,
 			Why:     "published ports are translated to the container",
 		})
 		steps = append(steps, ForgetFlows{Ports: translated(a.Ports)}.unlessEmpty()...)
@@ -150,10 +150,10 @@ func (c Config) Detach(m firewall.Member) []Step {
 	forget := ForgetFlows{Addrs: outlived(a, addresses(a.Endpoints...))}
 	forget.Gone = further(translated(a.Ports), forget.Addrs)
 	steps = append(steps, drop)
-	if changes := c.Firewall.RemoveMember(m); !changes.Empty() {
+	if add, remove := c.Firewall.Member(m); !remove.Empty() {
 		steps = append(steps, Firewall{
-			Changes: changes,
-			Reverse: c.Firewall.AddMember(m),
+			Changes: remove,
+			Reverse: add,
 			Why:     "published ports lead nowhere any more",
 		})
 	}

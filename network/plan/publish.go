@@ -52,7 +52,7 @@ func (s *State) decidePorts(a spec.Attachment, former []spec.PortBinding, foreig
 	// What is its own is not in the way of itself.
 	s.book.Remove(a.Sandbox.ID, HostPorts(former))
 	defer s.book.Add(a.Sandbox, HostPorts(former))
-	var requests []ports.Request
+	requests := make([]ports.Request, 0, len(a.Requests))
 	var routed []spec.PortBinding
 	had := formerPorts(former)
 	for _, p := range a.Requests {
@@ -134,12 +134,12 @@ func (s *State) settleHosts(p spec.PortRequest, binding netip.Addr, out4, out6 o
 	if !host.IsValid() {
 		host = binding
 	}
-	r = ports.Request{PortRequest: p}
 	wildcard := !host.IsValid()
 	hosts := []netip.Addr{host.Unmap()}
 	if wildcard {
 		hosts = []netip.Addr{netip.IPv4Unspecified(), netip.IPv6Unspecified()}
 	}
+	r = ports.Request{PortRequest: p, Hosts: make([]netip.Addr, 0, len(hosts)), Backends: make([]netip.Addr, 0, len(hosts))}
 	for _, h := range hosts {
 		same, other := out4, out6
 		if !h.Is4() {

@@ -99,7 +99,7 @@ func (b *Book) SetCursor(port uint16) { b.cursor = port }
 // ephemeral range, that no binding of ours and no earlier request holds. Ports
 // for which foreign says yes are passed over. Nothing is recorded.
 func (b *Book) Choose(requests []Request, foreign func(spec.Proto, netip.AddrPort) bool) ([]spec.PortBinding, error) {
-	var out []spec.PortBinding
+	out := make([]spec.PortBinding, 0, 2*len(requests)) // of both families, most of the time
 	mine := NewBook(b.lo, b.hi)
 	self := spec.Sandbox{ID: "self", Name: "this container"}
 	for _, r := range requests {
@@ -107,16 +107,15 @@ func (b *Book) Choose(requests []Request, foreign func(spec.Proto, netip.AddrPor
 		if err != nil {
 			return nil, err
 		}
-		var bindings []spec.PortBinding
+		before := len(out)
 		for i, host := range r.Hosts {
-			bindings = append(bindings, spec.PortBinding{
+			out = append(out, spec.PortBinding{
 				Proto:     r.Proto,
 				Host:      netip.AddrPortFrom(host, port),
 				Container: netip.AddrPortFrom(r.Backends[i], r.Port),
 			})
 		}
-		mine.Add(self, bindings)
-		out = append(out, bindings...)
+		mine.Add(self, out[before:])
 	}
 	return out, nil
 }
