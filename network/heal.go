@@ -26,6 +26,9 @@ const (
 	// filters before we look: a reload is many changes. impatience is for those that
 	// never stop, and pause is between two looks.
 	quiet, impatience, pause = 100 * time.Millisecond, 300 * time.Millisecond, 200 * time.Millisecond
+	// After a look that took longer than longLook the pause is restShare times as long as
+	// that, maxRest at most.
+	longLook, restShare, maxRest = 200 * time.Millisecond, 5, 10 * time.Second
 	// The same of links and the rest. With no end of events, as while containers come
 	// and go, the pause is at least fivefold what the last look took.
 	quietHost, impatientHost, pauseHost = 20 * time.Millisecond, 100 * time.Millisecond, 50 * time.Millisecond

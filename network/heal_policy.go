@@ -51,21 +51,25 @@ func (c *Controller) healPolicy(ctx context.Context, changed <-chan struct{}) {
 	again := time.NewTimer(everyLook)
 	defer again.Stop()
 	last, _ := iptables.Fingerprint(watched...)
+	var noticed time.Time // what changed while it rested
 	for {
-		since := time.Time{}
-		select {
-		case <-ctx.Done():
-			return
-		case <-changed:
-			since = time.Now()
-		case <-c.foreign.wake:
-		case <-again.C:
-		case <-legacy.C:
-			now, err := iptables.Fingerprint(watched...)
-			if err != nil || now == last {
-				continue
+		since := noticed
+		noticed = time.Time{}
+		if since.IsZero() {
+			select {
+			case <-ctx.Done():
+				return
+			case <-changed:
+				since = time.Now()
+			case <-c.foreign.wake:
+			case <-again.C:
+			case <-legacy.C:
+				now, err := iptables.Fingerprint(watched...)
+				if err != nil || now == last {
+					continue
+				}
+				since = time.Now()
 			}
-			since = time.Now()
 		}
 		if c.touched() || c.cfg.Firewall == FirewallIPTables {
 			// Until our own rules are there again, much is open.
@@ -73,13 +77,44 @@ func (c *Controller) healPolicy(ctx context.Context, changed <-chan struct{}) {
 		} else {
 			settle(ctx, changed, quiet, impatience)
 		}
-		if c.isPaused() || ctx.Err() != nil {
+		if ctx.Err() != nil {
+			return
+		}
+		if c.isPaused() {
 			continue
 		}
-		again.Reset(c.mendFilters(ctx, since))
+		begun := time.Now()
+		wait := c.mendFilters(ctx, since)
+		took := time.Since(begun)
+		again.Reset(max(wait, 4*restShare*took))
 		last, _ = iptables.Fingerprint(watched...)
-		sleep(ctx, pause)
+		noticed = c.rest(ctx, took, changed)
 	}
+}
+
+// rest waits between two looks at the packet filters, and long after one that took long:
+// tens of thousands of rules take the kernel seconds to list, and somebody may change one
+// of them again and again. Our own tables are not kept waiting. It returns when something
+// changed first meanwhile.
+func (c *Controller) rest(ctx context.Context, took time.Duration, changed <-chan struct{}) (since time.Time) {
+	sleep(ctx, pause)
+	if took < longLook || c.cfg.Firewall == FirewallIPTables { // whose rules are among others'
+		return since
+	}
+	end := time.After(min(restShare*took, maxRest) - pause)
+	for !c.touched() {
+		select {
+		case <-changed:
+			if since.IsZero() {
+				since = time.Now()
+			}
+		case <-end:
+			return since
+		case <-ctx.Done():
+			return since
+		}
+	}
+	return since
 }
 
 // legacyTables are the tables of legacy iptables that matter, and how often they are

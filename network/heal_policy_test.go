@@ -59,3 +59,36 @@ func TestHealRules(t *testing.T) {
 		})
 	}
 }
+
+// TestLongLooks: after a look at the packet filters that took long, other programs' changes
+// wait for the next one, and those of our own tables do not.
+func TestLongLooks(t *testing.T) {
+	t.Setenv(nft.LacksEnv, "persist") // or others cannot change them
+	h := newHost(t)
+	h.stopHealing()
+	changed, rested := make(chan struct{}), make(chan time.Time, 1)
+	go func() { rested <- h.rest(t.Context(), time.Hour, changed) }()
+	for range 2 { // the second finds it resting still
+		select {
+		case changed <- struct{}{}:
+		case <-rested:
+			t.Fatal("a change of somebody else's ended the rest")
+		}
+	}
+	begun := time.Now()
+	command(t, "nft", "add", "chain", "inet", "fairlead", "another")
+	for deadline := begun.Add(maxRest / 2); ; {
+		select {
+		case changed <- struct{}{}:
+			if time.Sleep(time.Millisecond); time.Now().Before(deadline) {
+				continue
+			}
+			t.Fatal("a change of our own table did not end the rest")
+		case since := <-rested:
+			if since.IsZero() || since.After(begun) {
+				t.Errorf("it says that the first change was at %s, not before %s", since, begun)
+			}
+		}
+		break
+	}
+}
