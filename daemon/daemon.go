@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"runtime/debug"
 	"slices"
 	"strconv"
 	"strings"
@@ -94,6 +95,7 @@ func run(ctx context.Context, cfg Config, build Build, load func() (Config, erro
 	level := new(slog.LevelVar)
 	log := newLogger(cfg, level)
 	slog.SetDefault(log)
+	debug.SetGCPercent(startGarbage)
 	d := &daemon{cfg: cfg, build: build, load: load, level: level, log: log, events: event.NewSource()}
 	d.metrics = metrics.New(metrics.Options{Version: build.Version, Commit: build.Commit, Read: d.measured})
 	if err := d.settle(end); err != nil {

@@ -25,6 +25,9 @@ const (
 	// garbage is how much of it the daemon has, in percent of what is in use. It makes
 	// more than the helpers do.
 	garbage = 40
+	// startGarbage is the same until then: most of what a start reads it needs once, and
+	// who waits for it is not to wait for its collection.
+	startGarbage = 200
 )
 
 // saveMemory gives back what the start took.
