@@ -507,6 +507,7 @@ func TestOneAtATime(t *testing.T) {
 		}
 		h.clean(t)
 	}
+	h.departing.settle(t.Context())
 	if out := command(t, "ip", "-br", "link"); strings.Contains(out, "veth") {
 		t.Errorf("links are left:\n%s", out)
 	}

@@ -61,6 +61,7 @@ func TestDamagedIntents(t *testing.T) {
 		t.Fatal(err)
 	}
 	h.start(t)
+	h.departing.settle(t.Context())
 	if links := command(t, "ip", "-br", "link"); strings.Contains(links, gone.Endpoints[0].HostIf) || !strings.Contains(links, a.Endpoints[0].HostIf) {
 		t.Errorf("the links are\n%s", links)
 	}
