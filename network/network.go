@@ -17,7 +17,6 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"net/netip"
 	"os"
 	"path/filepath"
 	"sync"
@@ -25,7 +24,6 @@ import (
 
 	"github.com/containerd/errdefs"
 
-	"github.com/fairlead/fairlead/internal/event"
 	"github.com/fairlead/fairlead/kernel/conntrack"
 	"github.com/fairlead/fairlead/kernel/link"
 	"github.com/fairlead/fairlead/kernel/loopback"
@@ -36,106 +34,12 @@ import (
 	"github.com/fairlead/fairlead/network/ipam"
 	"github.com/fairlead/fairlead/network/plan"
 	"github.com/fairlead/fairlead/network/spec"
-	"github.com/fairlead/fairlead/relay"
 	"github.com/fairlead/fairlead/store"
 )
 
 // Group is the device group (ip-link(8)) of every bridge of ours, whichever
 // daemon's: one constant rule in a foreign chain can then speak of all of them.
 const Group = firewall.DefaultGroup
-
-// DefaultBridge is the device of the default network when no other is named.
-const DefaultBridge = "fairlead0"
-
-// Relay is what holds published ports and outlives the daemon; *relay.Client is
-// one.
-type Relay interface {
-	// Hold takes sockets over. The caller may close its copies afterwards.
-	Hold(ctx context.Context, bindings []relay.Binding) error
-	// Replace makes the bindings all that the owner holds: a port that it holds
-	// keeps its socket and gets the new backend, others come with a File.
-	Replace(ctx context.Context, owner string, bindings []relay.Binding) error
-	// Release closes everything held for the owner, before it returns.
-	Release(ctx context.Context, owner string) error
-	// List says what is held.
-	List(ctx context.Context) ([]relay.Binding, error)
-	// KeepFirewallSocket has the relay keep a copy of the socket that owns
-	// our table, and FirewallSocket gives one back, or nil.
-	KeepFirewallSocket(ctx context.Context, f *os.File) error
-	FirewallSocket(ctx context.Context) (*os.File, error)
-	Resolvers
-	// Keep has the relay keep copies of the files under a name, in place of
-	// those it had, and Kept gives copies back.
-	Keep(ctx context.Context, name string, files []*os.File) error
-	Kept(ctx context.Context, name string) ([]*os.File, error)
-}
-
-// Config is what a Controller is made from.
-type Config struct {
-	ExecRoot string
-	Store    *store.Store
-	Relay    Relay
-	Default  DefaultNetwork
-	// Pools are what subnets are cut from; nil for ipam.DefaultPools.
-	Pools []ipam.AddressPool
-	// NetworkOptions are driver options of new networks that do not set them.
-	NetworkOptions map[string]string
-	// ResolvConf names the host's name servers; "" is /etc/resolv.conf.
-	ResolvConf string
-	// IPForward turns forwarding on where it is off.
-	IPForward bool
-	// ForwardOpen lets the host forward for everybody where we turned forwarding
-	// on; else it does so for containers alone.
-	ForwardOpen bool
-	// Firewall is the back end; "" for FirewallNFTables.
-	Firewall FirewallKind
-	// NoIPv6Firewall makes no rule for IPv6.
-	NoIPv6Firewall bool
-	// AllowDirectRouting and AcceptMark are as in firewall.Policy.
-	AllowDirectRouting bool
-	AcceptMark         firewall.Mark
-	// Spares is how many sandboxes are kept ready for those to come; 0 for none.
-	Spares int
-	// UserlandProxy serves loopback and the other family.
-	UserlandProxy bool
-	// FastPath has what containers of a network send each other pass the bridge by where
-	// the kernel has the means (kernel/fastpath) and nobody else has a say.
-	FastPath bool
-	// Ahead is what was asked of the kernel before; nil has Open ask.
-	Ahead *Ahead
-	// Log is slog.Default() when nil.
-	Log *slog.Logger
-	// Events gets what happens of itself; nil for nobody.
-	Events *event.Source
-}
-
-// DefaultNetwork is what the daemon was told of the network called bridge.
-type DefaultNetwork struct {
-	// Disabled leaves it out (daemon flag --bridge none).
-	Disabled bool
-	// Foreign names a bridge of the host's own to use (--bridge).
-	Foreign string
-	// Bridge names the device we make; "" for DefaultBridge.
-	Bridge string
-	// Address is the bridge's address with its length (--bip).
-	Address netip.Prefix
-	// Range is what container addresses are chosen from (--fixed-cidr).
-	Range netip.Prefix
-	// Gateway is the containers' default route where it is not the bridge.
-	Gateway netip.Addr
-	// IPv6 adds the family; the rest is as for IPv4 (--bip6, --fixed-cidr-v6,
-	// --default-gateway-v6).
-	IPv6             bool
-	Address6, Range6 netip.Prefix
-	Gateway6         netip.Addr
-	// ICC lets its containers reach each other.
-	ICC bool
-	// MTU is 0 for 1500.
-	MTU        int
-	Masquerade bool
-	// HostBinding is the host address for ports published without one.
-	HostBinding netip.Addr
-}
 
 // Controller owns the wanted state of one host namespace.
 type Controller struct {
@@ -280,14 +184,6 @@ func (c *Controller) open(ctx context.Context) error {
 	return nil
 }
 
-// bridgeName is the device of the default network, whoever made it.
-func (d DefaultNetwork) bridgeName() string {
-	if d.Foreign != "" {
-		return d.Foreign
-	}
-	return d.Bridge
-}
-
 func hostHasIPv6() (bool, error) {
 	off, err := sysctl.Get("net.ipv6.conf.all.disable_ipv6")
 	if errdefs.IsNotFound(err) {
@@ -328,60 +224,6 @@ func (c *Controller) Close() error {
 	}
 	errs = append(errs, c.closeFastPath())
 	return errors.Join(errs...)
-}
-
-// Networks returns all networks, oldest first.
-func (c *Controller) Networks() []spec.Network {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	return c.state.Networks()
-}
-
-// Network finds a network by name, ID or unique ID prefix.
-func (c *Controller) Network(ref string) (spec.Network, error) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	return c.state.Network(ref)
-}
-
-// Attachments returns every sandbox's attachment.
-func (c *Controller) Attachments() []spec.Attachment {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	return c.state.Attachments()
-}
-
-// Attachment returns the sandbox's attachment.
-func (c *Controller) Attachment(sandboxID string) (spec.Attachment, bool) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	return c.state.Attachment(sandboxID)
-}
-
-// member is the attachment as the firewall needs it.
-func (c *Controller) member(a spec.Attachment) firewall.Member {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	return c.state.Member(a)
-}
-
-// Usage says how full the network's subnets are, in their order; none of a network
-// that is not there.
-func (c *Controller) Usage(networkID string) []spec.SubnetUsage {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	return c.state.Usage(networkID)
-}
-
-// Warnings are what a user should be told whenever a container is started.
-func (c *Controller) Warnings() (out []string) {
-	if on, err := sysctl.Get(forward4); err == nil && on == "0" {
-		out = append(out, noForwarding) // now: somebody may turn it on or off
-	}
-	if c.isPaused() {
-		out = append(out, healingPaused)
-	}
-	return out
 }
 
 func newID() string {
