@@ -213,10 +213,15 @@ func (c *Controller) sayEnded(b *budget) {
 	c.cfg.Events.Tell("healing", "settle", b.on, "kind", b.kind)
 }
 
+// mostTold is how much of what was found on one thing is told one by one: a container
+// can have thousands of ports.
+const mostTold = 10
+
 // gather makes one of all that was found on a thing, and leaves out what nobody can
 // put right.
 func gather(found []finding) (out []finding) {
 	at := make(map[string]int)
+	var more []int // of each, beside the first
 	for _, f := range found {
 		if f.mend == nil {
 			continue
@@ -224,10 +229,17 @@ func gather(found []finding) (out []finding) {
 		i, seen := at[f.kind+f.on]
 		if !seen {
 			at[f.kind+f.on] = len(out)
-			out = append(out, f)
+			out, more = append(out, f), append(more, 0)
 			continue
 		}
-		out[i].text += "; " + strings.TrimSpace(f.text[strings.LastIndex(f.text, f.on)+len(f.on):])
+		if more[i]++; more[i] < mostTold {
+			out[i].text += "; " + strings.TrimSpace(f.text[strings.LastIndex(f.text, f.on)+len(f.on):])
+		}
+	}
+	for i, n := range more {
+		if n >= mostTold {
+			out[i].text += fmt.Sprintf("; and %d more", n-mostTold+1)
+		}
 	}
 	return out
 }

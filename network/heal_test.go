@@ -1,6 +1,7 @@
 package network
 
 import (
+	"context"
 	"fmt"
 	"net/netip"
 	"slices"
@@ -213,4 +214,22 @@ func (h *healed) mendedDespite(tb testing.TB, since time.Time) {
 		}
 	}
 	tb.Fatal("a port that was isolated is not put right")
+}
+
+// TestGather: what was found on one thing is told in one line, of thousands the first.
+func TestGather(t *testing.T) {
+	t.Parallel()
+	mend := func(context.Context) error { return nil }
+	found := []finding{{kind: "port", on: "other", text: "other: lost"}, {kind: "port", on: "web", text: "web: told only"}}
+	found[0].mend = mend
+	for i := range 1000 {
+		found = append(found, finding{kind: "port", on: "web", text: fmt.Sprintf("web lacks port %d", i), mend: mend})
+	}
+	out := gather(found)
+	if len(out) != 2 || out[0].text != "other: lost" {
+		t.Fatalf("gathered %+v", out)
+	}
+	if text := out[1].text; !strings.HasPrefix(text, "web lacks port 0; lacks port 1; ") || !strings.HasSuffix(text, "; lacks port 9; and 990 more") {
+		t.Errorf("of a thousand: %s", text)
+	}
 }
