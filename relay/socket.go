@@ -12,7 +12,7 @@ import (
 )
 
 // worthwhile is how many sockets make it worth to work on several processors.
-const worthwhile = 64
+const worthwhile = 16
 
 // admitAll does it to many.
 func admitAll(bindings []Binding, fds []int, bound bool) error {

@@ -35,7 +35,7 @@ func (e *BusyError) Error() string { return e.Err.Error() }
 func (e *BusyError) Unwrap() error { return e.Err }
 
 // worthwhile is how many sockets make it worth to open them on several processors.
-const worthwhile = 64
+const worthwhile = 16
 
 // Hold binds every port, or none: on failure what was bound is let go and the
 // error is a *BusyError, of several that fail the first. Of many ports listen is
