@@ -105,13 +105,17 @@ func (c *crashing) present() string {
 // ready, which are others each time.
 func addresses(h *lab.Host) iter.Seq[string] {
 	return func(yield func(string) bool) {
+		// One may come or go between two looks.
+		links := h.Run("ip", "-o", "link")
+		all := h.Run("ip", "-br", "addr")
+		links += h.Run("ip", "-o", "link")
 		spare := make(map[string]bool)
-		for line := range strings.Lines(h.Run("ip", "-o", "link")) {
+		for line := range strings.Lines(links) {
 			if f := strings.Fields(line); strings.Contains(line, ":spare:") {
 				spare[strings.TrimSuffix(f[1], ":")] = true
 			}
 		}
-		for line := range strings.Lines(h.Run("ip", "-br", "addr")) {
+		for line := range strings.Lines(all) {
 			if name, _, _ := strings.Cut(line, " "); !spare[name] && !yield(line) {
 				return
 			}
