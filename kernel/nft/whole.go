@@ -28,10 +28,12 @@ func (c *Conn) Whole() (netfilter.Ruleset, error) {
 	for _, read := range []struct {
 		typ  uint16
 		each func(family uint8, attrs []byte)
+		anew func()
 	}{
-		{unix.NFT_MSG_GETTABLE, w.table}, {unix.NFT_MSG_GETCHAIN, w.chain}, {unix.NFT_MSG_GETSET, w.set}, {unix.NFT_MSG_GETRULE, w.rule},
+		{unix.NFT_MSG_GETTABLE, w.table, func() {}}, {unix.NFT_MSG_GETCHAIN, w.chain, func() {}},
+		{unix.NFT_MSG_GETSET, w.set, func() {}}, {unix.NFT_MSG_GETRULE, w.rule, w.forgetRules},
 	} {
-		if err := c.dump(read.typ, unix.AF_UNSPEC, nil, read.each, func() {}); err != nil {
+		if err := c.dump(read.typ, unix.AF_UNSPEC, nil, read.each, read.anew); err != nil {
 			return netfilter.Ruleset{}, fmt.Errorf("read the firewall: %w", err)
 		}
 	}
@@ -51,7 +53,8 @@ func (c *Conn) Whole() (netfilter.Ruleset, error) {
 	return netfilter.Ruleset{Tables: w.order}, nil
 }
 
-// whole gathers what is read. A dump that began again says some things twice.
+// whole gathers what is read. A dump that began again says some things twice: of rules,
+// whose order counts and of which there may be tens of thousands, the last alone is kept.
 type whole struct {
 	tables map[string]*netfilter.Table
 	order  []*netfilter.Table
@@ -109,7 +112,7 @@ func (w *whole) set(family uint8, attrs []byte) {
 func (w *whole) rule(family uint8, attrs []byte) {
 	d := parseRule(attrs)
 	ch := w.at(family, d.table).Chains[d.chain]
-	if ch == nil || slices.ContainsFunc(ch.Rules, func(r netfilter.Rule) bool { return r.Handle == d.handle }) {
+	if ch == nil {
 		return
 	}
 	r := netfilter.Rule{Handle: d.handle, Comment: d.comment}
@@ -120,6 +123,14 @@ func (w *whole) rule(family uint8, attrs []byte) {
 		}
 	}
 	ch.Rules = append(ch.Rules, r)
+}
+
+func (w *whole) forgetRules() {
+	for _, t := range w.order {
+		for _, ch := range t.Chains {
+			ch.Rules = nil
+		}
+	}
 }
 
 func parseElement(e []byte) netfilter.Element {
