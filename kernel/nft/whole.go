@@ -30,8 +30,10 @@ func (c *Conn) Whole() (netfilter.Ruleset, error) {
 		each func(family uint8, attrs []byte)
 		anew func()
 	}{
-		{unix.NFT_MSG_GETTABLE, w.table, func() {}}, {unix.NFT_MSG_GETCHAIN, w.chain, func() {}},
-		{unix.NFT_MSG_GETSET, w.set, func() {}}, {unix.NFT_MSG_GETRULE, w.rule, w.forgetRules},
+		{unix.NFT_MSG_GETTABLE, w.table, func() {}},
+		{unix.NFT_MSG_GETCHAIN, w.chain, func() {}},
+		{unix.NFT_MSG_GETSET, w.set, func() {}},
+		{unix.NFT_MSG_GETRULE, w.rule, w.forgetRules},
 	} {
 		if err := c.dump(read.typ, unix.AF_UNSPEC, nil, read.each, read.anew); err != nil {
 			return netfilter.Ruleset{}, fmt.Errorf("read the firewall: %w", err)
