@@ -97,7 +97,7 @@ func (p Picture) published(a spec.Attachment, b spec.PortBinding, n spec.Network
 	served := func(w Way, chain, then string) Way {
 		switch {
 		case translation != "":
-			w.Reachable, w.Rule = true, join(translation, p.Rule(chain, publishedWhy(b)), then)
+			w.Reachable, w.Rule = true, join(translation, publishedBy(p, b, chain), then)
 		case p.Proxy:
 			w.Reachable, w.Rule = true, proxied
 		default:
@@ -139,13 +139,13 @@ func (p Picture) published(a spec.Attachment, b spec.PortBinding, n spec.Network
 		w := Way{From: Network, Name: m.Name, By: by}
 		switch {
 		case rules && isolated(m, v4) && translation != "":
-			w.Rule = cmp.Or(p.Rule("forward_inbound", "an internal network has no way out"), "chain DOCKER-INTERNAL")
+			w.Rule = cmp.Or(p.Rule("forward_within", "an internal network has no way out"), "chain DOCKER-INTERNAL")
 		case rules && isolated(m, v4):
 			w.Rule = cmp.Or(p.Rule("filter_input", "an internal network does not reach the host"), "chain INPUT")
 		case p.Backend == "iptables" && p.Proxy:
 			w.Reachable, w.Rule = true, proxied
 		case m.ID == n.ID && n.ICC:
-			w = served(w, "nat_prerouting", p.Rule("forward_inbound", "between containers of one network"))
+			w = served(w, "nat_prerouting", p.Rule("forward_within", "between containers of one network"))
 		case m.ID == n.ID:
 			w = served(w, "nat_prerouting", p.Rule("forward_apart", "published ports"))
 		default:
@@ -156,11 +156,12 @@ func (p Picture) published(a spec.Attachment, b spec.PortBinding, n spec.Network
 	return out
 }
 
-func publishedWhy(b spec.PortBinding) string {
+// publishedBy is the rule that translates the port, for what the host's chain is called for.
+func publishedBy(p Picture, b spec.PortBinding, chain string) string {
 	if b.Host.Addr().IsUnspecified() {
-		return "published on every address"
+		return p.Rule("nat_local", "published on every address")
 	}
-	return "published on this address"
+	return p.Rule(chain, "published on this address")
 }
 
 // open says that the binding may be reached by the container's own address.
@@ -191,7 +192,7 @@ func (p Picture) direct(target netip.AddrPort, n spec.Network, open bool) []Way 
 		case isolated(n, v4):
 			w.Rule = cmp.Or(p.Rule("forward_inbound", "an internal network has no way in"), "chain DOCKER-INTERNAL")
 		case from.ID != "" && isolated(from, v4):
-			w.Rule = cmp.Or(p.Rule("forward_inbound", "an internal network has no way out"), "chain DOCKER-INTERNAL")
+			w.Rule = cmp.Or(p.Rule("forward_within", "an internal network has no way out"), "chain DOCKER-INTERNAL")
 		case mode == spec.GatewayNATUnprotected:
 			w.Reachable, w.Rule = true, cmp.Or(p.Rule("forward_inbound", "a network without protection"), "chain DOCKER: the network is nat-unprotected")
 		case open:

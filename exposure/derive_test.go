@@ -64,9 +64,9 @@ func TestDerive(t *testing.T) {
 		claims []string
 	}{
 		"published and not": {func(*exposure.Picture) {}, []string{
-			"web outside 192.0.2.1:8080 yes|nat_prerouting (published on every address); forward_inbound (published ports)",
+			"web outside 192.0.2.1:8080 yes|nat_local (published on every address); forward_inbound (published ports)",
 			"web outside [2001:db8::1]:8080 yes|element [::]:8080->80/tcp",
-			"web host 192.0.2.1:8080 yes|nat_output",
+			"web host 192.0.2.1:8080 yes|nat_local",
 			"web host 127.0.0.1:8080 yes|userland proxy",
 			"web host [::1]:8080 yes|userland proxy",
 			"web network:back 192.0.2.1:8080 yes|forward_inbound (published ports)",

@@ -11,9 +11,13 @@ import (
 const (
 	chainPrerouting  = "nat_prerouting"
 	chainOutput      = "nat_output"
+	chainLocal       = "nat_local"
 	chainPostrouting = "nat_postrouting"
+	chainWithin      = "nat_within"
+	chainOwn         = "nat_own"
 	chainForward     = "filter_forward"
 	chainInbound     = "forward_inbound"
+	chainBetween     = "forward_within"
 	chainNeighbours  = "forward_apart"
 	chainOutbound    = "forward_outbound"
 	chainInput       = "filter_input"
@@ -22,43 +26,37 @@ const (
 // chains are the table's rules, which are the same whatever is published.
 func chains(p Policy) []ruleset.Chain {
 	return []ruleset.Chain{
-		prerouting(), output(), postrouting(), forward(p), inbound(), neighbours(), outbound(), input(p),
+		prerouting(), output(), local(), postrouting(), within(), own(), forward(p), inbound(), among(), neighbours(), outbound(), input(p),
 	}
 }
 
-// translations send what was published to its container: an address of its own goes
-// before every address of the host. No port is in two of the maps.
+// translations send what was published to its container. No port is in two of the maps, so
+// that the order is by what is dear: ranges, of which few are published, come last.
 func translations() []ruleset.Rule {
-	var out []ruleset.Rule
-	for _, f := range []struct {
-		family      ruleset.Family
-		daddr       ruleset.Selector
-		one, ranges string
-	}{
-		{ruleset.IPv4, ruleset.IPDAddr, mapPublish4, mapPublish4Range},
-		{ruleset.IPv6, ruleset.IP6DAddr, mapPublish6, mapPublish6Range},
-	} {
-		const why = "published on this address"
-		key := []ruleset.Selector{ruleset.L4Proto, f.daddr, ruleset.THDPort}
-		out = append(out,
-			ruleset.NewRule(why, ruleset.DNAT{Family: f.family, Key: key, Map: f.one}),
-			ruleset.NewRule(why, ruleset.DNAT{Family: f.family, Key: key, Map: f.ranges, SamePort: true}))
+	key := func(daddr ruleset.Selector) []ruleset.Selector {
+		return []ruleset.Selector{ruleset.L4Proto, daddr, ruleset.THDPort}
 	}
-	for _, f := range []struct {
-		family      ruleset.Family
-		one, ranges string
-	}{
-		{ruleset.IPv4, mapPublish4Any, mapPublish4RangeAny},
-		{ruleset.IPv6, mapPublish6Any, mapPublish6RangeAny},
-	} {
-		const why = "published on every address"
-		// The key does not say whose address it is.
-		key := []ruleset.Selector{ruleset.L4Proto, ruleset.THDPort}
-		out = append(out,
-			ruleset.NewRule(why, ruleset.LocalDestination{}, ruleset.DNAT{Family: f.family, Key: key, Map: f.one}),
-			ruleset.NewRule(why, ruleset.LocalDestination{}, ruleset.DNAT{Family: f.family, Key: key, Map: f.ranges, SamePort: true}))
+	const why = "published on this address"
+	return []ruleset.Rule{
+		ruleset.NewRule(why, ruleset.DNAT{Family: ruleset.IPv4, Key: key(ruleset.IPDAddr), Map: mapPublish4}),
+		ruleset.NewRule(why, ruleset.DNAT{Family: ruleset.IPv6, Key: key(ruleset.IP6DAddr), Map: mapPublish6}),
+		ruleset.NewRule("to an address of the host", ruleset.LocalDestination{}, ruleset.Jump(chainLocal)),
+		ruleset.NewRule(why, ruleset.DNAT{Family: ruleset.IPv4, Key: key(ruleset.IPDAddr), Map: mapPublish4Range, SamePort: true}),
+		ruleset.NewRule(why, ruleset.DNAT{Family: ruleset.IPv6, Key: key(ruleset.IP6DAddr), Map: mapPublish6Range, SamePort: true}),
 	}
-	return out
+}
+
+// local is for what goes to an address of the host, as the maps' keys do not say whose
+// address it is.
+func local() ruleset.Chain {
+	const why = "published on every address"
+	key := []ruleset.Selector{ruleset.L4Proto, ruleset.THDPort}
+	return ruleset.Chain{Name: chainLocal, Rules: []ruleset.Rule{
+		ruleset.NewRule(why, ruleset.DNAT{Family: ruleset.IPv4, Key: key, Map: mapPublish4Any}),
+		ruleset.NewRule(why, ruleset.DNAT{Family: ruleset.IPv6, Key: key, Map: mapPublish6Any}),
+		ruleset.NewRule(why, ruleset.DNAT{Family: ruleset.IPv4, Key: key, Map: mapPublish4RangeAny, SamePort: true}),
+		ruleset.NewRule(why, ruleset.DNAT{Family: ruleset.IPv6, Key: key, Map: mapPublish6RangeAny, SamePort: true}),
+	}}
 }
 
 // prerouting is for what comes in by any interface. Packets to a loopback address
@@ -87,23 +85,22 @@ func output() ruleset.Chain {
 	}
 }
 
+// postrouting asks for the subnet of a network only of what goes to one.
 func postrouting() ruleset.Chain {
 	c := ruleset.Chain{
 		Name: chainPostrouting, Type: ruleset.NAT, Hook: ruleset.Postrouting,
 		Priority: ruleset.PrioritySrcNAT, Policy: ruleset.PolicyAccept,
+		Rules: []ruleset.Rule{ruleset.NewRule("to a network of ours", onBridge(ruleset.OIfName, setBridges), ruleset.Jump(chainWithin))},
 	}
 	for _, f := range []struct {
-		family                        ruleset.Family
-		saddr                         ruleset.Selector
-		subnets, outbound, masquerade string
+		family               ruleset.Family
+		saddr                ruleset.Selector
+		outbound, masquerade string
 	}{
-		{ruleset.IPv4, ruleset.IPSAddr, setSubnets4, mapOutbound4, setMasquerade4},
-		{ruleset.IPv6, ruleset.IP6SAddr, setSubnets6, mapOutbound6, setMasquerade6},
+		{ruleset.IPv4, ruleset.IPSAddr, mapOutbound4, setMasquerade4},
+		{ruleset.IPv6, ruleset.IP6SAddr, mapOutbound6, setMasquerade6},
 	} {
-		own := ruleset.Lookup{Key: []ruleset.Selector{ruleset.OIfName, f.saddr}, Set: f.subnets}
 		c.Rules = append(c.Rules,
-			ruleset.NewRule("hairpin: the answer must come back through the host", ruleset.CTStatusDNAT{}, own, ruleset.Masquerade{}),
-			ruleset.NewRule("within a network addresses stay", own, ruleset.Return),
 			ruleset.NewRule("out under a chosen address of the host",
 				ruleset.SNAT{Family: f.family, Key: []ruleset.Selector{f.saddr}, Map: f.outbound}),
 			ruleset.NewRule("out under the address of the host",
@@ -111,6 +108,26 @@ func postrouting() ruleset.Chain {
 		)
 	}
 	return c
+}
+
+// within finds what stays within a network.
+func within() ruleset.Chain {
+	const why = "from the same network"
+	of := func(saddr ruleset.Selector, set string) ruleset.Lookup {
+		return ruleset.Lookup{Key: []ruleset.Selector{ruleset.OIfName, saddr}, Set: set}
+	}
+	return ruleset.Chain{Name: chainWithin, Rules: []ruleset.Rule{
+		ruleset.NewRule(why, of(ruleset.IPSAddr, setSubnets4), ruleset.Goto(chainOwn)),
+		ruleset.NewRule(why, of(ruleset.IP6SAddr, setSubnets6), ruleset.Goto(chainOwn)),
+	}}
+}
+
+// own is for what stays within a network.
+func own() ruleset.Chain {
+	return ruleset.Chain{Name: chainOwn, Rules: []ruleset.Rule{
+		ruleset.NewRule("hairpin: the answer must come back through the host", ruleset.CTStatusDNAT{}, ruleset.Masquerade{}),
+		ruleset.NewRule("within a network addresses stay", ruleset.Accept),
+	}}
 }
 
 func forward(p Policy) ruleset.Chain {
@@ -168,11 +185,8 @@ const (
 func inbound() ruleset.Chain {
 	const open = "published ports, by the container's own address"
 	return ruleset.Chain{Name: chainInbound, Rules: []ruleset.Rule{
-		// Bridged packets come here too where br_netfilter is loaded.
-		ruleset.NewRule("between containers of one network", between(setSame), ruleset.Accept),
-		ruleset.NewRule("between containers that are kept apart", between(setApart), ruleset.Goto(chainNeighbours)),
+		ruleset.NewRule("from a network of ours", onBridge(ruleset.IIfName, setBridges), ruleset.Jump(chainBetween)),
 		ruleset.NewRule(noWayIn, familyOn(ruleset.OIfName, setInternal), ruleset.Counter{}, ruleset.Drop),
-		ruleset.NewRule(noWayOut, familyOn(ruleset.IIfName, setInternal), ruleset.Counter{}, ruleset.Drop),
 		ruleset.NewRule("published ports", ruleset.CTStatusDNAT{}, ruleset.Accept),
 		ruleset.NewRule("a network without protection", familyOn(ruleset.OIfName, setDirect), ruleset.Accept),
 		ruleset.NewRule("ICMP to a routed network", ruleset.Lookup{Key: []ruleset.Selector{ruleset.L4Proto, ruleset.OIfName}, Set: setPinged}, ruleset.Accept),
@@ -182,6 +196,18 @@ func inbound() ruleset.Chain {
 		ruleset.NewRule(open, reached(ruleset.IPDAddr, setOpen4Range), ruleset.Accept),
 		ruleset.NewRule(open, reached(ruleset.IP6DAddr, setOpen6Range), ruleset.Accept),
 		ruleset.NewRule("not published", ruleset.Counter{}, ruleset.Drop),
+	}}
+}
+
+// among decides on new connections from one network of ours to another, or within one.
+// What it says nothing of goes on to inbound's other rules.
+func among() ruleset.Chain {
+	return ruleset.Chain{Name: chainBetween, Rules: []ruleset.Rule{
+		// Bridged packets come here too where br_netfilter is loaded.
+		ruleset.NewRule("between containers of one network", between(setSame), ruleset.Accept),
+		ruleset.NewRule("between containers that are kept apart", between(setApart), ruleset.Goto(chainNeighbours)),
+		ruleset.NewRule(noWayIn, familyOn(ruleset.OIfName, setInternal), ruleset.Counter{}, ruleset.Drop),
+		ruleset.NewRule(noWayOut, familyOn(ruleset.IIfName, setInternal), ruleset.Counter{}, ruleset.Drop),
 	}}
 }
 

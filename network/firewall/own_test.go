@@ -62,9 +62,11 @@ table inet mine {
 func (s *site) dropsOfOurs(t *testing.T) string {
 	t.Helper()
 	var out strings.Builder
-	for line := range strings.Lines(s.host.Run("nft", "list", "chain", "inet", "fairlead", "forward_inbound")) {
-		if strings.Contains(line, "drop") {
-			out.WriteString(line)
+	for _, chain := range []string{"forward_inbound", "forward_within"} {
+		for line := range strings.Lines(s.host.Run("nft", "list", "chain", "inet", "fairlead", chain)) {
+			if strings.Contains(line, "drop") {
+				out.WriteString(line)
+			}
 		}
 	}
 	return out.String()
