@@ -58,8 +58,8 @@ func TestHundredAtOnce(t *testing.T) {
 			t.Errorf("container %d: %v: %s", i, err, m.stderr.String())
 		}
 	}
-	// Again, with ends and starts at the same time: what is given back is taken.
-	for i := range crowd {
+	// Half of them again, with ends and starts at the same time: what is given back is taken.
+	for i := range crowd / 2 {
 		wg.Go(func() {
 			if _, stderr, code := s.CLI("run", "--rm", "-p", fmt.Sprintf("%d:80", 10000+i), "-p", "81", "demo", "true"); code != 0 {
 				t.Errorf("short container %d: exit status %d: %s", i, code, stderr)
