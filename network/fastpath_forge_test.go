@@ -42,8 +42,9 @@ func mostly[T any](f *forger, usual T, others ...T) T {
 
 // frame makes one with a mark of its own, which is not always left in it.
 func (f *forger) frame(n int) []byte {
-	payload := fmt.Appendf(make([]byte, 8), "forged %d.", n)
-	payload = append(payload, make([]byte, mostly(f, 0, 20, 1400))...)
+	payload := fmt.Appendf(make([]byte, 20), "forged %d.", n)
+	payload = append(payload, make([]byte, []int{0, 20, 1400, 9000}[f.IntN(4)])...)
+	payload[12] = 5 << 4 // of TCP, the words of its header
 	binary.BigEndian.PutUint16(payload, mostly[uint16](f, 999, 67, 68, 546, 547))
 	binary.BigEndian.PutUint16(payload[2:], mostly[uint16](f, 80, 67, 68, 546, 547, 0))
 	binary.BigEndian.PutUint16(payload[4:], mostly(f, uint16(len(payload)), 0, 4, 0xffff))
@@ -101,13 +102,25 @@ func (f *forger) six(payload []byte) []byte {
 }
 
 // virtual is struct virtio_net_hdr (linux/virtio_net.h), with which a sender says that what
-// it gives is more than one packet, and how to cut it.
-func (f *forger) virtual(length int) []byte {
+// it gives is more than one packet, and how to cut it. The kernel takes few that do not fit
+// the frame.
+func (f *forger) virtual(frame []byte) []byte {
 	h := make([]byte, 10)
-	h[0] = mostly[byte](f, 0, 1) // the checksum is to be made
-	h[1] = mostly[byte](f, 0, 1, 3, 4, 5)
-	for i, usual := range []int{54, 500, 34, 6} {
-		binary.NativeEndian.PutUint16(h[2+2*i:], uint16(mostly(f, usual, 0, f.IntN(length+1), 0xffff)))
+	if f.IntN(2) == 0 || len(frame) < 54 {
+		return h
+	}
+	cut, start, protocol := byte(1), 34, frame[23] // TCP over IPv4
+	if frame[12] == 0x86 {
+		cut, start, protocol = 4, 54, frame[20]
+	}
+	header, sum := start+20, 16
+	if protocol == unix.IPPROTO_UDP {
+		cut, header, sum = 5, start+8, 6
+	}
+	h[0] = mostly[byte](f, 1, 0) // the checksum is to be made
+	h[1] = mostly[byte](f, cut, 0, 1, 3, 4, 5)
+	for i, usual := range []int{header, 500, start, sum} {
+		binary.NativeEndian.PutUint16(h[2+2*i:], uint16(mostly(f, usual, 0, 1, f.IntN(len(frame)), 0xffff)))
 	}
 	return h
 }
@@ -207,6 +220,8 @@ func TestFastPathForged(t *testing.T) {
 	h, a, b := fastHost(t)
 	c := h.attach(t, 3, "dual")
 	h.joined(t, 3)
+	// Its own link lets out more than the others take in.
+	shell(t, "nsenter --net=%s ip link set eth0 mtu 9100", a.Sandbox.Path)
 	f := &forger{Rand: rand.New(rand.NewPCG(1, 2))} // the same in every run
 	for _, at := range []spec.Attachment{a, b, c} {
 		e := at.Endpoints[0]
@@ -232,7 +247,7 @@ func TestFastPathForged(t *testing.T) {
 	var frames, virtual [][]byte
 	for i := range 1000 {
 		frames = append(frames, f.frame(i))
-		virtual = append(virtual, f.virtual(len(frames[i])))
+		virtual = append(virtual, f.virtual(frames[i]))
 	}
 	ears := []*ear{{name: "b"}, {name: "c"}, {name: "the bridge"}}
 	ears[0].wire = inside(t, b, func() (*craft.Wire, error) { return craft.Open("eth0") })
@@ -252,9 +267,6 @@ func TestFastPathForged(t *testing.T) {
 	}
 	if n := handed() - before; n < 50 {
 		t.Errorf("%d frames passed the bridge by", n)
-	}
-	if n := h.handed(a); n > 0 {
-		t.Errorf("%d frames came back to their sender", n)
 	}
 	shell(t, "nft 'add table bridge mine; add chain bridge mine forward { type filter hook forward priority 0; }'")
 	defer shell(t, "nft delete table bridge mine")
