@@ -27,9 +27,10 @@ const (
 	// maxPacketData leaves room in the default socket buffer (212,992 bytes),
 	// where every packet also pays for its kernel structures.
 	maxPacketData = 32 << 10
-	// maxMessage and maxMessageFDs bound what a peer can make us hold.
-	maxMessage    = 64 << 20
-	maxMessageFDs = 64 << 10
+	// maxMessage and maxMessageFDs bound what a peer can make us hold. All ports of a host,
+	// of both families and several protocols, are to fit in one message.
+	maxMessage    = 256 << 20
+	maxMessageFDs = 1 << 20
 	// sendTimeout bounds how long a peer that does not read can hold a sender.
 	sendTimeout = 30 * time.Second
 )
@@ -40,7 +41,7 @@ const (
 	packetMore = 1
 )
 
-// Conn carries whole messages, of any length up to 64 MiB and with up to 65,536
+// Conn carries whole messages, of any length up to 256 MiB and with up to a million
 // descriptors, each split over as many packets as it takes. Send may be called
 // by several goroutines at once, Receive by one.
 type Conn struct {

@@ -286,6 +286,43 @@ func TestTruncatedMessage(t *testing.T) {
 	}
 }
 
+// The sockets of all ports of both families go in one message. They are closed here as
+// they come: a process of the test's may have fewer.
+func TestAllPorts(t *testing.T) {
+	t.Parallel()
+	a, b := pair(t)
+	defer b.Close()
+	f, err := os.Open(os.DevNull)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	one, err := Descriptors(f)
+	if err != nil {
+		t.Fatal(err)
+	}
+	const all = 2 * 65535
+	sent := make(chan error, 1)
+	go func() {
+		sent <- a.Send([]byte("hold"), slices.Repeat(one, all))
+		_ = a.Close()
+	}()
+	got := 0
+	for {
+		_, n, _, _, err := b.conn.ReadMsgUnix(b.data, b.oob)
+		fds, _ := parseRights(b.oob[:n])
+		CloseFDs(fds)
+		if got += len(fds); errors.Is(err, io.EOF) {
+			break
+		} else if err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := <-sent; err != nil || got != all {
+		t.Errorf("%d descriptors came, want %d: %v", got, all, err)
+	}
+}
+
 func pair(t *testing.T) (a, b *Conn) {
 	t.Helper()
 	fds, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_SEQPACKET|unix.SOCK_CLOEXEC, 0)
