@@ -28,6 +28,9 @@ const (
 	// and none where nothing is tracked; to read a table of 262,144 buckets takes
 	// 9 ms, and 70 ms with 20,000 flows in it (Linux 6.18, 2 cores).
 	maxFlushes = 32
+	// fewPorts is how many ports are asked for one by one where one request can be about
+	// all of them.
+	fewPorts = 4
 )
 
 var protocols = map[string]uint8{"tcp": unix.IPPROTO_TCP, "udp": unix.IPPROTO_UDP, "sctp": unix.IPPROTO_SCTP}
@@ -51,8 +54,8 @@ func (h *Handle) DeleteByOrigPort(proto string, hosts ...netip.AddrPort) error {
 // DeleteUnanswered forgets the connections to one of the ports that were begun
 // before it was translated, and had no answer: the client's next try is translated.
 // That of a client who just then asks for such a port of another host, through this
-// one or from it, may be forgotten too, and only has to be repeated; where there are
-// many ports, that of any port. Errors are as DeleteByOrigPort's.
+// one or from it, may be forgotten too, and only has to be repeated; of more than a few
+// ports, that of any port. Errors are as DeleteByOrigPort's.
 func (h *Handle) DeleteUnanswered(proto string, hosts ...netip.AddrPort) error {
 	number, ok := protocols[proto]
 	if !ok {
@@ -62,7 +65,7 @@ func (h *Handle) DeleteUnanswered(proto string, hosts ...netip.AddrPort) error {
 	for _, host := range hosts {
 		f := filter{v6: isV6(host.Addr()), proto: number, orig: side{dstPort: host.Port()}, state: unanswered}
 		switch {
-		case len(hosts) > maxFlushes:
+		case len(hosts) > fewPorts:
 			f.orig.dstPort = 0
 		case !f.v6: // see trusted
 			f.orig.dst = specific(host.Addr())
@@ -89,8 +92,8 @@ type Translation struct {
 	Host, Container netip.AddrPort
 }
 
-// DeleteTranslated forgets the flows that were translated so; where there are many,
-// in IPv4 all that were led to one of the containers. Errors are as
+// DeleteTranslated forgets the flows that were translated so; where there are more than
+// a few, in IPv4 all that were led to one of the containers. Errors are as
 // DeleteByOrigPort's.
 func (h *Handle) DeleteTranslated(translations ...Translation) error {
 	filters := make([]filter, 0, len(translations))
@@ -107,7 +110,7 @@ func (h *Handle) DeleteTranslated(translations ...Translation) error {
 		if !f.v6 { // see trusted; to every address of the host there is just the one
 			f.reply.src = t.Container.Addr().Unmap()
 		}
-		if !f.v6 && len(translations) > maxFlushes {
+		if !f.v6 && len(translations) > fewPorts {
 			f.orig, f.reply.srcPort = side{}, 0
 		}
 		filters = append(filters, f)
