@@ -65,7 +65,7 @@ func (r *results) manyGoals() (goals []report.Goal) {
 
 // whyPorts is what a miss is made of.
 func whyPorts(only4 bool) string {
-	const socket = "some fourteen system calls, which are four fifths of the processor time"
+	const socket = "six system calls, which are half of the processor time"
 	if only4 {
 		return "a held socket is " + socket
 	}
