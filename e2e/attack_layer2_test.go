@@ -141,6 +141,11 @@ func (s stage) senders() []forgedFrame {
 		s.optioned("a loose source route", reasonRoute, s.route(131)), s.optioned("a strict source route", reasonRoute, s.route(137)),
 		s.optioned("a source route behind an option that Linux does not know, sent without CAP_NET_RAW", reasonOptions, "\x88\x04\x00\x00"+s.route(131)).powerless(),
 		s.optioned("a source route behind a router alert, sent without CAP_NET_RAW", reasonOptions, "\x94\x04\x00\x00\x88\x04\x00\x00"+s.route(137)).powerless(),
+		s.optionedOf("a segment with a source route", reasonRoute, s.route(131), layers.IPProtocolTCP, segment()),
+		s.packet("a segment as itself", "", victim.mac, ip(me.v4, victim.v4, layers.IPProtocolTCP, segment())),
+		s.packet("a segment as itself", "", victim.mac, ip(me.v6, victim.v6, layers.IPProtocolTCP, segment())),
+		s.packet("a segment as b1", reasonIPv4, victim.mac, ip(s.r.b1.addr4, victim.v4, layers.IPProtocolTCP, segment())),
+		s.packet("a segment as b1", reasonIPv6, victim.mac, ip(s.r.b1.addr6, victim.v6, layers.IPProtocolTCP, segment())),
 		s.optioned("a router alert", "", "\x94\x04\x00\x00"),
 		s.optioned("a recorded route, without CAP_NET_RAW", "", "\x01\x07\x27\x04"+strings.Repeat("\x00", 36)).powerless(),
 		s.optioned("the recorded route of an answer", "", "\x07\x27\x08"+strings.Repeat("\x00", 37)),
@@ -154,11 +159,22 @@ func (s stage) route(option byte) string {
 	return string(append([]byte{option, 7, 4}, s.gw.v4.AsSlice()...)) + "\x00"
 }
 
+// segment is of TCP.
+func segment() []byte {
+	const ports, words, flagACK = "\x0f\xa0\x0f\xa0", 5 << 4, 0x10
+	header := append([]byte(ports), make([]byte, 16)...)
+	header[12], header[13] = words, flagACK
+	return append(header, forgedText()...)
+}
+
 // optioned is a packet with options in its header.
 func (s stage) optioned(what, reason, options string) forgedFrame {
+	return s.optionedOf(what, reason, options, layers.IPProtocolUDP, udp(s.me.v4, s.victim.v4, 4000, 4000, forgedText()))
+}
+
+func (s stage) optionedOf(what, reason, options string, proto layers.IPProtocol, payload []byte) forgedFrame {
 	const fixed = 20
-	p := mustSerialize(&layers.IPv4{Version: 4, TTL: 64, SrcIP: s.me.v4.AsSlice(), DstIP: s.victim.v4.AsSlice(), Protocol: layers.IPProtocolUDP},
-		gopacket.Payload(udp(s.me.v4, s.victim.v4, 4000, 4000, forgedText())))
+	p := mustSerialize(&layers.IPv4{Version: 4, TTL: 64, SrcIP: s.me.v4.AsSlice(), DstIP: s.victim.v4.AsSlice(), Protocol: proto}, gopacket.Payload(payload))
 	header := slices.Concat(p[:fixed], []byte(options))
 	header[0] = 4<<4 | byte(len(header)/4)
 	binary.BigEndian.PutUint16(header[2:], uint16(len(p)+len(options)))
