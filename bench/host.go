@@ -57,12 +57,5 @@ func (h *host) memory() (int64, error) {
 }
 
 func (h *host) ask(r request) (answer, error) {
-	var a answer
-	if err := h.Ask(r, &a); err != nil {
-		return a, err
-	}
-	if a.Error != "" {
-		return a, fmt.Errorf("%s: %s: %s", h.Name, r.Op, a.Error)
-	}
-	return a, nil
+	return throwaway.Ask[answer](h.Host, r.Op, r)
 }

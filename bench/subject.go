@@ -2,11 +2,8 @@ package main
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
-	"os"
 	"strings"
 	"time"
 
@@ -14,6 +11,7 @@ import (
 	"github.com/fairlead/fairlead/bench/daemon"
 	"github.com/fairlead/fairlead/bench/path"
 	"github.com/fairlead/fairlead/bench/resolver"
+	"github.com/fairlead/fairlead/bench/throwaway"
 )
 
 // What a driver asks of a host.
@@ -47,8 +45,7 @@ type request struct {
 
 type answer struct {
 	Up, Down time.Duration
-	Memory   int64  `json:",omitempty"` // bytes
-	Error    string `json:",omitempty"`
+	Memory   int64 `json:",omitempty"` // bytes
 }
 
 // subject is one thing under measurement, inside its own host.
@@ -92,24 +89,13 @@ func serve(name, dir string) error {
 	if err != nil {
 		return err
 	}
-	ctx := context.Background()
-	in, out := json.NewDecoder(os.Stdin), json.NewEncoder(os.Stdout)
-	for {
-		var r request
-		if err := in.Decode(&r); errors.Is(err, io.EOF) {
-			return s.close()
-		} else if err != nil {
-			return err
-		}
-		a := do(ctx, s, r)
-		if err := out.Encode(a); err != nil {
-			return err
-		}
+	if err := throwaway.Serve(func(r request) (answer, error) { return do(context.Background(), s, r) }); err != nil {
+		return err
 	}
+	return s.close()
 }
 
-func do(ctx context.Context, s subject, r request) (a answer) {
-	var err error
+func do(ctx context.Context, s subject, r request) (a answer, err error) {
 	switch r.Op {
 	case opPrepare:
 		err = s.prepare(ctx)
@@ -134,8 +120,5 @@ func do(ctx context.Context, s subject, r request) (a answer) {
 	default:
 		err = fmt.Errorf("no such operation %q", r.Op)
 	}
-	if err != nil {
-		a.Error = err.Error()
-	}
-	return a
+	return a, err
 }

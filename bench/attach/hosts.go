@@ -2,7 +2,6 @@ package attach
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"math/rand/v2"
 	"os"
@@ -40,14 +39,7 @@ func (h *hosts) start(o Options, dir string, subjects ...string) error {
 }
 
 func ask(h *throwaway.Host, r request) (answer, error) {
-	var a answer
-	if err := h.Ask(r, &a); err != nil {
-		return a, err
-	}
-	if a.Error != "" {
-		return a, fmt.Errorf("%s: %s: %w", h.Name, r.Op, errors.New(a.Error))
-	}
-	return a, nil
+	return throwaway.Ask[answer](h, r.Op, r)
 }
 
 // of are those of the subjects.

@@ -8,13 +8,11 @@ package attach
 
 import (
 	"context"
-	"encoding/json"
-	"errors"
 	"fmt"
-	"io"
-	"os"
 	"strings"
 	"time"
+
+	"github.com/fairlead/fairlead/bench/throwaway"
 )
 
 // Prefix begins the names of the hosts that are Serve's.
@@ -67,7 +65,6 @@ type answer struct {
 	Many    many
 	Burst   burst
 	Filled  Load
-	Error   string        `json:",omitempty"`
 	Elapsed time.Duration // of all that was asked
 }
 
@@ -108,23 +105,16 @@ func Serve(name, dir string) error {
 	if err != nil {
 		return err
 	}
-	in, out := json.NewDecoder(os.Stdin), json.NewEncoder(os.Stdout)
-	for {
-		var r request
-		if err := in.Decode(&r); errors.Is(err, io.EOF) {
-			return s.net.close()
-		} else if err != nil {
-			return err
-		}
-		a, start := answer{}, time.Now()
-		if err := s.do(context.Background(), r, &a); err != nil {
-			a.Error = err.Error()
-		}
+	err = throwaway.Serve(func(r request) (a answer, err error) {
+		start := time.Now()
+		err = s.do(context.Background(), r, &a)
 		a.Elapsed = time.Since(start)
-		if err := out.Encode(a); err != nil {
-			return err
-		}
+		return a, err
+	})
+	if err != nil {
+		return err
 	}
+	return s.net.close()
 }
 
 func (s *subject) do(ctx context.Context, r request, a *answer) (err error) {

@@ -7,10 +7,8 @@ package daemon
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"math/rand/v2"
 	"os"
 	"path/filepath"
@@ -81,7 +79,6 @@ type request struct {
 type answer struct {
 	Took   time.Duration
 	Memory []Memory `json:",omitempty"`
-	Error  string   `json:",omitempty"`
 }
 
 // Measure measures all of it. Hosts have their directories in dir.
@@ -126,14 +123,7 @@ func (d *driver) ask(subject string, r request) (a answer, err error) {
 	if err := d.ctx.Err(); err != nil {
 		return a, err
 	}
-	h := d.hosts[subject]
-	if err := h.Ask(r, &a); err != nil {
-		return a, err
-	}
-	if a.Error != "" {
-		return a, fmt.Errorf("%s: %s: %s", h.Name, r.Op, a.Error)
-	}
-	return a, nil
+	return throwaway.Ask[answer](d.hosts[subject], r.Op, r)
 }
 
 // starts starts both daemons on empty hosts, once a round, after one that does not
@@ -215,23 +205,10 @@ func Serve(name, dir string) (err error) {
 	if err != nil {
 		return err
 	}
-	ctx := context.Background()
-	in, out := json.NewDecoder(os.Stdin), json.NewEncoder(os.Stdout)
-	for {
-		var r request
-		if err := in.Decode(&r); errors.Is(err, io.EOF) {
-			return s.end()
-		} else if err != nil {
-			return err
-		}
-		a, err := s.do(ctx, r)
-		if err != nil {
-			a.Error = err.Error()
-		}
-		if err := out.Encode(a); err != nil {
-			return err
-		}
+	if err := throwaway.Serve(func(r request) (answer, error) { return s.do(context.Background(), r) }); err != nil {
+		return err
 	}
+	return s.end()
 }
 
 func newSubject(name, dir string) (subject, error) {

@@ -2,10 +2,8 @@ package path
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"net/netip"
 	"os"
 	"os/exec"
@@ -40,8 +38,7 @@ type request struct {
 type answer struct {
 	sample
 	// Memory is what proxies take, in bytes, for so many ports.
-	Memory, Ports int64  `json:",omitempty"`
-	Error         string `json:",omitempty"`
+	Memory, Ports int64 `json:",omitempty"`
 }
 
 // The ways that are measured.
@@ -115,23 +112,11 @@ func Serve(name, dir string) error {
 	ctx, cancel := context.WithCancel(context.Background())
 	defer cancel()
 	h := &host{dir: dir, ways: map[string]way{}, stop: func() {}}
-	in, out := json.NewDecoder(os.Stdin), json.NewEncoder(os.Stdout)
-	for {
-		var r request
-		if err := in.Decode(&r); errors.Is(err, io.EOF) {
-			h.stop()
-			return nil
-		} else if err != nil {
-			return err
-		}
-		a, err := h.do(ctx, name, r)
-		if err != nil {
-			a.Error = err.Error()
-		}
-		if err := out.Encode(a); err != nil {
-			return err
-		}
+	if err := throwaway.Serve(func(r request) (answer, error) { return h.do(ctx, name, r) }); err != nil {
+		return err
 	}
+	h.stop()
+	return nil
 }
 
 func (h *host) do(ctx context.Context, name string, r request) (a answer, err error) {
@@ -256,12 +241,5 @@ func start(name, dir string) (*throwaway.Host, error) {
 
 // ask asks the host for something.
 func ask(h *throwaway.Host, r request) (answer, error) {
-	var a answer
-	if err := h.Ask(r, &a); err != nil {
-		return a, err
-	}
-	if a.Error != "" {
-		return a, fmt.Errorf("%s: %s: %s", h.Name, r.Op, a.Error)
-	}
-	return a, nil
+	return throwaway.Ask[answer](h, r.Op, r)
 }

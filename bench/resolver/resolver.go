@@ -7,10 +7,8 @@ package resolver
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"math/rand/v2"
 	"os"
 	"strings"
@@ -75,8 +73,7 @@ type request struct {
 
 type answer struct {
 	Sample
-	Cost  time.Duration
-	Error string `json:",omitempty"`
+	Cost time.Duration
 }
 
 // Measure asks each subject once a round, in an order drawn anew, after a round that
@@ -129,13 +126,7 @@ func Measure(ctx context.Context, o Options, dir string) (map[string]*Found, err
 }
 
 func ask(h *throwaway.Host, r request) (a answer, err error) {
-	if err := h.Ask(r, &a); err != nil {
-		return a, err
-	}
-	if a.Error != "" {
-		return a, fmt.Errorf("%s: %s: %s", h.Name, r.Op, a.Error)
-	}
-	return a, nil
+	return throwaway.Ask[answer](h, r.Op, r)
 }
 
 // Serve does what the driver asks of a host until it closes our standard input.
@@ -151,16 +142,7 @@ func Serve(name, dir string) error {
 			s.close()
 		}
 	}()
-	in, out := json.NewDecoder(os.Stdin), json.NewEncoder(os.Stdout)
-	for {
-		var r request
-		if err := in.Decode(&r); errors.Is(err, io.EOF) {
-			return nil
-		} else if err != nil {
-			return err
-		}
-		var a answer
-		var err error
+	return throwaway.Serve(func(r request) (a answer, err error) {
 		switch {
 		case r.Op == opPrepare:
 			s, err = newSite(ctx, subject, dir)
@@ -174,13 +156,8 @@ func Serve(name, dir string) error {
 		default:
 			err = fmt.Errorf("no such operation %q", r.Op)
 		}
-		if err != nil {
-			a.Error = err.Error()
-		}
-		if err := out.Encode(a); err != nil {
-			return err
-		}
-	}
+		return a, err
+	})
 }
 
 // measure asks as fast as there are answers, or at a rate.
