@@ -23,3 +23,13 @@ func OpenBefore(tag string) (*Path, error) { return open(tag, true) }
 
 // Probes is how many keys of one home there can be.
 const Probes = probes
+
+// Taken is how many slots are kept for entries that are not there yet.
+func (p *Path) Taken() (n int) {
+	for i := range p.table.slots {
+		if p.table.slots[i].of.Load() == taken {
+			n++
+		}
+	}
+	return n
+}

@@ -237,11 +237,8 @@ func (p *Path) Add(port Port) error {
 	if p.table == nil {
 		return errClosed
 	}
-	for k, e := range port.entries() {
-		if err := p.table.add(k, e); err != nil {
-			p.remove(port)
-			return fmt.Errorf("have interface %d take the fast path: %w", port.Index, err)
-		}
+	if err := p.table.add(port.entries()); err != nil {
+		return fmt.Errorf("have interface %d take the fast path: %w", port.Index, err)
 	}
 	return nil
 }
@@ -253,16 +250,12 @@ func (p *Path) Remove(port Port) error {
 	if p.table == nil {
 		return errClosed
 	}
-	p.remove(port)
-	return nil
-}
-
-func (p *Path) remove(port Port) {
 	for k, e := range port.entries() {
 		if s := p.table.find(k); s != nil && s.to == e.to {
 			s.of.Store(free)
 		}
 	}
+	return nil
 }
 
 // entries are the port's, those of who sends before those of where to send.

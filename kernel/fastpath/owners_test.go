@@ -25,6 +25,9 @@ func TestRoom(t *testing.T) {
 	if err := s.path.Add(crowd[0]); !errdefs.IsResourceExhausted(err) || s.path.Lacks(crowd[0]) == "" {
 		t.Errorf("one too many: %v; it lacks %q", err, s.path.Lacks(crowd[0]))
 	}
+	if n := s.path.Taken(); n > 0 {
+		t.Errorf("%d slots are kept for it", n)
+	}
 	reaches := func(when string) {
 		t.Helper()
 		s.send("a", frame{from: a4, to: b4, protocol: 17, port: 80}) // which the bridge is to see
@@ -46,6 +49,12 @@ func TestRoom(t *testing.T) {
 	s.add(crowd[:1]...)
 	s.add(b)
 	reaches("in a place that another left")
+	both := crowd[1]
+	both.Addrs = append(both.Addrs, crowd[2].Addrs...)
+	s.add(both)
+	if lacks := s.path.Lacks(both); lacks != "" {
+		t.Errorf("a port with two addresses of one place lacks %s", lacks)
+	}
 	s.at["b"].Listen("udp", b4+":80")
 	s.at["a"].Run("ip", "neigh", "replace", b4, "lladdr", b.MAC.String(), "dev", "eth0")
 	s.at["b"].Run("ip", "neigh", "replace", a4, "lladdr", a.MAC.String(), "dev", "eth0")

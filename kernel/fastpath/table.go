@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"iter"
 	"math/bits"
 	"net/netip"
 	"sync/atomic"
@@ -42,6 +43,8 @@ const (
 	isIPv4 = ^uint64(0)
 	// free is of a slot that was another's before: those behind it are looked at still.
 	free = ^uint32(0)
+	// taken is of one that will be somebody's.
+	taken = free - 1
 )
 
 // slot is an entry: of who sends its segment, of where to send its index.
@@ -162,42 +165,67 @@ func (t *table) place(k key) (out *slot) {
 	return out
 }
 
-// add has the key lead where the entry says.
-func (t *table) add(k key, e entry) error {
-	s := t.find(k)
-	if s.holds(e) {
-		return nil
-	}
-	if s != nil {
-		s.of.Store(free)
-	}
-	if s = t.place(k); s == nil {
-		return fmt.Errorf("the table has no room for one more port: %w", errdefs.ErrResourceExhausted)
-	}
-	return t.put(s, k, e)
+// change is an entry that is to be in a slot, and what the slot was.
+type change struct {
+	*slot
+	key
+	entry
+	was uint32
 }
 
-// put has the slot hold an entry. No program must be looking at what it held before: one
-// that was is waited for, and so is one that may have read part of what is written.
-func (t *table) put(s *slot, k key, e entry) error {
-	used := s.of.Load() == free
-	if used {
-		if err := t.settle(); err != nil {
-			return err
+// add has each key lead where its entry says, or none. No program must be looking at what
+// the slots held before: those that were are waited for, and so are those that may have read
+// part of what is written.
+func (t *table) add(entries iter.Seq2[key, entry]) (err error) {
+	var changes []change
+	defer func() {
+		if err != nil {
+			for _, c := range changes {
+				c.slot.of.Store(c.was)
+			}
 		}
+	}()
+	used := false
+	for k, e := range entries {
+		s := t.find(k)
+		if s.holds(e) {
+			continue
+		}
+		if s != nil {
+			s.of.Store(free)
+		}
+		if s = t.place(k); s == nil {
+			return fmt.Errorf("the table has no room for one more port: %w", errdefs.ErrResourceExhausted)
+		}
+		c := change{s, k, e, s.of.Swap(taken)}
+		changes, used = append(changes, c), used || c.was == free
 	}
+	settle := func() error { return nil }
+	if used {
+		settle = t.settle
+	}
+	if err := settle(); err != nil {
+		return err
+	}
+	for _, c := range changes {
+		c.put(c.key, c.entry)
+	}
+	if err := settle(); err != nil {
+		return err
+	}
+	for _, c := range changes {
+		c.slot.of.Store(c.key.of)
+	}
+	return nil
+}
+
+// put writes all but whose the slot is.
+func (s *slot) put(k key, e entry) {
 	s.to, s.hi, s.lo = e.to, k.hi, k.lo
 	s.macStart, s.macEnd = binary.NativeEndian.Uint16(e.mac[:]), binary.NativeEndian.Uint32(e.mac[2:])
 	s.seen = 0
 	s.frames.Store(0)
 	s.bytes.Store(0)
-	if used {
-		if err := t.settle(); err != nil {
-			return err
-		}
-	}
-	s.of.Store(k.of)
-	return nil
 }
 
 // holds says that the slot, which may be nil, has the entry.
