@@ -4,6 +4,10 @@ package e2e
 var linksAndAddresses = []fault{
 	{name: "the host's end of the veth pair down", plant: "ip link set VETH down", ask: "db web:80", code: "veth-down", mend: "ip link set VETH up"},
 	{name: "the veth off its bridge", plant: "ip link set VETH nomaster", ask: "outside web:80", code: "veth-off-bridge", mend: "ip link set VETH master BRIDGE"},
+	{
+		name: "the container's interface renamed", plant: "lone: ip link set eth0 down; ip link set eth0 name lan0; ip link set lan0 up", ask: "lone 192.0.2.2",
+		code: "interface-renamed", mend: "ip link set lan0 down && ip link set lan0 name eth0 && ip link set eth0 up && ip addr replace LONEADDR dev eth0 && ip route replace default via LONEGATE dev eth0", says: []string{"is called lan0 now"},
+	},
 	{name: "the container's interface down", plant: "lone: ip link set eth0 down", ask: "lone 192.0.2.2", code: "link-down", mend: "ip link set eth0 up && ip route replace default via LONEGATE dev eth0", says: []string{"container lone"}},
 	{name: "the bridge down", plant: "ip link set BRIDGE down", ask: "db 192.0.2.2", code: "bridge-down", mend: "ip link set BRIDGE up && ip addr add fd00:30::1/64 dev BRIDGE nodad"},
 	{name: "wrong gateway, which nobody has", plant: "db: ip route replace default via 10.30.0.250", ask: "db 192.0.2.2", code: "wrong-gateway", mend: "ip route replace default via 10.30.0.1 dev eth0", says: []string{"10.30.0.250"}},

@@ -87,11 +87,13 @@ func newWhyHost(t *testing.T) *whyHost {
 	if err := os.Symlink(lab.Binary(t), filepath.Join(w.path, "fairlead")); err != nil {
 		t.Fatal(err)
 	}
+	lone := s.inspect("lone").NetworkSettings.Networks["other"]
 	w.names = strings.NewReplacer(
 		"SECONDVETH", s.vethOf(w.boxes["second"]), "DBVETH", s.vethOf(w.boxes["db"]), "VETH", s.vethOf(w.boxes["web"]),
 		"BRIDGE", "br-"+s.inspect("web").NetworkSettings.Networks["back"].NetworkID[:12],
 		"DBMAC", s.inspect("db").NetworkSettings.Networks["back"].MacAddress,
-		"LONEGATE", s.inspect("lone").NetworkSettings.Networks["other"].Gateway, "SIXADDR", w.boxes["six"].addr6.String())
+		"LONEGATE", lone.Gateway, "SIXADDR", w.boxes["six"].addr6.String(),
+		"LONEADDR", fmt.Sprintf("%s/%d", lone.IPAddress, lone.IPPrefixLen))
 	return w
 }
 

@@ -2,7 +2,9 @@ package trace
 
 import (
 	"fmt"
+	"net"
 	"net/netip"
+	"slices"
 	"strings"
 
 	"github.com/fairlead/fairlead/network/spec"
@@ -106,6 +108,12 @@ func (t *tracer) routed(n node, w way) (Cause, bool) {
 func (t *tracer) downInside(n node, e spec.Endpoint) (Cause, bool) {
 	l, ok := n.ns.Named(e.Interface)
 	if !ok {
+		if now, renamed := n.renamed(e); renamed {
+			return Cause{
+				Code: "interface-renamed", What: fmt.Sprintf("the interface %s of container %s is called %s now", e.Interface, n.name, now.Name), Where: n.where(), Who: inside,
+				Mend: []string{n.commands(t.namesBack(n, e, now.Name)...), "fairlead restart " + n.name},
+			}, true
+		}
 		return Cause{Code: "veth-gone", What: fmt.Sprintf("container %s has no interface %s", n.name, e.Interface), Where: n.where(), Who: ours, Mend: []string{healHint}}, true
 	}
 	if off := n.ns.Sysctls["net/ipv6/conf/"+e.Interface+"/disable_ipv6"]; t.pk.IPv6() && off == "1" {
@@ -118,6 +126,27 @@ func (t *tracer) downInside(n node, e spec.Endpoint) (Cause, bool) {
 		return t.linkDown(n, l), true
 	}
 	return Cause{}, false
+}
+
+// renamed finds the endpoint's interface by its hardware address where none has its name.
+func (n node) renamed(e spec.Endpoint) (picture.Link, bool) {
+	at := slices.IndexFunc(n.ns.Links, func(l picture.Link) bool {
+		return l.Kind == "veth" && slices.Equal(l.MAC, net.HardwareAddr(e.MAC))
+	})
+	if at < 0 {
+		return picture.Link{}, false
+	}
+	return n.ns.Links[at], true
+}
+
+// namesBack are the commands that give the endpoint's interface its name back, with all that
+// it loses while it is down, as it has to be for that before Linux 6.2.
+func (t *tracer) namesBack(n node, e spec.Endpoint, now string) []string {
+	list := []string{"ip link set " + now + " down", "ip link set " + now + " name " + e.Interface, "ip link set " + e.Interface + " up"}
+	for _, command := range t.restores(n, e) {
+		list = append(list, strings.Replace(command, "ip addr add", "ip addr replace", 1))
+	}
+	return list
 }
 
 // noWay is a missing route where none is wanted, or the host's own is missing.
