@@ -12,7 +12,7 @@ func Crowd(port Port, n int) (out []Port) {
 	for i := uint32(1); len(out) < n; i++ {
 		a := netip.AddrFrom4([4]byte(binary.BigEndian.AppendUint32(nil, 172<<24|i)))
 		if keyOf(port.Segment|inSegment, a).home() == home {
-			out = append(out, Port{Index: port.Index, Segment: port.Segment, MAC: port.MAC, Addrs: []netip.Addr{a}})
+			out = append(out, Port{Index: port.Index + 100 + len(out), Segment: port.Segment, MAC: port.MAC, Addrs: []netip.Addr{a}})
 		}
 	}
 	return out
