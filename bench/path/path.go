@@ -34,7 +34,7 @@ type Options struct {
 
 // Standard is the usual form, and Short one for seeing that all of it runs.
 var (
-	Standard = Options{Rounds: 7, Length: 500 * time.Millisecond, Ports: 10000, DockerPorts: 10000}
+	Standard = Options{Rounds: 11, Length: 500 * time.Millisecond, Ports: 10000, DockerPorts: 10000}
 	Short    = Options{Rounds: 1, Length: 100 * time.Millisecond, Ports: 1000, DockerPorts: 100}
 )
 
