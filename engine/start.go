@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -233,25 +232,14 @@ func (e *Engine) ociContainer(rec Record, user specs.User, netns string) oci.Con
 	return out
 }
 
-// undoLaunch takes away whatever launch made, in and of the sandbox. It goes on past
-// errors.
+// undoLaunch takes away whatever launch made, in and of the sandbox, with the shim that
+// containerd leaves behind if it gave up while making it. It goes on past errors.
 func (e *Engine) undoLaunch(ctx context.Context, rec Record, sandbox string) error {
 	var errs []error
-	errs = append(errs, e.insist(func() error { return e.endTask(ctx, rec.ID) }), e.endLostShim(ctx, rec.ID))
+	errs = append(errs, e.insist(func() error { return e.endTask(ctx, rec.ID) }), e.rt.ReapShim(ctx, rec.ID))
 	errs = append(errs, e.cfg.Streams.Drop(ctx, rec.ID), e.removeFIFOs(rec.ID))
 	errs = append(errs, e.leaveSandbox(ctx, rec, sandbox), e.unmountRun(rec))
 	return errors.Join(errs...)
-}
-
-// endLostShim ends the container's shim where containerd has no task for it: one that it
-// gave up while it was being made leaves its shim behind, waiting for streams.
-func (e *Engine) endLostShim(ctx context.Context, id string) error {
-	lost, err := e.rt.LostShims(ctx)
-	if err != nil || !slices.Contains(lost, id) {
-		return err
-	}
-	e.log.Warn("a container's shim is left of a start that failed, and is killed", "container", short(id))
-	return e.rt.EndShim(id)
 }
 
 // endTask kills the container's process, if it has one, and removes its task; its shim

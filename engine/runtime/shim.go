@@ -107,6 +107,22 @@ func (c *Containerd) ReapShims(ctx context.Context) error {
 	return errors.Join(errs...)
 }
 
+// ReapShim is ReapShims for one container: nothing if its shim is not lost.
+func (c *Containerd) ReapShim(ctx context.Context, id string) error {
+	lost, err := c.lostShims(ctx)
+	errs := []error{err}
+	for _, s := range lost {
+		if s.id != id {
+			continue
+		}
+		c.log.Warn("ending a shim that is left of a start that failed", "container", short(id), "pid", s.pid)
+		if err := c.reap(ctx, s); err != nil {
+			errs = append(errs, fmt.Errorf("end the shim of %s, process %d: %w", short(id), s.pid, err))
+		}
+	}
+	return errors.Join(errs...)
+}
+
 // EndShim kills the shim of a container, which does not answer any more. containerd,
 // which notices, ends what the shim ran; the exit code is lost.
 func (c *Containerd) EndShim(id string) error {
@@ -163,6 +179,7 @@ func (c *Containerd) reap(ctx context.Context, s shimProcess) error {
 	defer unix.Close(fd)
 	sockets := listening(s.pid)
 	bundle, _ := os.Readlink(fmt.Sprintf("/proc/%d/cwd", s.pid))
+	groups := groupsOf(bundle, s.id)
 	errs := []error{c.deleteByRunc(ctx, s.id)}
 	if err := unix.PidfdSendSignal(fd, unix.SIGKILL, nil, 0); err != nil && !errors.Is(err, unix.ESRCH) {
 		return errors.Join(append(errs, err)...)
@@ -173,6 +190,8 @@ func (c *Containerd) reap(ctx context.Context, s shimProcess) error {
 	if !ended(s.pid, stop) {
 		errs = append(errs, errors.New("it was killed and does not end"))
 	}
+	// runc, where it was still at it, knows nothing of what it has made by then.
+	errs = append(errs, c.endCreation(s.id), c.deleteByRunc(ctx, s.id), removeGroups(ctx, groups))
 	for _, path := range sockets {
 		if err := os.Remove(path); err != nil && !errors.Is(err, fs.ErrNotExist) {
 			errs = append(errs, err)
@@ -204,6 +223,41 @@ func (c *Containerd) deleteByRunc(ctx context.Context, id string) error {
 		return fmt.Errorf("runc delete: %w: %s", err, bytes.TrimSpace(out))
 	}
 	return nil
+}
+
+// endCreation kills runc where it is making the container: it would go on when its shim is
+// gone.
+func (c *Containerd) endCreation(id string) error {
+	entries, err := os.ReadDir("/proc")
+	if err != nil {
+		return err
+	}
+	var errs []error
+	for _, e := range entries {
+		pid, err := strconv.Atoi(e.Name())
+		if err != nil {
+			continue
+		}
+		fd, err := unix.PidfdOpen(pid, 0)
+		if err != nil {
+			continue // it ended, or is a thread
+		}
+		cmdline, err := os.ReadFile("/proc/" + e.Name() + "/cmdline")
+		if err == nil && c.creates(cmdline, id) {
+			if err := unix.PidfdSendSignal(fd, unix.SIGKILL, nil, 0); err != nil && !errors.Is(err, unix.ESRCH) {
+				errs = append(errs, fmt.Errorf("kill runc, process %d: %w", pid, err))
+			}
+		}
+		_ = unix.Close(fd)
+	}
+	return errors.Join(errs...)
+}
+
+// creates says whether the command line is runc's making this container.
+func (c *Containerd) creates(cmdline []byte, id string) bool {
+	args := strings.Split(string(bytes.TrimRight(cmdline, "\x00")), "\x00")
+	return filepath.Base(args[0]) == "runc" && args[len(args)-1] == id &&
+		slices.Contains(args, "create") && slices.Contains(args, filepath.Join(c.runcRoot, c.namespace))
 }
 
 // listening returns the paths of the unix sockets that the process has open, see

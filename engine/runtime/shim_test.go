@@ -2,6 +2,7 @@ package runtime
 
 import (
 	"context"
+	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -31,6 +32,47 @@ func TestShimOf(t *testing.T) {
 	}
 }
 
+func TestGroupsOf(t *testing.T) {
+	t.Parallel()
+	for config, known := range map[string]bool{
+		`{"linux":{"cgroupsPath":"/fairlead/c1"}}`:         true,
+		`{"linux":{"cgroupsPath":"/fairlead/c2"}}`:         false,
+		`{"linux":{"cgroupsPath":"/fairlead/../a/../c1"}}`: false,
+		`{"linux":{"cgroupsPath":"fairlead/c1"}}`:          false,
+		`{"linux":{}}`: false,
+		`{`:            false,
+	} {
+		bundle := t.TempDir()
+		if err := os.WriteFile(filepath.Join(bundle, "config.json"), []byte(config), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		if got := groupsOf(bundle, "c1"); (len(got) > 0) != known {
+			t.Errorf("%s: %q", config, got)
+		}
+	}
+	if got := groupsOf(t.TempDir(), "c1"); len(got) > 0 {
+		t.Errorf("of no bundle: %q", got)
+	}
+}
+
+func TestCreates(t *testing.T) {
+	t.Parallel()
+	c := &Containerd{namespace: "fairlead", runcRoot: "/run/runc"}
+	for line, want := range map[string]bool{
+		"runc --root /run/runc/fairlead --log l create --bundle b --pid-file p c1": true,
+		"/usr/bin/runc --root /run/runc/fairlead create c1":                        true,
+		"runc --root /run/runc/fairlead create c2":                                 false,
+		"runc --root /run/runc/other create c1":                                    false,
+		"runc --root /run/runc/fairlead exec c1":                                   false,
+		"vi --root /run/runc/fairlead create c1":                                   false,
+		"":                                                                         false,
+	} {
+		if got := c.creates([]byte(strings.ReplaceAll(line, " ", "\x00")+"\x00"), "c1"); got != want {
+			t.Errorf("%q: %t", line, got)
+		}
+	}
+}
+
 // TestReapShims starts a shim as containerd does and never tells containerd.
 func TestReapShims(t *testing.T) {
 	t.Parallel()
@@ -42,12 +84,12 @@ func TestReapShims(t *testing.T) {
 			t.Error(err)
 		}
 	}()
-	const id = "lost"
+	id := fmt.Sprintf("lost-%d", os.Getpid())
 	bundle := filepath.Join(cfg.ExecRoot, id)
 	if err := os.MkdirAll(bundle, 0o700); err != nil {
 		t.Fatal(err)
 	}
-	if err := os.WriteFile(filepath.Join(bundle, "config.json"), []byte(`{"ociVersion":"1.0.2"}`), 0o600); err != nil {
+	if err := os.WriteFile(filepath.Join(bundle, "config.json"), fmt.Appendf(nil, `{"ociVersion":"1.0.2","linux":{"cgroupsPath":"/%s"}}`, id), 0o600); err != nil {
 		t.Fatal(err)
 	}
 	// It logs to a FIFO, which containerd reads.
@@ -76,13 +118,23 @@ func TestReapShims(t *testing.T) {
 	if lost, err := c.LostShims(ctx); err != nil || !slices.Equal(lost, []string{id}) {
 		t.Fatalf("lost: %v, %v", lost, err)
 	}
+	// As runc leaves them when it is killed before it has written down what it makes.
+	groups := groupsOf(bundle, id)
+	if len(groups) == 0 {
+		t.Fatal("no control group is known")
+	}
+	for _, g := range groups {
+		if err := os.MkdirAll(filepath.Join(g, "inner"), 0o755); err != nil {
+			t.Fatal(err)
+		}
+	}
 	if err := c.ReapShims(ctx); err != nil {
 		t.Fatal(err)
 	}
 	if lost, err := c.LostShims(ctx); err != nil || len(lost) > 0 {
 		t.Errorf("still lost: %v, %v", lost, err)
 	}
-	for _, path := range []string{socket, bundle} {
+	for _, path := range append(groups, socket, bundle) {
 		if _, err := os.Stat(path); !os.IsNotExist(err) {
 			t.Errorf("%s: %v", path, err)
 		}
