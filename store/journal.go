@@ -9,6 +9,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"sync/atomic"
 
 	"github.com/fairlead/fairlead/internal/faultpoint"
@@ -28,6 +29,8 @@ type Journal[T any] struct {
 	intents, leases string
 	copies          *leaseCopies
 	records         atomic.Uint64
+	// written are the sums of the intents that this process has written, by op and ID.
+	written sync.Map
 }
 
 // Whole is what a kind of record may be asked: whether it is a whole one about id. One
@@ -94,6 +97,7 @@ func (j *Journal[T]) Begin(op, id string, v T) error {
 	if err := writeFile(j.intent(op, id), raw); err != nil {
 		return fmt.Errorf("journal %s of %s: %w", op, id, err)
 	}
+	j.written.Store(op+"@"+id, sumOf(raw))
 	return nil
 }
 
@@ -103,7 +107,8 @@ func (j *Journal[T]) Commit(op, id string) error {
 	if err := rename(j.intent(op, id), j.lease(id)); err != nil {
 		return fmt.Errorf("journal the end of %s of %s: %w", op, id, err)
 	}
-	j.copies.follow(id)
+	sum, _ := j.written.LoadAndDelete(op + "@" + id)
+	j.copies.follow(id, sum)
 	return nil
 }
 
@@ -120,7 +125,7 @@ func (j *Journal[T]) Renew(id string, v T) error {
 	if err != nil {
 		return fmt.Errorf("journal the lease of %s: %w", id, err)
 	}
-	j.copies.follow(id)
+	j.copies.follow(id, sumOf(raw))
 	return nil
 }
 
@@ -149,6 +154,7 @@ func (j *Journal[T]) Drop(id string) error {
 
 // Clear drops the intent; one that is not there is no error.
 func (j *Journal[T]) Clear(op, id string) error {
+	j.written.Delete(op + "@" + id)
 	err := faultpoint.Here("journal.remove")
 	if err == nil {
 		err = os.Remove(j.intent(op, id))
