@@ -14,6 +14,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/fairlead/fairlead/bench/report"
 	"github.com/fairlead/fairlead/bench/throwaway"
 )
 
@@ -51,6 +52,8 @@ type Found struct {
 	Rates []float64
 	// Times are those of each answer at the fixed rate.
 	Times []time.Duration
+	// Tails are the 99th percentiles of those of each round, in milliseconds.
+	Tails []float64
 	// Costs are the processor's time for an answer of each round, asked for as many as
 	// there are: all that is done for it by who answers, the kernel included.
 	Costs []time.Duration
@@ -117,7 +120,7 @@ func Measure(ctx context.Context, o Options, dir string) (map[string]*Found, err
 			}
 			if round > 0 {
 				f.Rates, f.Costs = append(f.Rates, flood.Rate), append(f.Costs, flood.Cost)
-				f.Times = append(f.Times, pace.Times...)
+				f.Times, f.Tails = append(f.Times, pace.Times...), append(f.Tails, report.Quantile(pace.Times, 0.99))
 				f.Asked, f.Lost = f.Asked+pace.Asked, f.Lost+pace.Lost
 			}
 		}

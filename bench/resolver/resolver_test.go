@@ -83,8 +83,8 @@ func TestSection(t *testing.T) {
 	ms := time.Millisecond
 	found := map[string]*Found{
 		Floor:    {Rates: []float64{200000}, Times: []time.Duration{ms}, Costs: []time.Duration{ms / 125}},
-		Fairlead: {Rates: []float64{90000, 100000, 120000}, Times: []time.Duration{ms / 10, ms / 5}, Costs: []time.Duration{ms / 100}},
-		Docker:   {Rates: []float64{20000}, Times: []time.Duration{ms, 30 * ms}, Costs: []time.Duration{ms / 40}, Asked: 40, Lost: 10}, Aardvark: {Rates: []float64{16000}, Times: []time.Duration{ms}},
+		Fairlead: {Rates: []float64{90000, 100000, 120000}, Times: []time.Duration{ms / 10, ms / 5}, Tails: []float64{0.1, 0.2, 9}, Costs: []time.Duration{ms / 100}},
+		Docker:   {Rates: []float64{20000}, Times: []time.Duration{ms, 30 * ms}, Tails: []float64{30}, Costs: []time.Duration{ms / 40}, Asked: 40, Lost: 10}, Aardvark: {Rates: []float64{16000}, Times: []time.Duration{ms}},
 	}
 	s := Section(Options{Rounds: 3, Length: time.Second, Rate: 10000}, found)
 	if err := s.Check(); err != nil {

@@ -41,14 +41,14 @@ func Section(o Options, found map[string]*Found) report.Section {
 	}
 	p99 := math.NaN()
 	if f := found[Fairlead]; f != nil {
-		p99 = report.Quantile(f.Times, 0.99)
+		p99 = report.Middle(f.Tails)
 	}
 	atRate := report.Number(float64(o.Rate)) + " queries a second"
 	s := report.Section{
 		Title: "The resolver: a container's name",
 		Text: fmt.Sprintf("A container asks for another's address by UDP, as its resolv.conf says. Queries a second: %d are open at any time, for %s;\n"+
-			"the median of %d rounds. Times: of all answers when %s are asked for, whether there are answers or not. Who asks has one processor\n"+
-			"and who answers another, whose time for a query includes the kernel's.", window, o.Length, o.Rounds, atRate),
+			"the median of %d rounds. Times: when %s are asked for, whether there are answers or not; of p99 the median of the rounds.\n"+
+			"Who asks has one processor and who answers another, whose time for a query includes the kernel's.", window, o.Length, o.Rounds, atRate),
 		Goals: []report.Goal{
 			{What: "resolver: queries a second against Docker's", Measured: rate(Fairlead) / rate(Docker), Unit: "×", Want: 5, Why: bound(found)},
 			{What: "resolver: queries a second against aardvark-dns's", Measured: rate(Fairlead) / rate(Aardvark), Unit: "×", Want: 1},
@@ -77,7 +77,7 @@ func Section(o Options, found map[string]*Found) report.Section {
 		}
 		t.Rows = append(t.Rows, []string{
 			d.title, report.Cell(rated), report.Cell(rated / rate(Fairlead)), report.Cell(cost(found, d.subject)),
-			fmt.Sprintf("%.3f", report.Median(f.Times)), fmt.Sprintf("%.3f", report.Quantile(f.Times, 0.99)), lost, d.what,
+			fmt.Sprintf("%.3f", report.Median(f.Times)), fmt.Sprintf("%.3f", report.Middle(f.Tails)), lost, d.what,
 		})
 		times.Lines = append(times.Lines, report.Share(d.title, f.Times))
 	}
