@@ -7,7 +7,8 @@ import (
 )
 
 const (
-	// pipeSize is how many bytes a pipe takes at once, where the kernel lets it.
+	// pipeSize is how many bytes are moved at once. What is more is out of the processor's
+	// cache before the other end reads it, and a stalled client holds as much.
 	pipeSize = 64 << 10
 	// sparePipes are kept for the next connection that sends much.
 	sparePipes = 16
@@ -36,7 +37,8 @@ func (p *pipes) take() *pipe {
 	if unix.Pipe2(fds[:], unix.O_CLOEXEC|unix.O_NONBLOCK) != nil {
 		return nil
 	}
-	// Without the size it is slower.
+	// Usually it has as many, but not where the user has pipes of more than
+	// fs.pipe-user-pages-soft (pipe(7)); with less it is slower.
 	_, _ = unix.FcntlInt(uintptr(fds[0]), unix.F_SETPIPE_SZ, pipeSize)
 	return &pipe{out: fds[0], in: fds[1]}
 }
