@@ -23,6 +23,7 @@ import (
 	"time"
 
 	"github.com/fairlead/fairlead/bench/load"
+	"github.com/fairlead/fairlead/bench/path"
 	"github.com/fairlead/fairlead/bench/report"
 	"github.com/fairlead/fairlead/bench/throwaway"
 	"github.com/fairlead/fairlead/relay"
@@ -39,6 +40,7 @@ type options struct {
 	resolves   int           // rounds in which resolvers are asked
 	length     time.Duration // how long each is asked, twice a round
 	starts     int           // starts of each daemon
+	pathRounds int           // rounds in which the way of packets is measured
 	// daemonEndpoints are how many the daemon has.
 	daemonEndpoints int
 	long            bool          // whether peers do what takes them minutes
@@ -56,7 +58,7 @@ type options struct {
 var shortForm = map[string]string{
 	"rounds": "4", "runs": "3", "containers": "5", "endpoints": "50", "ports": "20",
 	"resolver-rounds": "1", "resolver-length": "300ms",
-	"starts": "2", "daemon-endpoints": "40", "settle": "5ms", "quiet": "1s",
+	"starts": "2", "path-rounds": "1", "daemon-endpoints": "40", "settle": "5ms", "quiet": "1s",
 }
 
 func main() {
@@ -105,6 +107,7 @@ func parse(args []string) (o options, err error) {
 	f.IntVar(&o.endpoints, "endpoints", 1000, "endpoints present in the loaded state")
 	f.IntVar(&o.ports, "ports", 20, "published ports of each endpoint present")
 	f.IntVar(&o.resolves, "resolver-rounds", 8, "rounds in which resolvers are asked")
+	f.IntVar(&o.pathRounds, "path-rounds", path.Standard.Rounds, "rounds in which the way of packets is measured")
 	f.IntVar(&o.starts, "starts", 8, "starts of each daemon")
 	f.IntVar(&o.daemonEndpoints, "daemon-endpoints", 1000, "endpoints that the daemon restores, a multiple of 20")
 	f.DurationVar(&o.length, "resolver-length", time.Second, "how long each resolver is asked, twice a round")

@@ -13,6 +13,6 @@ func pathSection(ctx context.Context, o options, dir string) (report.Section, er
 	if o.short {
 		p = path.Short
 	}
-	p.Subjects = o.chosen(path.Subjects)
+	p.Rounds, p.Subjects = o.pathRounds, o.chosen(path.Subjects)
 	return path.Section(ctx, p, dir)
 }

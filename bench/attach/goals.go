@@ -65,7 +65,7 @@ func (r *results) manyGoals() (goals []report.Goal) {
 
 // whyPorts is what a miss is made of.
 func whyPorts(only4 bool) string {
-	const socket = "six system calls, which are half of the processor time"
+	const socket = "six system calls, which are half of the processor time; the rest is its record, its element of the rules, and its way to the relay ([ports](../docs/PERFORMANCE.md#many-published-ports))"
 	if only4 {
 		return "a held socket is " + socket
 	}

@@ -3,6 +3,7 @@ package attach
 import (
 	"context"
 	"fmt"
+	"math"
 	"time"
 
 	"github.com/fairlead/fairlead/bench/report"
@@ -78,7 +79,7 @@ func cycleRow(title, clock string, c, floor []cycle) []string {
 	row := []string{title}
 	for _, v := range []float64{
 		report.Median(ups(c)), report.Quantile(ups(c), 0.99), report.Median(ups(c)) / report.Median(ups(floor)),
-		report.Median(repeats(c)), report.Quantile(repeats(c), 0.99),
+		known(report.Median(repeats(c))), known(report.Quantile(repeats(c), 0.99)),
 		report.Median(downs(c)), report.Quantile(downs(c), 0.99),
 	} {
 		row = append(row, report.Cell(v))
@@ -236,4 +237,12 @@ func (r *results) burstTable() report.Table {
 		t.Rows = append(t.Rows, append(row, report.Cell(r.serialRate(d.subject))))
 	}
 	return t
+}
+
+// known is the figure, or none where nothing was measured.
+func known(v float64) float64 {
+	if v == 0 {
+		return math.NaN()
+	}
+	return v
 }
