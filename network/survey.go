@@ -6,6 +6,8 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/containerd/errdefs"
+
 	"github.com/fairlead/fairlead/kernel/link"
 	"github.com/fairlead/fairlead/kernel/sysctl"
 	"github.com/fairlead/fairlead/network/plan"
@@ -251,11 +253,18 @@ func rightPort(have link.Port, want plan.Veth, foreign bool) link.Port {
 // strays are links of ours that nobody wants.
 func (s *survey) strays() {
 	for _, l := range s.links {
-		if !s.wanted[l.Name] && s.c.tagged(l) && !s.c.departing.has(l.Name) && !s.c.spares.has(l.Name) {
+		if !s.wanted[l.Name] && s.c.tagged(l) && !s.c.departing.has(l.Name) && !s.c.spares.has(l.Name) && s.there(l) {
 			s.say(finding{kind: kindStray, on: l.Name, cure: []string{"ip link del " + l.Name}, mend: func(context.Context) error { return s.c.dropStray(l.Index, l.Name) }},
 				"link %s (alias %s) is ours and nobody wants it", l.Name, l.Alias)
 		}
 	}
+}
+
+// there says whether a link is still there: one that departed may have gone since the links were
+// listed.
+func (s *survey) there(l link.Link) bool {
+	now, err := s.c.looking.Link(l.Name)
+	return err == nil && now.Index == l.Index || err != nil && !errdefs.IsNotFound(err)
 }
 
 // sysctls are those of the whole host.
