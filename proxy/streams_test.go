@@ -285,3 +285,31 @@ func TestOptionsOfOldConnections(t *testing.T) {
 		t.Error("is looked at again")
 	}
 }
+
+// The end of what a client sends is no byte of it.
+func TestKernelBytes(t *testing.T) {
+	t.Parallel()
+	client, fd := accepted(t)
+	defer unix.Close(fd)
+	if _, err := client.Write([]byte("word")); err != nil {
+		t.Fatal(err)
+	}
+	if err := client.(*net.TCPConn).CloseWrite(); err != nil {
+		t.Fatal(err)
+	}
+	buf := make([]byte, 8)
+	for end := time.Now().Add(20 * time.Second); ; time.Sleep(time.Millisecond) {
+		if in, _ := kernelBytes(fd); in > 4 {
+			t.Fatalf("%d bytes of 4", in)
+		}
+		if n, err := unix.Read(fd, buf); n == 0 && err == nil {
+			break
+		}
+		if time.Now().After(end) {
+			t.Fatal("the end does not come")
+		}
+	}
+	if in, _ := kernelBytes(fd); in != 4 {
+		t.Errorf("%d bytes of 4", in)
+	}
+}

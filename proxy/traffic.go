@@ -116,11 +116,17 @@ func (t *Traffic) Read() Carried {
 }
 
 // kernelBytes are what a connection received, and what of it was sent and acknowledged
-// (TCP_INFO of tcp(7), Linux 4.1); none of one that is closed.
+// (TCP_INFO of tcp(7), Linux 4.1); none of one that is closed. The peer's FIN, which the
+// kernel counts as a byte, is none.
 func kernelBytes(fd int) (in, out uint64) {
 	info, err := unix.GetsockoptTCPInfo(fd, unix.IPPROTO_TCP, unix.TCP_INFO)
 	if err != nil {
 		return 0, 0
 	}
-	return info.Bytes_received, info.Bytes_acked
+	in = info.Bytes_received
+	switch info.State {
+	case unix.BPF_TCP_CLOSE_WAIT, unix.BPF_TCP_LAST_ACK, unix.BPF_TCP_CLOSING, unix.BPF_TCP_TIME_WAIT:
+		in = max(in, 1) - 1
+	}
+	return in, info.Bytes_acked
 }
