@@ -140,7 +140,7 @@ func (h Host) fastPath(f *findings) {
 		f.add(Note, "fastpath", "--fast-path is on, and containers reach each other by the bridge all the same: "+p.Lack)
 		return
 	}
-	f.add(OK, "fastpath", fmt.Sprintf("%d links of containers take the fast path", p.Links))
+	f.add(OK, "fastpath", fmt.Sprintf("links of containers that take the fast path: %d", p.Links))
 	for _, why := range p.Slow {
 		f.add(Note, "fastpath", "not by the fast path: "+why)
 	}

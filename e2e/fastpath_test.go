@@ -14,7 +14,7 @@ import (
 // fastLinks waits until so many containers' links take the fast path.
 func (s *site) fastLinks(n int) {
 	s.t.Helper()
-	want := fmt.Sprintf("%d links of containers take the fast path", n)
+	want := fmt.Sprintf("links of containers that take the fast path: %d", n)
 	out, _, _ := s.CLI("doctor")
 	for deadline := time.Now().Add(time.Minute); !strings.Contains(out, want); out, _, _ = s.CLI("doctor") {
 		if time.Now().After(deadline) {
