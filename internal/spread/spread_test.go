@@ -3,8 +3,10 @@ package spread
 import (
 	"errors"
 	"fmt"
+	"runtime"
 	"sync/atomic"
 	"testing"
+	"time"
 )
 
 func TestOverMeetsEachOnce(t *testing.T) {
@@ -30,6 +32,27 @@ func TestOverMeetsEachOnce(t *testing.T) {
 		if n < 128 && calls.Load() != 1 {
 			t.Errorf("%d items were divided by %d", n, calls.Load())
 		}
+	}
+}
+
+// The parts are done side by side, the caller's among them.
+func TestOverSideBySide(t *testing.T) {
+	t.Parallel()
+	if runtime.GOMAXPROCS(0) < 2 {
+		return // nothing is divided
+	}
+	both := make(chan struct{})
+	err := Over(20, 10, func(from, _ int) error {
+		select {
+		case both <- struct{}{}:
+		case <-both:
+		case <-time.After(10 * time.Second):
+			return failure(from)
+		}
+		return nil
+	})
+	if err != nil {
+		t.Errorf("nobody else was at work: %v", err)
 	}
 }
 
