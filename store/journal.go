@@ -88,11 +88,20 @@ func (j *Journal[T]) intent(op, id string) string { return filepath.Join(j.inten
 func (j *Journal[T]) lease(id string) string      { return filepath.Join(j.leases, id) }
 
 // Begin writes the intent to do op.
-func (j *Journal[T]) Begin(op, id string, v T) error {
+func (j *Journal[T]) Begin(op, id string, v T) error { return j.Draft(op, id, v)() }
+
+// Draft encodes the intent to do op now; what it returns is to write it, as Begin does.
+func (j *Journal[T]) Draft(op, id string, v T) (begin func() error) {
 	raw, err := json.Marshal(v)
-	if err != nil {
-		return fmt.Errorf("journal %s of %s: %w", op, id, err)
+	return func() error {
+		if err != nil {
+			return fmt.Errorf("journal %s of %s: %w", op, id, err)
+		}
+		return j.begin(op, id, raw)
 	}
+}
+
+func (j *Journal[T]) begin(op, id string, raw []byte) error {
 	j.records.Add(1)
 	if err := writeFile(j.intent(op, id), raw); err != nil {
 		return fmt.Errorf("journal %s of %s: %w", op, id, err)
