@@ -191,13 +191,10 @@ func (c *Client) send(m message, fds []int) error {
 func (c *Client) receive() {
 	defer close(c.done)
 	for {
-		data, fds, err := c.conn.Receive()
-		var m message
-		if err == nil {
-			err = json.Unmarshal(data, &m)
-		}
-		if err != nil {
-			CloseFDs(fds)
+		m, fds, err := receive(c.conn)
+		if errdefs.IsResourceExhausted(err) {
+			m.Error = toWire(err) // of this answer alone
+		} else if err != nil {
 			c.fail(err)
 			return
 		}

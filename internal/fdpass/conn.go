@@ -14,6 +14,7 @@ import (
 	"net"
 	"os"
 	"runtime"
+	"strings"
 	"sync"
 	"time"
 
@@ -184,12 +185,20 @@ func (c *Conn) sendPacket(chunk []byte, fds []int, last bool) error {
 }
 
 // Receive waits for one message. The descriptors, close-on-exec, are the
-// caller's to close. The error is io.EOF when the peer has closed.
+// caller's to close. The error is io.EOF when the peer has closed, and
+// errdefs.ErrResourceExhausted when this process had no room for all descriptors of the
+// message: then it has come without any, and the connection is good for the next.
 func (c *Conn) Receive() (data []byte, fds []int, err error) {
+	var lost error
 	defer func() {
+		if err == nil {
+			err = lost
+		} else {
+			data = nil
+		}
 		if err != nil {
 			CloseFDs(fds)
-			data, fds = nil, nil
+			fds = nil
 		}
 	}()
 	for first := true; ; first = false {
@@ -203,10 +212,14 @@ func (c *Conn) Receive() (data []byte, fds []int, err error) {
 			return data, fds, err
 		case rightsErr != nil:
 			return data, fds, fmt.Errorf("parse control message: %w", rightsErr)
-		case flags&unix.MSG_CTRUNC != 0:
-			return data, fds, errors.New("descriptors were lost on the way: this process has no room for more open files")
 		case flags&unix.MSG_TRUNC != 0 || n == 0:
 			return data, fds, errors.New("the peer speaks another protocol: packet too long")
+		case flags&unix.MSG_CTRUNC != 0 && lost == nil:
+			lost = noRoom()
+		}
+		if lost != nil { // the rest is read, and what came gives its room back
+			CloseFDs(fds)
+			fds = nil
 		}
 		data = append(data, c.data[1:n]...)
 		if len(data) > maxMessage || len(fds) > maxMessageFDs {
@@ -216,6 +229,18 @@ func (c *Conn) Receive() (data []byte, fds []int, err error) {
 			return data, fds, nil
 		}
 	}
+}
+
+// noRoom says why the kernel kept descriptors of a message back: it truncates them
+// (MSG_CTRUNC) at the limit of open files, see scm_detach_fds in net/core/scm.c.
+func noRoom() error {
+	self := fmt.Sprintf("process %d (%s)", os.Getpid(), strings.Join(os.Args[:min(2, len(os.Args))], " "))
+	var l unix.Rlimit
+	if err := unix.Getrlimit(unix.RLIMIT_NOFILE, &l); err != nil {
+		return fmt.Errorf("too many open files in %s: %w", self, errdefs.ErrResourceExhausted)
+	}
+	return fmt.Errorf("too many open files: %s may have %d; raise that with prlimit --pid %d --nofile=1048576, and for its next start with ulimit -Hn or LimitNOFILE= of the unit: %w",
+		self, l.Cur, os.Getpid(), errdefs.ErrResourceExhausted)
 }
 
 func parseRights(oob []byte) ([]int, error) {

@@ -31,6 +31,20 @@ type message struct {
 	Error  *wireError      `json:"error,omitempty"`
 }
 
+// receive is Conn.Receive of a message that is one of ours. Without room for its
+// descriptors it is there nevertheless.
+func receive(conn *Conn) (m message, fds []int, err error) {
+	data, fds, err := conn.Receive()
+	if err != nil && !errdefs.IsResourceExhausted(err) {
+		return m, nil, err
+	}
+	if bad := json.Unmarshal(data, &m); bad != nil {
+		CloseFDs(fds)
+		return m, nil, bad
+	}
+	return m, fds, err
+}
+
 // wireError is an error with what errdefs knows of its kind.
 type wireError struct {
 	Kind string `json:"kind,omitempty"`

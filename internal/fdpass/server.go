@@ -8,6 +8,8 @@ import (
 	"log/slog"
 	"net"
 	"sync"
+
+	"github.com/containerd/errdefs"
 )
 
 // Request is one call as the server sees it.
@@ -120,13 +122,13 @@ func (s *Server) ServeConn(conn *Conn) {
 		return
 	}
 	for {
-		data, fds, err := conn.Receive()
-		var m message
-		if err == nil {
-			err = json.Unmarshal(data, &m)
+		m, fds, err := receive(conn)
+		if errdefs.IsResourceExhausted(err) {
+			s.Logger.Error("refused a call", "method", m.Method, "err", err)
+			c.refuse(m, err)
+			continue
 		}
 		if err != nil {
-			CloseFDs(fds)
 			if !errors.Is(err, io.EOF) && !errors.Is(err, net.ErrClosed) {
 				s.Logger.Warn("connection ended", "err", err)
 			}
@@ -189,6 +191,16 @@ func (c *serverConn) dispatch(m message, fds []int) {
 			c.mu.Unlock()
 		}()
 		c.answer(ctx, m, fds)
+	})
+}
+
+// refuse answers a call that did not come whole. It does not wait for a peer that is
+// busy sending.
+func (c *serverConn) refuse(m message, cause error) {
+	c.wg.Go(func() {
+		if err := c.send(message{ID: m.ID, Error: toWire(cause)}, nil); err != nil && c.ctx.Err() == nil {
+			c.server.Logger.Warn("could not answer", "method", m.Method, "err", err)
+		}
 	})
 }
 
