@@ -8,7 +8,6 @@ import (
 	"net"
 	"net/netip"
 	"os"
-	"path/filepath"
 	"strings"
 	"sync"
 	"testing"
@@ -17,11 +16,11 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/fairlead/fairlead/internal/fdpass"
-	"github.com/fairlead/fairlead/kernel/socket"
+	"github.com/fairlead/fairlead/internal/spawn"
 )
 
-// TestHoldOpens: a port that is bound alone is opened by the relay. Where another program listens at one
-// of them by then, none is held.
+// TestHoldOpens: a port that is bound alone is opened by the relay. Where another program
+// listens at one of them by then, none is held, and the others can be held again.
 func TestHoldOpens(t *testing.T) {
 	t.Parallel()
 	c := ensure(t, t.TempDir(), "command")
@@ -46,6 +45,13 @@ func TestHoldOpens(t *testing.T) {
 			t.Errorf("held after the failure: %v, %v", got, err)
 		}
 		_ = l.Close()
+		if err := c.Hold(t.Context(), []Binding{good}); err != nil {
+			t.Fatal(err)
+		}
+		say(t, dial(t, "tcp", host), "hello")
+		if err := c.Release(t.Context(), "a"); err != nil {
+			t.Fatal(err)
+		}
 	}
 }
 
@@ -78,27 +84,23 @@ func shared(t *testing.T, ip string) (netip.AddrPort, *os.File) {
 func TestHoldOfOpenSockets(t *testing.T) {
 	t.Parallel()
 	c := ensure(t, t.TempDir(), "command")
-	host, f := bind(t, "tcp", "127.0.0.1")
-	fd := int(f.Fd())
-	if err := socket.Drop(fd); err != nil {
+	backend := echoTCP(t)
+	give := func(host netip.AddrPort, fd int) error {
+		groups, _ := grouped([]Binding{{Owner: "a", Proto: "tcp", Host: host, Backend: backend, Proxy: true}})
+		_, err := c.rpc.CallFDs(t.Context(), "hold", holdParams{groups}, []int{fd}, nil)
+		return err
+	}
+	f, host := bindSilent(t)
+	if err := give(host, int(f.Fd())); err != nil {
 		t.Fatal(err)
 	}
-	if err := socket.Open("tcp", fd); err != nil {
-		t.Fatal(err)
-	}
-	b := Binding{Owner: "a", Proto: "tcp", Host: host, Backend: echoTCP(t), Proxy: true}
-	groups, _ := grouped([]Binding{b})
-	if _, err := c.rpc.CallFDs(t.Context(), "hold", holdParams{groups}, []int{int(f.Fd())}, nil); err != nil {
-		t.Fatal(err)
-	}
-	if err := unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_DETACH_FILTER, 0); err != nil {
+	if err := unix.SetsockoptInt(int(f.Fd()), unix.SOL_SOCKET, unix.SO_DETACH_FILTER, 0); err != nil {
 		t.Errorf("its filter: %v", err)
 	}
 	say(t, dial(t, "tcp", host), "hello")
 	// By the same way one that does not listen is of another kind.
-	b.Host, f = bind(t, "tcp", "127.0.0.1")
-	groups, _ = grouped([]Binding{b})
-	if _, err := c.rpc.CallFDs(t.Context(), "hold", holdParams{groups}, []int{int(f.Fd())}, nil); !errdefs.IsInvalidArgument(err) {
+	host, deaf := bind(t, "tcp", "127.0.0.1")
+	if err := give(host, int(deaf.Fd())); !errdefs.IsInvalidArgument(err) {
 		t.Errorf("one that does not listen: %v", err)
 	}
 }
@@ -107,8 +109,8 @@ func TestHoldOfOpenSockets(t *testing.T) {
 // open, and UDP's are opened once it has them.
 func TestHoldByOneBefore(t *testing.T) {
 	t.Parallel()
-	path := filepath.Join(t.TempDir(), "s")
-	l, err := fdpass.Listen(path)
+	dir := t.TempDir()
+	l, err := fdpass.Listen(spawn.SocketPath(dir, Name))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -127,7 +129,7 @@ func TestHoldByOneBefore(t *testing.T) {
 		server.Close()
 		wg.Wait()
 	})
-	c, err := dialAt(t, path)
+	c, err := Dial(t.Context(), dir)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -177,17 +179,4 @@ func beforeHold(r *fdpass.Request) error {
 		}
 	}
 	return nil
-}
-
-func dialAt(t *testing.T, path string) (*Client, error) {
-	t.Helper()
-	conn, err := fdpass.Dial(t.Context(), path)
-	if err != nil {
-		return nil, err
-	}
-	rpc, err := fdpass.NewClient(t.Context(), conn)
-	if err != nil {
-		return nil, err
-	}
-	return &Client{rpc}, nil
 }

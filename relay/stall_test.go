@@ -1,6 +1,7 @@
 package relay
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -9,10 +10,13 @@ import (
 	"os"
 	"path/filepath"
 	"strconv"
+	"strings"
 	"sync"
 	"syscall"
 	"testing"
 	"time"
+
+	"github.com/containerd/errdefs"
 
 	"github.com/fairlead/fairlead/kernel/socket"
 )
@@ -64,16 +68,10 @@ func TestSlowBackendsStallNobody(t *testing.T) {
 // bindSilent is an address where connections are never completed.
 func bindSilent(t *testing.T) (*socket.Port, netip.AddrPort) {
 	t.Helper()
-	ap, file := bind(t, "tcp", "127.0.0.1")
-	_ = file.Close()
-	f, err := socket.Bind("tcp", ap)
-	if err == nil {
-		err = errors.Join(socket.Drop(int(f.Fd())), socket.Open("tcp", int(f.Fd())))
-	}
-	if err != nil {
+	ap, f := bind(t, "tcp", "127.0.0.1")
+	if err := errors.Join(socket.Drop(int(f.Fd())), socket.Open("tcp", int(f.Fd()))); err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() { _ = f.Close() })
 	return f, ap
 }
 
@@ -167,5 +165,33 @@ func TestBacklog(t *testing.T) {
 		_ = conn.SetDeadline(time.Now().Add(20 * time.Second))
 		say(t, conn, "hello")
 		_ = conn.Close()
+	}
+}
+
+// TestAStoppedRelayIsNamed: who waits for it in vain is told which process it is and how
+// to go on.
+func TestAStoppedRelayIsNamed(t *testing.T) {
+	t.Parallel()
+	root := t.TempDir()
+	c := ensure(t, root, "command")
+	if err := syscall.Kill(c.PID(), syscall.SIGSTOP); err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), 300*time.Millisecond)
+	defer cancel()
+	_, err := Ensure(ctx, Options{ExecRoot: root, Env: environ("command")})
+	if again := syscall.Kill(c.PID(), syscall.SIGCONT); again != nil {
+		t.Fatal(again)
+	}
+	if err == nil || !errdefs.IsUnavailable(err) {
+		t.Fatalf("while the relay is stopped: %v", err)
+	}
+	for _, says := range []string{"start relay: ", "process %d is stopped", "kill -CONT %d", "kill -9 %d"} {
+		if says = strings.ReplaceAll(says, "%d", strconv.Itoa(c.PID())); !strings.Contains(err.Error(), says) {
+			t.Errorf("%q is not said: %v", says, err)
+		}
+	}
+	if again := ensure(t, root, "command"); again.PID() != c.PID() {
+		t.Errorf("it is process %d now, and was %d", again.PID(), c.PID())
 	}
 }

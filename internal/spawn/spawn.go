@@ -78,7 +78,8 @@ func (p Process) Ensure(ctx context.Context) (*fdpass.Client, error) {
 
 	c, err := p.find(ctx)
 	switch {
-	case ctx.Err() != nil: // it hangs: a second one beside it would be worse
+	case ctx.Err() != nil:
+		err = p.hangs(ctx, err) // a second one beside it would be worse
 	case errdefs.IsUnavailable(err):
 		c, err = p.start(ctx)
 	case err == nil && c.Hello().Build != p.Build:
