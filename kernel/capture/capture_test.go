@@ -98,6 +98,34 @@ func TestBothDirections(t *testing.T) {
 	}
 }
 
+// TestPending: what has come is given without waiting, and nothing after the source is closed.
+func TestPending(t *testing.T) {
+	a, b := pair(t)
+	defer b.Listen("udp", "10.9.0.2:9000").Close()
+	s := open(t, a, "eth0", capture.Options{Filter: only(t)})
+	if p, ok := s.Pending(); ok {
+		t.Errorf("before there was any: %+v", p)
+	}
+	if _, err := a.Ask("udp", "10.9.0.2:9000", 5*time.Second); err != nil {
+		t.Fatal(err)
+	}
+	took := 0
+	for deadline := time.Now().Add(10 * time.Second); took < 2 && time.Now().Before(deadline); time.Sleep(time.Millisecond) {
+		if _, ok := s.Pending(); ok {
+			took++
+		}
+	}
+	if took < 2 {
+		t.Errorf("of a question and its answer %d were given", took)
+	}
+	if err := s.Close(); err != nil {
+		t.Error(err)
+	}
+	if p, ok := s.Pending(); ok {
+		t.Errorf("after it was closed: %+v", p)
+	}
+}
+
 // only wants UDP over IPv4 and keeps 50 bytes of it.
 func only(t *testing.T) []bpf.RawInstruction {
 	t.Helper()

@@ -156,6 +156,17 @@ func (s *Source) Next(ctx context.Context) (Packet, error) {
 	return s.wait(ctx)
 }
 
+// Pending gives a packet that the kernel has handed over already; false when there is none,
+// and after Close.
+func (s *Source) Pending() (Packet, bool) {
+	s.reader.Lock()
+	defer s.reader.Unlock()
+	if s.closed {
+		return Packet{}, false
+	}
+	return s.ring.take()
+}
+
 func (s *Source) wait(ctx context.Context) (Packet, error) {
 	raw, err := s.file.SyscallConn()
 	if err != nil {

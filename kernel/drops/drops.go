@@ -173,6 +173,22 @@ func (w *Watch) Next(ctx context.Context) (Drop, error) {
 	}
 }
 
+// Rest takes the program away, and returns what the kernel told before and Next did not
+// give. Next then gives os.ErrClosed. It is not for two goroutines at once, nor beside Close.
+func (w *Watch) Rest() (out []Drop) {
+	// What cannot be taken away goes with the process; what it told until now is read.
+	_ = w.at.Close()
+	w.at = nil
+	if w.reader.Flush() != nil {
+		return nil // it is closed
+	}
+	for d := range w.drops {
+		out = append(out, d)
+	}
+	return out
+}
+
+// read ends when the reader is closed, or has been flushed and all is read.
 func (w *Watch) read() {
 	defer close(w.drops)
 	var r ringbuf.Record

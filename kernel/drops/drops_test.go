@@ -2,10 +2,14 @@ package drops_test
 
 import (
 	"context"
+	"errors"
+	"fmt"
 	"net"
 	"net/netip"
 	"testing"
 	"time"
+
+	"golang.org/x/sys/unix"
 
 	"github.com/fairlead/fairlead/internal/lab"
 	"github.com/fairlead/fairlead/kernel/drops"
@@ -38,6 +42,10 @@ func TestReasons(t *testing.T) {
 		if d.Reason != "NO_SOCKET" || drops.Function(d.Location) == "" || d.Interface != "eth1" || d.Namespace != inode || len(d.Data) < 28 {
 			t.Errorf("%s: the first drop is %+v, want NO_SOCKET at eth1 of namespace %d", to, d, inode)
 		}
+		send(t, a, to)
+		if rest := w.Rest(); len(rest) != 1 || rest[0].Reason != d.Reason || rest[0].Index != d.Index {
+			t.Errorf("%s: the rest is %+v", to, rest)
+		}
 		if since := time.Since(d.Time); since < 0 || since > time.Minute {
 			t.Errorf("%s: it was %s ago", to, since)
 		}
@@ -50,6 +58,7 @@ func TestReasons(t *testing.T) {
 	}
 }
 
+// send sends a datagram and waits for the error that comes back.
 func send(t *testing.T, from *lab.Host, to string) {
 	t.Helper()
 	err := from.Do(func() error {
@@ -58,8 +67,14 @@ func send(t *testing.T, from *lab.Host, to string) {
 			return err
 		}
 		defer c.Close()
-		_, err = c.Write([]byte("anybody"))
-		return err
+		_ = c.SetDeadline(time.Now().Add(10 * time.Second))
+		if _, err = c.Write([]byte("anybody")); err != nil {
+			return err
+		}
+		if _, err = c.Read(make([]byte, 1)); errors.Is(err, unix.ECONNREFUSED) {
+			return nil
+		}
+		return fmt.Errorf("nobody refuses it: %w", err)
 	})
 	if err != nil {
 		t.Fatal(err)

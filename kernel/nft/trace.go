@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"syscall"
 	"time"
 
 	"github.com/containerd/errdefs"
@@ -80,11 +81,7 @@ type Tracer struct {
 	table  string
 	bridge bool
 	events *os.File
-	from   socketReader
-}
-
-type socketReader interface {
-	Read(f func(fd uintptr) bool) error
+	from   syscall.RawConn
 }
 
 // Trace opens a Tracer in the calling thread's network namespace. A kernel that does not
@@ -204,22 +201,34 @@ func (f TracedFlow) rules() []ruleset.Rule {
 	return append(out, rule(ruleset.Transport{Protocol: icmp}, 8+header+quoted))
 }
 
-// Next returns the next verdict, but those of the Tracer's own table. It ends with ctx, and
-// with os.ErrClosed after Close. Next is for one goroutine.
+// mostRest is how many messages are read at most once ctx has ended: others may trace too.
+const mostRest = 1000
+
+// Next tells of verdicts, but those of the Tracer's own table. It ends with ctx, once what
+// had come by then is told, and with os.ErrClosed after Close. Next is for one goroutine.
 func (t *Tracer) Next(ctx context.Context, each func(Verdict)) error {
 	stop := context.AfterFunc(ctx, func() { _ = t.events.SetReadDeadline(time.Now()) })
 	defer stop()
 	buf := make([]byte, 64<<10)
-	for {
+	for rest := 0; rest < mostRest; {
 		var n int
-		var err error
-		closed := t.from.Read(func(fd uintptr) bool {
+		var err, closed error
+		receive := func(fd uintptr) bool {
 			n, _, err = unix.Recvfrom(int(fd), buf, unix.MSG_DONTWAIT)
 			return !errors.Is(err, unix.EAGAIN) && !errors.Is(err, unix.EINTR)
-		})
+		}
+		ended := ctx.Err() != nil
+		if ended {
+			rest++
+			closed = t.from.Control(func(fd uintptr) { receive(fd) })
+		} else {
+			closed = t.from.Read(receive)
+		}
 		switch {
-		case ctx.Err() != nil:
+		case ended && errors.Is(err, unix.EAGAIN):
 			return ctx.Err()
+		case errors.Is(closed, os.ErrDeadlineExceeded):
+			continue // ctx has ended
 		case closed != nil:
 			return fmt.Errorf("trace of nf_tables: %w", closed)
 		case errors.Is(err, unix.ENOBUFS): // some were lost; the rest tells
@@ -239,6 +248,7 @@ func (t *Tracer) Next(ctx context.Context, each func(Verdict)) error {
 			}
 		}
 	}
+	return ctx.Err()
 }
 
 // Rule is the rule of a verdict much as nft prints it; "" for a policy, and where the rule

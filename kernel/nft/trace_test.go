@@ -37,7 +37,9 @@ func TestTrace(t *testing.T) {
 		ipv6   bool
 		to     string
 		policy bool
-	}{{false, "127.0.0.1:7", false}, {true, "[::1]:7", false}, {false, "127.0.0.1:8", true}} {
+		// late asks when it is over.
+		late bool
+	}{{false, "127.0.0.1:7", false, false}, {true, "[::1]:7", false, true}, {false, "127.0.0.1:8", true, false}} {
 		var tracer *nft.Tracer
 		h.do(t, func() {
 			var err error
@@ -54,6 +56,9 @@ func TestTrace(t *testing.T) {
 		}
 		var drop nft.Verdict
 		ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+		if c.late {
+			cancel()
+		}
 		err := tracer.Next(ctx, func(v nft.Verdict) {
 			if len(v.Transport) >= 2 && (v.Transport[0] != 40007>>8 || v.Transport[1] != 40007&0xff) {
 				t.Errorf("another flow: %+v", v)

@@ -172,26 +172,28 @@ func (s *sender) await(ctx context.Context, dropped <-chan struct{}) trace.Answe
 		events = unix.POLLOUT
 	}
 	var over <-chan time.Time
+	wait := turn
 	for {
 		select {
 		case <-ctx.Done():
-			return trace.Answer{Kind: trace.AnswerNone}
+			wait = 0 // an answer that has come by then is one
 		case <-over:
-			return trace.Answer{Kind: trace.AnswerNone}
+			wait = 0
 		case <-dropped:
 			dropped, over = nil, time.After(settle)
 		default:
 		}
 		poll := []unix.PollFd{{Fd: int32(s.fd), Events: events}}
-		n, err := unix.Poll(poll, int(turn.Milliseconds()))
+		n, err := unix.Poll(poll, int(wait.Milliseconds()))
 		if err != nil && !errors.Is(err, unix.EINTR) {
 			return failed(err)
 		}
-		if n <= 0 {
-			continue
-		}
-		if a, done := s.read(); done {
-			return a
+		if n > 0 {
+			if a, done := s.read(); done {
+				return a
+			}
+		} else if wait == 0 {
+			return trace.Answer{Kind: trace.AnswerNone}
 		}
 	}
 }

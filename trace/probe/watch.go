@@ -167,7 +167,8 @@ func (w *watch) note(format string, args ...any) {
 	w.unwatched = append(w.unwatched, fmt.Sprintf(format, args...))
 }
 
-// start reads what is seen until ctx ends.
+// start reads what is seen until ctx ends, and then what the kernel had seen by that time:
+// on a busy host those that read may come to it no sooner.
 func (w *watch) start(ctx context.Context) {
 	for _, n := range w.namespaces {
 		w.tasks.Go(func() { w.readPackets(ctx, n) })
@@ -182,8 +183,11 @@ func (w *watch) start(ctx context.Context) {
 		for {
 			d, err := w.drops.Next(ctx)
 			if err != nil {
-				return
+				break
 			}
+			w.drop(d)
+		}
+		for _, d := range w.drops.Rest() {
 			w.drop(d)
 		}
 	})
@@ -193,8 +197,11 @@ func (w *watch) readPackets(ctx context.Context, n *namespace) {
 	for {
 		p, err := n.source.Next(ctx)
 		if err != nil {
-			return
+			break
 		}
+		w.sight(n, p)
+	}
+	for p, ok := n.source.Pending(); ok; p, ok = n.source.Pending() {
 		w.sight(n, p)
 	}
 }
