@@ -35,6 +35,7 @@ type Conn struct {
 	sock     socket
 	seq      uint32
 	features Features
+	watcher  *Watcher // see LookAway
 }
 
 // Features says what the kernel's nf_tables can do.
@@ -126,7 +127,11 @@ func (c *Conn) run(ctx context.Context, changes []ruleset.Change, commit bool) e
 		if len(b.parts) == 0 {
 			return nil
 		}
-		failures, err := c.exchange(b, commit)
+		exchange := c.exchange
+		if commit && lost == 0 && len(skip) == 0 && !c.watched(changes) {
+			exchange = c.unwatched
+		}
+		failures, err := exchange(b, commit)
 		if err != nil && lost < repeats && repeatable(changes) {
 			lost++
 			continue

@@ -31,6 +31,7 @@ func (c *Conn) Port() (uint32, error) {
 // network namespace that it was opened in.
 type Watcher struct {
 	file    *os.File
+	sock    socket
 	changed chan struct{}
 	touched atomic.Bool
 }
@@ -47,11 +48,8 @@ func Watch(ctx context.Context, but uint32, own string) (*Watcher, error) {
 	if err != nil {
 		return nil, errors.Join(err, f.Close())
 	}
-	w := &Watcher{file: f, changed: make(chan struct{}, 1)}
-	err = (&socket{raw: raw}).call(func(fd int) error {
-		return unix.SetsockoptInt(fd, unix.SOL_NETLINK, unix.NETLINK_ADD_MEMBERSHIP, unix.NFNLGRP_NFTABLES)
-	})
-	if err != nil {
+	w := &Watcher{file: f, sock: socket{raw: raw}, changed: make(chan struct{}, 1)}
+	if err = w.member(unix.NETLINK_ADD_MEMBERSHIP); err != nil {
 		return nil, errors.Join(fmt.Errorf("watch nf_tables: %w", err), f.Close())
 	}
 	stop := context.AfterFunc(ctx, func() { _ = f.Close() })
@@ -95,10 +93,15 @@ func (w *Watcher) read(raw interface {
 		if touched {
 			w.touched.Store(true)
 		}
-		select {
-		case w.changed <- struct{}{}:
-		default:
-		}
+		w.tell()
+	}
+}
+
+// tell says that something changed.
+func (w *Watcher) tell() {
+	select {
+	case w.changed <- struct{}{}:
+	default:
 	}
 }
 

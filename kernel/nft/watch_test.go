@@ -2,6 +2,7 @@ package nft_test
 
 import (
 	"context"
+	"fmt"
 	"testing"
 	"time"
 
@@ -66,3 +67,59 @@ func TestWatch(t *testing.T) {
 }
 
 func replaceOurs() ruleset.Change { return ruleset.ReplaceTable{Table: ownedTable()} }
+
+// Of a change of many elements nobody is told, and of what another does just then still.
+func TestLookAway(t *testing.T) {
+	t.Parallel()
+	h := newHost(t)
+	h.apply(t, replaceOurs())
+	number, err := h.conn.Port()
+	if err != nil {
+		t.Fatal(err)
+	}
+	var w *nft.Watcher
+	other := &host{ns: h.ns}
+	other.open(t)
+	h.nftScript(t, "add table inet other")
+	h.do(t, func() { w, err = nft.Watch(t.Context(), number, "fairlead") })
+	if err != nil {
+		t.Fatal(err)
+	}
+	h.conn.LookAway(w)
+	told := func(within time.Duration) bool {
+		select {
+		case <-w.Changed():
+			return true
+		case <-time.After(within):
+			return false
+		}
+	}
+	many := make([]ruleset.Element, 200)
+	for i := range many {
+		many[i] = port(uint16(20000 + i))
+	}
+	h.apply(t, add(many...))
+	h.apply(t, del(false, many...))
+	if told(300*time.Millisecond) || w.Touched() {
+		t.Error("our own change was told")
+	}
+	for i := range 50 {
+		done := make(chan error)
+		go func() {
+			done <- other.conn.Apply(t.Context(), []ruleset.Change{ruleset.AddChain{Family: ruleset.Inet, Table: "other", Chain: ruleset.Chain{Name: fmt.Sprint("c", i)}}})
+		}()
+		h.apply(t, add(many...))
+		h.apply(t, del(false, many...))
+		if err := <-done; err != nil {
+			t.Fatal(err)
+		}
+		if !told(10 * time.Second) {
+			t.Fatalf("change %d by another beside ours was not told", i)
+		}
+		for told(5 * time.Millisecond) { // once more, at most: it may be seen both ways
+		}
+	}
+	if w.Touched() {
+		t.Error("another's table was taken for ours")
+	}
+}
