@@ -38,6 +38,22 @@ func (c *Conn) RuleCounts(family ruleset.Family, table string) (map[string]Count
 	return out, nil
 }
 
+// HasRules says whether the table has any rule. One that is not there has none.
+func (c *Conn) HasRules(family ruleset.Family, table string) (bool, error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	has := false
+	err := c.dump(unix.NFT_MSG_GETRULE, familyNumber(family), func(w *writer) {
+		w.str(unix.NFTA_RULE_TABLE, table)
+	}, func(_ uint8, attrs []byte) {
+		has = has || parseRule(attrs).table == table
+	}, func() { has = false })
+	if err != nil {
+		return false, fmt.Errorf("read the rules of table %s %s: %w", family, table, err)
+	}
+	return has, nil
+}
+
 // InterfaceCounts are the counters of a set's elements, whose keys are interfaces. On a
 // kernel before 5.7 elements count nothing.
 func (c *Conn) InterfaceCounts(family ruleset.Family, table, set string) (map[string]Count, error) {

@@ -48,4 +48,13 @@ func TestCounts(t *testing.T) {
 	if none, err := h.conn.RuleCounts(ruleset.Inet, "another"); err != nil || len(none) > 0 {
 		t.Errorf("a table that is not there counts %v, %v", none, err)
 	}
+	for name, want := range map[string]bool{"fairlead": true, "another": false} {
+		if has, err := h.conn.HasRules(ruleset.Inet, name); err != nil || has != want {
+			t.Errorf("table %s has rules: %v, %v; want %v", name, has, err, want)
+		}
+	}
+	h.run(t, "nft", "flush", "table", "inet", "fairlead")
+	if has, err := h.conn.HasRules(ruleset.Inet, "fairlead"); err != nil || has {
+		t.Errorf("emptied, it has rules: %v, %v", has, err)
+	}
 }
