@@ -18,7 +18,6 @@ import (
 	"time"
 
 	"github.com/containerd/errdefs"
-	"golang.org/x/sys/unix"
 
 	"github.com/fairlead/fairlead/internal/fdpass"
 	"github.com/fairlead/fairlead/kernel/socket"
@@ -250,25 +249,10 @@ func TestNoRoomForConnections(t *testing.T) {
 	c := ensure(t, t.TempDir(), "command")
 	host := hold(t, c, "a", "tcp", "127.0.0.1", echoTCP(t))
 	say(t, dial(t, "tcp", host), "x")
-	var old unix.Rlimit
-	if err := unix.Prlimit(c.PID(), unix.RLIMIT_NOFILE, nil, &old); err != nil {
-		t.Fatal(err)
-	}
-	free := 0 // the lowest descriptor it does not have: no room but what it gives up
-	for ; ; free++ {
-		if _, err := os.Lstat(fmt.Sprintf("/proc/%d/fd/%d", c.PID(), free)); err != nil {
-			break
-		}
-	}
-	tight := unix.Rlimit{Cur: uint64(free), Max: old.Max}
-	if err := unix.Prlimit(c.PID(), unix.RLIMIT_NOFILE, &tight, nil); err != nil {
-		t.Fatal(err)
-	}
+	raise := leaveRoom(t, c.PID(), 0)
 	if err := refusal(host); !errors.Is(err, syscall.ECONNRESET) {
 		t.Errorf("without room: %v", err)
 	}
-	if err := unix.Prlimit(c.PID(), unix.RLIMIT_NOFILE, &old, nil); err != nil {
-		t.Fatal(err)
-	}
+	raise()
 	say(t, dial(t, "tcp", host), "room again")
 }

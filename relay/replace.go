@@ -13,11 +13,19 @@ import (
 )
 
 // replaceParams: Fresh are the indices of the bindings that a descriptor comes with,
-// in order.
+// in order. Linger is that of Withdraw.
 type replaceParams struct {
 	Owner    string    `json:"owner"`
 	Bindings []Binding `json:"bindings"`
 	Fresh    []int     `json:"fresh,omitempty"`
+	Linger   bool      `json:"linger,omitempty"`
+}
+
+// Withdraw closes all sockets that the owner holds: who comes is refused. Connections
+// that are being carried go on, until Release. A process of another build, which could
+// not be replaced, may not know the difference, and is then as Replace by none.
+func (c *Client) Withdraw(ctx context.Context, owner string) error {
+	return c.give(ctx, "replace", replaceParams{Owner: owner, Linger: true}, nil, nil)
 }
 
 // Replace makes the bindings all that the owner holds. A port that it holds already
@@ -51,7 +59,9 @@ func (s *server) replace(ctx context.Context, r *fdpass.Request, bound bool) err
 	if r.Count() != len(p.Fresh) {
 		return fmt.Errorf("%d sockets for %d new ports: %w", r.Count(), len(p.Fresh), errdefs.ErrInvalidArgument)
 	}
-	if len(p.Bindings) == 0 {
+	if p.Linger {
+		s.table.linger(p.Owner)
+	} else if len(p.Bindings) == 0 {
 		// A predecessor may have connections of the owner. It has no resolvers.
 		return errors.Join(s.table.release(p.Owner), s.service.Forward(ctx, "release", releaseParams{p.Owner}))
 	}
@@ -180,6 +190,9 @@ func (t *table) addAndTurn(bindings []Binding, fds map[int]int, bound bool, kept
 	return nil
 }
 
+// turnBursts bounds how many that wait are taken from a port before it is held alone.
+const turnBursts = 32
+
 // turn turns the userland proxy on or off for a port that is held.
 func (t *table) turn(p *port, wanted Binding) error {
 	switch {
@@ -193,12 +206,30 @@ func (t *table) turn(p *port, wanted Binding) error {
 			return err
 		}
 	default:
-		if err := errors.Join(prepare(wanted, p.fd), t.poller.remove(p.fd)); err != nil {
+		if err := prepare(wanted, p.fd); err != nil {
+			return err
+		}
+		// Who has come would wait for ever. Nobody comes any more.
+		for range turnBursts {
+			if p.Proto != "tcp" || !t.accept(p) {
+				break
+			}
+		}
+		if err := t.poller.remove(p.fd); err != nil {
 			return err
 		}
 	}
 	p.Proxy = wanted.Proxy
 	return nil
+}
+
+// linger has the owner's connections go on though it holds no port any more.
+func (t *table) linger(owner string) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if o := t.owners[owner]; o != nil && !t.frozen {
+		o.lingers = true
+	}
 }
 
 // closeOthers forgets the owner's ports that are not named.

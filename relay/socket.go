@@ -11,20 +11,8 @@ import (
 	"github.com/fairlead/fairlead/kernel/socket"
 )
 
-// worthwhile is how many sockets make it worth to work on several processors.
-const worthwhile = 16
-
-// admitAll does it to many.
-func admitAll(bindings []Binding, fds []int, bound bool) error {
-	return spread.Over(len(bindings), worthwhile, func(from, to int) error {
-		for i := from; i < to; i++ {
-			if err := admit(bindings[i], fds[i], bound); err != nil {
-				return err
-			}
-		}
-		return nil
-	})
-}
+// worthwhile is how many sockets are a part of those that several processors work on.
+const worthwhile = 8
 
 // admit sees that the binding makes sense, and prepares its socket. bound says that it
 // is as socket.Bind made it, and else that it is open.

@@ -60,6 +60,8 @@ type owner struct {
 	name  string
 	ports []*port
 	live  proxy.Group
+	// lingers says that the connections outlive the last port; see Client.Withdraw.
+	lingers bool
 }
 
 func newTable(logger *slog.Logger) (*table, error) {
@@ -83,8 +85,10 @@ func (t *table) run() error { return t.serveReady(t.ready) }
 // hold takes the sockets over, all or none; on failure they stay the caller's. Those
 // that are bound alone it opens; see admit.
 func (t *table) hold(bindings []Binding, fds []int, bound bool) error {
-	if err := admitAll(bindings, fds, bound); err != nil {
-		return err
+	for _, b := range bindings {
+		if err := b.validate(); err != nil {
+			return err
+		}
 	}
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -102,6 +106,9 @@ func (t *table) hold(bindings []Binding, fds []int, bound bool) error {
 	}
 	err := spread.Over(len(added), worthwhile, func(from, to int) error {
 		for _, p := range added[from:to] {
+			if err := admit(p.Binding, p.fd, bound); err != nil {
+				return err
+			}
 			if err := t.begin(p, bound); err != nil {
 				return err
 			}
@@ -213,7 +220,7 @@ func (t *table) unwatch(p *port) {
 func (t *table) leave(p *port) {
 	t.strike(p)
 	p.owner.ports = slices.DeleteFunc(p.owner.ports, func(q *port) bool { return q == p })
-	if len(p.owner.ports) == 0 {
+	if len(p.owner.ports) == 0 && !p.owner.lingers {
 		delete(t.owners, p.Owner)
 		p.owner.live.End()
 	}
@@ -321,7 +328,8 @@ func (t *table) ready(key uint64) {
 // acceptBurst connections are taken from one port before the next has its turn.
 const acceptBurst = 32
 
-func (t *table) accept(p *port) {
+// accept takes those who wait, and says whether there may be more.
+func (t *table) accept(p *port) bool {
 	for range acceptBurst {
 		fd, err := nowait.Accept(p.fd, unix.SOCK_CLOEXEC|unix.SOCK_NONBLOCK)
 		switch {
@@ -330,17 +338,18 @@ func (t *table) accept(p *port) {
 		case errors.Is(err, unix.EMFILE), errors.Is(err, unix.ENFILE):
 			t.refuse(p, err)
 		case errors.Is(err, unix.EAGAIN):
-			return
+			return false
 		case errors.Is(err, unix.EINTR), errors.Is(err, unix.ECONNABORTED):
 		case errors.Is(err, unix.EINVAL):
 			t.revive(p) // it does not listen
-			return
+			return false
 		default:
 			// accept(2): network errors of the new connection come here too.
 			t.logger.Warn("accept", "port", p.Binding, "err", err)
-			return
+			return false
 		}
 	}
+	return true
 }
 
 // refuse resets one connection when there is no descriptor for it: left in the
