@@ -79,8 +79,8 @@ func (a *app) exec(ctx context.Context, c *client.Client, name string, options c
 	}
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
+	restore := func() {}
 	if options.TTY {
-		restore := func() {}
 		if options.AttachStdin {
 			if restore, err = a.rawTerminal(); err != nil {
 				return err
@@ -98,6 +98,8 @@ func (a *app) exec(ctx context.Context, c *client.Client, name string, options c
 		}
 		return err
 	}
+	restore() // ctrl-c is for us again
+	defer a.sayRunsOn("the command", "its end is waited for")()
 	return execStatus(ctx, c, created.ID)
 }
 

@@ -125,6 +125,38 @@ func TestDaemonRestart(t *testing.T) {
 	}
 }
 
+// TestOutputThatEndsFirst: what runs on without its output is waited for, and that is
+// said, with the terminal as it was.
+func TestOutputThatEndsFirst(t *testing.T) {
+	t.Parallel()
+	s := newServer(t)
+	defer s.stop()
+	defer s.engine.Close()
+	_, theirs := pty(t)
+	before, err := unix.IoctlGetTermios(int(theirs.Fd()), unix.TCGETS)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var said, exec buffer
+	code := s.start(theirs, theirs, &said, "run", "-it", "--name", "c", "demo", "hush")
+	await(t, "it runs", s.running("c"))
+	executed := s.start(nil, io.Discard, &exec, "exec", "c", "hush")
+	for what, errs := range map[string]*buffer{"the container": &said, "the command": &exec} {
+		await(t, "it is said of "+what, func() bool { return strings.HasPrefix(errs.String(), what+" runs on without its output") })
+	}
+	after, err := unix.IoctlGetTermios(int(theirs.Fd()), unix.TCGETS)
+	if err != nil || *after != *before {
+		t.Errorf("the terminal was left in raw mode, %v", err)
+	}
+	s.engine.EndExecs("TERM")
+	if err := s.engine.Stop(context.Background(), "c", engine.StopOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	if run, exec := <-code, <-executed; run != 128+15 || exec != 128+15 {
+		t.Errorf("run ends with %d, exec with %d", run, exec)
+	}
+}
+
 // pty opens a terminal: our side of it, and the command's.
 func pty(t *testing.T) (ours, theirs *os.File) {
 	t.Helper()

@@ -89,7 +89,7 @@ func (a *app) planRunCommand(p *planFlags) *cobra.Command {
 		Long: `Print what run would do to the network, with the options of run; see fairlead plan --help. The image must be
 here: a plan pulls nothing.`,
 		Example: `  fairlead plan run --name web -p 8080:80 demo httpd -f
-  fairlead plan run --network back --ip 172.30.0.10 --format json demo`,
+  fairlead plan run --network back --ip 172.30.0.10 --format json demo sh`,
 		Args: minArgs(1), ValidArgsFunction: a.complete(1, listImages),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			return startFailure(a.planContainer(cmd, *p, &f.createFlags, args, f.detach))

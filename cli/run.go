@@ -238,8 +238,8 @@ func (a *app) foreground(ctx context.Context, c *client.Client, id string, f for
 			return err
 		}
 	}
+	restore := func() {}
 	if f.tty {
-		restore := func() {}
 		if f.stdin {
 			if restore, err = a.rawTerminal(); err != nil {
 				return err
@@ -257,6 +257,8 @@ func (a *app) foreground(ctx context.Context, c *client.Client, id string, f for
 		}
 		return err
 	}
+	restore() // ctrl-c is for us again
+	defer a.sayRunsOn("the container", "its end is waited for, `fairlead attach "+id[:min(len(id), 12)]+"` joins it again")()
 	status := <-exit
 	if status.err != nil {
 		return exitError{code: exitDaemon, err: status.err}

@@ -7,6 +7,7 @@ import (
 	"io"
 	"os"
 	"os/signal"
+	"sync"
 	"syscall"
 	"time"
 
@@ -128,11 +129,22 @@ func (a *app) rawTerminal() (restore func(), err error) {
 		case <-done:
 		}
 	}()
-	return func() {
+	return sync.OnceFunc(func() {
 		signal.Stop(fatal)
 		close(done)
 		_ = xterm.Restore(fd, state)
-	}, nil
+	}), nil
+}
+
+// silence is how long what runs may go on without its output before that is said.
+const silence = 3 * time.Second
+
+// sayRunsOn says, unless it is stopped before, that what was attached to has no output
+// any more and is waited for; more says what can be done.
+func (a *app) sayRunsOn(what, more string) (stop func() bool) {
+	return time.AfterFunc(silence, func() {
+		fmt.Fprintf(a.Err, "%s runs on without its output, which it closed, or the process that passes it on was killed; %s\n", what, more)
+	}).Stop
 }
 
 // needTerminal refuses -i -t where our input is no terminal: the command would

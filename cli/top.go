@@ -40,7 +40,7 @@ top does; what follows its name goes to ps(1).
 CONTAINER   the kernel's counters of the host's end of each cable. RX is what the container receives. DROP is what the
             kernel lost there, and what the container was kept from sending because it is not its own to send.
             Containers on the host's network have no cable and are not shown. With --fast-path what neighbours send each
-            other may pass the receiver's end by, and is missing in its RX then.
+            other may pass the receiver's end by; it is counted there, and added.
 NETWORK     RX and TX are the sums of its containers; FROM HOST and TO HOST are the bridge's own counters, of what goes
             between the network and the host or what lies behind it. What a bridge of the host's own passes between
             its other ports is not in them.

@@ -105,7 +105,17 @@ func (k *kept[C]) supervise(ctx context.Context, restarted func(context.Context)
 		k.mu.Unlock()
 		failing = false
 		_ = k.drop(old) // its process is gone
-		if err := restarted(ctx); err != nil {
+		life, cancel := context.WithCancel(ctx)
+		go func() { // should it die too, nobody waits for it here, where the next one is started
+			select {
+			case <-client.Done():
+			case <-life.Done():
+			}
+			cancel()
+		}()
+		err = restarted(life)
+		cancel()
+		if err != nil {
 			slog.Error("a new helper was not given all that the old one held", "helper", k.name, "operation", "restart", "err", err)
 		}
 		k.events.Tell("helper", "restart", k.name)

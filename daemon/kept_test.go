@@ -44,3 +44,33 @@ func TestHelperEvents(t *testing.T) {
 		t.Errorf("after %d tries, filled %v", tries, filled)
 	}
 }
+
+// TestHelperDiesAgain: a helper that dies while it is given what its predecessor held is
+// not waited for: the next one is started.
+func TestHelperDiesAgain(t *testing.T) {
+	t.Parallel()
+	first, second, third := &process{make(chan struct{})}, &process{make(chan struct{})}, &process{make(chan struct{})}
+	successors := []*process{second, third}
+	k := &kept[*process]{name: "streams", events: event.NewSource(), current: first, drop: func(*process) error { return nil }}
+	k.ensure = func(context.Context) (*process, error) {
+		next := successors[0]
+		successors = successors[1:]
+		return next, nil
+	}
+	filled := make(chan struct{})
+	close(first.gone)
+	go k.supervise(t.Context(), func(ctx context.Context) error {
+		if k.client() == second {
+			close(second.gone)
+			<-ctx.Done()
+			return ctx.Err()
+		}
+		close(filled)
+		return ctx.Err()
+	})
+	select {
+	case <-filled:
+	case <-time.After(30 * time.Second):
+		t.Fatal("the one that died is waited for")
+	}
+}

@@ -49,11 +49,12 @@ func (e *Engine) lockToEnd(ctx context.Context, c *instance) error {
 }
 
 // createTask has containerd make the container's task. One that was ended while it hung
-// leaves a directory behind, which containerd takes away in its own time.
+// leaves a directory behind, which containerd takes away in its own time, be it from
+// under the next shim.
 func (e *Engine) createTask(ctx context.Context, c *instance, rec Record) error {
 	for deadline := time.Now().Add(containerdTime); ; {
 		_, err := e.rt.CreateTask(ctx, c.id, c.root, e.stdio(rec))
-		if err == nil || !strings.Contains(err.Error(), "failed to start shim: mkdir") || time.Now().After(deadline) || !waitMore(ctx, retryTime) {
+		if err == nil || !strings.Contains(err.Error(), "failed to start shim: mkdir") && !strings.Contains(err.Error(), "getwd: no such file") || time.Now().After(deadline) || !waitMore(ctx, retryTime) {
 			return err
 		}
 	}

@@ -31,10 +31,7 @@ type instance struct {
 	// signalling is held while its process is signalled: the end that follows is
 	// told after the signal.
 	signalling sync.Mutex
-	// opening is held by who opens its streams while it is being started, in which
-	// starting is set: should their process die, the next one has to know.
-	opening  sync.Mutex
-	starting bool
+	reading    reading
 	// restart is the start that the restart policy asks for, nil where there is
 	// none, and backoff how long the last one waited; kept under lifecycle.
 	restart *timetable.Entry

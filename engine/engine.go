@@ -287,23 +287,6 @@ func (e *Engine) Close() error {
 	return nil
 }
 
-// StreamsRestarted opens the streams of all that runs anew: the process that
-// had them is gone.
-func (e *Engine) StreamsRestarted(ctx context.Context) error {
-	var errs []error
-	for _, c := range e.registry.all() {
-		errs = append(errs, e.reopenStreams(ctx, c))
-	}
-	for _, x := range e.execs.unfinished() {
-		err := e.cfg.Streams.Open(ctx, e.execStreams(x))
-		if err != nil && x.isRunning() { // else it may have no streams yet, or no more
-			errs = append(errs, fmt.Errorf("open the streams of exec %s again: %w", short(x.id), err))
-		}
-		e.passStdinEnd(e.execStreams(x), x.container, x.id)
-	}
-	return errors.Join(errs...)
-}
-
 // Times that the engine waits for others.
 const (
 	// drainTime is how long output may take to reach its log after the

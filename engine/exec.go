@@ -120,7 +120,7 @@ func (e *Engine) ExecStart(ctx context.Context, id string, opts ExecStartOptions
 	}
 	if err := e.runExec(ctx, c, x, opts, conn); err != nil {
 		undo := context.WithoutCancel(ctx)
-		err = errors.Join(err, e.rt.DeleteExec(undo, c.id, x.id), e.cfg.Streams.Drop(undo, x.id), e.removeFIFOs(x.id), x.unsave(e))
+		err = errors.Join(err, e.rt.DeleteExec(undo, c.id, x.id), e.endStreams(undo, &x.reading, x.id, e.cfg.Streams.Drop), x.unsave(e))
 		x.end(startCode(err))
 		x.tidied()
 		e.execs.retire(x)
@@ -144,10 +144,9 @@ func (e *Engine) runExec(ctx context.Context, c *instance, x *execution, opts Ex
 		return err
 	}
 	s := e.execStreams(x)
-	if err := e.makeFIFOs(x.id, s); err != nil {
-		return err
-	}
-	if err := e.cfg.Streams.Open(ctx, s); err != nil {
+	if err := e.openStreams(ctx, &x.reading, s); errors.Is(err, errNoReader) {
+		return errNoExecReader
+	} else if err != nil {
 		return err
 	}
 	if conn != nil && !opts.Detach {
@@ -235,7 +234,7 @@ func (e *Engine) followExec(x *execution) {
 		x.end(exit.Code)
 		e.emitExec(x, apievents.ActionExecDie, "exitCode", strconv.Itoa(exit.Code))
 		ctx := context.WithoutCancel(e.life)
-		err = errors.Join(e.closeStreams(ctx, x.id, drainTime), e.rt.DeleteExec(ctx, x.container, x.id), x.unsave(e))
+		err = errors.Join(e.closeStreams(ctx, &x.reading, x.id, drainTime), e.rt.DeleteExec(ctx, x.container, x.id), x.unsave(e))
 		if err != nil {
 			e.log.Error("clean up after an exec", "operation", "exec", "exec", short(x.id), "err", err)
 		}

@@ -30,7 +30,8 @@ type execution struct {
 	id, container string
 	req           container.ExecCreateRequest
 	// ended is closed at its end.
-	ended chan struct{}
+	ended   chan struct{}
+	reading reading
 
 	mu      sync.Mutex
 	started bool
@@ -171,11 +172,13 @@ func (e *Engine) restoreExecs(ctx context.Context) {
 		}
 		x.pid = pid
 		e.execs.add(x)
-		if err := e.cfg.Streams.Open(ctx, e.execStreams(x)); err != nil {
+		s := e.execStreams(x)
+		s.Started = true
+		if err := e.openStreams(ctx, &x.reading, s); err != nil {
 			e.log.Error("open the streams of an exec again", "operation", "restore", "exec", short(id), "err", err)
 		}
 		e.followExec(x)
-		e.passStdinEnd(e.execStreams(x), x.container, x.id)
+		e.passStdinEnd(s, x.container, x.id)
 	}
 }
 

@@ -59,7 +59,7 @@ func (e *Engine) exited(ctx context.Context, c *instance, r *run, exit runtime.E
 		// so that containerd need not keep it until it is recorded.
 		go func() { taskGone <- e.insist(func() error { return e.rt.DeleteTask(ctx, c.id) }) }()
 	}
-	err := e.release(ctx, rec)
+	err := e.release(ctx, c, rec)
 	rec = c.update(func(r *Record) {
 		s := &r.State
 		s.Running, s.Paused, s.PID, s.Sandbox = false, false, 0, ""
@@ -117,13 +117,13 @@ func (e *Engine) insist(f func() error) error {
 
 // release gives back what a run holds: its streams once they have reached the
 // log, and its network.
-func (e *Engine) release(ctx context.Context, rec Record) error {
+func (e *Engine) release(ctx context.Context, c *instance, rec Record) error {
 	var wg sync.WaitGroup
 	errs := make([]error, 2)
 	began := time.Now()
 	wg.Go(func() {
 		defer panics.Catch(&errs[0])
-		errs[0] = e.closeStreams(ctx, rec.ID, lastDrainTime)
+		errs[0] = e.closeStreams(ctx, &c.reading, c.id, lastDrainTime)
 		e.log.Debug("streams closed", "operation", "end", "container", rec.Name, "duration", time.Since(began))
 	})
 	wg.Go(func() {
@@ -133,19 +133,6 @@ func (e *Engine) release(ctx context.Context, rec Record) error {
 	})
 	wg.Wait()
 	return errors.Join(append(errs, e.unmountRun(rec))...)
-}
-
-// closeStreams waits until all output has reached the log and the clients, but
-// not longer than limit. What a streams process had not read when it died, the end of the
-// container has taken along.
-func (e *Engine) closeStreams(ctx context.Context, id string, limit time.Duration) error {
-	wait, cancel := context.WithTimeout(ctx, limit)
-	defer cancel()
-	err := e.cfg.Streams.Drained(wait, id)
-	if wait.Err() != nil || errdefs.IsNotFound(err) || errdefs.IsUnavailable(err) {
-		err = nil
-	}
-	return errors.Join(err, e.cfg.Streams.Close(ctx, id), e.removeFIFOs(id))
 }
 
 // forget makes the container be no more for everybody: its record, its name, and

@@ -115,7 +115,7 @@ func (e *Engine) remove(ctx context.Context, c *instance) error {
 	}
 	crashpoint.Here("engine-remove")
 	err := e.insist(func() error { return e.endTask(ctx, c.id) })
-	err = errors.Join(err, e.cfg.Streams.Drop(ctx, c.id), e.removeFIFOs(c.id), e.insist(func() error { return e.sweep(ctx, c.id) }))
+	err = errors.Join(err, e.endStreams(ctx, &c.reading, c.id, e.cfg.Streams.Drop), e.insist(func() error { return e.sweep(ctx, c.id) }))
 	if err != nil {
 		return fmt.Errorf("remove container %s: %w", rec.Name, err)
 	}

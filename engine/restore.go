@@ -128,7 +128,7 @@ func (e *Engine) settle(ctx context.Context, c *instance, task runtime.Task, has
 	case hasTask && task.Ended:
 		if !rec.State.Running {
 			// The end was recorded; only the task is left.
-			return errors.Join(e.release(ctx, rec), e.rt.DeleteTask(ctx, c.id))
+			return errors.Join(e.release(ctx, c, rec), e.rt.DeleteTask(ctx, c.id))
 		}
 		e.exitedAway(ctx, c, task.Exit)
 		return nil
@@ -138,7 +138,7 @@ func (e *Engine) settle(ctx context.Context, c *instance, task runtime.Task, has
 		return nil
 	case hasTask, e.touched(rec):
 		// A start that the daemon did not live to finish.
-		err := e.undoLaunch(ctx, rec, e.sandboxOf(rec))
+		err := e.undoLaunch(ctx, c, rec, e.sandboxOf(rec))
 		if rec.State.Running {
 			rec = c.update(func(r *Record) {
 				r.State = State{
@@ -196,8 +196,10 @@ func (e *Engine) resume(ctx context.Context, c *instance, task runtime.Task) err
 	}
 	errs = append(errs, e.reconcile(ctx, c))
 	e.sayCutOff(rec)
-	errs = append(errs, e.makeFIFOs(c.id, e.streamsSpec(rec)), e.cfg.Streams.Open(ctx, e.streamsSpec(rec)))
-	e.passStdinEnd(e.streamsSpec(rec), c.id, "")
+	s := e.streamsSpec(rec)
+	s.Started = true
+	errs = append(errs, e.openStreams(ctx, &c.reading, s))
+	e.passStdinEnd(s, c.id, "")
 	return errors.Join(errs...)
 }
 

@@ -195,7 +195,7 @@ func TestStreamsProcessThatDied(t *testing.T) {
 	starting := f.create(nil, "sleep", "1000")
 	c, err := f.registry.find(starting)
 	f.ok(err)
-	f.ok(f.openStreams(t.Context(), c, c.record()))
+	f.ok(f.openContainer(t.Context(), c, c.record()))
 	f.ok(unix.Kill(f.streams.PID(), unix.SIGKILL))
 	<-f.streams.Done()
 	client, err := streams.Ensure(t.Context(), streams.Options{ExecRoot: f.cfg.ExecRoot, Logger: f.cfg.Log})
@@ -209,8 +209,7 @@ func TestStreamsProcessThatDied(t *testing.T) {
 	if !slices.ContainsFunc(open, func(s streams.Status) bool { return s.ID == starting }) {
 		t.Errorf("the streams of the container that is being started are not among %+v", open)
 	}
-	f.ok(f.cfg.Streams.Drop(t.Context(), starting))
-	c.started()
+	f.ok(f.endStreams(t.Context(), &c.reading, starting, f.cfg.Streams.Drop))
 	f.ok(f.Start(t.Context(), starting))
 	f.ok(f.Stop(t.Context(), starting, StopOptions{Timeout: new(int)}))
 	before := len(f.output(id))

@@ -104,9 +104,8 @@ func (e *Engine) launch(ctx context.Context, c *instance, r *run, restarts int) 
 		}
 	}
 	defer func() {
-		c.started()
 		if err != nil {
-			err = errors.Join(err, e.undoLaunch(context.WithoutCancel(ctx), rec, sandbox))
+			err = errors.Join(err, e.undoLaunch(context.WithoutCancel(ctx), c, rec, sandbox))
 		}
 	}()
 	defer panics.Catch(&err)
@@ -169,7 +168,7 @@ func (e *Engine) prepare(ctx context.Context, c *instance, rec Record, netns str
 	}
 	wg.Go(func() {
 		defer panics.Catch(&errs[1])
-		errs[1] = e.openStreams(ctx, c, rec)
+		errs[1] = e.openContainer(ctx, c, rec)
 	})
 	wg.Go(func() {
 		defer panics.Catch(&errs[2])
@@ -234,10 +233,10 @@ func (e *Engine) ociContainer(rec Record, user specs.User, netns string) oci.Con
 
 // undoLaunch takes away whatever launch made, in and of the sandbox, with the shim that
 // containerd leaves behind if it gave up while making it. It goes on past errors.
-func (e *Engine) undoLaunch(ctx context.Context, rec Record, sandbox string) error {
+func (e *Engine) undoLaunch(ctx context.Context, c *instance, rec Record, sandbox string) error {
 	var errs []error
 	errs = append(errs, e.insist(func() error { return e.endTask(ctx, rec.ID) }), e.rt.ReapShim(ctx, rec.ID))
-	errs = append(errs, e.cfg.Streams.Drop(ctx, rec.ID), e.removeFIFOs(rec.ID))
+	errs = append(errs, e.endStreams(ctx, &c.reading, c.id, e.cfg.Streams.Drop))
 	errs = append(errs, e.leaveSandbox(ctx, rec, sandbox), e.unmountRun(rec))
 	return errors.Join(errs...)
 }
@@ -339,6 +338,10 @@ func startError(rec Record, err error) error {
 			}
 		}
 		return false
+	}
+	if has("opening w/o fifo", "opening r/o fifo") && has(context.DeadlineExceeded.Error()) {
+		// The shim waited for a reader of the output for as long as it does.
+		text, err = plain(errNoReader), errNoReader
 	}
 	command := strings.Join(rec.args(), " ")
 	if len(rec.args()) > 0 {

@@ -1,7 +1,6 @@
 package engine
 
 import (
-	"context"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -13,7 +12,6 @@ import (
 	"github.com/fairlead/fairlead/engine/logconfig"
 	"github.com/fairlead/fairlead/engine/runtime"
 	"github.com/fairlead/fairlead/streams"
-	"github.com/fairlead/fairlead/streams/journal"
 )
 
 // fifos names the FIFOs of a container or an exec.
@@ -75,48 +73,6 @@ func (e *Engine) logSubject(rec Record) logconfig.Container {
 		out.ContainerEntrypoint, out.ContainerArgs = args[0], args[1:]
 	}
 	return out
-}
-
-// openStreams makes the FIFOs of a container that is to be started, and has the
-// streams process read them, and the next one if it dies before started is called.
-func (e *Engine) openStreams(ctx context.Context, c *instance, rec Record) error {
-	if err := logconfig.Ready(rec.HostConfig.LogConfig.Type, journal.Socket()); err != nil {
-		return fmt.Errorf("%s%w", taskFailed, err)
-	}
-	s := e.streamsSpec(rec)
-	if err := e.makeFIFOs(rec.ID, s); err != nil {
-		return err
-	}
-	c.opening.Lock()
-	defer c.opening.Unlock()
-	c.starting = true
-	return e.cfg.Streams.Open(ctx, s)
-}
-
-// started ends what openStreams began, once the container runs or is known not to.
-func (c *instance) started() {
-	c.opening.Lock()
-	defer c.opening.Unlock()
-	c.starting = false
-}
-
-// reopenStreams gives the streams of a container that runs, or is being started, to a
-// new streams process.
-func (e *Engine) reopenStreams(ctx context.Context, c *instance) error {
-	c.opening.Lock()
-	defer c.opening.Unlock()
-	rec := c.record()
-	if !rec.State.Running && !c.starting {
-		return nil
-	}
-	s := e.streamsSpec(rec)
-	if err := e.cfg.Streams.Open(ctx, s); err != nil {
-		return fmt.Errorf("open the streams of container %s again: %w", rec.Name, err)
-	}
-	if rec.State.Running { // else the start does it
-		e.passStdinEnd(s, c.id, "")
-	}
-	return nil
 }
 
 // makeFIFOs makes the FIFOs in the specification; those that are there stay.

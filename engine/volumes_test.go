@@ -1,10 +1,8 @@
 package engine
 
 import (
-	"bytes"
 	"context"
 	"fmt"
-	"os"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -12,7 +10,6 @@ import (
 
 	"github.com/containerd/errdefs"
 	"github.com/moby/moby/api/types/container"
-	"github.com/moby/moby/api/types/mount"
 	apivolume "github.com/moby/moby/api/types/volume"
 )
 
@@ -35,24 +32,10 @@ func (f *fixture) volumeNames(filters map[string][]string) string {
 	return strings.Join(out, " ")
 }
 
-// volumeImage is an image with files where it declares a volume.
-func (f *fixture) volumeImage() {
-	f.t.Helper()
-	f.must(f.ImageImport(f.t.Context(), bytes.NewReader(host.image), "vol", []string{`CMD ["sh"]`, "VOLUME /home", "VOLUME /new/deep"}, "", ""))
-}
-
-func withImage(name string, more func(*CreateRequest)) func(*CreateRequest) {
-	return func(r *CreateRequest) {
-		r.Config.Image = name
-		if more != nil {
-			more(r)
-		}
-	}
-}
-
 // TestNamedVolume: what one container writes another reads, and it stays when both are
 // gone.
 func TestNamedVolume(t *testing.T) {
+	t.Parallel()
 	f := newFixture(t)
 	if out, code := f.run(withVolumes([]string{"data:/data"}), "sh", "-c", "echo kept >/data/f"); code != 0 {
 		t.Fatal(out)
@@ -103,6 +86,7 @@ func (f *fixture) removeAll() {
 // TestVolumeIsFilled: an empty volume gets what the image has, owners and all; one with
 // files, and one with nocopy, do not.
 func TestVolumeIsFilled(t *testing.T) {
+	t.Parallel()
 	f := newFixture(t)
 	all := "stat -c '%a %u %g %s %n' /etc/group; stat -c '%a %u %g ' /etc; cat /etc/group"
 	want, _ := f.run(nil, "sh", "-c", all)
@@ -122,67 +106,9 @@ func TestVolumeIsFilled(t *testing.T) {
 	f.clean()
 }
 
-// TestAnonymousVolumes: those that an image declares, or --volume alone, go with
-// `rm -v` and with a container that removes itself, and stay otherwise.
-func TestAnonymousVolumes(t *testing.T) {
-	f := newFixture(t)
-	f.volumeImage()
-	ctx := t.Context()
-	id := f.create(withImage("vol", withVolumes([]string{"/own", "named:/named"})), "sh", "-c", "ls -A /home; stat -c %U /new/deep")
-	if got := f.volumeNames(nil); got != "anonymous anonymous anonymous named" && strings.Count(got, "anonymous") != 3 {
-		t.Errorf("made: %s", got)
-	}
-	other := f.create(withVolumes(nil, id), "true")
-	got, err := f.Inspect(ctx, other, false)
-	f.ok(err)
-	var at []string
-	for _, m := range got.Mounts {
-		at = append(at, m.Destination)
-	}
-	if !slices.Equal(at, []string{"/home", "/named", "/new/deep", "/own"}) {
-		t.Errorf("inherited: %v", at)
-	}
-	f.ok(f.Remove(ctx, id, RemoveOptions{Volumes: true}))
-	if got := f.volumeNames(map[string][]string{"dangling": {"true"}}); got != "" {
-		t.Errorf("another has them: %s", got)
-	}
-	f.ok(f.Remove(ctx, other, RemoveOptions{Volumes: true}))
-	if got := f.volumeNames(nil); got != "named" {
-		t.Errorf("after rm -v: %s", got)
-	}
-	f.ok(f.Remove(ctx, f.create(withImage("vol", nil), "true"), RemoveOptions{}))
-	if got := f.volumeNames(map[string][]string{"dangling": {"1"}, "label": {"com.docker.volume.anonymous"}}); got != "anonymous anonymous" {
-		t.Errorf("after rm: %s", got)
-	}
-	report, err := f.VolumePrune(ctx, nil)
-	if err != nil || len(report.VolumesDeleted) != 2 {
-		t.Errorf("prune: %+v %v", report, err)
-	}
-	id = f.create(withImage("vol", func(r *CreateRequest) { r.HostConfig.AutoRemove = true }), "true")
-	gone, err := f.Wait(ctx, id, container.WaitConditionRemoved)
-	f.ok(err)
-	f.ok(f.Start(ctx, id))
-	<-gone
-	if got := f.volumeNames(nil); got != "named" {
-		t.Errorf("after run --rm: %s", got)
-	}
-	// One that could not be made leaves none behind.
-	f.store.err = errdefs.ErrUnavailable
-	req := CreateRequest{Config: &container.Config{Image: "vol"}, HostConfig: &container.HostConfig{}}
-	if _, err := f.Create(ctx, req); err == nil {
-		t.Error("no error")
-	}
-	if got := f.volumeNames(nil); got != "named" {
-		t.Errorf("after a create that failed: %s", got)
-	}
-	left, err := os.ReadDir(filepath.Join(f.cfg.DataRoot, "volumes"))
-	if err != nil || len(left) != 1 {
-		t.Errorf("%v %v", left, err)
-	}
-}
-
 // TestVolumeEvents: who listens is told of volumes when they are made, needed and gone.
 func TestVolumeEvents(t *testing.T) {
+	t.Parallel()
 	f := newFixture(t)
 	f.volumeImage()
 	ctx, cancel := context.WithCancel(t.Context())
@@ -224,47 +150,9 @@ func TestVolumeEvents(t *testing.T) {
 	}
 }
 
-// TestVolumesAfterCrashes: anonymous volumes of a container that a crash kept from being
-// are gone, and so are those that were going with one; those that were to stay do.
-func TestVolumesAfterCrashes(t *testing.T) {
-	f := newFixture(t)
-	f.volumeImage()
-	made := f.create(withImage("vol", withVolumes([]string{"named:/named"})), "true")
-	going := f.create(withImage("vol", nil), "true")
-	f.ok(f.Remove(t.Context(), f.create(withImage("vol", nil), "true"), RemoveOptions{}))
-	// The record was not written yet, or is deleted already.
-	f.ok(f.store.Delete(going))
-	f.crash()
-	f.begin()
-	if got := f.volumeNames(map[string][]string{"dangling": {"true"}}); got != "anonymous anonymous" {
-		t.Errorf("%s", got)
-	}
-	if got := f.volumeNames(map[string][]string{"dangling": {"false"}}); strings.Count(got, "anonymous") != 2 || !strings.Contains(got, "named") {
-		t.Errorf("of a container: %s", got)
-	}
-	// Whose they are is not known while a record cannot be read.
-	f.ok(f.Remove(t.Context(), made, RemoveOptions{Volumes: true}))
-	lost := f.create(withImage("vol", nil), "true")
-	f.store.spoil(lost)
-	f.crash()
-	f.begin()
-	if got := f.volumeNames(nil); strings.Count(got, "anonymous") != 4 {
-		t.Errorf("of a record that cannot be read: %s", got)
-	}
-	f.ok(f.store.Delete(lost))
-	f.crash()
-	f.begin()
-}
-
-// spoil makes a record unreadable.
-func (s *memoryStore) spoil(id string) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.raw[id] = []byte("{")
-}
-
 // TestVolumesFrom: later ones go over earlier ones, and their own over both.
 func TestVolumesFrom(t *testing.T) {
+	t.Parallel()
 	f := newFixture(t)
 	say := func(volume, text string) {
 		t.Helper()
@@ -286,91 +174,8 @@ func TestVolumesFrom(t *testing.T) {
 	}
 }
 
-// TestVolumeOptions: the local driver mounts what mount(8) can while somebody needs it,
-// also across a crash.
-func TestVolumeOptions(t *testing.T) {
-	f := newFixture(t)
-	ctx := t.Context()
-	v, err := f.VolumeCreate(ctx, apivolume.CreateRequest{Name: "ram", DriverOpts: map[string]string{"type": "tmpfs", "device": "tmpfs", "o": "size=1m,uid=1000"}})
-	f.ok(err)
-	on := func() bool { return strings.Contains(leftBehind(f.cfg.DataRoot), v.Mountpoint) }
-	id := f.create(withVolumes([]string{"ram:/ram"}), "sh", "-c", "echo shared >/ram/f; sleep 300")
-	if on() {
-		t.Error("mounted before it is needed")
-	}
-	f.ok(f.Start(ctx, id))
-	eventually(t, "it is written to", func() bool { _, err := os.Stat(v.Mountpoint + "/f"); return err == nil })
-	if out, _ := f.run(withVolumes([]string{"ram:/in"}), "sh", "-c", "cat /in/f; stat -c %u /in; df /in | tail -1"); !strings.HasPrefix(out, "shared\n1000\n") || !strings.Contains(out, "1024") {
-		t.Errorf("%q", out)
-	}
-	f.crash()
-	f.begin()
-	if out, _ := f.run(withVolumes([]string{"ram:/in"}), "cat", "/in/f"); out != "shared\n" {
-		t.Errorf("after a crash: %q", out)
-	}
-	f.ok(f.Kill(ctx, id, "KILL"))
-	eventually(t, "it is unmounted", func() bool { return !on() })
-	bad, err := f.VolumeCreate(ctx, apivolume.CreateRequest{Name: "bad", DriverOpts: map[string]string{"type": "none", "o": "bind", "device": "/nosuch"}})
-	f.ok(err)
-	req := CreateRequest{Config: &container.Config{Image: "demo", Cmd: []string{"sh"}}, HostConfig: &container.HostConfig{Binds: []string{"bad:/bad"}}}
-	if _, err := f.Create(ctx, req); !errdefs.IsInvalidArgument(err) || !strings.Contains(err.Error(), "failed to mount local volume "+bad.Name) {
-		t.Error(err)
-	}
-}
-
-// TestSubpath: a part of a volume is mounted, by a way that nobody can change, and that
-// stays in the volume.
-func TestSubpath(t *testing.T) {
-	f := newFixture(t)
-	script := "mkdir -p /v/a/b; echo deep >/v/a/b/f; ln -s a /v/in; ln -s /etc /v/out; ln -s ../../../../etc /v/up"
-	if out, code := f.run(withVolumes([]string{"data:/v"}), "sh", "-c", script); code != 0 {
-		t.Fatal(out)
-	}
-	part := func(subpath string) func(*CreateRequest) {
-		return func(r *CreateRequest) {
-			r.HostConfig.Mounts = []mount.Mount{{Type: "volume", Source: "data", Target: "/p", VolumeOptions: &mount.VolumeOptions{Subpath: subpath}}}
-		}
-	}
-	for subpath, want := range map[string]string{"a/b": "deep\n", "in/b": "deep\n"} {
-		if out, _ := f.run(part(subpath), "cat", "/p/f"); out != want {
-			t.Errorf("%s: %q", subpath, out)
-		}
-	}
-	if out, _ := f.run(part("a/b/f"), "cat", "/p"); out != "deep\n" {
-		t.Errorf("a file: %q", out)
-	}
-	for _, subpath := range []string{"out", "up", "nosuch", "out/passwd"} {
-		if err := f.Start(t.Context(), f.create(part(subpath), "true")); !errdefs.IsInvalidArgument(err) || !strings.Contains(err.Error(), subpath) {
-			t.Errorf("%s: %v", subpath, err)
-		}
-	}
-	if left := leftBehind(f.cfg.ExecRoot + "/mounts"); left != "" {
-		t.Errorf("left mounted: %s", left)
-	}
-	id := f.create(part("a"), "sleep", "300")
-	f.ok(f.Start(t.Context(), id))
-	f.crash()
-	f.ok(f.killOutside(id))
-	f.begin()
-	eventually(t, "what the container had mounted is gone", func() bool { return leftBehind(f.cfg.ExecRoot+"/mounts") == "" })
-}
-
-// killOutside ends a container while no engine looks.
-func (f *fixture) killOutside(id string) error {
-	var pid int
-	for _, c := range f.registry.all() {
-		if c.id == id {
-			pid = c.record().State.PID
-		}
-	}
-	p, err := os.FindProcess(pid)
-	if err != nil {
-		return err
-	}
-	return p.Kill()
-}
-
 func TestVolumeFilters(t *testing.T) {
+	t.Parallel()
 	f := newFixture(t)
 	ctx := t.Context()
 	for name, labels := range map[string]map[string]string{"alpha": {"a": "1"}, "beta": {"a": "2", "b": ""}, "gamma": nil} {

@@ -83,10 +83,10 @@ func (c *Client) Detached(ctx context.Context) ([]string, error) {
 
 // Open starts reading the FIFOs. They are opened so that neither side waits for
 // the other: call it before the task is created. Opening what is open with the
-// same paths is no error, with other paths errdefs.ErrConflict; what is drained
-// is replaced. The end is seen when the last writer closes. For a container that
-// ended while nobody had the FIFOs open (this process had died) there is none to
-// see, and Drained would wait for ever: call Close.
+// same paths is no error, with other paths errdefs.ErrConflict; what is drained, or
+// reads FIFOs that have been removed since, is replaced. The end is seen when the last
+// writer closes; see Spec.Started for one that did so while nobody had the FIFOs open
+// (this process had died).
 func (c *Client) Open(ctx context.Context, s Spec) error {
 	if err := s.validate(); err != nil {
 		return err

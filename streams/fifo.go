@@ -111,10 +111,19 @@ type output struct {
 	raw  syscall.RawConn
 }
 
-func openOutput(name string, code byte, path string) (*output, error) {
+// openOutput opens a FIFO for reading. One that had writers before we came is given one
+// more for a moment, or hungUp would not be told that they have gone.
+func openOutput(name string, code byte, path string, hadWriters bool) (*output, error) {
 	f, err := fifo(path, os.O_RDONLY)
 	if err != nil {
 		return nil, fmt.Errorf("open %s: %w", name, err)
+	}
+	if hadWriters {
+		w, err := fifo(path, os.O_WRONLY)
+		if err != nil {
+			return nil, errors.Join(fmt.Errorf("open %s: %w", name, err), f.Close())
+		}
+		_ = w.Close()
 	}
 	return newOutput(name, code, f)
 }

@@ -119,7 +119,7 @@ func (s *server) open(spec Spec) error {
 	defer s.mu.Unlock()
 	st := s.streams[spec.ID]
 	switch {
-	case st != nil && st.isOpen && !st.isDrained():
+	case st != nil && st.isOpen && !st.isDrained() && st.readsWhatIsThere():
 		return st.reopen(spec)
 	case st == nil || st.isOpen:
 		fresh := newStream(spec.ID, s.settings)
@@ -127,6 +127,7 @@ func (s *server) open(spec Spec) error {
 			return err
 		}
 		if st != nil {
+			st.interrupt()
 			s.leave(st)
 		}
 		s.streams[spec.ID] = fresh

@@ -35,6 +35,9 @@ type Spec struct {
 	OpenStdin bool `json:"open_stdin,omitempty"`
 	// StdinOnce closes stdin when the first client's stdin ends.
 	StdinOnce bool `json:"stdin_once,omitempty"`
+	// Started says that the writers have opened the FIFOs before: where none is left, the
+	// end is seen at once, and without it only after another has come and gone.
+	Started bool `json:"started,omitempty"`
 	// Log is the path of the json-file log, which is appended to; "" is none.
 	Log string `json:"log,omitempty"`
 	// Logging says more of how the log is kept. Streams that are open keep theirs.

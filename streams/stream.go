@@ -7,12 +7,9 @@ import (
 	"io"
 	"log/slog"
 	"os"
-	"reflect"
 	"sync"
 	"sync/atomic"
 	"time"
-
-	"github.com/containerd/errdefs"
 
 	"github.com/fairlead/fairlead/streams/jsonlog"
 )
@@ -82,7 +79,7 @@ func (s *stream) open(spec Spec) (err error) {
 		if out.path == "" {
 			continue
 		}
-		o, err := openOutput(out.name, codes[out.name], out.path)
+		o, err := openOutput(out.name, codes[out.name], out.path, spec.Started)
 		if err != nil {
 			return err
 		}
@@ -301,6 +298,12 @@ func (s *stream) awaitStdinClosed(ctx context.Context) error {
 
 // close ends the stream in order and waits for its log, not for its clients.
 func (s *stream) close(ctx context.Context) error {
+	s.interrupt()
+	return wait(ctx, s.drained)
+}
+
+// interrupt has the stream end with what is in its FIFOs now.
+func (s *stream) interrupt() {
 	s.setOver()
 	if s.stdin != nil {
 		s.stdin.close()
@@ -314,7 +317,6 @@ func (s *stream) close(ctx context.Context) error {
 	for _, o := range outputs {
 		_ = o.file.SetReadDeadline(past)
 	}
-	return wait(ctx, s.drained)
 }
 
 // drop ends the stream at once.
@@ -361,15 +363,4 @@ func (s *stream) status() Status {
 		st.StdinClosed = s.stdin == nil || s.stdin.isClosed()
 	}
 	return st
-}
-
-// reopen checks a second Open of what is open: nothing to do, or a conflict.
-func (s *stream) reopen(spec Spec) error {
-	// What is logged how was settled when it was opened; a name, which may be part
-	// of it, may have changed since.
-	spec.Logging, spec.Spool = s.spec.Logging, s.spec.Spool
-	if !reflect.DeepEqual(s.spec, spec) {
-		return fmt.Errorf("streams of %s are open with other paths, close them first: %w", s.id, errdefs.ErrConflict)
-	}
-	return nil
 }

@@ -90,8 +90,8 @@ func (p *process) signal(name string) {
 	}
 }
 
-// startProcess runs echo, complain, env, cat, exit N, or sleep; anything else is
-// not found.
+// startProcess runs echo, complain, env, cat, exit N, sleep, or hush, which sleeps with
+// its output closed; anything else is not found.
 func startProcess(argv, env []string, s *stream) (*process, error) {
 	p := &process{signals: make(chan string, 8), exited: make(chan int, 1)}
 	if len(argv) == 0 {
@@ -112,6 +112,8 @@ func startProcess(argv, env []string, s *stream) (*process, error) {
 		program = func() int { return p.cat(s) }
 	case "sleep":
 		program = func() int { return p.sleep(s) }
+	case "hush":
+		program = func() int { s.close(); return p.sleep(s) }
 	case "/etc":
 		return nil, fmt.Errorf("runc create failed: exec: %q: permission denied", argv[0])
 	default:
