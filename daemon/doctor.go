@@ -52,7 +52,7 @@ func (v views) Doctor(ctx context.Context) (doctor.Report, error) {
 	}
 	h.Daemon = &doctor.Daemon{
 		Backend: string(v.network.Backend()), OwnChains: v.network.OwnChains(),
-		Differences: differences, Paused: healing.Paused, Since: healing.Since,
+		Differences: differences, Unserved: v.network.Untranslated(), Unpublished: v.network.Unpublished(), UserlandProxy: v.network.UserlandProxy(), Paused: healing.Paused, Since: healing.Since,
 	}
 	if asked, lack, links, slow := v.network.FastPath(); asked {
 		h.Daemon.FastPath = &doctor.FastPath{Lack: lack, Links: links, Slow: slices.Compact(slices.Sorted(maps.Values(slow)))}

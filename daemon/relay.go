@@ -74,6 +74,10 @@ func (k *keptRelay) Replace(ctx context.Context, owner string, b []relay.Binding
 	return k.change(ctx, func(ctx context.Context, c *relay.Client) error { return c.Replace(ctx, owner, b) })
 }
 
+func (k *keptRelay) Withdraw(ctx context.Context, owner string) error {
+	return k.insist(ctx, func(ctx context.Context, c *relay.Client) error { return c.Withdraw(ctx, owner) })
+}
+
 func (k *keptRelay) Release(ctx context.Context, owner string) error {
 	return k.insist(ctx, func(ctx context.Context, c *relay.Client) error { return c.Release(ctx, owner) })
 }

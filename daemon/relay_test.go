@@ -49,10 +49,12 @@ func TestStoppedRelay(t *testing.T) {
 			t.Errorf("%s: %v", what, err)
 		}
 	}
-	_, err = k.List(t.Context())
+	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+	defer cancel()
+	_, err = k.List(ctx)
 	refused("list", err)
-	gone, cancel := context.WithCancel(t.Context())
-	cancel()
+	gone, leave := context.WithCancel(ctx)
+	leave()
 	if err := k.KeepFirewallSocket(gone, os.Stdin); !errors.Is(err, context.Canceled) || errdefs.IsUnavailable(err) {
 		t.Errorf("of a caller who is gone: %v", err)
 	}
@@ -62,10 +64,10 @@ func TestStoppedRelay(t *testing.T) {
 	default:
 	}
 	host := netip.MustParseAddrPort("127.0.0.1:80")
-	refused("hold", k.Hold(t.Context(), []relay.Binding{{Owner: "a", Proto: "tcp", Host: host, Backend: host, File: os.Stdin}}))
+	refused("hold", k.Hold(ctx, []relay.Binding{{Owner: "a", Proto: "tcp", Host: host, Backend: host, File: os.Stdin}}))
 	select {
 	case <-c.Done():
-	case <-time.After(30 * time.Second):
+	case <-ctx.Done():
 		t.Error("the connection lives on")
 	}
 }

@@ -22,9 +22,8 @@ const (
 	// memoryTime is how long after its start the daemon looks to its memory: clients
 	// that come with it are not kept waiting.
 	memoryTime = time.Second
-	// garbage is how much of it the daemon has, in percent of what is in use. It makes
-	// more than the helpers do.
-	garbage = 40
+	// garbage is how much of it the daemon has, in percent of what is in use.
+	garbage = 25
 	// startGarbage is the same until then: most of what a start reads it needs once, and
 	// who waits for it is not to wait for its collection.
 	startGarbage = 200

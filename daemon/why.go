@@ -41,7 +41,7 @@ func (v views) Why(ctx context.Context, q trace.Question, probe bool) (trace.Exp
 func (v views) see(ctx context.Context, q trace.Question) (*seen.Picture, error) {
 	p := &seen.Picture{
 		Networks: v.network.Networks(), Attachments: v.network.Attachments(),
-		Table: v.network.RuleTable(), Firewall: string(v.network.Backend()), UserlandProxy: v.network.UserlandProxy(),
+		Table: v.network.RuleTable(), Firewall: string(v.network.Backend()), UserlandProxy: v.network.UserlandProxy(), Hooks: v.network.LoopbackHooks(),
 		Resolutions: make(map[string]seen.Resolution),
 	}
 	if p.Firewall == string(network.FirewallNone) {

@@ -113,6 +113,11 @@ func TestExamine(t *testing.T) {
 		{func(h *doctor.Host) { h.Sysctls["fs.inotify.max_user_instances"] = "8" }, doctor.Warning, "inotify", "max_user_instances is 8", "fs.inotify.max_user_instances=512"},
 		{func(h *doctor.Host) { h.Daemon.Paused, h.Daemon.Since = true, time.Unix(0, 0) }, doctor.Warning, "healing", "paused since 1970", "fairlead heal resume"},
 		{func(h *doctor.Host) { h.Daemon.Differences = []string{"link vethx is down"} }, doctor.Problem, "wanted", "link vethx is down", "systemctl restart"},
+		{func(h *doctor.Host) { h.Daemon.Unserved = []string{"a", "b", "c", "d"} }, doctor.Warning, "ports", "nobody serves a, b, c and 1 more", "--userland-proxy=true"},
+		{func(h *doctor.Host) { h.Daemon.Unpublished = []string{"a", "b"} }, doctor.Note, "ports", "ask for it: a, b; they have no address of that family", "--userland-proxy=true"},
+		{func(h *doctor.Host) {
+			h.Daemon.Unpublished, h.Daemon.UserlandProxy = []string{"a", "b", "c", "d"}, true
+		}, doctor.Warning, "ports", "ask for it: a, b, c and 1 more; another program or container had it", "fairlead restart CONTAINER"},
 		{func(h *doctor.Host) { h.Daemon = nil }, doctor.Note, "daemon", "no daemon was asked", "fairlead daemon"},
 		{func(h *doctor.Host) { h.Unread = []string{"x: y"} }, doctor.Note, "look", "not looked at: x: y", ""},
 	} {

@@ -94,6 +94,14 @@ type Daemon struct {
 	OwnChains []string
 	// Differences are what debug check finds.
 	Differences []string
+	// Unserved are published ports that neither a rule of ours leads to their containers
+	// nor the userland proxy, as HOST/PROTO of CONTAINER.
+	Unserved []string
+	// Unpublished are host ports that containers ask for and do not have, in the same
+	// form: the userland proxy alone would serve them.
+	Unpublished []string
+	// UserlandProxy says that it is on.
+	UserlandProxy bool
 	// FastPath is how it is with the fast path; nil where it is not asked for.
 	FastPath *FastPath
 	// Paused says that healing is, since when.

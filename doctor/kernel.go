@@ -125,9 +125,35 @@ func (h Host) daemon(f *findings) {
 	for _, line := range d.Differences {
 		f.add(Problem, "wanted", line, cure)
 	}
+	d.ports(f)
 	if len(d.Differences) == 0 {
 		f.add(OK, "wanted", "the kernel has what the daemon wants, firewall "+d.Backend)
 	}
+}
+
+// ports says which published ports nobody serves, and which are not published for want of
+// the userland proxy.
+func (d *Daemon) ports(f *findings) {
+	if len(d.Unserved) > 0 {
+		f.add(Warning, "ports", fmt.Sprintf("nobody serves %s: no rules are made for them (--iptables, --ip6tables) and the userland proxy is off, so they are held, and answer on loopback at most", some(d.Unserved)), "fairlead daemon --userland-proxy=true")
+	}
+	switch {
+	case len(d.Unpublished) == 0:
+	case d.UserlandProxy:
+		f.add(Warning, "ports", fmt.Sprintf("not published, though containers ask for it: %s; another program or container had it when the userland proxy was to serve it", some(d.Unpublished)), "ss -ltnup  # who has the port; when it is free:", "fairlead restart CONTAINER")
+	default:
+		f.add(Note, "ports", fmt.Sprintf("not published, though containers ask for it: %s; they have no address of that family, or it is loopback's, and the userland proxy is off", some(d.Unpublished)), "fairlead daemon --userland-proxy=true")
+	}
+}
+
+// some are the first of them: a range may have thousands.
+func some(all []string) string {
+	first := all[:min(len(all), 3)]
+	more := ""
+	if n := len(all) - len(first); n > 0 {
+		more = fmt.Sprintf(" and %d more", n)
+	}
+	return strings.Join(first, ", ") + more
 }
 
 // fastPath says whether what was asked for is there, and what stands in its way.

@@ -11,6 +11,7 @@ import (
 	"github.com/fairlead/fairlead/internal/crashpoint"
 	"github.com/fairlead/fairlead/kernel/socket"
 	"github.com/fairlead/fairlead/network/apply"
+	"github.com/fairlead/fairlead/network/firewall"
 	"github.com/fairlead/fairlead/network/plan"
 	"github.com/fairlead/fairlead/network/ports"
 	"github.com/fairlead/fairlead/network/spec"
@@ -32,13 +33,21 @@ func (c *Controller) Attach(ctx context.Context, req spec.AttachRequest) (spec.A
 		return spec.Attachment{}, err
 	}
 	var a spec.Attachment
+	var m firewall.Member
+	var steps []plan.Step
+	var rec apply.Record
 	spare, ids := c.spares.take(req)
 	defer c.stockSpares()
-	held, err := c.hold(req.Ports, func(foreign plan.Foreign) (fresh []spec.PortBinding, err error) {
+	held, err := c.settlePorts(req.Ports, func(foreign plan.Foreign) (fresh []spec.PortBinding, err error) {
 		if a, err = c.state.DecideAttachment(req, ids, foreign); err != nil {
 			return nil, err
 		}
 		return plan.HostPorts(a.Ports), c.state.AddAttachment(a)
+	}, func(fresh []spec.PortBinding) ([]ports.Held, error) {
+		return ports.HoldWhile(bindPort, fresh, func() {
+			m = c.member(a)
+			steps, rec = c.plan.Attach(m), c.draft("attach", a)
+		})
 	}, func() { c.state.RemoveAttachment(req.ID) })
 	if spare != nil && (err != nil || !spare.fits(a)) {
 		c.spares.put(spare)
@@ -48,10 +57,9 @@ func (c *Controller) Attach(ctx context.Context, req spec.AttachRequest) (spec.A
 		return spec.Attachment{}, err
 	}
 	defer c.spares.settle(spare)
-	m := c.member(a)
 	op := c.newOperation(held)
 	op.whole, op.spare = true, spare
-	err = apply.Run(ctx, op, c.entry("attach", a.Sandbox.ID, record{Attachment: &a}), "attach", c.plan.Attach(m))
+	err = apply.Run(ctx, op, rec, "attach", steps)
 	err = errors.Join(err, op.close())
 	var left *apply.LeftError
 	switch {
@@ -207,6 +215,19 @@ func (c *Controller) finishDetach(ctx context.Context, a spec.Attachment) error 
 // attach is a lease; a committed change of a network is forgotten, since the
 // store has it.
 func (c *Controller) entry(op, id string, v record) apply.Record { return entry{c.journal, op, id, v} }
+
+// draft is entry with the record encoded now, which of many ports takes a while.
+func (c *Controller) draft(op string, a spec.Attachment) apply.Record {
+	v := record{Attachment: &a}
+	return drafted{entry{c.journal, op, a.Sandbox.ID, v}, c.journal.Draft(op, a.Sandbox.ID, v)}
+}
+
+type drafted struct {
+	entry
+	begin func() error
+}
+
+func (d drafted) Begin() error { return d.begin() }
 
 type entry struct {
 	j interface {

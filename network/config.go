@@ -24,6 +24,9 @@ type Relay interface {
 	// Replace makes the bindings all that the owner holds: a port that it holds
 	// keeps its socket and gets the new backend, others come with a File.
 	Replace(ctx context.Context, owner string, bindings []relay.Binding) error
+	// Withdraw closes the ports that the owner holds; connections that are being
+	// carried go on until Release.
+	Withdraw(ctx context.Context, owner string) error
 	// Release closes everything held for the owner, before it returns.
 	Release(ctx context.Context, owner string) error
 	// List says what is held.

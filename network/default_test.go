@@ -235,7 +235,7 @@ func TestBridgeMadeAnewByHand(t *testing.T) {
 	if off, _ := h.Attachment(a.Sandbox.ID); len(off.Endpoints) != 0 || len(off.Ports) != 0 {
 		t.Errorf("the container of the former bridge: %+v", off)
 	}
-	h.departing.settle(t.Context())
+	h.departing.ended.Wait()
 	if out := command(t, "ip", "-br", "link"); strings.Contains(out, "fairlead0") || strings.Contains(out, "veth") {
 		t.Errorf("leftovers:\n%s", out)
 	}

@@ -117,7 +117,15 @@ func (h *host) talk(t *testing.T, a, b spec.Attachment) uint64 {
 		_ = server.Close()
 		<-served
 	}
-	return h.handed(a) - before
+	kernel, err := h.looking.Counters()
+	if err != nil {
+		t.Fatal(err)
+	}
+	link, handed := a.Endpoints[0].HostIf, h.handed(a)
+	if all, err := h.LinkCounts(); err != nil || all.Links[link].SentPackets < kernel[link].SentPackets+handed {
+		t.Errorf("%d packets are counted, %v; the link has %d, and %d passed its end by", all.Links[link].SentPackets, err, kernel[link].SentPackets, handed)
+	}
+	return handed - before
 }
 
 func inside[T any](t *testing.T, a spec.Attachment, open func() (T, error)) (out T) {

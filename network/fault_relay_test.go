@@ -32,6 +32,10 @@ func (r faultyRelay) Replace(ctx context.Context, owner string, b []relay.Bindin
 	return calling("replace", func() error { return r.fakeRelay.Replace(ctx, owner, b) })
 }
 
+func (r faultyRelay) Withdraw(ctx context.Context, owner string) error {
+	return calling("replace", func() error { return r.fakeRelay.Withdraw(ctx, owner) })
+}
+
 func (r faultyRelay) Release(ctx context.Context, owner string) error {
 	return calling("release", func() error { return r.fakeRelay.Release(ctx, owner) })
 }

@@ -361,8 +361,7 @@ func (c *Controller) mendHeld(ctx context.Context, sandboxID string) error {
 	if there && c.journal.Open(sandboxID) {
 		return errRight
 	}
-	want := plan.HostPorts(a.Ports)
-	right, err := c.holdsOnly(ctx, sandboxID, want)
+	right, err := c.holdsOnly(ctx, sandboxID, plan.HostPorts(a.Ports))
 	if err != nil {
 		return err
 	}
@@ -372,5 +371,5 @@ func (c *Controller) mendHeld(ctx context.Context, sandboxID string) error {
 	if !there {
 		return c.cfg.Relay.Release(ctx, sandboxID)
 	}
-	return c.holdAble(ctx, sandboxID, want)
+	return c.holdAble(ctx, a)
 }

@@ -31,6 +31,7 @@ func (c *Controller) watchForeign(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
+		c.fw.LookAway(w)
 		c.foreign.changed, c.foreign.tables = w.Changed(), w
 	}
 	return nil

@@ -131,6 +131,10 @@ func (r *fakeRelay) Replace(_ context.Context, owner string, bindings []relay.Bi
 	return nil
 }
 
+func (r *fakeRelay) Withdraw(ctx context.Context, owner string) error {
+	return r.Replace(ctx, owner, nil)
+}
+
 func (r *fakeRelay) Release(_ context.Context, owner string) error {
 	r.mu.Lock()
 	defer r.mu.Unlock()

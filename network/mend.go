@@ -243,7 +243,7 @@ func (c *Controller) holdAgain(ctx context.Context, sandboxID string) error {
 	if !ok {
 		return c.cfg.Relay.Release(ctx, sandboxID)
 	}
-	return c.holdAble(ctx, sandboxID, plan.HostPorts(a.Ports))
+	return c.holdAble(ctx, a)
 }
 
 func bindingKey(owner, proto, host string) string { return owner + " " + proto + " " + host }

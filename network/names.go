@@ -151,6 +151,11 @@ func (d *differences) resolvers(ctx context.Context, c *Controller, attachments 
 		case !reflect.DeepEqual(is, *want):
 			d.say("container %s: its resolver was told other names or servers than it should", a.Sandbox.Name)
 		}
+		if cut, err := c.cutOff(a.Sandbox.Path); err != nil {
+			d.say("container %s: whether its questions reach its resolver cannot be read: %v", a.Sandbox.Name, err)
+		} else if cut {
+			d.say("container %s: table ip %s of its namespace is gone or empty, by which its questions reach its resolver; fairlead restart %s puts it back", a.Sandbox.Name, spec.ResolverTable, a.Sandbox.Name)
+		}
 	}
 	for id := range told {
 		d.say("the relay answers names for sandbox %s, which nobody wants", id)

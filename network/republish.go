@@ -96,27 +96,37 @@ func (c *Controller) heldBy(ctx context.Context, owner string) (map[string]bool,
 }
 
 // holdsOnly says whether the relay holds the bindings for the sandbox, each to where it
-// leads, and no others.
+// leads and as it is served, and no others.
 func (c *Controller) holdsOnly(ctx context.Context, owner string, bindings []spec.PortBinding) (bool, error) {
 	have, err := c.cfg.Relay.List(ctx)
 	if err != nil {
 		return false, err
 	}
-	wanted, held := make(map[string]netip.AddrPort), make(map[string]netip.AddrPort)
+	type served struct {
+		to    netip.AddrPort
+		proxy bool
+	}
+	wanted, held := make(map[string]served), make(map[string]served)
 	for _, p := range bindings {
-		wanted[bindingKey(owner, string(p.Proto), p.Host.String())] = p.Container
+		wanted[bindingKey(owner, string(p.Proto), p.Host.String())] = served{p.Container, c.proxied(p)}
 	}
 	for _, b := range have {
 		if b.Owner == owner {
-			held[bindingKey(b.Owner, b.Proto, b.Host.String())] = b.Backend
+			held[bindingKey(b.Owner, b.Proto, b.Host.String())] = served{b.Backend, b.Proxy}
 		}
 	}
 	return maps.Equal(wanted, held), nil
 }
 
-// holdAble is holdExactly for those of the bindings that can be held. The error tells
-// of the others.
-func (c *Controller) holdAble(ctx context.Context, owner string, bindings []spec.PortBinding) error {
+// holdAble is holdExactly for those of the attachment's bindings that can be held. The
+// error tells of the others. Connections go on where there are none any more and the
+// container is as it was.
+func (c *Controller) holdAble(ctx context.Context, a spec.Attachment) error {
+	owner, bindings := a.Sandbox.ID, plan.HostPorts(a.Ports)
+	leadsOut := func(e spec.Endpoint) bool { return e.Gateway4.IsValid() || e.Gateway6.IsValid() }
+	if len(bindings) == 0 && slices.ContainsFunc(a.Endpoints, leadsOut) {
+		return c.cfg.Relay.Withdraw(ctx, owner)
+	}
 	held, err := c.heldBy(ctx, owner)
 	if err != nil {
 		return err

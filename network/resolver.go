@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net/netip"
 	"os"
+	"slices"
 
 	"github.com/containerd/errdefs"
 	"golang.org/x/sys/unix"
@@ -15,13 +16,10 @@ import (
 	"github.com/fairlead/fairlead/kernel/nft"
 	"github.com/fairlead/fairlead/kernel/socket"
 	"github.com/fairlead/fairlead/network/plan"
+	"github.com/fairlead/fairlead/network/spec"
 	"github.com/fairlead/fairlead/relay"
 	"github.com/fairlead/fairlead/ruleset"
 )
-
-// resolverTable is the table in a sandbox that leads 127.0.0.11:53 to the port
-// where the relay answers.
-const resolverTable = "fairlead_resolver"
 
 // resolve does the step: see plan.Resolver.
 func (o *operation) resolve(ctx context.Context, s plan.Resolver) error {
@@ -50,7 +48,7 @@ func (o *operation) unresolve(ctx context.Context, s plan.Resolver) error {
 	}
 	sb, nsErr := o.enter(s.Namespace)
 	if nsErr == nil {
-		nsErr = o.c.changeInside(ctx, sb.file, ruleset.DeleteTable{Family: ruleset.IPv4, Name: resolverTable, IgnoreMissing: true})
+		nsErr = o.c.changeInside(ctx, sb.file, ruleset.DeleteTable{Family: ruleset.IPv4, Name: spec.ResolverTable, IgnoreMissing: true})
 	}
 	if lacksTables(nsErr) {
 		nsErr = nil
@@ -154,7 +152,38 @@ func resolverTurn(udp, tcp netip.AddrPort) ruleset.Table {
 			ruleset.PortIs{Protocol: of.protocol, Selector: ruleset.THSPort, Port: of.port},
 			ruleset.SetPort{Protocol: of.protocol, Selector: ruleset.THSPort, Port: dns.Address.Port()}))
 	}
-	return ruleset.Table{Family: ruleset.IPv4, Name: resolverTable, Chains: []ruleset.Chain{questions, answers}}
+	return ruleset.Table{Family: ruleset.IPv4, Name: spec.ResolverTable, Chains: []ruleset.Chain{questions, answers}}
+}
+
+// cutOff says that the resolver of a sandbox is there and nothing leads questions to it: a
+// container that may change its own rules has thrown all of them away, or emptied the table.
+// What is not pinned is told of by others.
+func (c *Controller) cutOff(path string) (cut bool, err error) {
+	ns, err := netns.Open(path)
+	if err != nil {
+		return false, nil // such a namespace is a difference of its own
+	}
+	defer func() { _ = ns.Close() }()
+	var f *os.File
+	err = netns.Do(ns, func() error {
+		all, err := socket.Listeners()
+		byTable := slices.ContainsFunc(all, func(l socket.Listener) bool {
+			return l.Local.Addr() == dns.Address.Addr() && l.Local.Port() != dns.Address.Port()
+		})
+		if byTable { // else it has port 53 itself, where the kernel has no tables
+			f, err = nft.NewSocket()
+		}
+		return err
+	})
+	if err != nil || f == nil {
+		return false, err
+	}
+	conn, err := c.openInside(f)
+	if err != nil {
+		return false, errors.Join(err, f.Close())
+	}
+	has, err := conn.HasRules(ruleset.IPv4, spec.ResolverTable)
+	return !has, errors.Join(err, f.Close())
 }
 
 // changeInside makes changes in the ruleset of another namespace.
@@ -170,24 +199,31 @@ func (c *Controller) changeInside(ctx context.Context, ns *os.File, changes ...r
 	return errors.Join(c.changeBy(ctx, f, changes...), f.Close())
 }
 
-// changeBy makes changes by a socket of another namespace. What the kernel can do
-// is asked once.
+// changeBy makes changes by a socket of another namespace.
 func (c *Controller) changeBy(ctx context.Context, f *os.File, changes ...ruleset.Change) error {
-	c.mu.Lock()
-	features := c.nftFeatures
-	c.mu.Unlock()
-	var conn *nft.Conn
-	var err error
-	if features != nil {
-		conn, err = nft.OpenKnown(f, *features)
-	} else if conn, err = nft.Open(f); err == nil {
-		found := conn.Features()
-		c.mu.Lock()
-		c.nftFeatures = &found
-		c.mu.Unlock()
-	}
+	conn, err := c.openInside(f)
 	if err != nil {
 		return err
 	}
 	return conn.Apply(ctx, changes)
+}
+
+// openInside speaks to nf_tables by a socket of another namespace. What the kernel can do is asked
+// once.
+func (c *Controller) openInside(f *os.File) (*nft.Conn, error) {
+	c.mu.Lock()
+	features := c.nftFeatures
+	c.mu.Unlock()
+	if features != nil {
+		return nft.OpenKnown(f, *features)
+	}
+	conn, err := nft.Open(f)
+	if err != nil {
+		return nil, err
+	}
+	found := conn.Features()
+	c.mu.Lock()
+	c.nftFeatures = &found
+	c.mu.Unlock()
+	return conn, nil
 }

@@ -4,6 +4,8 @@ import (
 	"errors"
 	"fmt"
 	"os/exec"
+	"slices"
+	"strings"
 	"testing"
 
 	wire "github.com/miekg/dns"
@@ -49,6 +51,32 @@ func TestNamesAreNotTracked(t *testing.T) {
 	ask()
 	if tracked(t, web.Sandbox.Path) == 0 {
 		t.Error("the container tracks nothing, so its rules prove nothing")
+	}
+}
+
+// A container that throws all of its rules away, or empties the table for them, has no names any more, as with Docker; the check
+// says so, and what to do.
+func TestCheckSeesNamesCutOff(t *testing.T) {
+	h, _ := resolverHost(t)
+	web := attachNamed(t, h, 1, spec.DNS{}, spec.EndpointRequest{Network: "front", Names: []string{"web"}})
+	cutOff := func() bool {
+		t.Helper()
+		lines, err := h.Check(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		return slices.ContainsFunc(lines, func(l string) bool {
+			return strings.Contains(l, "container "+web.Sandbox.Name) && strings.Contains(l, "fairlead restart "+web.Sandbox.Name)
+		})
+	}
+	if cutOff() {
+		t.Error("it is told to be cut off")
+	}
+	for _, lost := range [][]string{{"flush", "table", "ip", spec.ResolverTable}, {"flush", "ruleset"}} {
+		command(t, "nsenter", append([]string{"--net=" + web.Sandbox.Path, "nft"}, lost...)...)
+		if !cutOff() {
+			t.Errorf("nothing is said of nft %s", strings.Join(lost, " "))
+		}
 	}
 }
 

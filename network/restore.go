@@ -27,6 +27,9 @@ func (c *Controller) Restore(ctx context.Context) error {
 	if err := c.load(ctx); err != nil {
 		return fmt.Errorf("restore the network: %w", err)
 	}
+	if err := c.settleServed(ctx); err != nil {
+		return fmt.Errorf("restore the network: %w", err)
+	}
 	if err := c.mend(ctx); err != nil {
 		return fmt.Errorf("restore the network: %w", err)
 	}
@@ -243,6 +246,9 @@ func (c *Controller) mend(ctx context.Context) error {
 		return err
 	}
 	crashpoint.Here("restore.links")
+	// Before what the proxy has served is held alone: who connects meanwhile would wait
+	// for nobody.
+	loopback := c.mendLoopback()
 	err := c.mendPorts(ctx)
 	crashpoint.Here("restore.ports")
 	err = errors.Join(err, c.mendResolvers(ctx))
@@ -252,7 +258,7 @@ func (c *Controller) mend(ctx context.Context) error {
 		c.log.Error("the relay was not given all that it should hold; it is tried again until it has", "operation", "restore", "err", err)
 		c.endLater(leftover{op: "relay", end: c.fillRelay})
 	}
-	return c.mendLoopback()
+	return loopback
 }
 
 // mendLinks brings every endpoint's veth pair back to its place, and takes away

@@ -78,6 +78,9 @@ func (s *survey) ports(ctx context.Context) error {
 	for _, a := range s.attachments {
 		f := finding{kind: kindPort, on: a.Sandbox.Name, mend: func(ctx context.Context) error { return s.c.mendHeld(ctx, a.Sandbox.ID) }}
 		for _, p := range plan.HostPorts(a.Ports) {
+			if why := s.c.plan.Unserved(p); why != "" {
+				s.unserved(a, p, why)
+			}
 			key := bindingKey(a.Sandbox.ID, string(p.Proto), p.Host.String())
 			f.cure = []string{fmt.Sprintf("# the relay holds %s %s for %s", p.Proto, p.Host, p.Container)}
 			switch b, ok := held[key]; {
@@ -85,6 +88,8 @@ func (s *survey) ports(ctx context.Context) error {
 				s.say(f, "container %s: host port %s %s is not held", a.Sandbox.Name, p.Proto, p.Host)
 			case b.Backend != p.Container:
 				s.say(f, "container %s: host port %s %s leads to %s, wanted %s", a.Sandbox.Name, p.Proto, p.Host, b.Backend, p.Container)
+			case b.Proxy != s.c.proxied(p):
+				s.say(f, "container %s: host port %s %s has the userland proxy %s, wanted %s", a.Sandbox.Name, p.Proto, p.Host, onOff(b.Proxy), onOff(!b.Proxy))
 			}
 			delete(held, key)
 		}
@@ -93,6 +98,14 @@ func (s *survey) ports(ctx context.Context) error {
 		s.say(finding{kind: kindPort, on: key, cure: []string{fmt.Sprintf("# the relay lets go of %s %s", b.Proto, b.Host)}, mend: func(ctx context.Context) error { return s.c.mendHeld(ctx, b.Owner) }}, "the relay holds a port that nobody wants: %s", key)
 	}
 	return nil
+}
+
+// unserved says of a published port that whoever comes there waits for nobody.
+func (s *survey) unserved(a spec.Attachment, p spec.PortBinding, why string) {
+	s.say(finding{
+		kind: kindPort, on: p.String(), cure: []string{fmt.Sprintf("# the relay lets go of %s %s", p.Proto, p.Host)},
+		mend: func(ctx context.Context) error { return s.c.mendUnserved(ctx, a.Sandbox.ID) },
+	}, "container %s: host port %s %s is published and nobody serves it: %s", a.Sandbox.Name, p.Proto, p.Host, why)
 }
 
 // loopback looks at the connect hooks.

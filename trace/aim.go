@@ -217,6 +217,9 @@ func (t *tracer) publishedTarget() (netip.AddrPort, bool) {
 
 func (t *tracer) notPublished(a spec.Attachment, other string) Cause {
 	t.path.Hops = append(t.path.Hops, Hop{Kind: HopOutside, Name: "outside", Reached: true})
+	if c, ok := t.unpublished(a); ok {
+		return c
+	}
 	c := Cause{Code: "not-published", Where: "container " + t.to.name, Who: policy}
 	c.What = fmt.Sprintf("container %s does not publish port %d/%s: from outside only published ports are reached", t.to.name, t.q.Port, t.q.Proto)
 	c.Mend = []string{publishAnew("%d:%d/%s", t.q.Port, t.q.Port, t.q.Proto)}

@@ -7,6 +7,8 @@ import (
 	"strings"
 
 	"github.com/fairlead/fairlead/network/spec"
+	"github.com/fairlead/fairlead/trace/netfilter"
+	"github.com/fairlead/fairlead/trace/picture"
 )
 
 // unresolved says why a name led nowhere.
@@ -35,7 +37,7 @@ func (t *tracer) unresolved() {
 		return
 	}
 	if n.ns != nil {
-		if w, ok := t.wrongServers(n); ok {
+		if w, ok := t.noNames(n); ok {
 			t.stop(w)
 			return
 		}
@@ -74,6 +76,55 @@ var resolverAddr = netip.AddrFrom4([4]byte{127, 0, 0, 11})
 // hop0 is where the question begins, when no packet is sent.
 func (t *tracer) hop0(n node) {
 	t.path.Hops = append(t.path.Hops, Hop{Kind: n.kind, Name: n.name, Reached: true})
+}
+
+// noNames says whether a container cannot ask our resolver, which it is to ask.
+func (t *tracer) noNames(n node) (Cause, bool) {
+	if w, ok := t.wrongServers(n); ok {
+		return w, true
+	}
+	return t.cutOff(n)
+}
+
+// cutOff says whether a container has thrown away what leads its questions to our resolver, which
+// is there on a port by chance: the table, or all of its rules.
+func (t *tracer) cutOff(n node) (Cause, bool) {
+	if n.c == nil || n.kind != HopContainer || !slices.Contains(n.ns.Nameservers, resolverAddr) {
+		return Cause{}, false
+	}
+	served := slices.ContainsFunc(n.ns.Listeners, func(l picture.Listener) bool {
+		return l.At.Addr() == resolverAddr && l.At.Port() != 53
+	})
+	lost := "threw table ip %s away"
+	led := slices.ContainsFunc(n.ns.Ruleset.Tables, func(f *netfilter.Table) bool {
+		if f.Name != spec.ResolverTable {
+			return false
+		}
+		lost = "emptied table ip %s"
+		for _, c := range f.Chains {
+			if len(c.Rules) > 0 {
+				return true
+			}
+		}
+		return false
+	})
+	if !served || led {
+		return Cause{}, false
+	}
+	return Cause{
+		Code: "resolver-cut-off", What: fmt.Sprintf("container %s "+lost+", which leads its questions to the resolver (%s)", n.name, spec.ResolverTable, resolverAddr),
+		Where: n.where() + ", its nftables rules", Who: inside, Mend: []string{"fairlead restart " + n.name},
+	}, true
+}
+
+// byName tells of a container that is asked for by its name, which the other cannot look up.
+func (t *tracer) byName() {
+	if t.to.kind != HopContainer || t.to.addr.IsValid() || t.from.name == t.to.name {
+		return
+	}
+	if c, ok := t.cutOff(t.from); ok {
+		t.doubt(fmt.Sprintf("by its address alone: %s; %s mends that", c.What, c.Mend[0]))
+	}
 }
 
 // wrongServers says whether a container that is to ask our resolver asks another.

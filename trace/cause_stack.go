@@ -96,10 +96,13 @@ func number(s string) int {
 	return n
 }
 
-// trackable says whether the host can track one more connection.
+// trackable says whether the host can track one more connection. A full table is never
+// quite full for long: some connection is always over, and one that is refused has the
+// kernel give up a few that are ending (gc_worker of nf_conntrack_core.c). What becomes free
+// the next one has.
 func (t *tracer) trackable() (Cause, bool) {
 	h := &t.p.Host
-	if t.back || h.MaxTracked == 0 || h.Tracked < h.MaxTracked {
+	if t.back || h.MaxTracked == 0 || h.Tracked < h.MaxTracked-h.MaxTracked/100 {
 		return Cause{}, true
 	}
 	return Cause{

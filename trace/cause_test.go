@@ -50,7 +50,7 @@ var causes = []struct {
 		ruleset(p, strings.Replace(saved[rules4], ":FORWARD ACCEPT", ":FORWARD DROP", 1), "")
 	}, "foreign-policy-drop", HopBridge, "iptables-legacy -P FORWARD ACCEPT"},
 	{"db 192.0.2.9", rule("filter", "FORWARD", "-m conntrack --ctstate ESTABLISHED -j DROP"), "foreign-drop", HopUplink, "iptables-legacy -t filter -D FORWARD 1"},
-	{"db 192.0.2.9", func(p *picture.Picture) { p.Host.Tracked = 100 }, "conntrack-full", HopBridge, "sysctl -w net.netfilter.nf_conntrack_max=131072"},
+	{"db 192.0.2.9", func(p *picture.Picture) { p.Host.Tracked = 99 }, "conntrack-full", HopBridge, "sysctl -w net.netfilter.nf_conntrack_max=131072"},
 	{"db 192.0.2.9", hostRoute(picture.Route{Kind: picture.Blackhole, Dst: netip.MustParsePrefix("192.0.2.9/32")}), "route-blackhole", HopBridge, "ip route del blackhole 192.0.2.9/32"},
 	{"outside web:80", hostRoute(picture.Route{Kind: picture.Unicast, Dst: netip.MustParsePrefix("10.30.0.2/32"), Link: uplink}), "route-overlap", HopUplink, "ip route del 10.30.0.2/32 dev uplink"},
 	{"db 192.0.2.9", func(p *picture.Picture) {
@@ -86,12 +86,22 @@ var causes = []struct {
 		resolution(picture.Resolution{Asked: []netip.Addr{addr("127.0.0.9")}})(p)
 		db(p).Nameservers = []netip.Addr{addr("127.0.0.9")}
 	}, "resolv-conf-wrong", HopContainer, "fairlead exec db sh -c 'echo nameserver 127.0.0.11 > /etc/resolv.conf'"},
+	{"db nosuch.example", func(p *picture.Picture) {
+		resolution(picture.Resolution{Asked: []netip.Addr{resolverAddr}, Silent: []netip.Addr{resolverAddr}})(p)
+		withoutTable(p)
+	}, "resolver-cut-off", HopContainer, "fairlead restart db"},
 }
 
 func none(*picture.Picture) {}
 
 func web(p *picture.Picture) *picture.Namespace { return p.Containers[0].Namespace }
 func db(p *picture.Picture) *picture.Namespace  { return p.Containers[1].Namespace }
+
+// withoutTable has the resolver of db on a port that nothing leads to.
+func withoutTable(p *picture.Picture) {
+	db(p).Nameservers = []netip.Addr{resolverAddr}
+	db(p).Listeners = append(db(p).Listeners, picture.Listener{Proto: "udp", At: netip.AddrPortFrom(resolverAddr, 40000)})
+}
 
 func withoutDefault(p *picture.Picture) {
 	db(p).Routes = slices.DeleteFunc(db(p).Routes, func(r picture.Route) bool { return r.Dst.Bits() == 0 })

@@ -28,6 +28,10 @@ func (t *tracer) deliver(n node, in picture.Link) bool {
 	if t.q.Proto == "icmp" {
 		return t.echoes(n)
 	}
+	if b, ok := t.hooked(n); ok {
+		t.note("programs on the cgroup root lead it to %s before there is a packet", b.Container)
+		return t.another(n, b)
+	}
 	l, ok := listensAt(n.ns.Listeners, t.q.Proto, t.pk.Destination)
 	if !ok {
 		return t.stop(t.nobodyListens(n))
@@ -80,7 +84,15 @@ func (t *tracer) relay(n node, l picture.Listener) bool {
 			Who: fmt.Sprintf("%s (PID %d)", l.Process, l.PID), Mend: []string{fmt.Sprintf("kill %d", l.PID), healHint},
 		})
 	}
+	if !t.proxied(b) {
+		return t.stop(t.unserved(b, l))
+	}
 	t.note("the relay takes it, and connects to %s", b.Container)
+	return t.another(n, b)
+}
+
+// another is a connection to the container in the place of the one to its port.
+func (t *tracer) another(n node, b spec.PortBinding) bool {
 	t.relayed, t.binding = true, &b
 	t.pk.Destination, t.pk.Source = b.Container, netip.AddrPort{}
 	t.pk.DestinationNAT, t.pk.SourceNAT = false, false
@@ -156,6 +168,9 @@ func (t *tracer) nobodyListens(n node) Cause {
 	}
 	if n.kind == HopHost {
 		if d, ok := t.publishedOtherwise(at); ok {
+			return d
+		}
+		if d, ok := t.proxyOff(at); ok {
 			return d
 		}
 		if b, ok := t.holds(at); ok {

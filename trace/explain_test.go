@@ -124,6 +124,35 @@ func TestDoubt(t *testing.T) {
 	}
 }
 
+// TestNameCutOff: a container is reached by its address while its name cannot be looked up, which
+// is told to those who ask by the name.
+func TestNameCutOff(t *testing.T) {
+	t.Parallel()
+	for ask, doubts := range map[string]int{"db web:80": 1, "db 10.30.0.2:80": 0, "web db:22": 0} {
+		p := pictured()
+		withoutTable(p)
+		e, err := Explain(p, question(t, ask))
+		if err != nil || len(e.Doubts) != doubts || doubts > 0 && (!e.Reachable || !strings.Contains(e.Doubts[0], "fairlead restart db")) {
+			t.Errorf("%s: %v: %+v", ask, err, e)
+		}
+	}
+}
+
+// TestNameEmptied: a table without rules leads nobody to the resolver, one with a rule does.
+func TestNameEmptied(t *testing.T) {
+	t.Parallel()
+	for _, doubts := range []int{0, 1} {
+		p := pictured()
+		withoutTable(p)
+		c := &netfilter.Chain{Name: "questions", Rules: make([]netfilter.Rule, 1-doubts)}
+		db(p).Ruleset.Tables = append(db(p).Ruleset.Tables, &netfilter.Table{Name: spec.ResolverTable, Chains: map[string]*netfilter.Chain{c.Name: c}})
+		e, err := Explain(p, question(t, "db web:80"))
+		if err != nil || len(e.Doubts) != doubts || doubts > 0 && !strings.Contains(e.Doubts[0], "emptied table ip "+spec.ResolverTable) {
+			t.Errorf("%d rules: %v: %+v", len(c.Rules), err, e.Doubts)
+		}
+	}
+}
+
 // rule adds a rule of iptables-legacy to the host's chain.
 func rule(table, chain, text string) func(p *picture.Picture) {
 	return func(p *picture.Picture) {

@@ -119,7 +119,7 @@ func pictured() *picture.Picture {
 				{Prefix: netip.MustParsePrefix("fd00:30::/64"), Gateway: netip.MustParseAddr("fd00:30::1")},
 			},
 		}},
-		Resolutions: map[string]picture.Resolution{}, Firewall: "iptables",
+		Resolutions: map[string]picture.Resolution{}, Firewall: "iptables", UserlandProxy: true,
 	}
 	ruleset(p, saved[rules4], saved[rules6])
 	for _, c := range []struct {

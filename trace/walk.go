@@ -66,6 +66,7 @@ func Explain(p *picture.Picture, q Question) (Explanation, error) {
 	e.Healed = t.healed()
 	if e.Reachable || t.mayAlso() {
 		t.surroundings()
+		t.byName()
 	}
 	e.Reachable = e.Reachable && len(e.Causes) == 0
 	return e, nil

@@ -72,7 +72,7 @@ func TestWhatCanBePublished(t *testing.T) {
 		{"the other family, by the proxy", everything, "bridge", spec.UDP, "2001:db8::1", "2001:db8::1"},
 		{"every address, no proxy", noProxy, "bridge", spec.TCP, "", "0.0.0.0"},
 		{"the other family, no proxy", noProxy, "bridge", spec.TCP, "2001:db8::1", "userland proxy is off"},
-		{"the other family's wildcard, no proxy", noProxy, "bridge", spec.TCP, "::", "userland proxy is off"},
+		{"the other family's wildcard, no proxy", noProxy, "bridge", spec.TCP, "::", "cannot publish on [::]: the container has no address of that family and the userland proxy is off"},
 		{"loopback, no proxy", noProxy, "dual", spec.TCP, "::1", "::1"},
 		{"loopback, no proxy, no hooks", noHooks, "dual", spec.TCP, "127.0.0.1", "lacks what serves loopback without it: no cgroup hooks"},
 		{"every address, no hooks", noHooks, "dual", spec.UDP, "", "0.0.0.0 ::"},

@@ -139,7 +139,8 @@ func (c Config) Attach(m firewall.Member) []Step {
 func (c Config) Detach(m firewall.Member) []Step {
 	a := m.Attachment
 	var steps []Step
-	if ports, names := HostPorts(a.Ports), Resolved(m) != nil; len(ports) > 0 || names {
+	// Without ports the relay may have connections of those that it had.
+	if ports, names := HostPorts(a.Ports), Resolved(m) != nil; len(ports) > 0 || names || len(a.Requests) > 0 {
 		steps = append(steps, Withdraw{Owner: a.Sandbox.ID, Bindings: ports, Names: names})
 	}
 	steps = append(steps, c.redirect(a.Ports, nil)...)

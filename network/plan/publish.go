@@ -26,21 +26,7 @@ func (s *State) decidePorts(a spec.Attachment, former []spec.PortBinding, foreig
 	if len(a.Requests) == 0 {
 		return nil, nil
 	}
-	var out4, out6 outlet
-	var binding netip.Addr
-	for _, e := range a.Endpoints {
-		seg := s.networks[e.NetworkID]
-		if e.Gateway4.IsValid() {
-			out4 = outlet{e.Addr4.Addr(), seg.Name, seg.Gateway(true) == spec.GatewayRouted}
-			binding = seg.HostBinding
-		}
-		if e.Gateway6.IsValid() {
-			out6 = outlet{e.Addr6.Addr(), seg.Name, seg.Gateway(false) == spec.GatewayRouted}
-			if !binding.IsValid() && seg.HostBinding.Is6() {
-				binding = seg.HostBinding
-			}
-		}
-	}
+	out4, out6, binding := s.outlets(a)
 	for _, p := range a.Requests {
 		if err := s.checkPort(p); err != nil {
 			return nil, err
@@ -73,6 +59,25 @@ func (s *State) decidePorts(a spec.Attachment, former []spec.PortBinding, foreig
 	return append(chosen, routed...), nil
 }
 
+// outlets are where the sandbox's published ports lead, and the host address that
+// they are on where none is named; the zero Addr for every one.
+func (s *State) outlets(a spec.Attachment) (out4, out6 outlet, binding netip.Addr) {
+	for _, e := range a.Endpoints {
+		seg := s.networks[e.NetworkID]
+		if e.Gateway4.IsValid() {
+			out4 = outlet{e.Addr4.Addr(), seg.Name, seg.Gateway(true) == spec.GatewayRouted}
+			binding = seg.HostBinding
+		}
+		if e.Gateway6.IsValid() {
+			out6 = outlet{e.Addr6.Addr(), seg.Name, seg.Gateway(false) == spec.GatewayRouted}
+			if !binding.IsValid() && seg.HostBinding.Is6() {
+				binding = seg.HostBinding
+			}
+		}
+	}
+	return out4, out6, binding
+}
+
 // formerBindings are those of a container port before a change.
 type formerBindings map[containerPort][]spec.PortBinding
 
@@ -91,9 +96,9 @@ func formerPorts(bindings []spec.PortBinding) formerBindings {
 	return f
 }
 
-// keep narrows the request to the host port that it has, which is then left to no
-// other request.
-func (f formerBindings) keep(r *ports.Request) {
+// keep narrows the request to the host port that it has, if it has one, which is then
+// left to no other request.
+func (f formerBindings) keep(r *ports.Request) bool {
 	k := containerPort{r.Proto, r.Port}
 	fits := func(b spec.PortBinding) bool {
 		wanted := r.HostPort == 0 || b.Host.Port() >= r.HostPort && b.Host.Port() <= max(r.HostPort, r.HostPortEnd)
@@ -101,11 +106,12 @@ func (f formerBindings) keep(r *ports.Request) {
 	}
 	i := slices.IndexFunc(f[k], fits)
 	if i < 0 {
-		return
+		return false
 	}
 	port := f[k][i].Host.Port()
 	f[k] = slices.DeleteFunc(f[k], func(b spec.PortBinding) bool { return fits(b) && b.Host.Port() == port })
 	r.HostPort, r.HostPortEnd = port, port
+	return true
 }
 
 func (s *State) checkPort(p spec.PortRequest) error {
@@ -147,7 +153,7 @@ func (s *State) settleHosts(p spec.PortRequest, binding netip.Addr, out4, out6 o
 		}
 		if same.routed && same.addr.IsValid() {
 			if !h.IsUnspecified() {
-				return r, nil, fmt.Errorf("cannot publish on %s: network %s is routed, its containers are reached by their own addresses; leave the host address out: %w", h, same.network, errdefs.ErrInvalidArgument)
+				return r, nil, fmt.Errorf("cannot publish on %s: network %s is routed, its containers are reached by their own addresses; leave the host address out: %w", bracketed(h), same.network, errdefs.ErrInvalidArgument)
 			}
 			direct = append(direct, spec.PortBinding{Proto: p.Proto, Host: netip.AddrPortFrom(h, 0), Container: netip.AddrPortFrom(same.addr, p.Port)})
 			continue
@@ -166,6 +172,14 @@ func (s *State) settleHosts(p spec.PortRequest, binding netip.Addr, out4, out6 o
 	return r, direct, nil
 }
 
+// bracketed is an address as the host's in -p, where :: before a colon could not be read.
+func bracketed(a netip.Addr) string {
+	if a.Is6() {
+		return "[" + a.String() + "]"
+	}
+	return a.String()
+}
+
 // backend is the container's address behind the host address, the zero Addr where
 // the host address is left out.
 func (s *State) backend(proto spec.Proto, h netip.Addr, wildcard bool, same, other outlet) (netip.Addr, error) {
@@ -173,25 +187,25 @@ func (s *State) backend(proto spec.Proto, h netip.Addr, wildcard bool, same, oth
 	switch {
 	case !h.Is4() && !s.cfg.HostIPv6:
 		if !wildcard {
-			return netip.Addr{}, fmt.Errorf("cannot publish on %s: IPv6 is off on this host: %w", h, errdefs.ErrInvalidArgument)
+			return netip.Addr{}, fmt.Errorf("cannot publish on %s: IPv6 is off on this host: %w", bracketed(h), errdefs.ErrInvalidArgument)
 		}
 		return netip.Addr{}, nil
 	case h.IsMulticast() || h.Zone() != "" || h == broadcast:
-		return netip.Addr{}, fmt.Errorf("cannot publish on %s: not an address of a host: %w", h, errdefs.ErrInvalidArgument)
+		return netip.Addr{}, fmt.Errorf("cannot publish on %s: not an address of a host: %w", bracketed(h), errdefs.ErrInvalidArgument)
 	case h.IsLoopback() && proto == spec.SCTP:
-		return netip.Addr{}, fmt.Errorf("cannot publish on %s: SCTP is translated by the kernel, which leaves loopback alone: %w", h, errdefs.ErrInvalidArgument)
+		return netip.Addr{}, fmt.Errorf("cannot publish on %s: SCTP is translated by the kernel, which leaves loopback alone: %w", bracketed(h), errdefs.ErrInvalidArgument)
 	case h.IsLoopback() && !proxy && s.cfg.NoLoopback != "":
-		return netip.Addr{}, fmt.Errorf("cannot publish on %s: the userland proxy is off, and this host lacks what serves loopback without it: %s: %w", h, s.cfg.NoLoopback, errdefs.ErrInvalidArgument)
+		return netip.Addr{}, fmt.Errorf("cannot publish on %s: the userland proxy is off, and this host lacks what serves loopback without it: %s: %w", bracketed(h), s.cfg.NoLoopback, errdefs.ErrInvalidArgument)
 	case same.addr.IsValid():
 		return same.addr, nil
 	case proxy && !other.routed:
 		return other.addr, nil
 	case !wildcard && other.routed:
-		return netip.Addr{}, fmt.Errorf("cannot publish on %s: the container has no address of that family and network %s is routed: %w", h, other.network, errdefs.ErrInvalidArgument)
+		return netip.Addr{}, fmt.Errorf("cannot publish on %s: the container has no address of that family and network %s is routed: %w", bracketed(h), other.network, errdefs.ErrInvalidArgument)
 	case !wildcard && proto == spec.SCTP:
-		return netip.Addr{}, fmt.Errorf("cannot publish on %s: the container has no address of that family, and SCTP is not proxied: %w", h, errdefs.ErrInvalidArgument)
+		return netip.Addr{}, fmt.Errorf("cannot publish on %s: the container has no address of that family, and SCTP is not proxied: %w", bracketed(h), errdefs.ErrInvalidArgument)
 	case !wildcard:
-		return netip.Addr{}, fmt.Errorf("cannot publish on %s: the container has no address of that family and the userland proxy is off: %w", h, errdefs.ErrInvalidArgument)
+		return netip.Addr{}, fmt.Errorf("cannot publish on %s: the container has no address of that family and the userland proxy is off: %w", bracketed(h), errdefs.ErrInvalidArgument)
 	}
 	return netip.Addr{}, nil
 }

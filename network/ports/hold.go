@@ -4,6 +4,7 @@ import (
 	"errors"
 	"net/netip"
 	"slices"
+	"sync"
 
 	"github.com/fairlead/fairlead/internal/spread"
 	"github.com/fairlead/fairlead/network/spec"
@@ -34,8 +35,8 @@ type BusyError struct {
 func (e *BusyError) Error() string { return e.Err.Error() }
 func (e *BusyError) Unwrap() error { return e.Err }
 
-// worthwhile is how many sockets make it worth to open them on several processors.
-const worthwhile = 16
+// worthwhile is how many sockets are a part of those that several processors bind.
+const worthwhile = 8
 
 // Hold binds every port, or none: on failure what was bound is let go and the
 // error is a *BusyError, of several that fail the first. Of many ports listen is
@@ -59,6 +60,22 @@ func Hold(listen Listener, bindings []spec.PortBinding) ([]Held, error) {
 		return nil, errors.Join(first, Drop(held))
 	}
 	return held, nil
+}
+
+// HoldWhile is Hold, and has other work done: of many ports while they are bound, of
+// few once they are. Of ports that cannot be held it may be done or not.
+func HoldWhile(listen Listener, bindings []spec.PortBinding, work func()) (held []Held, err error) {
+	if len(bindings) < 2*worthwhile {
+		if held, err = Hold(listen, bindings); err == nil {
+			work()
+		}
+		return held, err
+	}
+	var binding sync.WaitGroup
+	binding.Go(func() { held, err = Hold(listen, bindings) })
+	work()
+	binding.Wait()
+	return held, err
 }
 
 // Drop closes the sockets.

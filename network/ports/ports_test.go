@@ -1,12 +1,15 @@
 package ports
 
 import (
+	"context"
 	"errors"
 	"net/netip"
 	"os"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
+	"time"
 
 	"github.com/containerd/errdefs"
 
@@ -153,5 +156,54 @@ func TestHoldOfManyIsAllOrNothing(t *testing.T) {
 	}
 	if err := Drop(held); err != nil {
 		t.Error(err)
+	}
+}
+
+// What is to be done meanwhile is done once, of many ports while they are bound, of few
+// when they are; and it does not keep a port that is somebody's from being told of.
+func TestHoldWhile(t *testing.T) {
+	t.Parallel()
+	bindings := make([]spec.PortBinding, 100)
+	for i := range bindings {
+		bindings[i] = spec.PortBinding{Proto: spec.TCP, Host: netip.AddrPortFrom(any4, uint16(i+1))}
+	}
+	for _, n := range []int{0, 1, len(bindings)} {
+		ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+		defer cancel()
+		working, bound := make(chan struct{}), atomic.Int32{}
+		listen := func(string, netip.AddrPort) (Socket, error) {
+			if n == len(bindings) {
+				select {
+				case <-working:
+				case <-ctx.Done():
+					return nil, ctx.Err()
+				}
+			}
+			bound.Add(1)
+			return os.Open(os.DevNull)
+		}
+		times := 0
+		held, err := HoldWhile(listen, bindings[:n], func() {
+			if times++; n < len(bindings) && int(bound.Load()) != n {
+				t.Errorf("of %d ports %d are bound", n, bound.Load())
+			}
+			close(working)
+		})
+		if err != nil || len(held) != n || times != 1 {
+			t.Errorf("%d of %d are held, work was done %d times: %v", len(held), n, times, err)
+		}
+		if err := Drop(held); err != nil {
+			t.Error(err)
+		}
+	}
+	var busy *BusyError
+	held, err := HoldWhile(func(_ string, at netip.AddrPort) (Socket, error) {
+		if at.Port() == 50 {
+			return nil, errdefs.ErrConflict
+		}
+		return os.Open(os.DevNull)
+	}, bindings, func() {})
+	if !errors.As(err, &busy) || busy.Binding.Host.Port() != 50 || held != nil {
+		t.Errorf("%d are held, %v", len(held), err)
 	}
 }

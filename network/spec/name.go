@@ -26,3 +26,7 @@ func ValidName(kind, name string) error {
 	}
 	return nil
 }
+
+// ResolverTable is the nftables table of family ip in a container's namespace that leads
+// 127.0.0.11:53 to the port where the relay answers.
+const ResolverTable = "fairlead_resolver"

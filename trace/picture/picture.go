@@ -22,8 +22,9 @@ type Picture struct {
 	Table string
 	// Firewall is the back end: nftables, iptables or none.
 	Firewall string
-	// UserlandProxy says that the relay serves loopback.
-	UserlandProxy bool
+	// UserlandProxy says that the relay serves what the kernel does not translate, and
+	// Hooks that without it programs on the cgroup root serve loopback.
+	UserlandProxy, Hooks bool
 	// Healing is what was put back lately, and what differs now.
 	Healing spec.Healing
 	// Resolutions are what names led to, by name.
