@@ -2,6 +2,10 @@ package main
 
 import (
 	"context"
+	"fmt"
+	"io"
+	"slices"
+	"strings"
 
 	"github.com/fairlead/fairlead/bench/attach"
 	"github.com/fairlead/fairlead/bench/daemon"
@@ -37,11 +41,25 @@ func familyNames() (names []string) {
 	return names
 }
 
-func allSubjects() (names []string) {
+// subjectsOf are those of the families of these names, sorted, each once: a subject may be of
+// two families.
+func subjectsOf(names []string) (subjects []string) {
 	for _, f := range families {
-		names = append(names, f.subjects...)
+		if slices.Contains(names, f.name) {
+			subjects = append(subjects, f.subjects...)
+		}
 	}
-	return names
+	slices.Sort(subjects)
+	return slices.Compact(subjects)
+}
+
+// usage teaches what the flags choose from.
+func usage(w io.Writer) {
+	fmt.Fprintln(w, "\nFamilies, for -only, and the subjects of each, for -subjects:")
+	for _, f := range families {
+		fmt.Fprintf(w, "  %-9s %s\n", f.name, strings.Join(subjectsOf([]string{f.name}), ", "))
+	}
+	fmt.Fprintln(w, "\nTo look at one figure again, with nothing written:\n  go run ./bench -only resolver -subjects resolver:floor,resolver:fairlead -resolver-rounds 2 -out \"\"")
 }
 
 func resolverSection(ctx context.Context, o options, dir string) (report.Section, error) {

@@ -14,7 +14,7 @@ import (
 )
 
 // peers are the packages whose programs are measured, or stand below those that are.
-var peers = []string{"containerd", "runc", "docker.io", "netavark", "aardvark-dns", "containernetworking-plugins"}
+var peers = []string{"containerd", "runc", "docker.io", "podman", "netavark", "aardvark-dns", "containernetworking-plugins"}
 
 // machine says where and on what the numbers are taken.
 func machine(ctx context.Context) ([]report.Fact, error) {

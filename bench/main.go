@@ -25,6 +25,7 @@ import (
 	"github.com/fairlead/fairlead/bench/load"
 	"github.com/fairlead/fairlead/bench/path"
 	"github.com/fairlead/fairlead/bench/report"
+	"github.com/fairlead/fairlead/bench/resolver"
 	"github.com/fairlead/fairlead/bench/throwaway"
 	"github.com/fairlead/fairlead/relay"
 )
@@ -63,8 +64,10 @@ var shortForm = map[string]string{
 
 func main() {
 	was, err := throwaway.Staged(serve)
-	if !was {
-		was, err = load.Staged()
+	for _, staged := range []func() (bool, error){load.Staged, resolver.Staged} {
+		if !was {
+			was, err = staged()
+		}
 	}
 	if was {
 		if err != nil {
@@ -115,15 +118,23 @@ func parse(args []string) (o options, err error) {
 	f.DurationVar(&o.settle, "settle", 20*time.Millisecond, "rest between two measurements")
 	f.DurationVar(&o.quiet, "quiet", 15*time.Second, "rest after filling: new endpoints solicit routers for 12 s")
 	f.StringVar(&o.out, "out", "bench", "directory of RESULTS.md, results.json and plots/; empty writes none")
-	f.StringVar(&o.only, "only", "", "families to measure, by commas; what is recorded of others stays; empty for all")
-	f.StringVar(&o.subjects, "subjects", "", "subjects to measure, by commas, with no file written; empty for all")
+	f.StringVar(&o.only, "only", "", "families to measure, by commas (see below); what is recorded of others stays; empty for all")
+	f.StringVar(&o.subjects, "subjects", "", "subjects of them to measure, by commas (see below), with no file written; empty for all")
 	f.BoolVar(&o.short, "short", false, "few rounds, small loads, no file written; fails where a ratio against the floor is twice as bad as recorded")
+	f.Usage = func() {
+		fmt.Fprintln(f.Output(), "Usage of bench:")
+		f.PrintDefaults()
+		usage(f.Output())
+	}
 	if err := f.Parse(args); err != nil {
 		return o, err
 	}
+	set := make(map[string]bool)
+	f.Visit(func(f *flag.Flag) { set[f.Name] = true })
+	if o.subjects != "" && o.out != "" && set["out"] {
+		return o, fmt.Errorf("-out %s: with -subjects no file is written, for the tables would lack the others: leave -out away", o.out)
+	}
 	if o.short {
-		set := make(map[string]bool)
-		f.Visit(func(f *flag.Flag) { set[f.Name] = true })
 		for name, value := range shortForm {
 			if !set[name] {
 				err = errors.Join(err, f.Set(name, value))
@@ -150,6 +161,7 @@ func (o options) check(rest []string) error {
 		{"starts", o.starts, 1},
 		{"daemon-endpoints", o.daemonEndpoints, 20},
 		{"resolver-rounds", o.resolves, 1},
+		{"path-rounds", o.pathRounds, 1},
 		{"resolver-length", int(o.length), int(100 * time.Millisecond)},
 		{"settle", int(o.settle), 0},
 		{"quiet", int(o.quiet), 0},
@@ -158,10 +170,11 @@ func (o options) check(rest []string) error {
 			return fmt.Errorf("-%s: want at least %d", n.flag, n.least)
 		}
 	}
-	if _, err := throwaway.Choose("only", o.only, familyNames()); err != nil {
+	only, err := throwaway.Choose("only", o.only, familyNames())
+	if err != nil {
 		return err
 	}
-	_, err := throwaway.Choose("subjects", o.subjects, allSubjects())
+	_, err = throwaway.Choose("subjects", o.subjects, subjectsOf(only))
 	return err
 }
 
@@ -172,6 +185,14 @@ func run(ctx context.Context, o options) (err error) {
 	}
 	if o.binary, err = filepath.Abs(o.binary); err != nil {
 		return err
+	}
+	if _, err := os.Stat(o.binary); err != nil {
+		return fmt.Errorf("-binary %s: there is none: make build makes bin/fairlead", o.binary)
+	}
+	if o.writes() {
+		if err := os.MkdirAll(o.out, 0o755); err != nil {
+			return fmt.Errorf("-out: %w", err) // now, not when all is measured
+		}
 	}
 	dir, err := os.MkdirTemp("", "fl-bench-")
 	if err != nil {
@@ -184,13 +205,15 @@ func run(ctx context.Context, o options) (err error) {
 	if err := os.Symlink(o.binary, filepath.Join(dir, binaryLink)); err != nil {
 		return err
 	}
-	r := &report.Report{}
+	r := &report.Report{Short: o.short}
 	if r.Machine, err = machine(ctx); err != nil {
 		return err
 	}
 	// A family that fails keeps none of the others from being measured, and written.
 	failed := o.measure(ctx, dir, r)
-	fmt.Print(r.Markdown())
+	if len(r.Sections) > 0 {
+		fmt.Print(r.Markdown())
+	}
 	return errors.Join(failed, o.conclude(r))
 }
 
@@ -202,7 +225,7 @@ func (o options) measure(ctx context.Context, dir string, r *report.Report) erro
 	}
 	var errs []error
 	for _, f := range families {
-		if !slices.Contains(only, f.name) {
+		if !slices.Contains(only, f.name) || len(o.chosen(f.subjects)) == 0 {
 			continue
 		}
 		fmt.Fprintf(os.Stderr, "measuring %s\n", f.name)
@@ -226,6 +249,9 @@ func (o options) measure(ctx context.Context, dir string, r *report.Report) erro
 	return errors.Join(errs...)
 }
 
+// writes says whether files are written.
+func (o options) writes() bool { return o.out != "" && o.subjects == "" && !o.short }
+
 // conclude writes what was measured, or in the short form compares it with what is
 // recorded.
 func (o options) conclude(r *report.Report) error {
@@ -234,6 +260,9 @@ func (o options) conclude(r *report.Report) error {
 	}
 	recorded, err := report.Read(o.out)
 	if errors.Is(err, os.ErrNotExist) {
+		if o.short {
+			fmt.Fprintf(os.Stderr, "nothing is recorded in %s, so that there is nothing to compare with\n", o.out)
+		}
 		recorded, err = &report.Report{}, nil
 	}
 	if err != nil {

@@ -20,11 +20,32 @@ func TestParse(t *testing.T) {
 		`there is no "nothing"`: {"-only", "nothing"},
 		`there is no "no"`:      {"-subjects", "floor,no"},
 		"want at least 1":       {"-rounds", "0"},
+		"-path-rounds: want":    {"-path-rounds", "0"},
 		"is no flag":            {"rounds"},
+		"leave -out away":       {"-subjects", "floor", "-out", "elsewhere"},
+		// One that is of two families is named once, and those of others are not.
+		`there is no "cni"; there are docker-run, fairlead-by-docker, fairlead-run, resolver:aardvark, resolver:docker, resolver:fairlead, resolver:floor`: {"-only", "resolver,memory,run", "-subjects", "cni"},
 	} {
 		if _, err := parse(args); err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("%v: %v, want %q", args, err, want)
 		}
+	}
+}
+
+func TestUsage(t *testing.T) {
+	t.Parallel()
+	var b strings.Builder
+	usage(&b)
+	for _, want := range []string{
+		"\n  attach    cni, docker, fairlead, fairlead+load, fairlead-unready, floor, floor+load, netavark\n",
+		"\n  resolver  resolver:aardvark, resolver:docker, resolver:fairlead, resolver:floor\n",
+	} {
+		if !strings.Contains(b.String(), want) {
+			t.Errorf("there is no %q in\n%s", want, b.String())
+		}
+	}
+	if lines := strings.Count(b.String(), "\n  "); lines != len(families)+1 {
+		t.Errorf("%d families are named, there are %d", lines-1, len(families))
 	}
 }
 
@@ -40,7 +61,7 @@ func TestChosen(t *testing.T) {
 func TestSections(t *testing.T) {
 	t.Parallel()
 	found := results{}
-	for i, subject := range append(allSubjects(), "again") {
+	for i, subject := range append(subjectsOf(familyNames()), "again") {
 		for _, kind := range []string{kindNone, kindBridge, kindPort} {
 			found.add(subject, kind, time.Duration(i+1)*time.Millisecond, time.Millisecond)
 		}

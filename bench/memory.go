@@ -30,13 +30,13 @@ func memorySection(_ context.Context, o options, dir string) (report.Section, er
 		}
 	}
 	time.Sleep(o.quiet)
-	found := make(map[string]float64) // MiB
+	found := make(map[string]float64) // MB
 	for _, h := range hosts {
 		taken, err := h.memory()
 		if err != nil {
 			return report.Section{}, err
 		}
-		found[h.Name] = float64(taken) / (1 << 20)
+		found[h.Name] = float64(taken) / 1e6
 	}
 	return memoryReport(o, found), nil
 }
@@ -48,7 +48,7 @@ func memoryReport(o options, found map[string]float64) report.Section {
 		Text: "Each publishes one port. Daemon, helpers and proxies, without containerd, shims and the containers, on both\n" +
 			"sides; proportional shares (Pss).",
 		Goals:  []report.Goal{{What: "memory with running containers: ours against dockerd's", Measured: ours / theirs, Unit: "×", Want: 0.5, AtMost: true}},
-		Tables: []report.Table{{Head: []string{"", "MiB"}, Rows: [][]string{{"Fairlead", report.Cell(ours)}, {"Docker", report.Cell(theirs)}}}},
+		Tables: []report.Table{{Head: []string{"", "MB"}, Rows: [][]string{{"Fairlead", report.Cell(ours)}, {"Docker", report.Cell(theirs)}}}},
 	}
 }
 

@@ -98,19 +98,19 @@ func TestSection(t *testing.T) {
 		t.Error(err)
 	}
 	want := map[string]float64{
-		"attach, one published port: against the bare netlink floor":             0.5,
-		"attach: netavark against ours":                                          50,
-		"attach: CNI against ours":                                               30,
-		"detach, until address and port are used again":                          2,
-		"1000 published ports at once, families: IPv4: each further port":        12,
-		"9800 published ports at once, families: both: each further port":        12,
-		"elements of the rules for a range":                                      1,
-		"attach beside 1000 endpoints and 17000 ports: against the first":        1.25,
-		"attach, 100 at once: rate against the best peer's, one after the other": 30,
-		"attach, 100 at once: p99 against p50":                                   4,
-		"attach on an own network, resolver included: against the floor":         0.5,
-		"detach: CNI against ours":                                               30,
-		"32 published ports at once, families: both: each further port":          12,
+		"attach, one published port: against the bare netlink floor": 0.5,
+		"attach: netavark against ours":                              50,
+		"attach: CNI against ours":                                   30,
+		"detach, until address and port are used again":              2,
+		"1000 published ports at once, of IPv4: each further port, as a list or a range, whichever is dearer":          12,
+		"9800 published ports at once, of both families: each further port, as a list or a range, whichever is dearer": 12,
+		"elements of the rules for a range":                                                                          1,
+		"attach beside 1000 endpoints and 17000 ports: against the first":                                            1.25,
+		"attach, 100 at once: rate against the best peer's, one after the other":                                     30,
+		"attach, 100 at once: p99 against p50":                                                                       4,
+		"attach on an own network, resolver included: against the floor":                                             0.5,
+		"detach: CNI against ours":                                                                                   30,
+		"32 published ports at once, of both families: each further port, as a list or a range, whichever is dearer": 12,
 	}
 	for _, g := range s.Goals {
 		if v, ok := want[g.What]; ok && (g.Measured < v*0.999 || g.Measured > v*1.001) {

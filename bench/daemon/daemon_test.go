@@ -15,7 +15,7 @@ func TestSection(t *testing.T) {
 	f := &Found{
 		Starts:   map[string][]time.Duration{Fairlead: {80 * ms, 90 * ms, 300 * ms}, Docker: {900 * ms}},
 		Restarts: []time.Duration{700 * ms}, Restores: []time.Duration{1200 * ms}, Flushes: []time.Duration{150 * ms},
-		Memory: []Memory{{"daemon", 60 << 20, 40 << 20}, {"relay", 20 << 20, 10 << 20}}, Size: 36_500_000,
+		Memory: []Memory{{"daemon", 60e6, 40e6}, {"relay", 20e6, 10e6}}, Size: 36_500_000,
 	}
 	s := Section(Options{Endpoints: 1000, Rounds: 3}, f)
 	if err := s.Check(); err != nil {
@@ -25,7 +25,7 @@ func TestSection(t *testing.T) {
 	for _, want := range []string{
 		"| restore of 1,000 endpoints after a restart | 1,200 ms | ≤ 1,000 ms | **missed**",
 		"| restore of the ruleset of 1,000 endpoints after a flush | 150 ms | ≤ 200 ms | met |",
-		"| daemon and helpers with 1,000 endpoints, resident together (Pss: what they share counts once) | 50 MiB | ≤ 60 MiB | met |",
+		"| daemon and helpers with 1,000 endpoints, resident together (Pss: what they share counts once) | 50 MB | ≤ 60 MB | met |",
 		"| start to the first answer of the API | 90 ms | ≤ 100 ms | met |",
 		"| size of the program | 36.5 MB | ≤ 40 MB | met |",
 		"| start on an empty host, Fairlead | 90.0 | 300 |",

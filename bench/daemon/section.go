@@ -16,7 +16,7 @@ func median(times []time.Duration) float64 {
 	return report.Median(times)
 }
 
-// memory is the sum of shares, in MiB.
+// memory is the sum of shares, in MB.
 func memory(all []Memory) float64 {
 	if len(all) == 0 {
 		return math.NaN()
@@ -25,7 +25,7 @@ func memory(all []Memory) float64 {
 	for _, m := range all {
 		total += m.Pss
 	}
-	return float64(total) / (1 << 20)
+	return float64(total) / 1e6
 }
 
 // Section shows what was found.
@@ -43,7 +43,7 @@ func Section(o Options, f *Found) report.Section {
 		Goals: []report.Goal{
 			{What: "restore of " + n + " endpoints after a restart", Measured: median(f.Restores), Unit: "ms", Want: 1000, AtMost: true},
 			{What: "restore of the ruleset of " + n + " endpoints after a flush", Measured: median(f.Flushes), Unit: "ms", Want: 200, AtMost: true},
-			{What: "daemon and helpers with " + n + " endpoints, resident together (Pss: what they share counts once)", Measured: memory(f.Memory), Unit: "MiB", Want: 60, AtMost: true, Why: "the Go heap of the daemon is the most of it ([memory](../docs/PERFORMANCE.md#memory))"},
+			{What: "daemon and helpers with " + n + " endpoints, resident together (Pss: what they share counts once)", Measured: memory(f.Memory), Unit: "MB", Want: 60, AtMost: true, Why: "the Go heap of the daemon is the most of it ([memory](../docs/PERFORMANCE.md#memory))"},
 			{What: "start to the first answer of the API", Measured: ours, Unit: "ms", Want: 100, AtMost: true, Why: "a third is the program's own beginning, a third the restore of the network ([start](../docs/PERFORMANCE.md#start-and-restore))"},
 			{What: "start: dockerd's against ours", Measured: dockers / ours, Unit: "×"},
 			{What: "size of the program", Measured: float64(f.Size) / 1e6, Unit: "MB", Want: 40, AtMost: true},
@@ -73,11 +73,11 @@ func Section(o Options, f *Found) report.Section {
 
 func memoryTable(all []Memory, endpoints string) report.Table {
 	t := report.Table{
-		Title: "Memory with " + endpoints + " endpoints", Head: []string{"process", "share (Pss), MiB", "resident (Rss), MiB"},
+		Title: "Memory with " + endpoints + " endpoints", Head: []string{"process", "share (Pss), MB", "resident (Rss), MB"},
 		Note: "A share counts once what processes have in common, which is the program's own text for the most part.",
 	}
 	for _, m := range all {
-		t.Rows = append(t.Rows, []string{m.Role, report.Cell(float64(m.Pss) / (1 << 20)), report.Cell(float64(m.Rss) / (1 << 20))})
+		t.Rows = append(t.Rows, []string{m.Role, report.Cell(float64(m.Pss) / 1e6), report.Cell(float64(m.Rss) / 1e6)})
 	}
 	return t
 }

@@ -64,7 +64,7 @@ func connections(to netip.AddrPort, length time.Duration, atOnce int) (Sample, e
 		}
 	}
 	took := time.Since(start)
-	return Sample{Rate: float64(len(o.times)) / took.Seconds(), P50: quantile(o.times, 0.5), P99: quantile(o.times, 0.99)}, nowait.Close(epoll)
+	return Sample{Rate: float64(len(o.times)) / took.Seconds(), Done: uint64(len(o.times)), P50: quantile(o.times, 0.5), P99: quantile(o.times, 0.99)}, nowait.Close(epoll)
 }
 
 // open begins one connection.

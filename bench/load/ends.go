@@ -69,37 +69,42 @@ func (s Space) startOn(cpu unix.CPUSet, cmd *exec.Cmd) error {
 }
 
 // Serve starts a server on the port of every IPv4 address of the namespace, and returns when
-// it listens. It ends with ctx.
-func (s Space) Serve(ctx context.Context, port uint16) error {
+// it listens, its process. It ends with ctx.
+func (s Space) Serve(ctx context.Context, port uint16) (pid int, err error) {
 	cpu, _, err := processors()
 	if err != nil {
-		return err
+		return 0, err
 	}
 	cmd := exec.CommandContext(ctx, "/proc/self/exe", Name, serving, strconv.Itoa(int(port)))
 	cmd.Stderr = os.Stderr
 	out, err := cmd.StdoutPipe()
 	if err != nil {
-		return err
+		return 0, err
 	}
 	if err := s.startOn(cpu, cmd); err != nil {
-		return err
+		return 0, err
 	}
 	if line, err := bufio.NewReader(out).ReadString('\n'); line != fmt.Sprintf(ready, port) {
-		return fmt.Errorf("the server on %s said %q: %w", s.Name, line, err)
+		return 0, fmt.Errorf("the server on %s said %q: %w", s.Name, line, err)
 	}
 	go func() { _ = cmd.Wait() }()
-	return nil
+	return cmd.Process.Pid, nil
 }
 
 // Measure has a client in the namespace do a kind of load for a while.
 func (s Space) Measure(ctx context.Context, kind Kind, to netip.AddrPort, length time.Duration) (Sample, error) {
+	return s.client(ctx, length, string(kind), to.String(), length.String())
+}
+
+// client starts one with arguments, and returns what it says.
+func (s Space) client(ctx context.Context, length time.Duration, args ...string) (Sample, error) {
 	_, cpu, err := processors()
 	if err != nil {
 		return Sample{}, err
 	}
 	ctx, cancel := context.WithTimeout(ctx, length+2*patience)
 	defer cancel()
-	cmd := exec.CommandContext(ctx, "/proc/self/exe", Name, string(kind), to.String(), length.String())
+	cmd := exec.CommandContext(ctx, "/proc/self/exe", append([]string{Name}, args...)...)
 	var out, stderr bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &out, &stderr
 	if err := s.startOn(cpu, cmd); err != nil {

@@ -48,6 +48,11 @@ type Sample struct {
 	// P50 and P99 are quantiles of the time of a connection (from the call of connect to
 	// the answer) or a request.
 	P50, P99 time.Duration
+	// Done is how many connections, requests, or bytes there were in all, those included
+	// that come before the clock starts, and Work the processor time that the client took
+	// for them, with what the kernel does in its name.
+	Done uint64
+	Work time.Duration
 	// Retransmitted is how many segments of the client's namespace were sent again, in
 	// 1 of those sent.
 	Retransmitted float64
@@ -60,7 +65,7 @@ type answer struct {
 }
 
 // Staged is an end of a measurement if the program was started as one, and says whether it
-// was: with Name, "serve" and a port, or with Name, a Kind, an address with a port, and a time.
+// was: with Name, and "serve" and a port, or what a client is to do.
 func Staged() (was bool, err error) {
 	if len(os.Args) < 4 || os.Args[1] != Name {
 		return false, nil
@@ -76,7 +81,11 @@ func Staged() (was bool, err error) {
 		}
 		return true, serve(port)
 	}
-	s, err := client(os.Args[2:])
+	do, args := client, os.Args[2:]
+	if args[0] == alone {
+		do, args = doAlone, args[1:]
+	}
+	s, err := do(args)
 	a := answer{Sample: s}
 	if err != nil {
 		a.Error = err.Error()
@@ -101,6 +110,10 @@ func client(args []string) (s Sample, err error) {
 	if err != nil {
 		return s, err
 	}
+	idle, err := worked()
+	if err != nil {
+		return s, err
+	}
 	switch Kind(args[0]) {
 	case Connections:
 		s, err = connections(to, length, Parallel)
@@ -116,11 +129,24 @@ func client(args []string) (s Sample, err error) {
 	if err != nil {
 		return s, err
 	}
+	if s.Work, err = worked(); err != nil {
+		return s, err
+	}
+	s.Work -= idle
 	after, err := segments()
 	if sent := after.sent - before.sent; sent > 0 {
 		s.Retransmitted = float64(after.again-before.again) / float64(sent)
 	}
 	return s, err
+}
+
+// worked is the processor time that the calling thread has taken, which is to stay one. The kernel
+// leaves out of it what the host of a virtual machine took from its processors
+// (CONFIG_PARAVIRT_TIME_ACCOUNTING).
+func worked() (time.Duration, error) {
+	var t unix.Timespec
+	err := unix.ClockGettime(unix.CLOCK_THREAD_CPUTIME_ID, &t)
+	return time.Duration(t.Nano()), err
 }
 
 // What a connection's first byte asks of the server.

@@ -66,7 +66,7 @@ func TestLoads(t *testing.T) {
 	to := served(t)
 	const length = 50 * time.Millisecond
 	once, err := asked(t, Once, to, 0)
-	if err != nil || once.Rate <= 0 || once.P50 <= 0 {
+	if err != nil || once.Rate <= 0 || once.P50 <= 0 || once.Done != 1 || once.Work <= 0 {
 		t.Errorf("one connection: %+v, %v", once, err)
 	}
 	many, err := asked(t, Connections, to, length)
@@ -78,8 +78,24 @@ func TestLoads(t *testing.T) {
 		t.Errorf("requests: %+v, %v", requests, err)
 	}
 	stream, err := asked(t, Stream, to, length)
-	if err != nil || stream.Rate < 128<<10 {
+	if err != nil || stream.Rate < 128<<10 || stream.Done < 128<<10 {
 		t.Errorf("stream: %+v, %v", stream, err)
+	}
+}
+
+// TestAlone: one thread is both ends, beside a server that has the port of every address.
+func TestAlone(t *testing.T) {
+	t.Parallel()
+	to := served(t)
+	here := Space{Name: "here", Path: fmt.Sprintf("/proc/%d/ns/net", os.Getpid())}
+	for _, kind := range []Kind{Connections, Requests, Stream} {
+		s, err := here.Alone(t.Context(), kind, to, here, to, 50*time.Millisecond)
+		if err != nil || s.Done < 10 || s.Work <= 0 || s.Work > 50*time.Millisecond {
+			t.Errorf("%s: %+v, %v", kind, s, err)
+		}
+	}
+	if s, err := here.Alone(t.Context(), Once, to, here, to, time.Millisecond); err == nil {
+		t.Errorf("what it cannot do: %+v and no error", s)
 	}
 }
 

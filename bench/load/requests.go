@@ -23,17 +23,14 @@ func dial(to netip.AddrPort) (fd int, err error) {
 	if fd, err = openSocket(to, 0); err != nil {
 		return -1, err
 	}
-	limit := unix.NsecToTimeval(int64(patience))
-	err = errors.Join(
-		unix.SetsockoptTimeval(fd, unix.SOL_SOCKET, unix.SO_RCVTIMEO, &limit),
-		unix.SetsockoptTimeval(fd, unix.SOL_SOCKET, unix.SO_SNDTIMEO, &limit))
-	if err != nil {
-		return -1, err
-	}
 	if err := nowait.Connect(fd, to); err != nil {
 		return -1, fmt.Errorf("connect to %s: %w", to, err)
 	}
-	return fd, nil
+	// Not before: a signal of Go's scheduler would end a connect that has a limit (signal(7)).
+	limit := unix.NsecToTimeval(int64(patience))
+	return fd, errors.Join(
+		unix.SetsockoptTimeval(fd, unix.SOL_SOCKET, unix.SO_RCVTIMEO, &limit),
+		unix.SetsockoptTimeval(fd, unix.SOL_SOCKET, unix.SO_SNDTIMEO, &limit))
 }
 
 // readFull fills buf.
@@ -75,16 +72,18 @@ func requests(to netip.AddrPort, length time.Duration) (Sample, error) {
 	var message, back [MessageSize]byte
 	message[0] = asksEcho
 	times := make([]time.Duration, 0, 1<<18)
-	begun := time.Now()
-	counted := begun.Add(warm)
+	done := uint64(0)
+	counted := time.Now().Add(warm)
 	for end := counted.Add(length); ; {
 		start := time.Now()
-		if start.After(end) {
+		// On a machine that is busy with other things, none may have been counted yet.
+		if start.After(end) && (len(times) > 0 || start.After(end.Add(patience))) {
 			break
 		}
 		if err := errors.Join(writeFull(fd, message[:]), readFull(fd, back[:])); err != nil {
 			return Sample{}, fmt.Errorf("request %d to %s: %w", len(times), to, err)
 		}
+		done++
 		if start.After(counted) {
 			times = append(times, time.Since(start))
 		}
@@ -93,7 +92,7 @@ func requests(to netip.AddrPort, length time.Duration) (Sample, error) {
 		return Sample{}, fmt.Errorf("no request to %s was answered in %s", to, length)
 	}
 	took := time.Since(counted)
-	return Sample{Rate: float64(len(times)) / took.Seconds(), P50: quantile(times, 0.5), P99: quantile(times, 0.99)}, reset(fd)
+	return Sample{Rate: float64(len(times)) / took.Seconds(), Done: done, P50: quantile(times, 0.5), P99: quantile(times, 0.99)}, reset(fd)
 }
 
 // stream sends for a while and asks how much came.
@@ -120,7 +119,7 @@ func stream(to netip.AddrPort, length time.Duration) (Sample, error) {
 	if n := binary.BigEndian.Uint64(came[:]); n != sent {
 		return Sample{}, fmt.Errorf("of %d bytes %d came to %s", sent, n, to)
 	}
-	return Sample{Rate: float64(sent) / took.Seconds()}, nowait.Close(fd)
+	return Sample{Rate: float64(sent) / took.Seconds(), Done: sent}, nowait.Close(fd)
 }
 
 // quantile is the value that q of the times do not exceed (nearest rank).

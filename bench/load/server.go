@@ -55,7 +55,8 @@ func listen(at netip.AddrPort) (*server, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := errors.Join(nowait.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_REUSEADDR, 1), unix.Bind(fd, sockaddr(at)), unix.Listen(fd, 4096)); err != nil {
+	if err := errors.Join(nowait.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_REUSEADDR, 1),
+		nowait.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_REUSEPORT, 1), unix.Bind(fd, sockaddr(at)), unix.Listen(fd, 4096)); err != nil {
 		return nil, fmt.Errorf("listen on %s: %w", at, err)
 	}
 	epoll, err := unix.EpollCreate1(unix.EPOLL_CLOEXEC)

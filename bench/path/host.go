@@ -86,6 +86,11 @@ nsenter --net=/run/netns/outside ` + settings + `
 type way struct {
 	from load.Space
 	to   netip.AddrPort
+	// server is the process that answers, in the namespace in at an address of its own. Where
+	// there is a proxy in between it is not known.
+	server int
+	in     load.Space
+	at     netip.AddrPort
 	// filtered says that br_netfilter is on.
 	filtered bool
 }
@@ -102,7 +107,7 @@ type host struct {
 }
 
 // self is the host's own namespace.
-var self = load.Space{Name: "the host", Path: "/proc/self/ns/net"}
+var self = load.Space{Name: "the host", Path: fmt.Sprintf("/proc/%d/ns/net", os.Getpid())}
 
 // Serves says whether a subject of package throwaway is one of ours.
 func Serves(name string) bool { return strings.HasPrefix(name, prefix) }
@@ -141,13 +146,15 @@ func (h *host) prepare(ctx context.Context, name string, ports int) error {
 	if out, err := exec.CommandContext(ctx, "sh", "-c", wires).CombinedOutput(); err != nil {
 		return fmt.Errorf("the wires: %w: %s", err, out)
 	}
-	if err := self.Serve(ctx, hostPort); err != nil {
+	server, err := self.Serve(ctx, hostPort)
+	if err != nil {
 		return err
 	}
 	if err := bridgeFilter(false); err != nil {
 		return err
 	}
-	h.ways[wayHost] = way{from: outside, to: netip.MustParseAddrPort(fmt.Sprintf("%s:%d", hostAddr, hostPort))}
+	at := netip.MustParseAddrPort(fmt.Sprintf("%s:%d", hostAddr, hostPort))
+	h.ways[wayHost] = way{from: outside, to: at, server: server, in: self, at: at}
 	if err := subjects[name](ctx, h, ports); err != nil {
 		return err
 	}
@@ -171,6 +178,10 @@ var outside = load.Space{Name: "outside", Path: "/run/netns/outside"}
 // is so busy that its queues are full.
 const maxRetransmitted = 0.01
 
+// fullAtMost is of how many connections one may have found no room in the table of connections: more
+// often, and it is that table which is measured.
+const fullAtMost = 1000
+
 // measure measures one way once, and sees that nothing but the way was measured: the
 // kernel's one table of connections, which all namespaces share, is left as it was.
 func (h *host) measure(ctx context.Context, r request) (s sample, err error) {
@@ -188,24 +199,29 @@ func (h *host) measure(ctx context.Context, r request) (s sample, err error) {
 		}
 		defer func() { err = errors.Join(err, bridgeFilter(false)) }()
 	}
-	began, err := h.spent()
+	began, err := h.spent(w.server)
 	if err != nil {
 		return sample{}, err
 	}
 	if s.Sample, err = w.from.Measure(ctx, r.Kind, w.to, r.Length); err != nil {
 		return s, fmt.Errorf("%s: %w", r.Way, err)
 	}
-	ended, err := h.spent()
+	ended, err := h.spent(w.server)
 	if err != nil {
 		return sample{}, err
 	}
-	s.Busy, s.Proxy = ended.Busy-began.Busy, ended.Proxy-began.Proxy
+	if w.at.IsValid() {
+		if s.Alone, err = w.from.Alone(ctx, r.Kind, w.to, w.in, w.at, r.Length/2); err != nil {
+			return s, fmt.Errorf("%s, by one thread: %w", r.Way, err)
+		}
+	}
+	s.Server, s.Proxy = ended.Server-began.Server, ended.Proxy-began.Proxy
 	// A stream that is faster than its end fills a queue, and is told so by a loss.
 	if s.Retransmitted > maxRetransmitted && r.Kind != load.Stream {
 		return s, fmt.Errorf("%s, %s: %.1f %% of the segments were lost", r.Way, r.Kind, 100*s.Retransmitted)
 	}
 	after, err := lostFlows()
-	if err == nil && after > before {
+	if err == nil && after-before > s.Done/fullAtMost {
 		err = fmt.Errorf("%s, %s: the table of connections was full %d times", r.Way, r.Kind, after-before)
 	}
 	return s, errors.Join(err, netlink.ConntrackTableFlush(netlink.ConntrackTable))

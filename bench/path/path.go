@@ -18,6 +18,7 @@ import (
 
 	"github.com/fairlead/fairlead/bench/load"
 	"github.com/fairlead/fairlead/bench/throwaway"
+	"github.com/fairlead/fairlead/bench/work"
 )
 
 // Options say how much is measured.
@@ -34,7 +35,7 @@ type Options struct {
 
 // Standard is the usual form, and Short one for seeing that all of it runs.
 var (
-	Standard = Options{Rounds: 11, Length: 500 * time.Millisecond, Ports: 10000, DockerPorts: 10000}
+	Standard = Options{Rounds: 25, Length: 200 * time.Millisecond, Ports: 10000, DockerPorts: 10000}
 	Short    = Options{Rounds: 1, Length: 100 * time.Millisecond, Ports: 1000, DockerPorts: 100}
 )
 
@@ -81,10 +82,15 @@ var groups = []struct {
 // sample is what a client found, and what the host's processors did meanwhile.
 type sample struct {
 	load.Sample
-	// Busy is how long they were at work, on this host or others. Proxy is how much of that
-	// processes of the userland proxy were.
-	Busy, Proxy time.Duration
+	// Server and Proxy are the processor time that the server took, and the processes of the
+	// userland proxy, with what the kernel does in their names.
+	Server, Proxy time.Duration
+	// Alone is what one thread did that was client and server; nothing where there is a proxy.
+	Alone load.Sample
 }
+
+// work is the processor time of everyone on the way.
+func (s sample) work() time.Duration { return s.Work + s.Server + s.Proxy }
 
 // results are the samples of each key, one a round.
 type results map[key][]sample
@@ -96,6 +102,8 @@ type usage struct{ bytes, ports int64 }
 type measured struct {
 	results
 	memory map[string]usage
+	// stolen is which part of the processors the host of this virtual machine gave to others.
+	stolen float64
 }
 
 // measure measures everything.
@@ -107,6 +115,10 @@ func measure(ctx context.Context, o Options, dir string) (m measured, err error)
 	}
 	m.results, m.memory = results{}, map[string]usage{}
 	order := rand.New(rand.NewPCG(1, 1)) // the same in every run
+	began, err := work.OfMachine()
+	if err != nil {
+		return m, err
+	}
 	for i := range o.Rounds + 1 {
 		length := o.Length
 		if i == 0 {
@@ -116,6 +128,13 @@ func measure(ctx context.Context, o Options, dir string) (m measured, err error)
 			return m, err
 		}
 		fmt.Fprintf(os.Stderr, "round %d of %d\n", i, o.Rounds)
+	}
+	ended, err := work.OfMachine()
+	if err != nil {
+		return m, err
+	}
+	if stolen := ended.Stolen - began.Stolen; stolen > 0 {
+		m.stolen = float64(stolen) / float64(stolen+ended.Busy-began.Busy)
 	}
 	for _, name := range []string{fairleadPorts, docker} {
 		if hosts[name] == nil {
@@ -193,8 +212,17 @@ func rate(s sample) float64 { return s.Rate }
 func p50(s sample) float64  { return 1 / s.P50.Seconds() }
 func p99(s sample) float64  { return 1 / s.P99.Seconds() }
 
+// thrift is how much is done in a second of the processors' work: of one thread that is client and
+// server, or, where there is a proxy between them, of all three.
+func thrift(s sample) float64 {
+	if s.Alone.Work > 0 {
+		return float64(s.Alone.Done) / s.Alone.Work.Seconds()
+	}
+	return float64(s.Done) / s.work().Seconds()
+}
+
 // proxyShare is which part of the processors' work was the proxy's.
-func proxyShare(s sample) float64 { return s.Proxy.Seconds() / s.Busy.Seconds() }
+func proxyShare(s sample) float64 { return s.Proxy.Seconds() / s.work().Seconds() }
 
 // of is the median of what was measured; 0 of nothing.
 func (r results) of(k key, what func(sample) float64) float64 {

@@ -23,31 +23,18 @@ func TestLostFlows(t *testing.T) {
 	}
 }
 
-func TestBusy(t *testing.T) {
-	t.Parallel()
-	const text = "cpu  100 2 30 4000 500 6 7 8 0 0\ncpu0 1 1 1 1 1 1 1 1 0 0\n"
-	if got, err := parseBusy(text); err != nil || got != 1450*time.Millisecond {
-		t.Errorf("%v, %v, want 1.45s", got, err)
-	}
-	for _, broken := range []string{"", "cpu 1 2", strings.ReplaceAll(text, "30", "many"), strings.TrimPrefix(text, "cpu")} {
-		if got, err := parseBusy(broken); err == nil {
-			t.Errorf("%q: %v and no error", broken, got)
-		}
-	}
-}
-
 // everything is a run on a machine that becomes slower from round to round, in which all ways
 // are the same but those of one subject, which are twice as fast.
 func everything(better string) measured {
-	m := measured{results: results{}, memory: map[string]usage{fairleadPorts: {10 << 20, 10000}, docker: {5 << 20, 20}}}
+	m := measured{results: results{}, memory: map[string]usage{fairleadPorts: {10e6, 10000}, docker: {5e6, 20}}}
 	for round := 1; round <= 3; round++ {
 		for _, g := range groups {
 			for _, kind := range g.kinds {
 				for _, k := range g.ways {
 					k.kind = kind
-					s := sample{Sample: load.Sample{Rate: 1000 / float64(round), P50: time.Duration(round) * time.Millisecond, P99: time.Duration(round) * time.Second}, Busy: 4 * time.Second, Proxy: time.Second}
+					s := sample{Sample: load.Sample{Rate: 1000 / float64(round), P50: time.Duration(round) * time.Millisecond, P99: time.Duration(round) * time.Second, Done: 1000, Work: time.Duration(round) * time.Second}, Server: time.Duration(round) * time.Second, Proxy: 2 * time.Duration(round) * time.Second}
 					if k.subject == better {
-						s.Rate, s.P50, s.P99 = 2*s.Rate, s.P50/2, s.P99/2
+						s.Rate, s.P50, s.P99, s.Done = 2*s.Rate, s.P50/2, s.P99/2, 2*s.Done
 					}
 					m.results[k] = append(m.results[k], s)
 				}
@@ -73,7 +60,7 @@ func TestGoals(t *testing.T) {
 			want = 1 // that is on the same host
 		case strings.Contains(g.What, "others published"), strings.Contains(g.What, "other ports published"):
 			want = 0.5
-		case g.Unit == "MiB":
+		case g.Unit == "MB":
 			want = 10
 		}
 		if g.Measured != want {

@@ -116,15 +116,18 @@ func (h *host) containers(ctx context.Context, e *engine.Engine) error {
 	if err != nil {
 		return err
 	}
-	if err := (load.Space{Name: "the container", Path: server}).Serve(ctx, servedPort); err != nil {
+	in := load.Space{Name: "the container", Path: server}
+	pid, err := in.Serve(ctx, servedPort)
+	if err != nil {
 		return err
 	}
+	served := netip.AddrPortFrom(at, servedPort)
 	if err := set(client); err != nil {
 		return err
 	}
-	h.ways[wayPublished] = way{from: outside, to: netip.MustParseAddrPort(fmt.Sprintf("%s:%d", hostAddr, publishedPort))}
-	h.ways[wayLoopback] = way{from: self, to: netip.MustParseAddrPort(fmt.Sprintf("127.0.0.1:%d", publishedPort))}
-	h.ways[wayPeer] = way{from: load.Space{Name: "the other container", Path: client}, to: netip.AddrPortFrom(at, servedPort)}
+	h.ways[wayPublished] = way{from: outside, to: netip.MustParseAddrPort(fmt.Sprintf("%s:%d", hostAddr, publishedPort)), server: pid, in: in, at: served}
+	h.ways[wayLoopback] = way{from: self, to: netip.MustParseAddrPort(fmt.Sprintf("127.0.0.1:%d", publishedPort)), server: pid}
+	h.ways[wayPeer] = way{from: load.Space{Name: "the other container", Path: client}, to: served, server: pid, in: in, at: served}
 	return nil
 }
 
@@ -242,10 +245,12 @@ func bareWays(ctx context.Context, h *host, _ int) error {
 		wayPeer: {"a", "b", "10.0.0.2"},
 		wayWire: {"c", "d", "10.0.1.2"},
 	} {
-		if err := (load.Space{Name: w.to, Path: "/run/netns/" + w.to}).Serve(ctx, servedPort); err != nil {
+		in, at := load.Space{Name: w.to, Path: "/run/netns/" + w.to}, netip.MustParseAddrPort(fmt.Sprintf("%s:%d", w.addr, servedPort))
+		pid, err := in.Serve(ctx, servedPort)
+		if err != nil {
 			return err
 		}
-		h.ways[name] = way{from: load.Space{Name: w.from, Path: "/run/netns/" + w.from}, to: netip.MustParseAddrPort(fmt.Sprintf("%s:%d", w.addr, servedPort))}
+		h.ways[name] = way{from: load.Space{Name: w.from, Path: "/run/netns/" + w.from}, to: at, server: pid, in: in, at: at}
 	}
 	return nil
 }
@@ -268,6 +273,8 @@ func dnatWays(ctx context.Context, h *host, ports int) error {
 	if out, err := exec.CommandContext(ctx, "sh", "-c", fmt.Sprintf(dnatRule, publishedPort, servedPort)).CombinedOutput(); err != nil {
 		return fmt.Errorf("the rule: %w: %s", err, out)
 	}
-	h.ways[wayPublished] = way{from: outside, to: netip.MustParseAddrPort(fmt.Sprintf("%s:%d", hostAddr, publishedPort))}
+	w := h.ways[wayPeer]
+	w.from, w.to = outside, netip.MustParseAddrPort(fmt.Sprintf("%s:%d", hostAddr, publishedPort))
+	h.ways[wayPublished] = w
 	return nil
 }

@@ -20,6 +20,9 @@ times. What a miss is made of is in [docs/PERFORMANCE.md](../docs/PERFORMANCE.md
 func (r *Report) Markdown() string {
 	var b bytes.Buffer
 	b.WriteString(preface)
+	if r.Short {
+		b.WriteString("**The short form**: few rounds and small loads, to see that all of it runs. What is met or missed here says little.\n\n")
+	}
 	for _, f := range r.Machine {
 		fmt.Fprintf(&b, "- %s: %s\n", f.Name, f.Value)
 	}

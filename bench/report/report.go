@@ -20,6 +20,8 @@ type Report struct {
 	Machine []Fact `json:"machine"`
 	// Sections are in the order in which they are shown.
 	Sections []Section `json:"sections"`
+	// Short says that it was measured to see that all of it runs, and no figure means much.
+	Short bool `json:"-"`
 }
 
 // Fact is one line of a list.

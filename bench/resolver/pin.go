@@ -6,26 +6,26 @@ import (
 	"os"
 	"path/filepath"
 	"strconv"
-	"strings"
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/fairlead/fairlead/bench/work"
 )
 
 // pin gives this process, which asks, one processor of this machine, and all others of
 // this host, which answer, another: what is asked then takes nothing from who answers,
 // and no server is faster for having more threads than it is asked by.
 //
-// It is called once. A thread of this process that answers is to be given the processor
-// that it returns.
-func pin() (answering unix.CPUSet, err error) {
+// It is called once.
+func pin() error {
 	asking, answering, err := processors()
 	if err != nil {
-		return answering, err
+		return err
 	}
 	all, err := threads()
 	if err != nil {
-		return answering, err
+		return err
 	}
 	for id, process := range all {
 		cpu := answering
@@ -33,10 +33,10 @@ func pin() (answering unix.CPUSet, err error) {
 			cpu = asking
 		}
 		if err := unix.SchedSetaffinity(id, &cpu); err != nil && !errors.Is(err, unix.ESRCH) {
-			return answering, fmt.Errorf("give thread %d a processor: %w", id, err)
+			return fmt.Errorf("give thread %d a processor: %w", id, err)
 		}
 	}
-	return answering, nil
+	return nil
 }
 
 // threads are all of this host, each with its process.
@@ -58,31 +58,22 @@ func threads() (map[int]int, error) {
 	return out, nil
 }
 
-// busy is how long the processors have worked for those threads that answer: of every
-// process but this one, and the one of this one that does.
-func busy(echo int) (total time.Duration, err error) {
-	all, err := threads()
+// busy is how long the processors have worked for those who answer: for every process of this
+// host but this one.
+func busy() (total time.Duration, err error) {
+	all, err := filepath.Glob("/proc/[0-9]*")
 	if err != nil {
 		return 0, err
 	}
-	for id, process := range all {
-		if process == os.Getpid() && id != echo {
+	for _, dir := range all {
+		if dir == fmt.Sprintf("/proc/%d", os.Getpid()) {
 			continue
 		}
-		text, err := os.ReadFile(fmt.Sprintf("/proc/%d/task/%d/schedstat", process, id))
-		if errors.Is(err, os.ErrNotExist) || errors.Is(err, unix.ESRCH) {
-			continue // it has ended
-		}
+		ran, err := work.OfProcess(dir)
 		if err != nil {
 			return 0, err
 		}
-		// The time on a processor comes first, in nanoseconds (sched-stats.rst).
-		first, _, _ := strings.Cut(string(text), " ")
-		ns, err := strconv.ParseInt(first, 10, 64)
-		if err != nil {
-			return 0, fmt.Errorf("schedstat of thread %d: %w", id, err)
-		}
-		total += time.Duration(ns)
+		total += ran
 	}
 	return total, nil
 }

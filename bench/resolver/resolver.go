@@ -11,11 +11,13 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"os"
+	"runtime"
 	"strings"
 	"time"
 
 	"github.com/fairlead/fairlead/bench/report"
 	"github.com/fairlead/fairlead/bench/throwaway"
+	"github.com/fairlead/fairlead/bench/work"
 )
 
 // Prefix begins the names of the hosts that are Serve's.
@@ -59,6 +61,12 @@ type Found struct {
 	Costs []time.Duration
 	// Asked and Lost are the questions at the fixed rate, and those without an answer.
 	Asked, Lost int
+	// Late and Latest are as of Sample.
+	Late   int
+	Latest time.Duration
+	// Stolen are the shares of the processors' time that this virtual machine's host gave to
+	// others, while it was asked at the fixed rate, of each round.
+	Stolen []float64
 }
 
 // What a driver asks of a host.
@@ -76,7 +84,8 @@ type request struct {
 
 type answer struct {
 	Sample
-	Cost time.Duration
+	Cost   time.Duration
+	Stolen float64
 }
 
 // Measure asks each subject once a round, in an order drawn anew, after a round that
@@ -121,7 +130,8 @@ func Measure(ctx context.Context, o Options, dir string) (map[string]*Found, err
 			if round > 0 {
 				f.Rates, f.Costs = append(f.Rates, flood.Rate), append(f.Costs, flood.Cost)
 				f.Times, f.Tails = append(f.Times, pace.Times...), append(f.Tails, report.Quantile(pace.Times, 0.99))
-				f.Asked, f.Lost = f.Asked+pace.Asked, f.Lost+pace.Lost
+				f.Asked, f.Lost, f.Late = f.Asked+pace.Asked, f.Lost+pace.Lost, f.Late+pace.Late
+				f.Latest, f.Stolen = max(f.Latest, pace.Latest), append(f.Stolen, pace.Stolen)
 			}
 		}
 	}
@@ -166,20 +176,38 @@ func Serve(name, dir string) error {
 // measure asks as fast as there are answers, or at a rate.
 func (s *site) measure(c *client, r request) (a answer, err error) {
 	if r.Op == opPace {
-		a.Sample, err = c.pace(r.Length, r.Rate)
+		a.Stolen, err = stolen(func() error {
+			a.Sample, err = c.pace(r.Length, r.Rate)
+			return err
+		})
 		return a, err
 	}
-	before, err := busy(s.echo)
+	before, err := busy()
 	if err != nil {
 		return a, err
 	}
 	if a.Sample, err = c.flood(r.Length); err != nil {
 		return a, err
 	}
-	after, err := busy(s.echo)
+	after, err := busy()
 	if answered := len(a.Times); answered > 0 {
 		a.Cost = (after - before) / time.Duration(answered)
 	}
 	a.Times = nil // they say how long the window is
 	return a, err
+}
+
+// stolen is what share of the processors' time others had from the machine's host during f.
+func stolen(f func() error) (share float64, err error) {
+	before, err := work.OfMachine()
+	if err != nil {
+		return 0, err
+	}
+	began := time.Now()
+	if err := f(); err != nil {
+		return 0, err
+	}
+	all := time.Since(began) * time.Duration(runtime.NumCPU())
+	after, err := work.OfMachine()
+	return float64(after.Stolen-before.Stolen) / float64(all), err
 }

@@ -6,12 +6,10 @@ import (
 	"fmt"
 	"net/netip"
 	"os"
-	"runtime"
 	"strings"
 	"time"
 
 	"github.com/miekg/dns"
-	"golang.org/x/sys/unix"
 
 	"github.com/fairlead/fairlead/bench/engine"
 	"github.com/fairlead/fairlead/kernel/netns"
@@ -27,7 +25,6 @@ type site struct {
 	asker  *os.File // its network namespace
 	server netip.AddrPort
 	query  []byte
-	echo   int // the floor's thread
 }
 
 // newSite makes two containers on a network of their own.
@@ -37,7 +34,9 @@ func newSite(ctx context.Context, subject, dir string) (s *site, err error) {
 		return nil, err
 	}
 	if subject == Floor {
-		err := s.serveEcho()
+		if s.server, err = startEcho(ctx); err == nil {
+			err = s.settle()
+		}
 		return s, err
 	}
 	if s.engine, err = engine.New(engines[subject], dir); err != nil {
@@ -66,11 +65,17 @@ func newSite(ctx context.Context, subject, dir string) (s *site, err error) {
 	if s.server, err = nameserver(conf); err != nil {
 		return s, err
 	}
-	if err := s.ready(); err != nil {
-		return s, err
-	}
-	_, err = pin()
+	err = s.settle()
 	return s, err
+}
+
+// settle waits until there are answers, and then gives who asks and who answers a processor
+// each.
+func (s *site) settle() error {
+	if err := s.ready(); err != nil {
+		return err
+	}
+	return pin()
 }
 
 // nameserver is the first of a resolv.conf.
@@ -96,8 +101,12 @@ func (s *site) ready() error {
 			found = c.out
 			return err
 		})
-		if err == nil && len(found.Times) == 1 {
+		switch {
+		case err != nil:
+		case len(found.Times) == 1:
 			return nil
+		default:
+			err = fmt.Errorf("none came within %s", patience)
 		}
 	}
 	return fmt.Errorf("%s has no answer for %s: %w", s.server, asked, err)
@@ -118,44 +127,6 @@ func (s *site) with(f func(*client) error) error {
 		return err
 	}
 	return errors.Join(f(c), c.close())
-}
-
-// serveEcho serves the floor: each question comes back as it is, but for the bits that make
-// it an answer with a record. No server that reads one at a time does less.
-func (s *site) serveEcho() error {
-	fd, err := unix.Socket(unix.AF_INET, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, 0)
-	if err != nil {
-		return err
-	}
-	at := netip.AddrPortFrom(netip.AddrFrom4([4]byte{127, 0, 0, 11}), 5353)
-	if err := unix.Bind(fd, &unix.SockaddrInet4{Port: int(at.Port()), Addr: at.Addr().As4()}); err != nil {
-		return errors.Join(err, unix.Close(fd))
-	}
-	s.server = at
-	answering, err := pin()
-	if err != nil {
-		return err
-	}
-	begun := make(chan int)
-	go func() {
-		runtime.LockOSThread() // which ends with the process
-		_ = unix.SchedSetaffinity(0, &answering)
-		begun <- unix.Gettid()
-		buf := make([]byte, messageSize)
-		for {
-			n, from, err := unix.Recvfrom(fd, buf, 0)
-			if errors.Is(err, unix.EINTR) {
-				continue
-			}
-			if err != nil || n < 12 {
-				return
-			}
-			buf[2], buf[7] = buf[2]|0x80, 1
-			_ = unix.Sendto(fd, buf[:n], 0, from)
-		}
-	}()
-	s.echo = <-begun
-	return s.ready()
 }
 
 func (s *site) close() {

@@ -17,12 +17,13 @@ func TestAsk(t *testing.T) {
 	answers, answered := io.Pipe()
 	ended := make(chan error, 1)
 	go func() {
-		ended <- serve(asked, answered, func(n int) (string, error) {
+		err := serve(asked, answered, func(n int) (string, error) {
 			if n > 2 {
 				return "", errors.New("too many")
 			}
 			return strings.Repeat("x", n), nil
 		})
+		ended <- errors.Join(err, asked.Close(), answered.Close()) // as a process's
 	}()
 	h := &Host{Name: "h", cmd: new(exec.Cmd), in: questions, out: json.NewDecoder(answers)}
 	for n, want := range []string{"", "x", "xx"} {
