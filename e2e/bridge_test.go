@@ -160,7 +160,11 @@ func TestB5(t *testing.T) {
 	}
 	id := s.Must("exec", b.id, "readlink", "/proc/self/ns/net")
 	inode := strings.TrimSuffix(strings.TrimPrefix(id, "net:["), "]")
-	contains(t, "lsns", s.host.Run("lsns", "-t", "net", "-n", "-o", "NS,COMMAND"), inode)
+	// It fails where a process of another test ends while it looks at that.
+	eventually(t, "lsns lists the container's namespace", func() bool {
+		r := s.host.Try("lsns", "-t", "net", "-n", "-o", "NS,COMMAND")
+		return r.Code == 0 && strings.Contains(r.Stdout, inode)
+	})
 	if got := s.host.Run("nsenter", "--net="+key, "readlink", "/proc/self/ns/net"); got != id {
 		t.Errorf("nsenter came to %s, want %s", got, id)
 	}

@@ -1,8 +1,12 @@
 package e2e
 
 import (
+	"bufio"
+	"errors"
 	"fmt"
+	"io"
 	"os"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -11,7 +15,7 @@ import (
 	"github.com/cilium/ebpf/link"
 	"golang.org/x/sys/unix"
 
-	"github.com/fairlead/fairlead/internal/crashpoint"
+	"github.com/fairlead/fairlead/doctor"
 	"github.com/fairlead/fairlead/internal/lab"
 )
 
@@ -96,7 +100,9 @@ func TestLoopbackWithoutProxy(t *testing.T) {
 	s.consistent()
 }
 
-// TestLoopbackFollowsTheProxySetting: the setting may change at a restart.
+// TestLoopbackFollowsTheProxySetting: the setting may change at a restart. What the proxy
+// alone serves, as IPv6 of a network without it, is published while it is on, and who is
+// connected by it stays so.
 func TestLoopbackFollowsTheProxySetting(t *testing.T) {
 	t.Parallel()
 	s := newHosts(t)
@@ -112,9 +118,27 @@ func TestLoopbackFollowsTheProxySetting(t *testing.T) {
 	s.importImage("demo")
 	b := s.idle("-p", "8080:80", "-p", "127.0.0.1:8081:80/udp")
 	b.both("80")
+	six := s.idle("-p", "[::1]:8082:80") // which the proxy alone serves
+	six.serve("tcp", "0.0.0.0:80")
+	live, sixes := connected(t, s.outside, at(host6, "8080")), connected(t, s.host, "[::1]:8082")
 	for _, on := range []string{"true", "false", "true", "false"} {
 		set(on)
 		s.Restart()
+		if err := errors.Join(live(), sixes()); err != nil {
+			t.Errorf("with userland-proxy=%s: %v", on, err)
+		}
+		for _, from := range []struct {
+			*lab.Host
+			address, name string
+		}{{s.host, "[::1]:8080", b.Name()}, {s.outside, at(host6, "8080"), b.Name()}, {s.host, "[::1]:8082", six.Name()}} {
+			r, err := from.Ask("tcp", from.address, 5*time.Second)
+			if on == "true" && r.Host != from.name || on == "false" && !errors.Is(err, unix.ECONNREFUSED) {
+				t.Errorf("with userland-proxy=%s %q answered at %s: %v", on, r.Host, from.address, err)
+			}
+		}
+		if shown := s.Must("port", b.id); strings.Contains(shown, "[::]:8080") != (on == "true") || !strings.Contains(shown, "0.0.0.0:8080") {
+			t.Errorf("with userland-proxy=%s published are\n%s", on, shown)
+		}
 		for _, way := range [][2]string{{"tcp", "127.0.0.1:8080"}, {"udp", "127.0.0.1:8081"}} {
 			if r := lab.Seen(t, s.host, way[0], way[1]); r.Host != b.Name() {
 				t.Errorf("with userland-proxy=%s %s answered at %s", on, r.Host, way[1])
@@ -122,6 +146,45 @@ func TestLoopbackFollowsTheProxySetting(t *testing.T) {
 		}
 		b.sees(s.outside, "tcp", at(host4, "8080"), outside4)
 		s.consistent()
+	}
+	told, _ := s.diagnosis(t)
+	if !slices.ContainsFunc(told.Findings, func(f doctor.Finding) bool {
+		return f.Check == "ports" && f.Level == doctor.Note && strings.Contains(f.What, "[::]:8080/tcp of ") && strings.Contains(f.What, "[::1]:8082/tcp of ")
+	}) {
+		t.Errorf("doctor does not name what is not published: %+v", told.Findings)
+	}
+	if out, _, _ := s.CLI("why", "-6", "outside", b.id+":80"); !strings.Contains(out, "not-served") || !strings.Contains(out, "8080/tcp of the host") {
+		t.Errorf("why says\n%s", out)
+	}
+	s.Must("rm", "-f", six.id) // it has no port now
+	if err := sixes(); err == nil || errors.Is(err, os.ErrDeadlineExceeded) {
+		t.Errorf("the container is gone, and a connection to it ended by %v", err)
+	}
+}
+
+// connected is a connection to a server that echoes; what it returns says whether it
+// still is one.
+func connected(t *testing.T, from *lab.Host, address string) func() error {
+	t.Helper()
+	c, err := from.Dial("tcp", address, 5*time.Second)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = c.Close() })
+	heard := bufio.NewReader(c)
+	if _, err := heard.ReadString('\n'); err != nil { // who it is
+		t.Fatal(err)
+	}
+	return func() error {
+		_ = c.SetDeadline(time.Now().Add(10 * time.Second))
+		_, err := io.WriteString(c, "still here\n")
+		if err == nil {
+			_, err = heard.ReadString('\n')
+		}
+		if err != nil {
+			return fmt.Errorf("a connection to %s: %w", address, err)
+		}
+		return nil
 	}
 }
 
@@ -228,43 +291,6 @@ func TestLoopbackFollowsTheNetwork(t *testing.T) {
 	}
 }
 
-// TestLoopbackAfterCrashes: a daemon that is killed while it publishes or takes back
-// leaves nothing that loopback leads to, once it is started again.
-func TestLoopbackAfterCrashes(t *testing.T) {
-	t.Parallel()
-	s := withoutProxy(t)
-	for i, point := range []string{"attach.redirect", "attach.publish", "detach.begin", "detach.redirect"} {
-		name := fmt.Sprintf("c%d", i)
-		run := []string{"run", "-d", "--name", name, "--network", "dual", "-p", "8080:80", "-p", "8080:80/udp", "demo", "sleep", "3600"}
-		if strings.HasPrefix(point, "detach") {
-			s.Must(run...)
-		}
-		s.Stop()
-		s.Start(crashpoint.Env + "=" + point)
-		if strings.HasPrefix(point, "detach") {
-			s.CLI("rm", "-f", name)
-		} else {
-			s.CLI(run...)
-		}
-		if code := s.Wait(); code != 137 {
-			t.Fatalf("%s: the daemon ended with %d", point, code)
-		}
-		s.Start()
-		s.CLI("rm", "-f", name)
-		s.consistent()
-		for _, way := range loopbacks("8080") {
-			if _, err := s.host.Ask(way[0], way[1], 200*time.Millisecond); err == nil {
-				t.Errorf("%s: %s is answered", point, way[1])
-			}
-		}
-	}
-	b := s.idle("--network", "dual", "-p", "8080:80")
-	b.both("80")
-	if r := lab.Seen(t, s.host, "tcp", "[::1]:8080"); r.Host != b.Name() {
-		t.Errorf("%s answered", r.Host)
-	}
-}
-
 // TestLoopbackWithoutRules: with neither rules nor a proxy the host's loopback still
 // reaches published ports, and nothing else does.
 func TestLoopbackWithoutRules(t *testing.T) {
@@ -284,30 +310,6 @@ func TestLoopbackWithoutRules(t *testing.T) {
 		}
 	}
 	barred(t, pairs...)
-	s.consistent()
-}
-
-// TestLoopbackOutlivesTheRelay: the hooks outlive the relay, and a new one keeps them.
-func TestLoopbackOutlivesTheRelay(t *testing.T) {
-	t.Parallel()
-	s := withoutProxy(t)
-	b := s.idle("-p", "8080:80")
-	b.both("80")
-	for range 2 {
-		s.shoot("relay", s.relays())
-		if r := lab.Seen(t, s.host, "tcp", "127.0.0.1:8080"); r.Host != b.Name() {
-			t.Errorf("%s answered", r.Host)
-		}
-		eventually(t, "the new relay holds the ports", func() bool {
-			stdout, _, code := s.CLI("debug", "check")
-			return code == 0 && stdout == ""
-		})
-	}
-	s.Kill()
-	if r := lab.Seen(t, s.host, "tcp", "127.0.0.1:8080"); r.Host != b.Name() {
-		t.Errorf("without a daemon %s answered", r.Host)
-	}
-	s.Start()
 	s.consistent()
 }
 

@@ -37,6 +37,10 @@ var askedAmiss = []fault{
 		name: "/etc/resolv.conf is another's", plant: "exec db echo nameserver 127.0.0.9 > /etc/resolv.conf", undo: "exec db echo nameserver 127.0.0.11 > /etc/resolv.conf",
 		ask: "db nosuch.example", code: "resolv-conf-wrong", mend: "fairlead exec db sh -c 'echo nameserver 127.0.0.11 > /etc/resolv.conf'", says: []string{"container db"},
 	},
+	{
+		name: "the container has thrown its resolver's rules away", plant: "db: nft list ruleset > rules; nft flush ruleset", undo: "db: nft -f rules; rm rules",
+		ask: "db nosuch.example", code: "resolver-cut-off", mend: "fairlead restart db", says: []string{"table ip fairlead_resolver"},
+	},
 }
 
 // rulesAndRoutes are of packet filters, sysctls, routing tables and rules.
