@@ -20,6 +20,8 @@ var (
 	link = regexp.MustCompile(`\[([^][]*)\]\(([^()\s]+)\)`)
 	// inCode is what is not Markdown: fenced blocks and code spans.
 	inCode = regexp.MustCompile("(?s)```.*?```|`[^`\n]*`")
+	// idle is a container of the image demo, which has no command of its own, without one.
+	idle = regexp.MustCompile(`(?m)^.*\bfairlead (?:plan )?(?:--\S+ )*(?:run|create) .*\bdemo *(?:#.*|\x60.*)?$`)
 )
 
 // documents are all Markdown files, but for what tools put there.
@@ -134,6 +136,24 @@ func TestScenarios(t *testing.T) {
 	for _, id := range slices.Sorted(maps.Keys(scenarios)) {
 		if seen[id] != 1 {
 			t.Errorf("row %s is there %d times", id, seen[id])
+		}
+	}
+}
+
+// TestExamplesHaveACommand: what make run imports has none.
+func TestExamplesHaveACommand(t *testing.T) {
+	t.Parallel()
+	helps, err := filepath.Glob(filepath.Join(root, "cli/testdata/help/*.txt"))
+	if err != nil || len(helps) == 0 {
+		t.Fatal(helps, err)
+	}
+	for _, path := range append(documents(t), helps...) {
+		text, err := os.ReadFile(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, line := range idle.FindAllString(string(text), -1) {
+			t.Errorf("%s: %s", path, line)
 		}
 	}
 }
