@@ -119,14 +119,20 @@ func (t *Traffic) Read() Carried {
 // (TCP_INFO of tcp(7), Linux 4.1); none of one that is closed. The peer's FIN, which the
 // kernel counts as a byte, is none.
 func kernelBytes(fd int) (in, out uint64) {
-	info, err := unix.GetsockoptTCPInfo(fd, unix.IPPROTO_TCP, unix.TCP_INFO)
+	before, err := unix.GetsockoptTCPInfo(fd, unix.IPPROTO_TCP, unix.TCP_INFO)
 	if err != nil {
 		return 0, 0
 	}
-	in = info.Bytes_received
-	switch info.State {
-	case unix.BPF_TCP_CLOSE_WAIT, unix.BPF_TCP_LAST_ACK, unix.BPF_TCP_CLOSING, unix.BPF_TCP_TIME_WAIT:
-		in = max(in, 1) - 1
+	// The kernel reads the state before it locks the socket, and the bytes behind that
+	// (tcp_get_info): a FIN that comes in between is in the bytes alone. If there is none
+	// yet afterwards, there was none.
+	after, err := unix.GetsockoptTCPInfo(fd, unix.IPPROTO_TCP, unix.TCP_INFO)
+	if err != nil {
+		return 0, 0
 	}
-	return in, info.Bytes_acked
+	switch after.State {
+	case unix.BPF_TCP_CLOSE_WAIT, unix.BPF_TCP_LAST_ACK, unix.BPF_TCP_CLOSING, unix.BPF_TCP_TIME_WAIT, unix.BPF_TCP_CLOSE:
+		return max(after.Bytes_received, 1) - 1, after.Bytes_acked
+	}
+	return before.Bytes_received, before.Bytes_acked
 }
