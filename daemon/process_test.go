@@ -16,6 +16,8 @@ import (
 	"time"
 
 	"go.uber.org/goleak"
+
+	"github.com/fairlead/fairlead/internal/lab"
 )
 
 func TestPIDFileOfAnotherDaemonIsRespected(t *testing.T) {
@@ -105,7 +107,7 @@ func tellItself(numbers string) {
 	ctx, _, hangup := signals(context.Background(), os.TempDir(), slog.Default())
 	for n := range strings.FieldsSeq(numbers) {
 		number, _ := strconv.Atoi(n)
-		_ = syscall.Kill(os.Getpid(), syscall.Signal(number))
+		_ = lab.Signal(os.Getpid(), syscall.Signal(number))
 		if syscall.Signal(number) == syscall.SIGHUP {
 			<-hangup
 		} else {

@@ -128,7 +128,7 @@ func TestReload(t *testing.T) {
 // signalled has the daemon write the stacks of its goroutines, and go on.
 func (s *site) signalled(t *testing.T) {
 	t.Helper()
-	if err := syscall.Kill(s.PID(), syscall.SIGUSR1); err != nil {
+	if err := lab.Signal(s.PID(), syscall.SIGUSR1); err != nil {
 		t.Fatal(err)
 	}
 	eventually(t, "the stacks are written", func() bool {

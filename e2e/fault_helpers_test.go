@@ -4,7 +4,6 @@ import (
 	"fmt"
 	"hash/fnv"
 	"strings"
-	"syscall"
 	"testing"
 
 	"github.com/fairlead/fairlead/internal/crashpoint"
@@ -164,7 +163,7 @@ func TestFaultHelpers(t *testing.T) {
 				if code != 0 {
 					c.oneLine(what, stderr)
 				}
-				eventually(t, what+": it was killed", func() bool { return closed(pid) || syscall.Kill(pid, 0) != nil })
+				eventually(t, what+": it was killed", func() bool { return closed(pid) || lab.Signal(pid, 0) != nil })
 				c.mended(what)
 				c.undisturbed(what)
 				o.after(what, code == 0)

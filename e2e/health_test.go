@@ -95,7 +95,7 @@ func TestCrashLife(t *testing.T) {
 	for _, point := range []string{"engine-exit", "engine-exit-recorded", "engine-start-prepared", "engine-start-created", "engine-start-started"} {
 		pid := c.inspect("kept").State.Pid
 		c.arm(point)
-		if err := syscall.Kill(pid, syscall.SIGKILL); err != nil {
+		if err := lab.Signal(pid, syscall.SIGKILL); err != nil {
 			t.Fatal(err)
 		}
 		c.died(point)

@@ -27,7 +27,7 @@ func TestDockerRestartPolicies(t *testing.T) {
 	s.mustDocker("run", "-d", "--name", "plain", "--stop-timeout", "1", "demo", "sleep", "3600")
 
 	// What ends is started again, with its port.
-	if err := syscall.Kill(s.inspect("always").State.Pid, syscall.SIGKILL); err != nil {
+	if err := lab.Signal(s.inspect("always").State.Pid, syscall.SIGKILL); err != nil {
 		t.Fatal(err)
 	}
 	s.becomes("always", count, "running 1")
@@ -36,7 +36,7 @@ func TestDockerRestartPolicies(t *testing.T) {
 	// So it is when it ends while nobody is there, and what never stopped goes on.
 	before, pid := s.inspect("plain").State.Pid, s.inspect("always").State.Pid
 	s.Kill()
-	if err := syscall.Kill(pid, syscall.SIGKILL); err != nil {
+	if err := lab.Signal(pid, syscall.SIGKILL); err != nil {
 		t.Fatal(err)
 	}
 	s.Start()
@@ -53,7 +53,7 @@ func TestDockerRestartPolicies(t *testing.T) {
 	for what, pids := range map[string][]int{"containerd": s.containerd(), "streams": s.streams(), "relay": s.relays()} {
 		pid := s.inspect("always").State.Pid
 		s.shoot(what, pids)
-		if err := syscall.Kill(pid, syscall.SIGKILL); err != nil {
+		if err := lab.Signal(pid, syscall.SIGKILL); err != nil {
 			t.Fatal(err)
 		}
 		eventually(t, what+" was killed, and it is restarted", func() bool {

@@ -72,7 +72,7 @@ func TestChaos(t *testing.T) {
 		for _, find := range []func() []int{s.relays, s.streams, s.containerd} {
 			if random.IntN(4) == 0 {
 				for _, pid := range find() {
-					_ = syscall.Kill(pid, syscall.SIGKILL)
+					_ = lab.Signal(pid, syscall.SIGKILL)
 				}
 			}
 		}

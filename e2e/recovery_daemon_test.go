@@ -117,10 +117,7 @@ func untilTold(code int) string {
 // tell sends SIGTERM to the first process of a container, past the daemon.
 func (s *site) tell(pid int) {
 	s.t.Helper()
-	if pid <= 0 {
-		s.t.Fatalf("no process to tell: %d", pid)
-	}
-	if err := syscall.Kill(pid, syscall.SIGTERM); err != nil {
+	if err := lab.Signal(pid, syscall.SIGTERM); err != nil {
 		s.t.Error(err)
 	}
 }

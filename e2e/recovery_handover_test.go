@@ -87,7 +87,7 @@ func TestCrashHandover(t *testing.T) {
 			// Started so that it will kill itself when it hands over.
 			c.Stop()
 			for _, pid := range find() {
-				_ = syscall.Kill(pid, syscall.SIGKILL)
+				_ = lab.Signal(pid, syscall.SIGKILL)
 				eventually(t, point+": it is gone", func() bool { return closed(pid) })
 			}
 			c.Start(crashpoint.HelperEnv + "=" + helper + "." + step)

@@ -50,7 +50,7 @@ func (s *site) shoot(what string, pids []int) {
 	if len(pids) != 1 {
 		s.t.Fatalf("%s: processes %v", what, pids)
 	}
-	if err := syscall.Kill(pids[0], syscall.SIGKILL); err != nil {
+	if err := lab.Signal(pids[0], syscall.SIGKILL); err != nil {
 		s.t.Fatalf("%s: %v", what, err)
 	}
 }

@@ -8,6 +8,8 @@ import (
 	"testing"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/fairlead/fairlead/internal/lab"
 )
 
 // TestRecoverReboot: the machine was booted, and what the exec root says is of before:
@@ -64,7 +66,7 @@ func (s *site) powerOff(containers ...string) {
 	s.shoot("relay", s.relays())
 	s.shoot("streams", s.streams())
 	for _, pid := range pids {
-		if err := unix.Kill(pid, unix.SIGKILL); err != nil && !errors.Is(err, unix.ESRCH) {
+		if err := lab.Signal(pid, unix.SIGKILL); err != nil && !errors.Is(err, unix.ESRCH) {
 			s.t.Error(err)
 		}
 	}

@@ -315,7 +315,7 @@ func (s *site) powerCut() {
 			s.t.Fatalf("processes that do not end: %v", pids)
 		}
 		for _, pid := range pids {
-			_ = syscall.Kill(pid, syscall.SIGKILL)
+			_ = lab.Signal(pid, syscall.SIGKILL)
 		}
 	}
 	for _, root := range []string{s.ExecRoot, s.DataRoot} {

@@ -101,16 +101,18 @@ func TestSharedNetworkOutlivesTheDaemon(t *testing.T) {
 	// First ends while no daemon is there.
 	pid := s.inspect("first").State.Pid
 	s.Kill()
-	s.host.Run("kill", "-9", itoa(pid))
+	s.shoot("first", []int{pid})
 	s.Restart()
 	s.Must("exec", "second", "ping", "-c1", "-W5", "peer")
 	s.consistent()
 	s.Must("start", "first")
 	s.sharing("after first ended without a daemon")
 	// Both end while no daemon is there.
-	pids := []string{itoa(s.inspect("first").State.Pid), itoa(s.inspect("second").State.Pid)}
+	pids := map[string]int{"first": s.inspect("first").State.Pid, "second": s.inspect("second").State.Pid}
 	s.Kill()
-	s.host.Run("kill", append([]string{"-9"}, pids...)...)
+	for name, pid := range pids {
+		s.shoot(name, []int{pid})
+	}
 	s.Restart()
 	s.consistent()
 	s.Must("start", "first")

@@ -9,6 +9,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/fairlead/fairlead/internal/lab"
 )
 
 // TestShimThatHangs: a container whose shim does not answer is ended all the same.
@@ -25,16 +27,16 @@ func TestShimThatHangs(t *testing.T) {
 		id := f.create(nil, "sleep", "1000")
 		f.ok(f.Start(ctx, id))
 		pid := f.state(id).Pid
-		f.ok(unix.Kill(parent(t, pid), unix.SIGSTOP))
+		f.ok(lab.Signal(parent(t, pid), unix.SIGSTOP))
 		began := time.Now()
 		if err := end(id); err != nil || time.Since(began) > 20*time.Second {
 			t.Errorf("%s: %v after %s", what, err, time.Since(began))
 		}
-		eventually(t, "its process is gone", func() bool { return unix.Kill(pid, 0) != nil })
+		eventually(t, "its process is gone", func() bool { return lab.Signal(pid, 0) != nil })
 	}
 	id := f.create(nil, "sleep", "1000")
 	f.ok(f.Start(ctx, id))
-	f.ok(unix.Kill(parent(t, f.state(id).Pid), unix.SIGSTOP))
+	f.ok(lab.Signal(parent(t, f.state(id).Pid), unix.SIGSTOP))
 	if err := f.endTask(ctx, id); err != nil {
 		t.Errorf("the undoing of a start: %v", err)
 	}

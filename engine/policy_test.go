@@ -15,6 +15,7 @@ import (
 
 	"github.com/fairlead/fairlead/engine/events"
 	"github.com/fairlead/fairlead/engine/runtime"
+	"github.com/fairlead/fairlead/internal/lab"
 )
 
 // heard are the actions that were told since the listener was made.
@@ -252,7 +253,7 @@ func exitAfter(rec *Record, ran time.Duration) runtime.Exit {
 
 func killProcess(t *testing.T, pid int) {
 	t.Helper()
-	if err := unix.Kill(pid, unix.SIGKILL); err != nil {
+	if err := lab.Signal(pid, unix.SIGKILL); err != nil {
 		t.Fatal(err)
 	}
 }

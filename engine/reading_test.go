@@ -10,6 +10,7 @@ import (
 	"github.com/moby/moby/api/types/container"
 	"golang.org/x/sys/unix"
 
+	"github.com/fairlead/fairlead/internal/lab"
 	"github.com/fairlead/fairlead/streams"
 )
 
@@ -68,7 +69,7 @@ func (m *mortalStreams) passes(where string) {
 
 func (m *mortalStreams) kill() {
 	client := m.now.Load()
-	if err := unix.Kill(client.PID(), unix.SIGKILL); err != nil {
+	if err := lab.Signal(client.PID(), unix.SIGKILL); err != nil {
 		m.f.t.Error(err)
 	}
 	<-client.Done()
@@ -98,13 +99,15 @@ func TestStreamsProcessDiesInStart(t *testing.T) {
 	f.ok(err)
 	m.mark = &c.reading
 	lines := 0
-	begun := func(where string) {
+	begun := func(where string) (pid int) {
 		t.Helper()
 		eventually(t, where+": it runs, and what it writes is read", func() bool {
-			return f.state(id).Running && strings.Count(f.output(id), "begun") == lines+1
+			pid = f.state(id).Pid // none while it is about to be started again
+			return pid != 0 && strings.Count(f.output(id), "begun") == lines+1
 		})
 		lines++
 		f.ok(<-m.back)
+		return pid
 	}
 	m.dies <- "before open"
 	f.ok(f.Start(t.Context(), id))
@@ -118,11 +121,11 @@ func TestStreamsProcessDiesInStart(t *testing.T) {
 	}
 	m.dies <- "after open"
 	f.ok(f.Start(t.Context(), id))
-	begun("another")
+	pid := begun("another")
 	for _, where := range []string{"after close", "after open"} {
 		m.dies <- where
-		f.ok(unix.Kill(f.state(id).Pid, unix.SIGKILL))
-		begun("a restart, " + where)
+		f.ok(lab.Signal(pid, unix.SIGKILL))
+		pid = begun("a restart, " + where)
 	}
 	f.ok(f.Remove(t.Context(), id, RemoveOptions{Force: true}))
 	f.clean()
@@ -145,7 +148,7 @@ func TestStartWithoutStreams(t *testing.T) {
 		t.Errorf("a command without a streams process: %v", err)
 	}
 	before := f.state(always).Pid
-	f.ok(unix.Kill(before, unix.SIGKILL))
+	f.ok(lab.Signal(before, unix.SIGKILL))
 	err = f.Start(t.Context(), byHand)
 	if !errdefs.IsUnavailable(err) || !strings.HasPrefix(err.Error(), "nobody reads the container's output") || strings.Contains(err.Error(), "\n") {
 		t.Errorf("a start without a streams process: %v", err)

@@ -19,6 +19,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/fairlead/fairlead/engine/runtime"
+	"github.com/fairlead/fairlead/internal/lab"
 	"github.com/fairlead/fairlead/network/spec"
 	"github.com/fairlead/fairlead/streams"
 )
@@ -177,7 +178,7 @@ func TestShimThatDied(t *testing.T) {
 	for _, digit := range fields[1] {
 		shim = shim*10 + int(digit-'0')
 	}
-	f.ok(unix.Kill(shim, unix.SIGKILL))
+	f.ok(lab.Signal(shim, unix.SIGKILL))
 	eventually(t, "the end is noticed", func() bool { return !f.state(id).Running })
 	f.work.Wait()
 	eventually(t, "nothing is left", func() bool {
@@ -196,7 +197,7 @@ func TestStreamsProcessThatDied(t *testing.T) {
 	c, err := f.registry.find(starting)
 	f.ok(err)
 	f.ok(f.openContainer(t.Context(), c, c.record()))
-	f.ok(unix.Kill(f.streams.PID(), unix.SIGKILL))
+	f.ok(lab.Signal(f.streams.PID(), unix.SIGKILL))
 	<-f.streams.Done()
 	client, err := streams.Ensure(t.Context(), streams.Options{ExecRoot: f.cfg.ExecRoot, Logger: f.cfg.Log})
 	f.ok(err)
@@ -267,7 +268,7 @@ func ownContainerd(t *testing.T) (dir string, own *runtime.Containerd, restart f
 		if err != nil {
 			t.Fatal(err)
 		}
-		if err := unix.Kill(must(strconv.Atoi(string(pid))), unix.SIGKILL); err != nil {
+		if err := lab.Signal(must(strconv.Atoi(string(pid))), unix.SIGKILL); err != nil {
 			t.Fatal(err)
 		}
 		eventually(t, "containerd is back", func() bool {
@@ -318,11 +319,11 @@ func TestShimThatContainerdLost(t *testing.T) {
 	f.ok(os.MkdirAll(filepath.Dir(moved), 0o700))
 	f.ok(os.Rename(bundle, moved))
 	restart()
-	if err := unix.Kill(pid, 0); err != nil {
+	if err := lab.Signal(pid, 0); err != nil {
 		t.Fatalf("the container ended too early: %v", err)
 	}
 	f.begin()
-	if err := unix.Kill(pid, 0); !errors.Is(err, unix.ESRCH) {
+	if err := lab.Signal(pid, 0); !errors.Is(err, unix.ESRCH) {
 		t.Errorf("the container lives on with nobody to look after it: %v", err)
 	}
 	if s := f.state(id); s.Running || s.ExitCode != lostExit {

@@ -12,6 +12,8 @@ import (
 	"github.com/containerd/errdefs"
 	apievents "github.com/moby/moby/api/types/events"
 	"golang.org/x/sys/unix"
+
+	"github.com/fairlead/fairlead/engine/runtime"
 )
 
 // StopOptions say how to ask a container to end.
@@ -205,7 +207,7 @@ func (e *Engine) isDead(ctx context.Context, c *instance) (bool, error) {
 		return true, nil
 	case err != nil:
 		return false, asHung(ctx, err)
-	case task.Running && (task.PID == 0 || errors.Is(unix.Kill(task.PID, 0), unix.ESRCH)):
+	case task.Running && (!runtime.Alive(task.PID)):
 		return false, errHung
 	}
 	return !task.Running, nil

@@ -20,6 +20,7 @@ import (
 	"github.com/containerd/errdefs"
 
 	"github.com/fairlead/fairlead/internal/fdpass"
+	"github.com/fairlead/fairlead/internal/lab"
 	"github.com/fairlead/fairlead/kernel/socket"
 )
 
@@ -119,7 +120,7 @@ func TestHandover(t *testing.T) {
 	}
 	if !exited(first.PID(), 10*time.Second) {
 		t.Error("the first process does not end")
-		_ = syscall.Kill(first.PID(), syscall.SIGKILL)
+		_ = lab.Signal(first.PID(), syscall.SIGKILL)
 	}
 	isFree(t, "tcp", tcp)
 	isFree(t, "udp", udp)

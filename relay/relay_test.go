@@ -17,6 +17,7 @@ import (
 	"github.com/google/go-cmp/cmp/cmpopts"
 	"golang.org/x/sys/unix"
 
+	"github.com/fairlead/fairlead/internal/lab"
 	"github.com/fairlead/fairlead/kernel/socket"
 )
 
@@ -220,7 +221,7 @@ func TestKilled(t *testing.T) {
 	if sid, err := unix.Getsid(c.PID()); err != nil || sid != c.PID() {
 		t.Errorf("session %d, %v: it would end with ours", sid, err)
 	}
-	if err := syscall.Kill(c.PID(), syscall.SIGKILL); err != nil {
+	if err := lab.Signal(c.PID(), syscall.SIGKILL); err != nil {
 		t.Fatal(err)
 	}
 	for _, c := range []*Client{c, same} {

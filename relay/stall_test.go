@@ -18,6 +18,7 @@ import (
 
 	"github.com/containerd/errdefs"
 
+	"github.com/fairlead/fairlead/internal/lab"
 	"github.com/fairlead/fairlead/kernel/socket"
 )
 
@@ -145,7 +146,7 @@ func TestBacklog(t *testing.T) {
 	root := t.TempDir()
 	c := ensure(t, root, "command")
 	host := hold(t, c, "a", "tcp", "127.0.0.1", echoTCP(t))
-	if err := syscall.Kill(c.PID(), syscall.SIGSTOP); err != nil {
+	if err := lab.Signal(c.PID(), syscall.SIGSTOP); err != nil {
 		t.Fatal(err)
 	}
 	var conns []net.Conn
@@ -158,7 +159,7 @@ func TestBacklog(t *testing.T) {
 		}
 		conns = append(conns, conn)
 	}
-	if err := errors.Join(failure, syscall.Kill(c.PID(), syscall.SIGCONT)); err != nil {
+	if err := errors.Join(failure, lab.Signal(c.PID(), syscall.SIGCONT)); err != nil {
 		t.Fatalf("after %d connections: %v", len(conns), err)
 	}
 	for _, conn := range conns {
@@ -174,13 +175,13 @@ func TestAStoppedRelayIsNamed(t *testing.T) {
 	t.Parallel()
 	root := t.TempDir()
 	c := ensure(t, root, "command")
-	if err := syscall.Kill(c.PID(), syscall.SIGSTOP); err != nil {
+	if err := lab.Signal(c.PID(), syscall.SIGSTOP); err != nil {
 		t.Fatal(err)
 	}
 	ctx, cancel := context.WithTimeout(t.Context(), 300*time.Millisecond)
 	defer cancel()
 	_, err := Ensure(ctx, Options{ExecRoot: root, Env: environ("command")})
-	if again := syscall.Kill(c.PID(), syscall.SIGCONT); again != nil {
+	if again := lab.Signal(c.PID(), syscall.SIGCONT); again != nil {
 		t.Fatal(again)
 	}
 	if err == nil || !errdefs.IsUnavailable(err) {

@@ -16,6 +16,8 @@ import (
 	"time"
 
 	"github.com/containerd/errdefs"
+
+	"github.com/fairlead/fairlead/internal/lab"
 )
 
 // numbered writes lines "0\n", "1\n", … in uneven pieces until told to stop, and
@@ -53,7 +55,7 @@ func awaitExit(t *testing.T, pid int) {
 		time.Sleep(10 * time.Millisecond)
 	}
 	t.Errorf("process %d is still there", pid)
-	_ = syscall.Kill(pid, syscall.SIGKILL)
+	_ = lab.Signal(pid, syscall.SIGKILL)
 }
 
 // same says where two texts differ.

@@ -19,6 +19,7 @@ import (
 	"go.uber.org/goleak"
 	"golang.org/x/sys/unix"
 
+	"github.com/fairlead/fairlead/internal/lab"
 	"github.com/fairlead/fairlead/streams/jsonlog"
 )
 
@@ -210,7 +211,7 @@ func must(t *testing.T, err error) {
 
 // killProcess ends the process as a crash would.
 func killProcess(c *Client) error {
-	err := syscall.Kill(c.PID(), syscall.SIGKILL)
+	err := lab.Signal(c.PID(), syscall.SIGKILL)
 	<-c.Done()
 	return err
 }

@@ -15,6 +15,8 @@ import (
 	"time"
 
 	"github.com/containerd/errdefs"
+
+	"github.com/fairlead/fairlead/internal/lab"
 )
 
 // Clients that come before the container is there, and one that comes later, get
@@ -261,7 +263,7 @@ func TestKilled(t *testing.T) {
 	for box.log("stdout") == "" {
 		time.Sleep(time.Millisecond)
 	}
-	must(t, syscall.Kill(c.PID(), syscall.SIGKILL))
+	must(t, lab.Signal(c.PID(), syscall.SIGKILL))
 	<-c.Done()
 	if err := c.Open(t.Context(), box.spec); !errdefs.IsUnavailable(err) {
 		t.Errorf("open: %v", err)

@@ -221,7 +221,7 @@ func (c *child) await(ctx context.Context, pid int, limit time.Duration) error {
 		if err == nil && got == pid {
 			return nil
 		}
-		if time.Now().After(deadline) || !alive(pid) {
+		if time.Now().After(deadline) || !Alive(pid) {
 			return errors.Join(fmt.Errorf("containerd %d does not listen at %s: %w", pid, c.socket, errdefs.ErrUnavailable), err)
 		}
 		select {
@@ -232,8 +232,15 @@ func (c *child) await(ctx context.Context, pid int, limit time.Duration) error {
 	}
 }
 
-func alive(pid int) bool {
-	return unix.Kill(pid, 0) == nil
+// Alive says whether there is such a process, be it one that has ended and that nobody
+// has asked about.
+func Alive(pid int) bool {
+	p, err := os.FindProcess(pid)
+	if err != nil {
+		return false
+	}
+	defer func() { _ = p.Release() }()
+	return p.Signal(unix.Signal(0)) == nil
 }
 
 // supervise starts containerd again when it has died, until closed is closed.
@@ -337,8 +344,13 @@ func (c *child) stop(ctx context.Context) error {
 func (c *child) kill(ctx context.Context, pid int, sig unix.Signal) error {
 	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
 	defer cancel()
+	p, err := os.FindProcess(pid)
+	if err != nil {
+		return fmt.Errorf("end containerd %d: %w", pid, err)
+	}
+	defer func() { _ = p.Release() }()
 	for range 2 {
-		if err := unix.Kill(pid, sig); errors.Is(err, unix.ESRCH) {
+		if err := p.Signal(sig); errors.Is(err, os.ErrProcessDone) {
 			return nil
 		} else if err != nil {
 			return fmt.Errorf("end containerd %d: %w", pid, err)

@@ -18,6 +18,8 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"go.uber.org/goleak"
 	"golang.org/x/sys/unix"
+
+	"github.com/fairlead/fairlead/internal/lab"
 )
 
 // listenAt has the test binary listen at a socket until it is killed.
@@ -74,7 +76,7 @@ func TestChildOutlivesUsAndComesBack(t *testing.T) {
 	if err := c.Close(); err != nil {
 		t.Fatal(err)
 	}
-	if !alive(first) {
+	if !Alive(first) {
 		t.Fatal("it ended with us")
 	}
 	// Another daemon finds it.
@@ -90,7 +92,7 @@ func TestChildOutlivesUsAndComesBack(t *testing.T) {
 		c.child.mu.Lock()
 		pid := c.child.pid
 		c.child.mu.Unlock()
-		if err := unix.Kill(pid, unix.SIGKILL); err != nil {
+		if err := lab.Signal(pid, unix.SIGKILL); err != nil {
 			t.Fatal(err)
 		}
 		eventually(t, "containerd answers again", func() bool {
@@ -102,7 +104,7 @@ func TestChildOutlivesUsAndComesBack(t *testing.T) {
 	if err := c.Stop(ctx); err != nil {
 		t.Fatal(err)
 	}
-	eventually(t, "it is gone after Stop", func() bool { return !alive(c.child.pid) })
+	eventually(t, "it is gone after Stop", func() bool { return !Alive(c.child.pid) })
 	left, err := os.ReadDir(cfg.ExecRoot)
 	if err != nil || len(left) > 0 {
 		t.Errorf("Stop left %v, %v", left, err)
@@ -136,7 +138,7 @@ func TestChildThatHangsIsReplaced(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if alive(pid) || c.child.pid == pid {
+	if Alive(pid) || c.child.pid == pid {
 		t.Errorf("process %d is still there", pid)
 	}
 	if err := c.Stop(context.Background()); err != nil {

@@ -162,7 +162,7 @@ func TestCommands(t *testing.T) {
 	if got := h.Run("cat", "/proc/sys/net/ipv4/ip_default_ttl"); got != "33" {
 		t.Errorf("sysctl = %q", got)
 	}
-	if err := unix.Kill(h.Start("sleep", "1000").Pid, 0); err != nil {
+	if err := Signal(h.Start("sleep", "1000").Pid, 0); err != nil {
 		t.Errorf("a started program does not run: %v", err)
 	}
 }

@@ -212,7 +212,7 @@ func scrub(run string) error {
 			break
 		}
 		for _, p := range all {
-			_ = unix.Kill(p.pid, unix.SIGKILL)
+			_ = Signal(p.pid, unix.SIGKILL)
 		}
 		time.Sleep(10 * time.Millisecond)
 	}

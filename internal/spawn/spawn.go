@@ -113,7 +113,7 @@ func (p Process) start(ctx context.Context) (*fdpass.Client, error) {
 	}
 	c, err := p.dial(ctx)
 	if err != nil {
-		return nil, fmt.Errorf("process %d does not answer: %w (its log %s ends: %s)", child.pid, err, p.logPath(), lastLine(p.logPath()))
+		return nil, fmt.Errorf("process %d does not answer: %w (its log %s ends: %s)", child.process.Pid, err, p.logPath(), lastLine(p.logPath()))
 	}
 	return c, nil
 }
@@ -148,7 +148,7 @@ func (p Process) takeOver(ctx context.Context) (*fdpass.Client, error) {
 	// Both accept connections for a moment: ask until the new one answers.
 	for {
 		c, err := p.dial(ctx)
-		if err == nil && c.Hello().PID == child.pid {
+		if err == nil && c.Hello().PID == child.process.Pid {
 			return c, nil
 		}
 		if err == nil {
@@ -156,9 +156,9 @@ func (p Process) takeOver(ctx context.Context) (*fdpass.Client, error) {
 		}
 		select {
 		case <-child.exited:
-			return nil, fmt.Errorf("process %d ended (its log %s ends: %s)", child.pid, p.logPath(), lastLine(p.logPath()))
+			return nil, fmt.Errorf("process %d ended (its log %s ends: %s)", child.process.Pid, p.logPath(), lastLine(p.logPath()))
 		case <-ctx.Done():
-			_ = syscall.Kill(child.pid, syscall.SIGKILL)
+			_ = child.process.Kill()
 			return nil, ctx.Err()
 		case <-time.After(5 * time.Millisecond):
 		}
@@ -168,8 +168,8 @@ func (p Process) takeOver(ctx context.Context) (*fdpass.Client, error) {
 func (p Process) logPath() string { return filepath.Join(p.ExecRoot, p.Name+".log") }
 
 type child struct {
-	pid    int
-	exited <-chan struct{}
+	process *os.Process
+	exited  <-chan struct{}
 }
 
 // exec starts the process in a session of its own, with the socket as
@@ -200,7 +200,7 @@ func (p Process) exec(env string, socket func() (*os.File, error)) (child, error
 		_ = cmd.Wait()
 		close(exited)
 	}()
-	return child{cmd.Process.Pid, exited}, nil
+	return child{cmd.Process, exited}, nil
 }
 
 // environ is the environment without what is meant for the daemon alone.
