@@ -128,11 +128,6 @@ func (b Bridge) settle(have Link) []change {
 			todo = append(todo, delAddr(b.Name, have.Index, p))
 		}
 	}
-	for _, p := range b.Addrs {
-		if !slices.Contains(have.Addrs, p) {
-			todo = append(todo, addAddr(b.Name, have.Index, p))
-		}
-	}
 	set := newLink(unix.RTM_SETLINK, 0, b.Name, true)
 	bare := len(set.body)
 	if have.Alias != b.Alias {
@@ -149,6 +144,12 @@ func (b Bridge) settle(have Link) []change {
 	}
 	if !have.Up || len(set.body) > bare {
 		todo = append(todo, change{"set up bridge " + b.Name, set})
+	}
+	// Once it is up: see Configure.
+	for _, p := range b.Addrs {
+		if !slices.Contains(have.Addrs, p) {
+			todo = append(todo, addAddr(b.Name, have.Index, p))
+		}
 	}
 	return todo
 }

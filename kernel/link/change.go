@@ -96,20 +96,25 @@ type Config struct {
 	Loopback bool
 }
 
-// Configure adds the addresses, brings the link up and adds default routes
-// through it, in that order and in one system call. What is there already is no
-// error. A default route of the same family is replaced.
+// Configure brings the link up, adds the addresses and default routes through it, in
+// that order and in one system call. What is there already is no error. A default route
+// of the same family is replaced.
+//
+// An IPv6 address that is there before the link is up gets its route in an atomic
+// allocation (fixup_permanent_addr in net/ipv6/addrconf.c), which fails where hundreds of
+// namespaces are made at once ("percpu: allocation failed, atomic=1"): the kernel then
+// drops the address, or only its route, and tells nobody.
 func (h *Handle) Configure(name string, c Config) error {
 	index, err := h.index(name)
 	if err != nil {
 		return err
 	}
-	var todo []change
+	return h.apply(c.changes(name, index)...)
+}
+
+func (c Config) changes(name string, index int) (todo []change) {
 	if c.Loopback {
 		todo = append(todo, loopback())
-	}
-	for _, p := range c.Addrs {
-		todo = append(todo, addAddr(name, index, p))
 	}
 	if c.Up || c.MTU != 0 {
 		req := newLink(unix.RTM_SETLINK, 0, name, c.Up)
@@ -118,10 +123,13 @@ func (h *Handle) Configure(name string, c Config) error {
 		}
 		todo = append(todo, change{"set up link " + name, req})
 	}
+	for _, p := range c.Addrs {
+		todo = append(todo, addAddr(name, index, p))
+	}
 	for _, gw := range c.Gateways {
 		todo = append(todo, change{fmt.Sprintf("default route by %s on %s", gw, name), newRoute(index, gw)})
 	}
-	return h.apply(todo...)
+	return todo
 }
 
 // Down takes the link out of use: nothing comes in or goes out by it, and a bridge
