@@ -10,7 +10,8 @@ import (
 
 // fullMatrix, in the environment, runs attacks and faults in every form that there
 // is: by every back end and at every moment (make attack, make faults). Else they run
-// on the default back end, after the start and after a flush.
+// on the default back end, after the start and after a flush; what is beside another
+// firewall runs on one of the back ends (chosen).
 const fullMatrix = "FAIRLEAD_FULL_MATRIX"
 
 func full() bool { return os.Getenv(fullMatrix) != "" }

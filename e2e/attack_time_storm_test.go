@@ -199,7 +199,7 @@ for t in raw nat filter; do $p -w -t $t -F && $p -w -t $t -X || exit 1; done; do
 // rage does everything.
 func (s *storm) rage() {
 	// It does not take a reload without its tables, so it goes first.
-	s.disturb("firewall-cmd --reload", func() { s.firewalld.cmd("--reload") })
+	s.disturb("firewall-cmd --reload", func() { s.firewalld.reload(false) })
 	s.disturb("nft flush ruleset", func() { s.host.Run("nft", "flush", "ruleset") })
 	s.disturb("iptables -F", func() { s.host.Run("sh", "-c", flushIPTables) })
 	s.disturb("a restart", func() { s.Restart() })

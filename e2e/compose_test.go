@@ -31,7 +31,8 @@ func (s *site) mustCompose(args ...string) string {
 }
 
 // TestCompose takes a project of three services up with docker-compose, looks at it
-// in every way there is, scales it, and takes it down.
+// in every way there is, scales it, and takes it down. Each of its subcommands is typed
+// once, where it can be: it is a program in Python, and each costs more than a container.
 func TestCompose(t *testing.T) {
 	t.Parallel()
 	s := newSite(t)
@@ -49,16 +50,16 @@ func TestCompose(t *testing.T) {
 	if !strings.Contains(loopback, ":") {
 		t.Errorf("port: %q", loopback)
 	}
-	if got := s.mustCompose("exec", "-T", "front", "wget", "-qO-", "http://backend:9000/"); strings.TrimSpace(got) != "kept" {
+	if got := s.Must("exec", "shop_front_1", "wget", "-qO-", "http://backend:9000/"); got != "kept" {
 		t.Errorf("the front finds %q behind", got)
 	}
-	if r := s.compose("exec", "-T", "front", "nslookup", "store"); r.Code == 0 {
-		t.Errorf("the front resolves the store, which is on another network: %s", r.Stdout)
+	if out, _, code := s.CLI("exec", "shop_front_1", "nslookup", "store"); code == 0 {
+		t.Errorf("the front resolves the store, which is on another network: %s", out)
 	}
-	if r := s.compose("exec", "-T", "app", "sh", "-c", "exit 7"); r.Code != 7 {
-		t.Errorf("exec: exit code %d, want 7", r.Code)
+	if r := s.compose("exec", "-T", "app", "sh", "-c", "echo said; exit 7"); r.Code != 7 || r.Stdout != "said\n" {
+		t.Errorf("exec: %+v, want the exit code 7", r)
 	}
-	if got := s.mustCompose("exec", "-T", "app", "cat", "/proc/1/comm"); !strings.Contains(got, "init") && !strings.Contains(got, "tini") {
+	if got := s.Must("exec", "shop_app_1", "cat", "/proc/1/comm"); !strings.Contains(got, "init") && !strings.Contains(got, "tini") {
 		t.Errorf("the first process of app is %q", got)
 	}
 
@@ -66,30 +67,28 @@ func TestCompose(t *testing.T) {
 	if got := strings.Fields(s.mustCompose("ps", "-q", "app")); len(got) != 3 {
 		t.Errorf("scaled to 3 there are %d", len(got))
 	}
-	if got := s.mustCompose("exec", "-T", "front", "nslookup", "backend"); strings.Count(got, "Address") < 4 {
+	if got := s.Must("exec", "shop_front_1", "nslookup", "backend"); strings.Count(got, "Address") < 4 {
 		t.Errorf("the alias of three names:\n%s", got)
 	}
 
 	s.mustCompose("restart", "-t", "1", "store")
-	eventually(t, "the store is healthy again", func() bool { return strings.Contains(s.mustCompose("ps", "store"), "healthy") })
-	contains(t, "exec", s.mustCompose("exec", "-T", "store", "cat", "/data/file"), "kept")
-	s.mustCompose("exec", "-T", "store", "sh", "-c", "echo said > /proc/1/fd/1")
-	eventually(t, "logs", func() bool { return strings.Contains(s.mustCompose("logs", "store"), "said") })
+	eventually(t, "the store is healthy again", func() bool { return s.inspect("shop_store_1").State.Health.Status == "healthy" })
+	contains(t, "exec", s.Must("exec", "shop_store_1", "sh", "-c", "cat /data/file; echo said > /proc/1/fd/1"), "kept")
+	eventually(t, "the log", func() bool { return strings.Contains(s.Must("logs", "shop_store_1"), "said") })
+	contains(t, "logs", s.mustCompose("logs", "store"), "said")
 
 	// In the foreground it follows events until the job's end.
 	if r := s.compose("-f", "job.yml", "up", "--exit-code-from", "job"); r.Code != 3 || !strings.Contains(r.Stdout, "the job is done") || strings.Contains(r.Stderr, "Traceback") {
 		t.Errorf("up in the foreground: %+v", r)
 	}
-	s.mustCompose("-f", "job.yml", "rm", "-f", "job")
 
 	s.mustCompose("stop", "-t", "1")
 	s.mustCompose("start")
-	s.mustCompose("down", "-t", "1")
+	s.mustCompose("down", "-t", "1", "--remove-orphans") // the job is one
 	if got := s.mustDocker("volume", "ls", "-q"); got != "shop_data" {
 		t.Errorf("volumes after down: %q", got)
 	}
-	s.mustCompose("up", "-d", "store")
-	s.mustCompose("down", "-v", "-t", "1")
+	s.mustCompose("down", "-v") // the rest
 	for _, list := range [][]string{{"ps", "-aq"}, {"network", "ls", "-q", "--filter", "type=custom"}, {"volume", "ls", "-q"}} {
 		if got := s.mustDocker(list...); got != "" {
 			t.Errorf("%v: left %s", list, got)

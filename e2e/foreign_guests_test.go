@@ -180,7 +180,7 @@ func inhabited(rules string) string {
 func TestNeighbours(t *testing.T) {
 	forBackends(t, func(t *testing.T, backend string) {
 		for i, n := range neighbours {
-			for j, when := range []string{"first", "later"} {
+			for j, when := range []string{"later", "first"} {
 				if backend == iptables && n.name == "Docker" && when == "later" {
 					// Its chains are there then, and ours: docs/FIREWALL.md.
 					continue

@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -119,18 +120,24 @@ func TestHealFirewalld(t *testing.T) {
 	s.importImage("demo")
 	web := s.idle("-p", "8080:80")
 	web.serve("tcp", "0.0.0.0:80")
-	for _, c := range [][]string{
-		{"--zone=fairlead", "--remove-interface=fairlead0"}, {"--reload"}, {"--complete-reload"},
+	for _, c := range []struct {
+		name string
+		do   func()
+	}{
+		{"the interface is taken out", func() {
+			var zone string
+			f.call(firewalldZones+"removeInterface", []any{"fairlead", "fairlead0"}, &zone)
+		}},
+		{"reload", func() { f.reload(false) }},
+		{"complete reload", func() { f.reload(true) }},
 	} {
-		f.cmd(c...)
-		eventually(t, strings.Join(c, " ")+" is answered", func() bool {
-			return strings.Contains(f.cmd("--zone=fairlead", "--list-interfaces"), "fairlead0")
-		})
+		c.do()
+		eventually(t, c.name+" is answered", func() bool { return slices.Contains(f.bridges(), "fairlead0") })
 		lab.Reachable(t, s.outside, "tcp", at(host4, "8080"))
 	}
 	s.host.Run("ip", "link", "del", "fairlead0")
 	eventually(t, "a bridge that was made again is in the zone", func() bool {
-		return strings.Contains(f.cmd("--zone=fairlead", "--list-interfaces"), "fairlead0") && len(s.healing().Pending) == 0
+		return slices.Contains(f.bridges(), "fairlead0") && len(s.healing().Pending) == 0
 	})
 	lab.Reachable(t, s.outside, "tcp", at(host4, "8080"))
 	if h := s.healing(); h.Counts["foreign"] == 0 {

@@ -171,12 +171,31 @@ func TestB2(t *testing.T) {
 	})
 }
 
-// everyWay checks the four ways of B2 on a network.
+// everyWay checks the four ways of B2 on a network, between two new containers.
 func (s *site) everyWay(network, gateway4, gateway6 string) {
 	s.t.Helper()
-	a, b := s.idle("--network", network), s.idle("--network", network, "-p", "80")
-	defer s.Must("rm", "-f", a.id, b.id)
-	port := s.inspect(b.id).NetworkSettings.Ports["80/tcp"][0].HostPort
+	p := s.pair(network)
+	defer s.Must("rm", "-f", p.a.id, p.b.id)
+	p.everyWay(gateway4, gateway6)
+}
+
+// pair are two containers of a network, of which b publishes its port 80.
+type pair struct {
+	a, b box
+	port string
+}
+
+func (s *site) pair(network string) pair {
+	s.t.Helper()
+	p := pair{a: s.idle("--network", network), b: s.idle("--network", network, "-p", "80")}
+	p.port = s.inspect(p.b.id).NetworkSettings.Ports["80/tcp"][0].HostPort
+	return p
+}
+
+// everyWay checks the four ways of B2 between the two.
+func (p pair) everyWay(gateway4, gateway6 string) {
+	a, b, s, port := p.a, p.b, p.b.s, p.port
+	s.t.Helper()
 	for _, way := range []struct{ any, to, gateway, host, outside string }{
 		{"0.0.0.0", b.addr4.String(), gateway4, host4, outside4},
 		{"::", b.addr6.String(), gateway6, host6, outside6},

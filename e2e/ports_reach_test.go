@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
@@ -32,34 +33,41 @@ func forProxies(t *testing.T, test func(t *testing.T, backend string, proxy bool
 func proxyFlag(on bool) string { return fmt.Sprintf("--userland-proxy=%v", on) }
 
 // TestHairpin: a published port is reached by the host's address from the container
-// itself, from its neighbour, and from another network.
+// itself, from its neighbour, and from another network, whether bridged packets pass the
+// packet filter or not, and also when that is changed under a daemon.
 func TestHairpin(t *testing.T) {
 	forProxies(t, func(t *testing.T, backend string, proxy bool) {
-		for _, nf := range []string{"0", "1"} {
-			t.Run("bridge-nf-call="+nf, func(t *testing.T) {
-				t.Parallel()
-				s := newHosts(t)
-				s.host.Run("sysctl", "-qw", "net.bridge.bridge-nf-call-iptables="+nf, "net.bridge.bridge-nf-call-ip6tables="+nf)
-				s.startOn(backend, proxyFlag(proxy))
-				s.Must("network", "create", "--ipv6", "dual")
-				s.Must("network", "create", "--ipv6", "other")
-				b := s.idle("--network", "dual", "-p", "8080:80", "-p", "8080:80/udp", "-p", second4+":8081:80")
-				neighbour, other := s.idle("--network", "dual"), s.idle("--network", "other")
-				b.both("80")
-				for _, client := range []box{b, neighbour, other} {
-					for _, proto := range []string{"tcp", "udp"} {
-						for _, addr := range []string{host4, second4, host6} {
-							if r := lab.Seen(t, client.Host, proto, at(addr, "8080")); r.Host != b.Name() {
-								t.Errorf("%s answered %s", r.Host, client.Name())
-							}
+		s := newHosts(t)
+		bridged := func(nf string) {
+			s.host.Run("sysctl", "-qw", "net.bridge.bridge-nf-call-iptables="+nf, "net.bridge.bridge-nf-call-ip6tables="+nf)
+		}
+		s.host.Expect("sysctl: net.bridge.bridge-nf-call-")
+		order := []string{"0", "1"}
+		if (backend == nftables) == proxy {
+			slices.Reverse(order)
+		}
+		bridged(order[0])
+		s.startOn(backend, proxyFlag(proxy))
+		s.Must("network", "create", "--ipv6", "dual")
+		s.Must("network", "create", "--ipv6", "other")
+		b := s.idle("--network", "dual", "-p", "8080:80", "-p", "8080:80/udp", "-p", second4+":8081:80")
+		neighbour, other := s.idle("--network", "dual"), s.idle("--network", "other")
+		b.both("80")
+		for _, nf := range order {
+			bridged(nf)
+			for _, client := range []box{b, neighbour, other} {
+				for _, proto := range []string{"tcp", "udp"} {
+					for _, addr := range []string{host4, second4, host6} {
+						if r := lab.Seen(t, client.Host, proto, at(addr, "8080")); r.Host != b.Name() {
+							t.Errorf("bridge-nf-call=%s: %s answered %s", nf, r.Host, client.Name())
 						}
 					}
-					if r := lab.Seen(t, client.Host, "tcp", at(second4, "8081")); r.Host != b.Name() {
-						t.Errorf("%s answered %s", r.Host, client.Name())
-					}
 				}
-				s.consistent()
-			})
+				if r := lab.Seen(t, client.Host, "tcp", at(second4, "8081")); r.Host != b.Name() {
+					t.Errorf("bridge-nf-call=%s: %s answered %s", nf, r.Host, client.Name())
+				}
+			}
+			s.consistent()
 		}
 	})
 }

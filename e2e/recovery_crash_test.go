@@ -183,7 +183,8 @@ func testCrashNetwork(t *testing.T, backend string) {
 }
 
 // TestCrashRecovery: the daemon is killed once more while it ends what the first
-// crash cut short.
+// crash cut short. In short it is killed at each step of the way back once, in one of the
+// operations that have it.
 func TestCrashRecovery(t *testing.T) {
 	t.Parallel()
 	c := newCrashing(t, nftables)
@@ -205,8 +206,13 @@ func TestCrashRecovery(t *testing.T) {
 		"network-create.bridge": func() { _, _, _ = c.CLI(create...) },
 		"network-rm.unstored":   func() { c.Must(create...); _, _, _ = c.CLI("network", "rm", "net") },
 	}
+	met := map[string]bool{}
 	for _, point := range slices.Sorted(maps.Keys(recoverPoints)) {
 		for i, step := range recoverPoints[point] {
+			if i > 0 && met[step] && !full() {
+				continue
+			}
+			met[step] = true
 			second := fmt.Sprintf("%s, then recover.%s", point, step)
 			c.arm(point)
 			first[point]()
