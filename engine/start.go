@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -178,7 +179,20 @@ func (e *Engine) prepare(ctx context.Context, c *instance, rec Record, netns str
 		}
 	})
 	wg.Wait()
-	return attachment, errors.Join(errs...)
+	return attachment, e.first(rec, errs)
+}
+
+// first is the first of what failed side by side, for an answer of one line: a process
+// without room for another file fails in all of it. The rest is in the log.
+func (e *Engine) first(rec Record, errs []error) error {
+	errs = slices.DeleteFunc(errs, func(err error) bool { return err == nil })
+	if len(errs) == 0 {
+		return nil
+	}
+	for _, err := range errs[1:] {
+		e.log.Error("more of a start failed", "operation", "start", "container", rec.Name, "err", err)
+	}
+	return errs[0]
 }
 
 // specification is what the runtime is told to run.
