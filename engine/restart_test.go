@@ -1,6 +1,9 @@
 package engine
 
 import (
+	"bytes"
+	"errors"
+	"log/slog"
 	"strings"
 	"testing"
 
@@ -50,5 +53,23 @@ func TestRestartThatCannotBe(t *testing.T) {
 	f.ok(f.Kill(ctx, second, ""))
 	if err := f.Restart(ctx, second, StopOptions{}); !errdefs.IsNotFound(err) || strings.Contains(err.Error(), "left running") {
 		t.Errorf("%v", err)
+	}
+}
+
+// TestStartThatFailsTwice: of what fails side by side the first is the answer, one line,
+// and the rest is in the log.
+func TestStartThatFailsTwice(t *testing.T) {
+	t.Parallel()
+	var log bytes.Buffer
+	e := &Engine{log: slog.New(slog.NewTextHandler(&log, nil))}
+	network, output := errors.New("no room for a port"), errors.New("no room for a pipe")
+	if err := e.first(Record{}, []error{nil, network, output}); !errors.Is(err, network) || err.Error() != network.Error() {
+		t.Errorf("the answer is %q", err)
+	}
+	if said := log.String(); !strings.Contains(said, output.Error()) || strings.Contains(said, network.Error()) {
+		t.Errorf("the log says %q", said)
+	}
+	if err := e.first(Record{}, make([]error, 3)); err != nil {
+		t.Errorf("nothing failed: %v", err)
 	}
 }
