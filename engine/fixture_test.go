@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -57,8 +58,27 @@ func newFixtureOn(t testing.TB, address string) *fixture {
 	}
 	f.begin()
 	t.Cleanup(f.finish)
-	f.must(f.ImageImport(t.Context(), bytes.NewReader(host.image), "demo", []string{`CMD ["sh"]`}, "", ""))
+	f.takeDemo()
 	return f
+}
+
+// demo is the archive of the image that each fixture has. Packing its layer anew for each
+// took most of the time that the tests took.
+var demo struct {
+	once    sync.Once
+	archive []byte
+}
+
+// takeDemo loads the image, which the first fixture makes.
+func (f *fixture) takeDemo() {
+	f.t.Helper()
+	demo.once.Do(func() {
+		f.must(f.ImageImport(f.t.Context(), bytes.NewReader(host.image), "demo", []string{`CMD ["sh"]`}, "", ""))
+		var out bytes.Buffer
+		f.ok(f.ImageSave(f.t.Context(), []string{"demo"}, "", &out))
+		demo.archive = out.Bytes()
+	})
+	f.ok(f.ImageLoad(f.t.Context(), LoadRequest{Archive: bytes.NewReader(demo.archive)}))
 }
 
 type testWriter struct{ t testing.TB }

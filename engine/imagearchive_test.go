@@ -16,6 +16,7 @@ import (
 	"github.com/google/go-containerregistry/pkg/v1/tarball"
 	"github.com/klauspost/compress/zstd"
 	apievents "github.com/moby/moby/api/types/events"
+	"github.com/opencontainers/go-digest"
 	"github.com/ulikunitz/xz"
 
 	"github.com/fairlead/fairlead/internal/lab"
@@ -91,23 +92,34 @@ type failing struct{ err error }
 
 func (f failing) Write([]byte) (int, error) { return 0, f.err }
 
+// TestCompressedArchives: what is packed comes out as it was, and a part of it is refused.
+// The archives are small: to pack them by xz under the race detector takes long.
 func TestCompressedArchives(t *testing.T) {
 	t.Parallel()
 	f := newFixture(t)
-	plain := f.save("demo")
+	layer := lab.RandomLayer("file", 64<<10)
+	img, err := lab.MakeImage(v1.Config{Labels: map[string]string{"k": "v"}}, layer)
+	f.ok(err)
+	r := newRegistry(t, lab.RegistryOptions{})
+	f.ok(r.Write("small:1", img))
+	f.pull(r.Image("small:1"))
+	small := must(f.ImageInspect(t.Context(), r.Image("small:1"), ImageInspectOptions{}))
+	saved := f.save(small.ID)
 	for name, pack := range map[string]func(io.Writer) (io.WriteCloser, error){
 		"gzip": func(w io.Writer) (io.WriteCloser, error) { return gzip.NewWriter(w), nil },
 		"xz":   func(w io.Writer) (io.WriteCloser, error) { return xz.NewWriter(w) },
 		"zstd": func(w io.Writer) (io.WriteCloser, error) { return zstd.NewWriter(w) },
 	} {
+		must(f.ImageRemove(t.Context(), small.ID, true))
 		for what, take := range map[string]struct {
 			raw []byte
-			as  func([]byte) error
+			as  func([]byte) (ref string, err error)
 		}{
-			"load": {plain, func(b []byte) error { return f.ImageLoad(t.Context(), LoadRequest{Archive: bytes.NewReader(b)}) }},
-			"import": {host.image, func(b []byte) error {
-				_, err := f.ImageImport(t.Context(), bytes.NewReader(b), name, nil, "", "")
-				return err
+			"load": {saved, func(b []byte) (string, error) {
+				return small.ID, f.ImageLoad(t.Context(), LoadRequest{Archive: bytes.NewReader(b)})
+			}},
+			"import": {layer, func(b []byte) (string, error) {
+				return f.ImageImport(t.Context(), bytes.NewReader(b), name, nil, "", "")
 			}},
 		} {
 			var packed bytes.Buffer
@@ -115,15 +127,17 @@ func TestCompressedArchives(t *testing.T) {
 			f.ok(err)
 			_, err = w.Write(take.raw)
 			f.ok(errors.Join(err, w.Close()))
-			if err := take.as(packed.Bytes()); err != nil {
+			ref, err := take.as(packed.Bytes())
+			if err != nil {
 				t.Errorf("%s of %s: %v", what, name, err)
+				continue
 			}
-			if err := take.as(packed.Bytes()[:packed.Len()/2]); !errdefs.IsInvalidArgument(err) {
+			if got := must(f.ImageInspect(t.Context(), ref, ImageInspectOptions{})).RootFS.Layers; !slices.Equal(got, []string{digest.FromBytes(layer).String()}) {
+				t.Errorf("%s of %s: layers %v", what, name, got)
+			}
+			if _, err := take.as(packed.Bytes()[:packed.Len()/2]); !errdefs.IsInvalidArgument(err) {
 				t.Errorf("%s of half of %s: %v", what, name, err)
 			}
-		}
-		if out, _ := f.run(func(q *CreateRequest) { q.Config.Image = name }, "echo", name); out != name+"\n" {
-			t.Error(out)
 		}
 	}
 }

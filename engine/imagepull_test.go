@@ -12,6 +12,8 @@ import (
 
 	"github.com/containerd/errdefs"
 	v1 "github.com/google/go-containerregistry/pkg/v1"
+	"github.com/google/go-containerregistry/pkg/v1/mutate"
+	"github.com/google/go-containerregistry/pkg/v1/types"
 	apievents "github.com/moby/moby/api/types/events"
 	"github.com/moby/moby/api/types/jsonstream"
 	apiregistry "github.com/moby/moby/api/types/registry"
@@ -35,12 +37,31 @@ func newRegistry(t *testing.T, o lab.RegistryOptions) *lab.Registry {
 	return r
 }
 
+// runs is an image that runs: a busybox, packed once for all tests.
+var runs = sync.OnceValues(func() (v1.Image, error) {
+	return lab.MakeImage(v1.Config{Cmd: []string{"cat", "/app"}, Labels: map[string]string{"k": "v"}}, host.image)
+})
+
 // app is an image that runs, of the layers upon a busybox.
 func app(t *testing.T, layers ...[]byte) v1.Image {
 	t.Helper()
-	img, err := lab.MakeImage(v1.Config{Cmd: []string{"cat", "/app"}, Labels: map[string]string{"k": "v"}}, append([][]byte{host.image}, layers...)...)
+	img, err := runs()
 	if err != nil {
 		t.Fatal(err)
+	}
+	upper, err := lab.MakeImage(v1.Config{}, layers...)
+	if err != nil {
+		t.Fatal(err)
+	}
+	upon, err := upper.Layers()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i, l := range upon {
+		add := mutate.Addendum{Layer: l, History: v1.History{CreatedBy: fmt.Sprintf("layer %d", i+1)}, MediaType: types.OCILayer}
+		if img, err = mutate.Append(img, add); err != nil {
+			t.Fatal(err)
+		}
 	}
 	return img
 }
