@@ -12,10 +12,21 @@ import (
 // them for its engine.
 type keptStreams struct {
 	now atomic.Pointer[streams.Client]
+	// told is told before and after some calls, if it is there.
+	told atomic.Pointer[func(where string)]
+}
+
+func (k *keptStreams) tell(where string) {
+	if told := k.told.Load(); told != nil {
+		(*told)(where)
+	}
 }
 
 func (k *keptStreams) Open(ctx context.Context, s streams.Spec) error {
-	return k.now.Load().Open(ctx, s)
+	k.tell("before open")
+	err := k.now.Load().Open(ctx, s)
+	k.tell("after open")
+	return err
 }
 
 func (k *keptStreams) Attach(ctx context.Context, s streams.AttachSpec, conn *os.File) error {
@@ -26,7 +37,12 @@ func (k *keptStreams) Drained(ctx context.Context, id string) error {
 	return k.now.Load().Drained(ctx, id)
 }
 
-func (k *keptStreams) Close(ctx context.Context, id string) error { return k.now.Load().Close(ctx, id) }
+func (k *keptStreams) Close(ctx context.Context, id string) error {
+	k.tell("before close")
+	err := k.now.Load().Close(ctx, id)
+	k.tell("after close")
+	return err
+}
 
 func (k *keptStreams) Drop(ctx context.Context, id string) error { return k.now.Load().Drop(ctx, id) }
 
