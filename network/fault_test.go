@@ -148,10 +148,21 @@ func descriptors(tb testing.TB) int {
 	return len(files)
 }
 
+// rest is how long to wait before a host is looked at again. It grows: what is tried
+// again by itself is so after a second, and to look takes more time than to wait.
+type rest time.Duration
+
+const firstRest, longestRest = rest(5 * time.Millisecond), rest(100 * time.Millisecond)
+
+func (r *rest) take() {
+	time.Sleep(time.Duration(*r))
+	*r = min(*r*2, longestRest)
+}
+
 // settled waits until the host is as it was, and says how it is not.
 func (h *host) settled(tb testing.TB, want string) (diff string) {
 	tb.Helper()
-	for deadline := time.Now().Add(10 * time.Second); ; time.Sleep(5 * time.Millisecond) {
+	for deadline, rest := time.Now().Add(10*time.Second), firstRest; ; rest.take() {
 		lines, err := h.Check(tb.Context())
 		if err != nil {
 			lines = append(lines, err.Error())
@@ -169,7 +180,7 @@ func (h *host) settled(tb testing.TB, want string) (diff string) {
 // wrong waits until all is as it should be, and says what is not.
 func (h *host) wrong(tb testing.TB) (lines []string) {
 	tb.Helper()
-	for deadline := time.Now().Add(10 * time.Second); ; time.Sleep(5 * time.Millisecond) {
+	for deadline, rest := time.Now().Add(10*time.Second), firstRest; ; rest.take() {
 		lines, err := h.Check(tb.Context())
 		if err != nil {
 			lines = append(lines, err.Error())
