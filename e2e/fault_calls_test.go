@@ -61,7 +61,7 @@ func (f *failing) calls(do func()) (out []string) {
 // TestFaultCalls: each call to containerd, to the store and to a helper that an operation on
 // a container makes fails, before it is made or when it has been: the operation succeeds all
 // the same, or fails with one line and leaves nothing; it works the next time, and a
-// bystander is not touched. In short one of twelve does, of each operation at least one.
+// bystander is not touched. In short one of 24 does, of each operation at least one.
 func TestFaultCalls(t *testing.T) {
 	t.Parallel()
 	f := newFailing(t)
@@ -150,7 +150,7 @@ func TestFaultCalls(t *testing.T) {
 		without := tried
 		for i, call := range calls {
 			what := o.name + " with " + call
-			if last := i == len(calls)-1; !full() && !byChance(12, what) && (!last || tried > without) {
+			if last := i == len(calls)-1; !full() && !byChance(24, what) && (!last || tried > without) {
 				continue
 			}
 			tried++

@@ -34,7 +34,28 @@ func (s *site) published(id string) []string {
 	return out
 }
 
-// TestPortForms: every form of -p publishes what it says, by both clients.
+// portsAskedFor is what a client made of its flags -p.
+func (s *site) portsAskedFor(id string) (ports struct {
+	Config     struct{ ExposedPorts map[string]struct{} }
+	HostConfig struct {
+		PortBindings    map[string][]struct{ HostIp, HostPort string }
+		PublishAllPorts bool
+	}
+},
+) {
+	s.t.Helper()
+	raw, err := s.post(http.MethodGet, "/containers/"+id+"/json", nil, http.StatusOK)
+	if err == nil {
+		err = json.Unmarshal(raw, &ports)
+	}
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	return ports
+}
+
+// TestPortForms: every form of -p publishes what it says, by both clients. Of what both
+// ask for in the same words, one is started.
 func TestPortForms(t *testing.T) {
 	t.Parallel()
 	s := newSite(t)
@@ -68,20 +89,26 @@ func TestPortForms(t *testing.T) {
 		{"all, one of them by name", "-P -p 8001:80", append(append(wild("443/tcp", "*"), wild("53/udp", "*")...), wild("80/tcp", "8001")...)},
 		{"all, with more exposed", "-P --expose 9000-9001/udp -p 80", slices.Concat(wild("443/tcp", "*"), wild("53/udp", "*"), wild("80/tcp", "*"), wild("9000/udp", "*"), wild("9001/udp", "*"))},
 	} {
-		args := append(append([]string{"run", "-d"}, strings.Fields(c.flags)...), "web", "sleep", "3600")
-		for client, run := range map[string]func(...string) string{
-			"fairlead": s.Must,
-			"docker":   s.mustDocker,
-		} {
-			id := run(args...)
+		args := append(strings.Fields(c.flags), "web", "sleep", "3600")
+		check := func(client, id string) {
+			t.Helper()
 			got := slices.DeleteFunc(s.published(id), func(p string) bool { return !strings.Contains(p, " ") })
 			slices.Sort(got)
 			want := slices.Sorted(slices.Values(c.want))
 			if diff := cmp.Diff(want, got); diff != "" {
 				t.Errorf("%s: %s (%s) (-want +got):\n%s", client, c.name, c.flags, diff)
 			}
-			s.Must("rm", "-f", id)
 		}
+		id := s.Must(append([]string{"run", "-d"}, args...)...)
+		check("fairlead", id)
+		docker := s.mustDocker(append([]string{"create"}, args...)...)
+		same := cmp.Equal(s.portsAskedFor(id), s.portsAskedFor(docker))
+		s.Must("rm", "-f", id)
+		if !same {
+			s.Must("start", docker)
+			check("docker", docker)
+		}
+		s.Must("rm", "-f", docker)
 	}
 	s.consistent()
 }
