@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/containerd/errdefs"
+	"github.com/godbus/dbus/v5"
 	"golang.org/x/sys/unix"
 
 	"github.com/fairlead/fairlead/kernel/firewalld"
@@ -75,8 +76,20 @@ func (h *host) until(what string, f func() bool) {
 func (h *host) firewalld() (stop func()) {
 	h.t.Helper()
 	stop = h.start("firewalld", "--nofork", "--nopid", "--system-config", h.dir+"/firewalld", "--log-target", "file", "--log-file", h.dir+"/log")
-	h.until("firewalld runs", func() bool { return exec.Command("firewall-cmd", "--state").Run() == nil })
+	h.until("firewalld runs", h.runs)
 	return stop
+}
+
+// runs asks by the bus: firewall-cmd is a Python program, and takes long to start.
+func (h *host) runs() bool {
+	h.t.Helper()
+	bus, err := dbus.ConnectSystemBus()
+	if err != nil {
+		h.t.Fatal(err)
+	}
+	defer bus.Close()
+	state, err := bus.Object("org.fedoraproject.FirewallD1", "/org/fedoraproject/FirewallD1").GetProperty("org.fedoraproject.FirewallD1.state")
+	return err == nil && state.Value() == "RUNNING"
 }
 
 func (h *host) cmd(args ...string) string {
