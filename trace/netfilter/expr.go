@@ -109,7 +109,9 @@ func (m *machine) expr(ch *Chain, r Rule, e Expr) (Verdict, bool) {
 	case "masq":
 		return Verdict{Code: CodeAccept}, m.source(Translation{Set: true, Masquerade: true, By: m.where(ch, r)})
 	case "nat":
-		return Verdict{Code: CodeAccept}, m.nat(a, m.where(ch, r))
+		return m.nat(a, m.where(ch, r))
+	case "tproxy":
+		return goOn, m.tproxy(a)
 	case "redir":
 		return Verdict{Code: CodeAccept}, m.redirect(a, m.where(ch, r))
 	case "match":

@@ -146,6 +146,56 @@ func TestNATExpressions(t *testing.T) {
 	}
 }
 
+// TestNATOfOneFamily: a table of both families has translations of each, which leave packets of
+// the other to what comes behind them.
+func TestNATOfOneFamily(t *testing.T) {
+	t.Parallel()
+	six := netip.MustParseAddr("fd82:7676:64::2")
+	load := func(b ...byte) Expr { return expr("immediate", number(1, 1), value(2, b...)) }
+	nat := func(kind, family uint32) Expr {
+		return expr("nat", number(1, kind), number(2, family), number(3, 1))
+	}
+	rules := func(kind uint32) []Rule {
+		return []Rule{
+			{Handle: 1, Exprs: []Expr{load(six.AsSlice()...), nat(kind, FamilyIPv6)}},
+			{Handle: 2, Exprs: []Expr{load(10, 30, 0, 2), nat(kind, FamilyIPv4)}},
+		}
+	}
+	toPort := Rule{Handle: 3, Exprs: []Expr{load(port16(80)...), expr("nat", number(1, 1), number(2, FamilyInet), number(5, 1))}}
+	proxied := Rule{Handle: 4, Exprs: []Expr{expr("tproxy", number(1, FamilyIPv6)), verdict(CodeDrop, "")}}
+	decide := func(typ string, hook Hook, six bool, rules ...Rule) Decision {
+		p := packet(443)
+		if six {
+			p.Source, p.Destination = netip.MustParseAddrPort("[2001:db8::9]:40000"), netip.MustParseAddrPort("[2001:db8::1]:443")
+		}
+		table := &Table{Family: FamilyInet, Name: "t", Chains: map[string]*Chain{"c": {Name: "c", Type: typ, Hook: hook, Rules: rules}}}
+		return Ruleset{Tables: []*Table{table}}.Decide(0, hook, p, true)
+	}
+	for v6, want := range map[bool]netip.Addr{false: netip.MustParseAddr("10.30.0.2"), true: six} {
+		if d := decide("nat", Prerouting, v6, rules(1)...); d.DNAT.Addr != want {
+			t.Errorf("dnat, IPv6 %v: %+v; want %s", v6, d.DNAT, want)
+		}
+		if d := decide("nat", Postrouting, v6, rules(0)...); d.SNAT.Addr != want {
+			t.Errorf("snat, IPv6 %v: %+v; want %s", v6, d.SNAT, want)
+		}
+		if d := decide("nat", Prerouting, v6, toPort); d.DNAT.Port != 80 {
+			t.Errorf("a port of both families, IPv6 %v: %+v", v6, d.DNAT)
+		}
+		if d := decide("nat", Postrouting, v6, Rule{Exprs: []Expr{expr("masq")}}); !d.SNAT.Masquerade {
+			t.Errorf("masquerade, IPv6 %v: %+v", v6, d.SNAT)
+		}
+		if d := decide("nat", Prerouting, v6, Rule{Exprs: []Expr{expr("redir")}}); !d.DNAT.Set {
+			t.Errorf("redirect, IPv6 %v: %+v", v6, d.DNAT)
+		}
+		if d := decide("filter", Prerouting, v6, proxied); (len(d.Unsure) > 0) != v6 {
+			t.Errorf("tproxy of IPv6, IPv6 %v: %+v", v6, d)
+		}
+	}
+	if d := decide("nat", Prerouting, false, rules(1)[0]); d.DNAT.Set || len(d.Accepted) > 0 {
+		t.Errorf("nothing of its family: %+v", d)
+	}
+}
+
 // TestRuleText: rules are told much as nft has them.
 func TestRuleText(t *testing.T) {
 	t.Parallel()

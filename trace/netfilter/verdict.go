@@ -101,7 +101,32 @@ func (m *machine) destination(t Translation) bool {
 	return true
 }
 
-func (m *machine) nat(a attributes, by Where) bool {
+// ofFamily says whether an expression for one family (NFPROTO_…) is about the packet. Tables of
+// the family inet have those of both, and expressions without one, which are for either.
+func (m *machine) ofFamily(family uint32) bool {
+	switch family {
+	case FamilyIPv4:
+		return !m.p.IPv6()
+	case FamilyIPv6:
+		return m.p.IPv6()
+	}
+	return true
+}
+
+// nat translates, and ends the chain. The kernel passes one of the other family over as if it
+// were not there: the rule goes on.
+func (m *machine) nat(a attributes, by Where) (Verdict, bool) {
+	if !m.ofFamily(a.number(2)) {
+		return goOn, true
+	}
+	return Verdict{Code: CodeAccept}, m.translate(a, by)
+}
+
+// tproxy hands packets to a socket, which is not known here. It ends the rule for those of the
+// other family.
+func (m *machine) tproxy(a attributes) bool { return m.ofFamily(a.number(1)) && m.doubt() }
+
+func (m *machine) translate(a attributes, by Where) bool {
 	t := Translation{Set: true, By: by}
 	n := 4
 	if m.p.IPv6() {
