@@ -1,6 +1,7 @@
 package doctor_test
 
 import (
+	"fmt"
 	"net/netip"
 	"slices"
 	"strings"
@@ -8,6 +9,7 @@ import (
 	"time"
 
 	"github.com/fairlead/fairlead/doctor"
+	"github.com/fairlead/fairlead/network/spec"
 )
 
 // well is a host that nothing ails.
@@ -114,7 +116,7 @@ func TestExamine(t *testing.T) {
 		{func(h *doctor.Host) { h.Daemon.Paused, h.Daemon.Since = true, time.Unix(0, 0) }, doctor.Warning, "healing", "paused since 1970", "fairlead heal resume"},
 		{func(h *doctor.Host) { h.Daemon.Differences = []string{"link vethx is down"} }, doctor.Problem, "wanted", "link vethx is down", "systemctl restart"},
 		{func(h *doctor.Host) { h.Daemon.Unserved = []string{"a", "b", "c", "d"} }, doctor.Warning, "ports", "nobody serves a, b, c and 1 more", "--userland-proxy=true"},
-		{func(h *doctor.Host) { h.Daemon.Unpublished = []string{"a", "b"} }, doctor.Note, "ports", "ask for it: a, b; they have no address of that family", "--userland-proxy=true"},
+		{func(h *doctor.Host) { h.Daemon.Unpublished = []string{"a", "b"} }, doctor.Note, "ports", "ask for it: a, b; the containers have no address of that family", "--userland-proxy=true"},
 		{func(h *doctor.Host) {
 			h.Daemon.Unpublished, h.Daemon.UserlandProxy = []string{"a", "b", "c", "d"}, true
 		}, doctor.Warning, "ports", "ask for it: a, b, c and 1 more; another program or container had it", "fairlead restart CONTAINER"},
@@ -128,6 +130,31 @@ func TestExamine(t *testing.T) {
 			return f.Level == c.level && f.Check == c.check && strings.Contains(f.What, c.what) && strings.Contains(strings.Join(f.Cure, "\n"), c.cure)
 		}) {
 			t.Errorf("not named: %s %s %q, cure %q, in %+v", c.level, c.check, c.what, c.cure, r.Findings)
+		}
+	}
+}
+
+// TestCuresOfDifferences: what a container did in its own namespace is not mended by the
+// daemon's restart, nor by healing that goes on; each difference has the cure that helps.
+func TestCuresOfDifferences(t *testing.T) {
+	t.Parallel()
+	inside := fmt.Sprintf("container web: table ip %s is gone"+spec.RestartCure, spec.ResolverTable, "web")
+	for _, c := range []struct {
+		paused           bool
+		difference, cure string
+	}{
+		{false, inside, "fairlead restart web"},
+		{true, inside, "fairlead restart web"},
+		{false, "link vethx is down", "systemctl restart fairlead"},
+		{true, "link vethx is down", "fairlead heal resume"},
+		{false, fmt.Sprintf("link vethx is renamed"+spec.RestartCure, "x; reboot"), "systemctl restart fairlead"},
+	} {
+		h := well()
+		h.Daemon.Paused, h.Daemon.Differences = c.paused, []string{"bridge br1 is missing", c.difference}
+		found := doctor.Examine(h).Findings
+		i := slices.IndexFunc(found, func(f doctor.Finding) bool { return f.Check == "wanted" && f.What == c.difference })
+		if i < 0 || !slices.Equal(found[i].Cure, []string{c.cure}) {
+			t.Errorf("healing paused %t: %q, want the cure %q, in %+v", c.paused, c.difference, c.cure, found)
 		}
 	}
 }

@@ -4,6 +4,8 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+
+	"github.com/fairlead/fairlead/network/spec"
 )
 
 func (h Host) kernel(f *findings) {
@@ -118,17 +120,24 @@ func (h Host) daemon(f *findings) {
 	if d.Paused {
 		f.add(Warning, "healing", "healing is paused since "+d.Since.UTC().Format("2006-01-02 15:04:05 UTC")+": what other programs change of the network stays changed", "fairlead heal resume")
 	}
-	cure := "systemctl restart fairlead"
-	if d.Paused {
-		cure = "fairlead heal resume"
-	}
 	for _, line := range d.Differences {
-		f.add(Problem, "wanted", line, cure)
+		f.add(Problem, "wanted", line, d.cure(line))
 	}
 	d.ports(f)
 	if len(d.Differences) == 0 {
 		f.add(OK, "wanted", "the kernel has what the daemon wants, firewall "+d.Backend)
 	}
+}
+
+// cure is what mends a difference: most are put right by the daemon, as soon as it may.
+func (d *Daemon) cure(difference string) string {
+	if container, ok := spec.CuredByRestart(difference); ok {
+		return "fairlead restart " + container
+	}
+	if d.Paused {
+		return "fairlead heal resume"
+	}
+	return "systemctl restart fairlead"
 }
 
 // ports says which published ports nobody serves, and which are not published for want of
@@ -142,7 +151,7 @@ func (d *Daemon) ports(f *findings) {
 	case d.UserlandProxy:
 		f.add(Warning, "ports", fmt.Sprintf("not published, though containers ask for it: %s; another program or container had it when the userland proxy was to serve it", some(d.Unpublished)), "ss -ltnup  # who has the port; when it is free:", "fairlead restart CONTAINER")
 	default:
-		f.add(Note, "ports", fmt.Sprintf("not published, though containers ask for it: %s; they have no address of that family, or it is loopback's, and the userland proxy is off", some(d.Unpublished)), "fairlead daemon --userland-proxy=true")
+		f.add(Note, "ports", fmt.Sprintf("not published, though containers ask for it: %s; the containers have no address of that family, or the port is loopback's, and the userland proxy is off", some(d.Unpublished)), "fairlead daemon --userland-proxy=true")
 	}
 }
 
