@@ -167,10 +167,10 @@ func (t *tracer) nobodyListens(n node) Cause {
 		}
 	}
 	if n.kind == HopHost {
-		if d, ok := t.publishedOtherwise(at); ok {
+		if d, ok := t.proxyOff(at); ok {
 			return d
 		}
-		if d, ok := t.proxyOff(at); ok {
+		if d, ok := t.publishedOtherwise(at); ok {
 			return d
 		}
 		if b, ok := t.holds(at); ok {
@@ -180,11 +180,15 @@ func (t *tracer) nobodyListens(n node) Cause {
 			}
 		}
 	}
+	right := slices.ContainsFunc(n.ns.Listeners, func(l picture.Listener) bool {
+		return l.Proto == t.q.Proto && l.At.Port() == at.Port()
+	})
 	for _, l := range n.ns.Listeners {
 		if l.At.Port() != at.Port() {
 			continue
 		}
 		switch {
+		case l.Proto != t.q.Proto && right: // what has the protocol is nearer
 		case l.Proto != t.q.Proto:
 			c.What += fmt.Sprintf("; something does on %d/%s", at.Port(), l.Proto)
 			c.Code = "other-protocol"
@@ -214,26 +218,32 @@ func orSomething(l picture.Listener) string {
 
 // publishedOtherwise looks for ports of containers that are nearly what was asked for.
 func (t *tracer) publishedOtherwise(at netip.AddrPort) (Cause, bool) {
+	if _, held := t.holds(at); held {
+		return Cause{}, false
+	}
+	var other *Cause
+	otherFamily := false
 	for _, a := range t.p.Attachments {
 		for _, b := range a.Ports {
 			switch {
-			case b.Host.Port() == at.Port() && string(b.Proto) != t.q.Proto:
-				return Cause{
-					Code: "other-protocol", What: fmt.Sprintf("container %s publishes %d/%s, and %d/%s was asked for", a.Sandbox.Name, b.Host.Port(), b.Proto, at.Port(), t.q.Proto), Where: "the host, " + b.String(), Who: policy,
-					Mend: []string{publishAnew("%d:%d/%s", at.Port(), b.Container.Port(), t.q.Proto)},
-				}, !t.alsoPublished(at)
-			case b.Host.Port() == at.Port() && !b.Host.Addr().IsUnspecified() && b.Host.Addr() != at.Addr():
+			case b.Host.Port() != at.Port():
+			case string(b.Proto) == t.q.Proto && b.Host.Addr().IsUnspecified():
+				otherFamily = true
+			case string(b.Proto) == t.q.Proto:
 				return Cause{
 					Code: "published-elsewhere", What: fmt.Sprintf("container %s publishes the port on %s alone, and %s was asked", a.Sandbox.Name, b.Host.Addr(), at.Addr()), Where: "the host, " + b.String(), Who: policy,
 					Mend: []string{publishAnew("%d:%d", at.Port(), b.Container.Port())},
-				}, !t.alsoPublished(at)
+				}, true
+			case other == nil:
+				other = &Cause{
+					Code: "other-protocol", What: fmt.Sprintf("container %s publishes %d/%s, and %d/%s was asked for", a.Sandbox.Name, b.Host.Port(), b.Proto, at.Port(), t.q.Proto), Where: "the host, " + b.String(), Who: policy,
+					Mend: []string{publishAnew("%d:%d/%s", at.Port(), b.Container.Port(), t.q.Proto)},
+				}
 			}
 		}
 	}
-	return Cause{}, false
-}
-
-func (t *tracer) alsoPublished(at netip.AddrPort) bool {
-	_, ok := t.holds(at)
-	return ok
+	if other == nil || otherFamily { // the protocol is none of the difference
+		return Cause{}, false
+	}
+	return *other, true
 }

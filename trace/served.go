@@ -49,23 +49,62 @@ func (t *tracer) unserved(b spec.PortBinding, l picture.Listener) Cause {
 // proxyOff is the end of what would come to a container by the userland proxy: it asks
 // for the port on every address, or on this one, and has none of that family itself.
 func (t *tracer) proxyOff(at netip.AddrPort) (Cause, bool) {
-	if t.p.UserlandProxy || t.q.Proto == string(spec.SCTP) {
+	if _, held := t.holds(at); held || t.p.UserlandProxy || t.q.Proto == string(spec.SCTP) {
 		return Cause{}, false
 	}
 	for _, a := range t.p.Attachments {
+		binding, lacks := t.lacksFamily(a, at.Addr().Is6())
 		for _, r := range a.Requests {
-			last := max(r.HostPort, r.HostPortEnd)
+			if !r.HostIP.IsValid() {
+				r.HostIP = binding
+			}
 			here := !r.HostIP.IsValid() || r.HostIP == at.Addr() || r.HostIP.IsUnspecified() && r.HostIP.Is4() == at.Addr().Is4()
-			if string(r.Proto) != t.q.Proto || !here || at.Port() < r.HostPort || at.Port() > last {
+			if !lacks || string(r.Proto) != t.q.Proto || !here || !wants(a, r, at.Port()) {
 				continue
 			}
 			return Cause{
 				Code: "not-served", Where: "the host, " + at.String(), Who: policy, Mend: []string{"fairlead daemon --userland-proxy=true"},
 				What: fmt.Sprintf("container %s asks for port %d/%s of the host, and not on this address: what the userland proxy alone would serve is not published while it is off", a.Sandbox.Name, at.Port(), r.Proto),
-			}, !t.alsoPublished(at)
+			}, true
 		}
 	}
 	return Cause{}, false
+}
+
+// wants says whether the request is for the host's port: for that which was chosen on the other
+// family, else for any that would do.
+func wants(a spec.Attachment, r spec.PortRequest, port uint16) bool {
+	fits := func(p uint16) bool {
+		return p >= r.HostPort && p <= max(r.HostPort, r.HostPortEnd)
+	}
+	chosen := false
+	for _, b := range a.Ports {
+		if b.Proto != r.Proto || b.Container.Port() != r.Port || b.Routed() || r.HostPort != 0 && !fits(b.Host.Port()) {
+			continue
+		}
+		if chosen = true; b.Host.Port() == port {
+			return true
+		}
+	}
+	return !chosen && fits(port)
+}
+
+// lacksFamily says that the container is reached from outside by the other family alone. binding
+// is the host address of ports that are published without one, the zero Addr for every one.
+func (t *tracer) lacksFamily(a spec.Attachment, v6 bool) (binding netip.Addr, lacks bool) {
+	for _, e := range a.Endpoints {
+		same, other := e.Gateway4, e.Gateway6
+		if v6 {
+			same, other = other, same
+		}
+		if same.IsValid() {
+			return netip.Addr{}, false
+		}
+		if n := t.network(e.NetworkID); n != nil && other.IsValid() {
+			binding, lacks = n.HostBinding, true
+		}
+	}
+	return binding, lacks
 }
 
 // unpublished is the end of what comes from outside to a container whose port was asked for
@@ -107,21 +146,9 @@ func (t *tracer) unpublished(a spec.Attachment) (Cause, bool) {
 // lostPort is the host port by which the container would be reached from outside if the
 // userland proxy served it; false if it did not ask for any, or is reached without.
 func (t *tracer) lostPort(a spec.Attachment) (uint16, bool) {
-	binding, out := netip.Addr{}, false
-	for _, e := range a.Endpoints {
-		same, other := e.Gateway4, e.Gateway6
-		if t.q.IPv6 {
-			same, other = other, same
-		}
-		if same.IsValid() {
-			return 0, false
-		}
-		if n := t.network(e.NetworkID); n != nil && other.IsValid() {
-			binding, out = n.HostBinding, true
-		}
-	}
-	if !out {
-		return 0, false // its networks are internal
+	binding, lacks := t.lacksFamily(a, t.q.IPv6)
+	if !lacks {
+		return 0, false // it is reached without, or its networks are internal
 	}
 	for _, r := range a.Requests {
 		if r.Port != t.q.Port || string(r.Proto) != t.q.Proto || r.Proto == spec.SCTP {

@@ -58,17 +58,61 @@ func TestWhoServesAPort(t *testing.T) {
 	}
 }
 
-// TestWhatIsNotPublishedForWantOfTheProxy: nothing holds the port, and it is told why.
+// TestWhatIsNotPublishedForWantOfTheProxy: nothing holds the port on the family that the container
+// lacks, and it is told why, whatever else is published.
 func TestWhatIsNotPublishedForWantOfTheProxy(t *testing.T) {
 	t.Parallel()
-	for proxy, code := range map[bool]string{true: "other-address", false: "not-served"} {
+	wants := func(proto spec.Proto) spec.PortRequest {
+		return spec.PortRequest{Proto: proto, Port: 80, HostPort: 8080}
+	}
+	tcp, udp := wants(spec.TCP), wants(spec.UDP)
+	both := []spec.PortRequest{tcp, udp}
+	ranged, only4 := tcp, tcp
+	ranged.HostPortEnd, only4.HostIP = 8090, netip.IPv4Unspecified()
+	nothing := func(*picture.Picture) {}
+	for name, c := range map[string]struct {
+		asked []spec.PortRequest
+		// published are the protocols and host's addresses of the ports.
+		published string
+		proxy     bool
+		code      string
+		plant     func(p *picture.Picture)
+	}{
+		"off":                  {both[:1], "tcp 0.0.0.0:8080", false, "not-served", nothing},
+		"on":                   {both[:1], "tcp 0.0.0.0:8080", true, "other-address", nothing},
+		"not asked for":        {nil, "tcp 0.0.0.0:8080", false, "other-address", nothing},
+		"tcp and udp":          {both, "tcp 0.0.0.0:8080 udp 0.0.0.0:8080", false, "not-served", nothing},
+		"udp and tcp":          {both, "udp 0.0.0.0:8080 tcp 0.0.0.0:8080", false, "not-served", nothing},
+		"tcp and udp, on":      {both, "tcp 0.0.0.0:8080 udp 0.0.0.0:8080", true, "other-address", nothing},
+		"udp and tcp, on":      {both, "udp 0.0.0.0:8080 tcp 0.0.0.0:8080", true, "other-address", nothing},
+		"udp alone":            {both[1:], "udp 0.0.0.0:8080", false, "other-protocol", nothing},
+		"udp alone is there":   {both, "udp 0.0.0.0:8080", false, "not-served", nothing},
+		"any port":             {[]spec.PortRequest{{Proto: spec.TCP, Port: 80}}, "tcp 0.0.0.0:8080", false, "not-served", nothing},
+		"one of a range":       {[]spec.PortRequest{ranged}, "tcp 0.0.0.0:8080", false, "not-served", nothing},
+		"another of the range": {[]spec.PortRequest{ranged}, "tcp 0.0.0.0:8081", false, "nothing-listening", nothing},
+		"on the other family":  {[]spec.PortRequest{only4}, "tcp 0.0.0.0:8080", false, "other-address", nothing},
+		"the network's address": {both, "tcp 192.0.2.1:8080 udp 192.0.2.1:8080", false, "published-elsewhere", func(p *picture.Picture) {
+			p.Networks[0].HostBinding = netip.MustParseAddr("192.0.2.1")
+		}},
+		"it has the family": {both[:1], "tcp 0.0.0.0:8080", false, "other-address", func(p *picture.Picture) {
+			p.Attachments[0].Endpoints[0].Gateway6 = netip.MustParseAddr("fd00:30::1")
+		}},
+	} {
 		p := pictured()
-		p.UserlandProxy, p.Hooks = proxy, !proxy
-		p.Attachments[0].Requests = []spec.PortRequest{{Proto: spec.TCP, Port: 80, HostPort: 8080}}
+		p.UserlandProxy, p.Hooks = c.proxy, !c.proxy
+		a := &p.Attachments[0]
+		a.Endpoints[0].Addr6, a.Endpoints[0].Gateway6, a.Requests = netip.Prefix{}, netip.Addr{}, c.asked
+		a.Ports, p.Host.Listeners = nil, nil
+		for words := strings.Fields(c.published); len(words) > 0; words = words[2:] {
+			b := spec.PortBinding{Proto: spec.Proto(words[0]), Host: netip.MustParseAddrPort(words[1]), Container: netip.MustParseAddrPort("10.30.0.2:80")}
+			a.Ports = append(a.Ports, b)
+			p.Host.Listeners = append(p.Host.Listeners, picture.Listener{Proto: words[0], At: b.Host, Process: "fairlead", PID: 7})
+		}
+		c.plant(p)
 		for _, ask := range []string{"host [::1]:8080", "outside [2001:db8::1]:8080"} {
 			e, err := Explain(p, question(t, ask))
-			if err != nil || e.Reachable || len(e.Causes) != 1 || e.Causes[0].Code != code {
-				t.Errorf("%s, proxy %v: %v: %+v, want %s", ask, proxy, err, e.Causes, code)
+			if err != nil || e.Reachable || len(e.Causes) != 1 || e.Causes[0].Code != c.code {
+				t.Errorf("%s, %s: %v: %+v, want %s", name, ask, err, e.Causes, c.code)
 			}
 		}
 	}
