@@ -14,12 +14,13 @@ import (
 	"net"
 	"os"
 	"runtime"
-	"strings"
 	"sync"
 	"time"
 
 	"github.com/containerd/errdefs"
 	"golang.org/x/sys/unix"
+
+	"github.com/fairlead/fairlead/internal/openfiles"
 )
 
 const (
@@ -234,13 +235,7 @@ func (c *Conn) Receive() (data []byte, fds []int, err error) {
 // noRoom says why the kernel kept descriptors of a message back: it truncates them
 // (MSG_CTRUNC) at the limit of open files, see scm_detach_fds in net/core/scm.c.
 func noRoom() error {
-	self := fmt.Sprintf("process %d (%s)", os.Getpid(), strings.Join(os.Args[:min(2, len(os.Args))], " "))
-	var l unix.Rlimit
-	if err := unix.Getrlimit(unix.RLIMIT_NOFILE, &l); err != nil {
-		return fmt.Errorf("too many open files in %s: %w", self, errdefs.ErrResourceExhausted)
-	}
-	return fmt.Errorf("too many open files: %s may have %d; raise that with prlimit --pid %d --nofile=1048576, and for its next start with ulimit -Hn or LimitNOFILE= of the unit: %w",
-		self, l.Cur, os.Getpid(), errdefs.ErrResourceExhausted)
+	return fmt.Errorf("%s: %w", openfiles.Why(unix.EMFILE), errdefs.ErrResourceExhausted)
 }
 
 func parseRights(oob []byte) ([]int, error) {

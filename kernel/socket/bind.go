@@ -67,7 +67,7 @@ func bind(proto string, ap netip.AddrPort, ahead bool) (*Port, error) {
 		return nil, err
 	}
 	if err := faultpoint.Here("socket.open"); err != nil {
-		return nil, explain(proto, ap, err)
+		return nil, explain(toHold(proto, ap), err)
 	}
 	fd, err := nowait.Socket(at.family, t.kind|unix.SOCK_CLOEXEC|unix.SOCK_NONBLOCK, t.number)
 	if err == nil {
@@ -76,7 +76,7 @@ func bind(proto string, ap netip.AddrPort, ahead bool) (*Port, error) {
 		}
 	}
 	if err != nil {
-		return nil, explain(proto, ap, err)
+		return nil, explain(toHold(proto, ap), err)
 	}
 	return &Port{fd}, nil
 }

@@ -21,15 +21,15 @@ func ListenOpen(proto string, ap netip.AddrPort) (*os.File, netip.AddrPort, erro
 		return nil, netip.AddrPort{}, fmt.Errorf("cannot listen on %s/%s: want tcp or udp, and an IPv4 address: %w", ap, proto, errdefs.ErrInvalidArgument)
 	}
 	if err := faultpoint.Here("socket.open"); err != nil {
-		return nil, netip.AddrPort{}, explain(proto, ap, err)
+		return nil, netip.AddrPort{}, explain(toListen(proto, ap), err)
 	}
 	fd, err := unix.Socket(unix.AF_INET, kind|unix.SOCK_CLOEXEC|unix.SOCK_NONBLOCK, 0)
 	if err != nil {
-		return nil, netip.AddrPort{}, explain(proto, ap, err)
+		return nil, netip.AddrPort{}, explain(toListen(proto, ap), err)
 	}
 	at, err := bindOpen(fd, kind, ap)
 	if err != nil {
-		return nil, netip.AddrPort{}, explain(proto, ap, errors.Join(err, unix.Close(fd)))
+		return nil, netip.AddrPort{}, explain(toListen(proto, ap), errors.Join(err, unix.Close(fd)))
 	}
 	return os.NewFile(uintptr(fd), fmt.Sprintf("%s/%s", at, proto)), at, nil
 }

@@ -34,7 +34,7 @@ func Probe(proto string, ap netip.AddrPort) error {
 		err = unix.EADDRINUSE
 	}
 	if err != nil {
-		return explain(proto, ap, err)
+		return explain(toHold(proto, ap), err)
 	}
 	return nil
 }

@@ -17,6 +17,7 @@ import (
 	"github.com/containerd/errdefs"
 	"golang.org/x/sys/unix"
 
+	"github.com/fairlead/fairlead/internal/openfiles"
 	"github.com/fairlead/fairlead/kernel/nowait"
 	"github.com/fairlead/fairlead/kernel/sysctl"
 )
@@ -71,8 +72,21 @@ func placeOf(ap netip.AddrPort) (place, error) {
 // bind gives the socket the place.
 func (p place) bind(fd int) error { return nowait.Bind(fd, p.AddrPort, p.scope) }
 
-// explain says what keeps the port from being bound, with the error's class.
-func explain(proto string, ap netip.AddrPort, err error) error {
+// toHold and toListen say what failed: a socket that is not for a host port is not
+// called one.
+func toHold(proto string, ap netip.AddrPort) string {
+	return fmt.Sprintf("failed to bind host port %s/%s", ap, proto)
+}
+
+func toListen(proto string, ap netip.AddrPort) string {
+	return fmt.Sprintf("failed to listen on %s/%s", ap, proto)
+}
+
+// explain says what keeps a socket from being bound, with the error's class.
+func explain(failed string, err error) error {
+	if why := openfiles.Why(err); why != "" {
+		return &failure{failed + ": " + why, []error{err, errdefs.ErrResourceExhausted}}
+	}
 	for _, c := range []struct {
 		errno unix.Errno
 		class error
@@ -84,14 +98,12 @@ func explain(proto string, ap netip.AddrPort, err error) error {
 		{unix.EPERM, errdefs.ErrPermissionDenied, "operation not permitted"},
 		{unix.EPROTONOSUPPORT, errdefs.ErrUnavailable, "this kernel does not have the protocol"},
 		{unix.EAFNOSUPPORT, errdefs.ErrUnavailable, "this kernel does not have the address family"},
-		{unix.EMFILE, errdefs.ErrResourceExhausted, "too many open files (ulimit -n)"},
-		{unix.ENFILE, errdefs.ErrResourceExhausted, "too many open files (fs.file-max)"},
 	} {
 		if errors.Is(err, c.errno) {
-			return &failure{fmt.Sprintf("failed to bind host port %s/%s: %s", ap, proto, c.text), []error{c.errno, c.class}}
+			return &failure{failed + ": " + c.text, []error{c.errno, c.class}}
 		}
 	}
-	return fmt.Errorf("failed to bind host port %s/%s: %w", ap, proto, err)
+	return fmt.Errorf("%s: %w", failed, err)
 }
 
 // failure is an errno with the class it belongs to, read as one sentence.
