@@ -72,8 +72,11 @@ func (d *differences) say(format string, args ...any) {
 }
 
 // inside looks at the sandbox's end. What a container with NET_ADMIN did to it
-// shows up here too: it is a difference, if one that is let be.
+// shows up here too: it is a difference, if one that is let be until its restart.
 func (d *differences) inside(a spec.Attachment, e spec.Endpoint) {
+	say := func(format string, args ...any) {
+		d.say("container %s: interface %s %s"+spec.RestartCure, a.Sandbox.Name, e.Interface, fmt.Sprintf(format, args...), a.Sandbox.Name)
+	}
 	f, err := netns.Open(a.Sandbox.Path)
 	if err != nil {
 		return // said above
@@ -87,18 +90,18 @@ func (d *differences) inside(a spec.Attachment, e spec.Endpoint) {
 	defer func() { _ = h.Close() }()
 	l, err := h.Link(e.Interface)
 	if err != nil {
-		d.say("container %s: interface %s is missing", a.Sandbox.Name, e.Interface)
+		say("is missing")
 		return
 	}
 	if !l.Up {
-		d.say("container %s: interface %s is down", a.Sandbox.Name, e.Interface)
+		say("is down")
 	}
 	if l.MAC.String() != e.MAC.String() {
-		d.say("container %s: interface %s has MAC %s, wanted %s", a.Sandbox.Name, e.Interface, l.MAC, e.MAC)
+		say("has MAC %s, wanted %s", l.MAC, e.MAC)
 	}
 	for _, p := range plan.InterfaceAddrs(e) {
 		if !slices.Contains(l.Addrs, p) {
-			d.say("container %s: interface %s lacks address %s", a.Sandbox.Name, e.Interface, p)
+			say("lacks address %s", p)
 		}
 	}
 }

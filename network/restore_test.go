@@ -56,7 +56,7 @@ func TestCheckSeesWhatIsBroken(t *testing.T) {
 		{"ip link set " + a.Endpoints[0].HostIf + " nomaster", "is no port of bridge"},
 		{"ip addr flush dev fairlead0", "lacks address 172.17.0.1/16"},
 		{"sysctl -qw net.ipv4.ip_forward=0", "sysctl net.ipv4.ip_forward"},
-		{"nsenter --net=" + a.Sandbox.Path + " ip addr flush dev eth0", "interface eth0 lacks address 172.17.0.2/16"},
+		{"nsenter --net=" + a.Sandbox.Path + " ip addr flush dev eth0", "interface eth0 lacks address 172.17.0.2/16; fairlead restart c1 puts it back"},
 		{"umount " + a.Sandbox.Path, "is not pinned"},
 		{"ip link del fairlead0", "bridge fairlead0 is missing"},
 	} {
