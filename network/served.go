@@ -18,7 +18,8 @@ import (
 // settleServed has sandboxes publish what is served as this daemon runs, and nothing
 // else, as if they were attached now: one before it may have had the userland proxy on
 // where this one has it off, or the other way round. Records are made to say so; what
-// the relay holds is made so by mendPorts.
+// the relay holds is made so by mendPorts, which follows at a start. While the daemon
+// runs mendUnserved does the same of one sandbox, and has the relay hold it by holdAble.
 func (c *Controller) settleServed(ctx context.Context) error {
 	var held []relay.Binding
 	asked := false

@@ -51,8 +51,10 @@ func (c *Conn) watched(changes []ruleset.Change) bool {
 // counts up by one, and which is read before the watcher goes and after it is back. A
 // transaction that has counted and not told yet is waited for before it goes.
 //
-// One of another program is missed if this one turns out to change nothing: then the
-// next look, within seconds, finds what it did.
+// One of another program is missed if this one turns out to change nothing. What it did is
+// then found by network's healing, which looks at the packet filters again ten seconds after
+// its last look though nothing tells of a change (mendFilters), and later only where a look
+// takes more than half a second.
 func (c *Conn) unwatched(b *batch, commit bool) ([]failed, error) {
 	before, err := c.generation()
 	if err == nil {
