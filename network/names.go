@@ -154,7 +154,7 @@ func (d *differences) resolvers(ctx context.Context, c *Controller, attachments 
 		if cut, err := c.cutOff(a.Sandbox.Path); err != nil {
 			d.say("container %s: whether its questions reach its resolver cannot be read: %v", a.Sandbox.Name, err)
 		} else if cut {
-			d.say("container %s: table ip %s of its namespace is gone or empty, by which its questions reach its resolver"+spec.RestartCure, a.Sandbox.Name, spec.ResolverTable, a.Sandbox.Name)
+			d.say("container %s: table ip %s of its namespace is gone, or a chain of it empty, by which its questions reach its resolver and answers come back"+spec.RestartCure, a.Sandbox.Name, spec.ResolverTable, a.Sandbox.Name)
 		}
 	}
 	for id := range told {

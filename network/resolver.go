@@ -137,8 +137,8 @@ const priorityQuestions ruleset.Priority = 300
 // the sandbox.
 func resolverTurn(udp, tcp netip.AddrPort) ruleset.Table {
 	address := netip.PrefixFrom(dns.Address.Addr(), dns.Address.Addr().BitLen())
-	questions := ruleset.Chain{Name: "questions", Type: ruleset.Filter, Hook: ruleset.Output, Priority: priorityQuestions, Policy: ruleset.PolicyAccept}
-	answers := ruleset.Chain{Name: "answers", Type: ruleset.Filter, Hook: ruleset.Output, Priority: ruleset.PriorityRaw, Policy: ruleset.PolicyAccept}
+	questions := ruleset.Chain{Name: spec.ResolverQuestions, Type: ruleset.Filter, Hook: ruleset.Output, Priority: priorityQuestions, Policy: ruleset.PolicyAccept}
+	answers := ruleset.Chain{Name: spec.ResolverAnswers, Type: ruleset.Filter, Hook: ruleset.Output, Priority: ruleset.PriorityRaw, Policy: ruleset.PolicyAccept}
 	for _, of := range []struct {
 		protocol ruleset.TransportProtocol
 		port     uint16
@@ -155,8 +155,8 @@ func resolverTurn(udp, tcp netip.AddrPort) ruleset.Table {
 	return ruleset.Table{Family: ruleset.IPv4, Name: spec.ResolverTable, Chains: []ruleset.Chain{questions, answers}}
 }
 
-// cutOff says that the resolver of a sandbox is there and nothing leads questions to it: a
-// container that may change its own rules has thrown all of them away, or emptied the table.
+// cutOff says that the resolver of a sandbox is there and nothing leads questions to it, or answers back: a
+// container that may change its own rules has thrown them away, or those of one chain.
 // What is not pinned is told of by others.
 func (c *Controller) cutOff(path string) (cut bool, err error) {
 	ns, err := netns.Open(path)
@@ -182,7 +182,7 @@ func (c *Controller) cutOff(path string) (cut bool, err error) {
 	if err != nil {
 		return false, errors.Join(err, f.Close())
 	}
-	has, err := conn.HasRules(ruleset.IPv4, spec.ResolverTable)
+	has, err := conn.HasRules(ruleset.IPv4, spec.ResolverTable, spec.ResolverQuestions, spec.ResolverAnswers)
 	return !has, errors.Join(err, f.Close())
 }
 

@@ -54,25 +54,31 @@ func TestNamesAreNotTracked(t *testing.T) {
 	}
 }
 
-// A container that throws all of its rules away, or empties the table for them, has no names any more, as with Docker; the check
-// says so, and what to do.
+// A container that throws all of its rules away, or empties the table for them or one of its chains, has
+// no names any more, as with Docker; the check says so, and what to do.
 func TestCheckSeesNamesCutOff(t *testing.T) {
 	h, _ := resolverHost(t)
-	web := attachNamed(t, h, 1, spec.DNS{}, spec.EndpointRequest{Network: "front", Names: []string{"web"}})
-	cutOff := func() bool {
-		t.Helper()
-		lines, err := h.Check(t.Context())
-		if err != nil {
-			t.Fatal(err)
+	for i, lost := range [][]string{
+		{"flush", "ruleset"},
+		{"flush", "table", "ip", spec.ResolverTable},
+		{"flush", "chain", "ip", spec.ResolverTable, spec.ResolverQuestions},
+		{"delete", "chain", "ip", spec.ResolverTable, spec.ResolverQuestions},
+		{"flush", "chain", "ip", spec.ResolverTable, spec.ResolverAnswers},
+	} {
+		web := attachNamed(t, h, i+1, spec.DNS{}, spec.EndpointRequest{Network: "front", Names: []string{"web"}})
+		cutOff := func() bool {
+			t.Helper()
+			lines, err := h.Check(t.Context())
+			if err != nil {
+				t.Fatal(err)
+			}
+			return slices.ContainsFunc(lines, func(l string) bool {
+				return strings.Contains(l, "container "+web.Sandbox.Name) && strings.Contains(l, "fairlead restart "+web.Sandbox.Name)
+			})
 		}
-		return slices.ContainsFunc(lines, func(l string) bool {
-			return strings.Contains(l, "container "+web.Sandbox.Name) && strings.Contains(l, "fairlead restart "+web.Sandbox.Name)
-		})
-	}
-	if cutOff() {
-		t.Error("it is told to be cut off")
-	}
-	for _, lost := range [][]string{{"flush", "table", "ip", spec.ResolverTable}, {"flush", "ruleset"}} {
+		if cutOff() {
+			t.Error("it is told to be cut off")
+		}
 		command(t, "nsenter", append([]string{"--net=" + web.Sandbox.Path, "nft"}, lost...)...)
 		if !cutOff() {
 			t.Errorf("nothing is said of nft %s", strings.Join(lost, " "))

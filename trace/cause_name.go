@@ -87,7 +87,7 @@ func (t *tracer) noNames(n node) (Cause, bool) {
 }
 
 // cutOff says whether a container has thrown away what leads its questions to our resolver, which
-// is there on a port by chance: the table, or all of its rules.
+// is there on a port by chance, or the answers back: the table, or rules of it.
 func (t *tracer) cutOff(n node) (Cause, bool) {
 	if n.c == nil || n.kind != HopContainer || !slices.Contains(n.ns.Nameservers, resolverAddr) {
 		return Cause{}, false
@@ -95,26 +95,35 @@ func (t *tracer) cutOff(n node) (Cause, bool) {
 	served := slices.ContainsFunc(n.ns.Listeners, func(l picture.Listener) bool {
 		return l.At.Addr() == resolverAddr && l.At.Port() != 53
 	})
-	lost := "threw table ip %s away"
-	led := slices.ContainsFunc(n.ns.Ruleset.Tables, func(f *netfilter.Table) bool {
-		if f.Name != spec.ResolverTable {
-			return false
-		}
-		lost = "emptied table ip %s"
-		for _, c := range f.Chains {
-			if len(c.Rules) > 0 {
-				return true
-			}
-		}
-		return false
-	})
-	if !served || led {
+	lost := lostOfResolver(n.ns.Ruleset)
+	if !served || lost == "" {
 		return Cause{}, false
 	}
 	return Cause{
-		Code: "resolver-cut-off", What: fmt.Sprintf("container %s "+lost+", which leads its questions to the resolver (%s)", n.name, spec.ResolverTable, resolverAddr),
+		Code: "resolver-cut-off", What: fmt.Sprintf("container %s %s, which leads its questions to the resolver (%s)", n.name, lost, resolverAddr),
 		Where: n.where() + ", its nftables rules", Who: inside, Mend: []string{"fairlead restart " + n.name},
 	}, true
+}
+
+// lostOfResolver says what was done to a container's resolver table, empty for nothing.
+func lostOfResolver(r netfilter.Ruleset) string {
+	i := slices.IndexFunc(r.Tables, func(f *netfilter.Table) bool { return f.Name == spec.ResolverTable && f.Family == netfilter.FamilyIPv4 })
+	if i < 0 {
+		return "threw table ip " + spec.ResolverTable + " away"
+	}
+	var empty []string
+	for _, name := range []string{spec.ResolverQuestions, spec.ResolverAnswers} {
+		if c := r.Tables[i].Chains[name]; c == nil || len(c.Rules) == 0 {
+			empty = append(empty, name)
+		}
+	}
+	switch len(empty) {
+	case 0:
+		return ""
+	case 1:
+		return fmt.Sprintf("emptied chain %s of table ip %s", empty[0], spec.ResolverTable)
+	}
+	return "emptied table ip " + spec.ResolverTable
 }
 
 // byName tells of a container that is asked for by its name, which the other cannot look up.

@@ -138,17 +138,34 @@ func TestNameCutOff(t *testing.T) {
 	}
 }
 
-// TestNameEmptied: a table without rules leads nobody to the resolver, one with a rule does.
+// TestNameEmptied: a table leads to the resolver and back while both of its chains have rules.
 func TestNameEmptied(t *testing.T) {
 	t.Parallel()
-	for _, doubts := range []int{0, 1} {
+	const table = "table ip " + spec.ResolverTable
+	for _, c := range []struct {
+		questions, answers int
+		family             uint8
+		says               string // nothing where names can be asked for
+	}{
+		{2, 2, netfilter.FamilyIPv4, ""},
+		{0, 0, netfilter.FamilyIPv4, "emptied " + table},
+		{0, 2, netfilter.FamilyIPv4, "emptied chain questions of " + table},
+		{2, 0, netfilter.FamilyIPv4, "emptied chain answers of " + table},
+		{-1, 2, netfilter.FamilyIPv4, "emptied chain questions of " + table},
+		{2, 2, netfilter.FamilyIPv6, "threw " + table + " away"},
+	} {
 		p := pictured()
 		withoutTable(p)
-		c := &netfilter.Chain{Name: "questions", Rules: make([]netfilter.Rule, 1-doubts)}
-		db(p).Ruleset.Tables = append(db(p).Ruleset.Tables, &netfilter.Table{Name: spec.ResolverTable, Chains: map[string]*netfilter.Chain{c.Name: c}})
+		chains := make(map[string]*netfilter.Chain)
+		for name, rules := range map[string]int{spec.ResolverQuestions: c.questions, spec.ResolverAnswers: c.answers} {
+			if rules >= 0 {
+				chains[name] = &netfilter.Chain{Name: name, Rules: make([]netfilter.Rule, rules)}
+			}
+		}
+		db(p).Ruleset.Tables = append(db(p).Ruleset.Tables, &netfilter.Table{Family: c.family, Name: spec.ResolverTable, Chains: chains})
 		e, err := Explain(p, question(t, "db web:80"))
-		if err != nil || len(e.Doubts) != doubts || doubts > 0 && !strings.Contains(e.Doubts[0], "emptied table ip "+spec.ResolverTable) {
-			t.Errorf("%d rules: %v: %+v", len(c.Rules), err, e.Doubts)
+		if err != nil || (len(e.Doubts) > 0) != (c.says != "") || c.says != "" && !strings.Contains(e.Doubts[0], c.says) {
+			t.Errorf("%+v: %v: %+v", c, err, e.Doubts)
 		}
 	}
 }

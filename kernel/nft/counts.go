@@ -3,6 +3,7 @@ package nft
 import (
 	"encoding/binary"
 	"fmt"
+	"slices"
 
 	"golang.org/x/sys/unix"
 
@@ -38,20 +39,22 @@ func (c *Conn) RuleCounts(family ruleset.Family, table string) (map[string]Count
 	return out, nil
 }
 
-// HasRules says whether the table has any rule. One that is not there has none.
-func (c *Conn) HasRules(family ruleset.Family, table string) (bool, error) {
+// HasRules says whether each of the table's chains has any rule. One that is not there has none.
+func (c *Conn) HasRules(family ruleset.Family, table string, chains ...string) (bool, error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	has := false
+	ruled := make(map[string]bool, len(chains))
 	err := c.dump(unix.NFT_MSG_GETRULE, familyNumber(family), func(w *writer) {
 		w.str(unix.NFTA_RULE_TABLE, table)
 	}, func(_ uint8, attrs []byte) {
-		has = has || parseRule(attrs).table == table
-	}, func() { has = false })
+		if r := parseRule(attrs); r.table == table {
+			ruled[r.chain] = true
+		}
+	}, func() { clear(ruled) })
 	if err != nil {
 		return false, fmt.Errorf("read the rules of table %s %s: %w", family, table, err)
 	}
-	return has, nil
+	return !slices.ContainsFunc(chains, func(name string) bool { return !ruled[name] }), nil
 }
 
 // InterfaceCounts are the counters of a set's elements, whose keys are interfaces. On a

@@ -1,6 +1,8 @@
 package nft_test
 
 import (
+	"slices"
+	"strings"
 	"testing"
 
 	"github.com/fairlead/fairlead/ruleset"
@@ -48,13 +50,35 @@ func TestCounts(t *testing.T) {
 	if none, err := h.conn.RuleCounts(ruleset.Inet, "another"); err != nil || len(none) > 0 {
 		t.Errorf("a table that is not there counts %v, %v", none, err)
 	}
-	for name, want := range map[string]bool{"fairlead": true, "another": false} {
-		if has, err := h.conn.HasRules(ruleset.Inet, name); err != nil || has != want {
-			t.Errorf("table %s has rules: %v, %v; want %v", name, has, err, want)
+}
+
+// Chains have rules while each has any itself, whatever others have.
+func TestHasRules(t *testing.T) {
+	t.Parallel()
+	h := newHost(t)
+	chain := func(name string, hook ruleset.Hook) ruleset.Chain {
+		return ruleset.Chain{
+			Name: name, Type: ruleset.Filter, Hook: hook, Priority: ruleset.PriorityFilter, Policy: ruleset.PolicyAccept,
+			Rules: []ruleset.Rule{ruleset.NewRule("", ruleset.Counter{}), ruleset.NewRule("", ruleset.Counter{})},
 		}
 	}
-	h.run(t, "nft", "flush", "table", "inet", "fairlead")
-	if has, err := h.conn.HasRules(ruleset.Inet, "fairlead"); err != nil || has {
-		t.Errorf("emptied, it has rules: %v, %v", has, err)
+	table := ruleset.Table{Family: ruleset.Inet, Name: "fairlead", Chains: []ruleset.Chain{chain("a", ruleset.Input), chain("b", ruleset.Output)}}
+	h.apply(t, ruleset.ReplaceTable{Table: table})
+	asked := []string{"fairlead a", "fairlead b", "fairlead a b", "fairlead a c", "another a"}
+	has := func(when string, want ...string) {
+		t.Helper()
+		for _, name := range asked {
+			words := strings.Fields(name)
+			if has, err := h.conn.HasRules(ruleset.Inet, words[0], words[1:]...); err != nil || has != slices.Contains(want, name) {
+				t.Errorf("%s: the chains of %s have rules: %v, %v", when, name, has, err)
+			}
+		}
 	}
+	has("made", "fairlead a", "fairlead b", "fairlead a b")
+	h.run(t, "nft", "flush", "chain", "inet", "fairlead", "a")
+	has("one emptied", "fairlead b")
+	h.run(t, "nft", "delete", "chain", "inet", "fairlead", "a")
+	has("one deleted", "fairlead b")
+	h.run(t, "nft", "flush", "table", "inet", "fairlead")
+	has("emptied")
 }

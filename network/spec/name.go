@@ -28,5 +28,10 @@ func ValidName(kind, name string) error {
 }
 
 // ResolverTable is the nftables table of family ip in a container's namespace that leads
-// 127.0.0.11:53 to the port where the relay answers.
-const ResolverTable = "fairlead_resolver"
+// 127.0.0.11:53 to the port where the relay answers: its chains of questions, and of
+// the answers that come back. Without either no name is answered.
+const (
+	ResolverTable     = "fairlead_resolver"
+	ResolverQuestions = "questions"
+	ResolverAnswers   = "answers"
+)
