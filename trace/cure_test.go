@@ -176,6 +176,20 @@ func TestCures(t *testing.T) {
 	}
 }
 
+// TestWhoseHostPort: who asks the container for the host's port is told the container's own, and who
+// came by the host's port, which was right, is not.
+func TestWhoseHostPort(t *testing.T) {
+	t.Parallel()
+	for ask, told := range map[string]bool{"db web:8080": true, "outside 192.0.2.1:8080": false, "host 127.0.0.1:8080": false} {
+		p := pictured()
+		web(p).Listeners = nil
+		e, err := Explain(p, question(t, ask))
+		if err != nil || len(e.Causes) != 1 || e.Causes[0].Code != "nothing-listening" || strings.Contains(e.Causes[0].What, "of the host is its port") != told {
+			t.Errorf("%s: %v: %+v; want it told: %v", ask, err, e.Causes, told)
+		}
+	}
+}
+
 // TestNames: a word that is nothing is said to be nothing, whoever does not answer for it; whom
 // machines outside ask is not known.
 func TestNames(t *testing.T) {

@@ -162,7 +162,7 @@ func (t *tracer) nobodyListens(n node) Cause {
 	}
 	if n.kind == HopContainer {
 		c.Mend = append(c.Mend, "fairlead logs "+n.name)
-		if b, ok := t.hostPort(n.c); ok {
+		if b, ok := t.hostPort(n.c); ok && at.Port() == b.Host.Port() {
 			c.What += fmt.Sprintf("; port %d of the host is its port %d", at.Port(), b.Container.Port())
 		}
 	}
