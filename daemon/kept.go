@@ -2,8 +2,11 @@ package daemon
 
 import (
 	"context"
+	"errors"
+	"fmt"
 	"log/slog"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/containerd/errdefs"
@@ -15,6 +18,7 @@ import (
 type connection interface {
 	// Done is closed when the process is gone.
 	Done() <-chan struct{}
+	PID() int
 }
 
 // kept is the connection to a helper process that is started anew when it dies.
@@ -29,6 +33,9 @@ type kept[C connection] struct {
 
 	mu      sync.Mutex
 	current C
+	// silent says that the last call was given up: who is stopped does not answer the next
+	// one either.
+	silent atomic.Bool
 }
 
 // start connects for the first time.
@@ -66,6 +73,49 @@ func (k *kept[C]) persist(ctx context.Context, call func(C) error) error {
 		case <-time.After(10 * time.Millisecond):
 		}
 	}
+}
+
+// within makes the call and gives it up after the limit: a process that somebody has
+// stopped (SIGSTOP, a frozen control group) never answers, and cannot be told from one
+// that is busy.
+func (k *kept[C]) within(ctx context.Context, limit time.Duration, c C, call func(context.Context) error) error {
+	began := time.Now()
+	limited, cancel := context.WithTimeout(ctx, limit)
+	defer cancel()
+	err := call(limited)
+	switch {
+	case ctx.Err() != nil:
+		return err
+	case err == nil || limited.Err() == nil || !errors.Is(err, limited.Err()):
+		k.silent.Store(false)
+		return err
+	}
+	err = &hungError{k.name, c.PID(), time.Since(began)}
+	if !k.silent.Swap(true) {
+		slog.Error("a helper does not answer", "helper", k.name, "operation", "call", "err", err)
+	}
+	return err
+}
+
+// hungError is the end of a call that was given up.
+type hungError struct {
+	name  string
+	pid   int
+	after time.Duration
+}
+
+func (e *hungError) Error() string {
+	return fmt.Sprintf("the process \"fairlead %s\" has not answered in %s; if it is stopped, `kill -CONT %d` has it go on, and after `kill -9 %[3]d` another takes its place", e.name, e.after.Round(time.Second/10), e.pid)
+}
+
+func (e *hungError) Unwrap() []error {
+	return []error{errdefs.ErrUnavailable, context.DeadlineExceeded}
+}
+
+// hangs says whether the call was given up.
+func hangs(err error) bool {
+	var hung *hungError
+	return errors.As(err, &hung)
 }
 
 // restartPause is between two tries to start a helper that cannot be started.

@@ -13,6 +13,7 @@ import (
 type process struct{ gone chan struct{} }
 
 func (p *process) Done() <-chan struct{} { return p.gone }
+func (p *process) PID() int              { return 4711 }
 
 // TestHelperEvents: that a helper cannot be started is told once, and that it runs again
 // when it holds all that its predecessor held.

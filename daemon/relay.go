@@ -3,11 +3,8 @@ package daemon
 import (
 	"context"
 	"errors"
-	"fmt"
 	"os"
 	"time"
-
-	"github.com/containerd/errdefs"
 
 	"github.com/fairlead/fairlead/dns"
 	"github.com/fairlead/fairlead/relay"
@@ -34,26 +31,15 @@ func keepRelay(ctx context.Context, opts relay.Options) (*keptRelay, error) {
 
 // lookWithin and changeWithin are how long the relay may take to answer a question, and
 // to do what it is told: milliseconds as a rule, a second or two for ten thousand ports on
-// a busy host. One that somebody has stopped (SIGSTOP, a frozen control group) never does.
+// a busy host.
 const lookWithin, changeWithin = 10 * time.Second, 30 * time.Second
-
-// within makes the call and gives it up after the limit.
-func within(ctx context.Context, limit time.Duration, c *relay.Client, call func(context.Context) error) error {
-	limited, cancel := context.WithTimeout(ctx, limit)
-	defer cancel()
-	err := call(limited)
-	if err == nil || ctx.Err() != nil || limited.Err() == nil || !errors.Is(err, limited.Err()) {
-		return err
-	}
-	return fmt.Errorf("the relay has not answered in %s; if it is stopped, `kill -CONT %d` has it go on, and after `kill -9 %[2]d` another takes its place: %w (%w)", limit, c.PID(), errdefs.ErrUnavailable, err)
-}
 
 // change has the relay do something. From one that does not answer nothing can be known
 // to be done or not: the connection is ended, and all given to it anew by the next.
 func (k *keptRelay) change(ctx context.Context, call func(context.Context, *relay.Client) error) error {
 	c := k.client()
-	err := within(ctx, k.changes, c, func(ctx context.Context) error { return call(ctx, c) })
-	if err != nil && errors.Is(err, context.DeadlineExceeded) && ctx.Err() == nil {
+	err := k.within(ctx, k.changes, c, func(ctx context.Context) error { return call(ctx, c) })
+	if hangs(err) {
 		return errors.Join(err, c.Close())
 	}
 	return err
@@ -62,7 +48,7 @@ func (k *keptRelay) change(ctx context.Context, call func(context.Context, *rela
 // answer asks the relay what it has.
 func answer[T any](ctx context.Context, k *keptRelay, call func(*relay.Client, context.Context) (T, error)) (out T, err error) {
 	c := k.client()
-	err = within(ctx, k.looks, c, func(ctx context.Context) (err error) { out, err = call(c, ctx); return err })
+	err = k.within(ctx, k.looks, c, func(ctx context.Context) (err error) { out, err = call(c, ctx); return err })
 	return out, err
 }
 

@@ -32,6 +32,9 @@ func (e *Engine) Check(ctx context.Context) ([]string, error) {
 	if err != nil {
 		return out, errors.Join(netErr, err)
 	}
+	if strays.unheard != nil { // it is what is wrong, and the rest is looked at all the same
+		out = append(out, fmt.Sprintf("which streams are open cannot be told: %s", plain(strays.unheard)))
+	}
 	for _, id := range strays.containers {
 		out = append(out, fmt.Sprintf("container %s is in containerd, has a shim or a directory, and is not on record", short(id)))
 	}

@@ -44,7 +44,10 @@ func (e *Engine) openStreams(ctx context.Context, r *reading, s streams.Spec) er
 	defer r.mu.Unlock()
 	r.wanted = true
 	err := e.cfg.Streams.Open(ctx, s)
-	if errdefs.IsUnavailable(err) {
+	switch {
+	case errdefs.IsUnavailable(err) && errors.Is(err, context.DeadlineExceeded): // it is there, and hangs
+		return fmt.Errorf("nobody reads the output: %w", err)
+	case errdefs.IsUnavailable(err):
 		e.log.Warn("streams are not opened", "operation", "start", "id", short(s.ID), "err", err)
 		return errNoReader
 	}
@@ -60,7 +63,7 @@ func (e *Engine) openContainer(ctx context.Context, c *instance, rec Record) err
 }
 
 // endStreams closes or drops the streams, as end does, and takes the FIFOs away. A process
-// that is gone has ended them.
+// that is gone has ended them, and one that hangs, of which end gives up, does so later.
 func (e *Engine) endStreams(ctx context.Context, r *reading, id string, end func(context.Context, string) error) error {
 	r.mu.Lock()
 	defer r.mu.Unlock()

@@ -228,7 +228,7 @@ func (e *Engine) touched(rec Record) bool {
 // being made, or taken away, when a daemon died.
 func (e *Engine) sweepStrays(ctx context.Context) error {
 	strays, err := e.strays(ctx)
-	if err != nil {
+	if err = errors.Join(err, strays.unheard); err != nil {
 		return err
 	}
 	var errs []error
@@ -250,6 +250,8 @@ func (e *Engine) sweepStrays(ctx context.Context) error {
 // strays are the IDs of what nobody knows.
 type strays struct {
 	containers, sandboxes, streams []string
+	// unheard says why the streams process did not tell what is open.
+	unheard error
 }
 
 // strays looks everywhere for what no container or exec accounts for.
@@ -269,8 +271,9 @@ func (e *Engine) strays(ctx context.Context) (strays, error) {
 	snapshots, err2 := e.rt.Snapshots(ctx)
 	dirs, err3 := names(e.containersDir())
 	fifos, err4 := names(e.fifosDir())
-	open, err5 := e.cfg.Streams.List(ctx)
-	shims, err6 := e.rt.LostShims(ctx)
+	open, unheard := e.cfg.Streams.List(ctx)
+	shims, err5 := e.rt.LostShims(ctx)
+	out.unheard = unheard
 	attachments := e.cfg.Network.Attachments()
 	e.registry.note(known)
 	e.execs.note(known)
@@ -286,7 +289,7 @@ func (e *Engine) strays(ctx context.Context) (strays, error) {
 	for _, s := range open {
 		out.streams = unknown(out.streams, known, s.ID)
 	}
-	return out, errors.Join(err1, err2, err3, err4, err5, err6)
+	return out, errors.Join(err1, err2, err3, err4, err5)
 }
 
 // unknown adds to list the IDs that are in neither.
