@@ -54,10 +54,20 @@ func (e *Engine) lockToEnd(ctx context.Context, c *instance) error {
 func (e *Engine) createTask(ctx context.Context, c *instance, rec Record) error {
 	for deadline := time.Now().Add(containerdTime); ; {
 		_, err := e.rt.CreateTask(ctx, c.id, c.root, e.stdio(rec))
-		if err == nil || !strings.Contains(err.Error(), "failed to start shim: mkdir") && !strings.Contains(err.Error(), "getwd: no such file") || time.Now().After(deadline) || !waitMore(ctx, retryTime) {
+		if err == nil || !takenAway(err, c.id) || time.Now().After(deadline) || !waitMore(ctx, retryTime) {
 			return err
 		}
 	}
+}
+
+// takenAway says whether a shim was not started since the directory of the one before it
+// was still there, or went while it was being started: then some file in it is missing, of
+// which the path has the container's ID.
+func takenAway(err error, id string) bool {
+	text := err.Error()
+	has := func(s string) bool { return strings.Contains(text, s) }
+	return has("failed to start shim: mkdir") || has("getwd: no such file") ||
+		has("failed to start shim") && has("/"+id) && has("no such file or directory")
 }
 
 // waitMore waits, and says whether there is still somebody to wait for.

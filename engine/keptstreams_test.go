@@ -14,6 +14,9 @@ type keptStreams struct {
 	now atomic.Pointer[streams.Client]
 	// told is told before and after some calls, if it is there.
 	told atomic.Pointer[func(where string)]
+	// deaf has it open nothing, so that the shim waits for the other ends while it creates
+	// the task: a start that hangs in the runtime.
+	deaf atomic.Bool
 }
 
 func (k *keptStreams) tell(where string) {
@@ -23,6 +26,9 @@ func (k *keptStreams) tell(where string) {
 }
 
 func (k *keptStreams) Open(ctx context.Context, s streams.Spec) error {
+	if k.deaf.Load() {
+		return nil
+	}
 	k.tell("before open")
 	err := k.now.Load().Open(ctx, s)
 	k.tell("after open")

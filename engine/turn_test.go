@@ -12,8 +12,6 @@ import (
 	"github.com/containerd/errdefs"
 	"github.com/moby/moby/api/types/container"
 	"github.com/moby/moby/api/types/network"
-
-	"github.com/fairlead/fairlead/streams"
 )
 
 // TestTurn: one has it at a time, those who wait get it in their order, and who leaves
@@ -151,17 +149,6 @@ func TestWaitingEndsWithItsClient(t *testing.T) {
 	}
 }
 
-// deaf opens no streams, so that the shim waits for their other ends while it creates
-// the task: a start that hangs in the runtime.
-type deaf struct{ bothStreams }
-
-type bothStreams interface {
-	Streams
-	StreamsState
-}
-
-func (deaf) Open(context.Context, streams.Spec) error { return nil }
-
 // TestStartThatHangs: who wants a container ended whose start hangs does not wait for
 // the runtime's patience to end.
 func TestStartThatHangs(t *testing.T) {
@@ -169,13 +156,12 @@ func TestStartThatHangs(t *testing.T) {
 	f := newFixture(t)
 	f.killTime = time.Second
 	ctx := t.Context()
-	hearing := f.Engine.cfg.Streams
 	for what, end := range map[string]func(id string) error{
 		"kill":  func(id string) error { return f.Kill(ctx, id, "") },
 		"stop":  func(id string) error { return f.Stop(ctx, id, StopOptions{Timeout: new(0)}) },
 		"rm -f": func(id string) error { return f.Remove(ctx, id, RemoveOptions{Force: true}) },
 	} {
-		f.Engine.cfg.Streams = deaf{hearing}
+		f.kept.deaf.Store(true)
 		id := f.create(nil, "sleep", "1000")
 		c, _ := f.registry.get(id)
 		started := make(chan error)
@@ -195,7 +181,7 @@ func TestStartThatHangs(t *testing.T) {
 		if err := <-started; !errdefs.IsConflict(err) || !errors.Is(err, errAborted) {
 			t.Errorf("the start that hung: %v", err)
 		}
-		f.Engine.cfg.Streams = hearing
+		f.kept.deaf.Store(false)
 		if what != "rm -f" {
 			f.ok(f.Start(ctx, id))
 			f.ok(f.Remove(ctx, id, RemoveOptions{Force: true}))
@@ -238,5 +224,24 @@ func TestReadingWhatIsRemoved(t *testing.T) {
 		}
 		f.ok(f.Remove(ctx, id, RemoveOptions{}))
 		wg.Wait()
+	}
+}
+
+// TestTakenAway: a shim that was not started since its directory went is one to be started
+// again; one that is not installed, or a container's own missing file, is none.
+func TestTakenAway(t *testing.T) {
+	t.Parallel()
+	const id, dir = "67dc8bb3f426", "/run/x/io.containerd.runtime.v2.task/fairlead/67dc8bb3f426"
+	for text, want := range map[string]bool{
+		"failed to start shim: mkdir " + dir + ": file exists":                                                                                                 true,
+		"failed to start shim: symlink /var/lib/x " + dir + "/work: no such file or directory":                                                                 true,
+		"failed to start shim: start failed: io.containerd.runc.v2: rename " + dir + "/.address " + dir + "/address: no such file or directory: exit status 1": true,
+		"failed to start shim: start failed: io.containerd.runc.v2: getwd: no such file or directory":                                                          true,
+		"failed to start shim: runtime \"io.containerd.runc.v2\" binary not installed \"containerd-shim-runc-v2\": file does not exist":                        false,
+		"OCI runtime create failed: exec: \"/none\": stat /none: no such file or directory":                                                                    false,
+	} {
+		if got := takenAway(errors.New(text), id); got != want {
+			t.Errorf("%s: %v", text, got)
+		}
 	}
 }
