@@ -19,6 +19,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/fairlead/fairlead/internal/faultpoint"
+	"github.com/fairlead/fairlead/internal/openfiles"
 )
 
 // threadNS is the calling thread's own namespace. /proc/self would be the main
@@ -28,6 +29,9 @@ const threadNS = "/proc/thread-self/ns/net"
 // Current opens the calling thread's network namespace.
 func Current() (*os.File, error) {
 	f, err := os.Open(threadNS)
+	if why := openfiles.Why(err); why != "" {
+		return nil, fmt.Errorf("open the current network namespace: %s: %w", why, err)
+	}
 	if err != nil {
 		return nil, fmt.Errorf("open the current network namespace: %w", err)
 	}

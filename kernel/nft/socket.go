@@ -9,6 +9,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/fairlead/fairlead/internal/faultpoint"
+	"github.com/fairlead/fairlead/internal/openfiles"
 )
 
 // bufferSize is what a socket may queue in each direction. With the default of
@@ -25,6 +26,9 @@ func NewSocket() (*os.File, error) {
 		return nil, fmt.Errorf("open a netfilter socket: %w", err)
 	}
 	fd, err := unix.Socket(unix.AF_NETLINK, unix.SOCK_RAW|unix.SOCK_CLOEXEC|unix.SOCK_NONBLOCK, unix.NETLINK_NETFILTER)
+	if why := openfiles.Why(err); why != "" {
+		return nil, fmt.Errorf("open a netfilter socket: %s: %w", why, err)
+	}
 	if err != nil {
 		return nil, fmt.Errorf("open a netfilter socket: %w; is the kernel's nf_tables there?", err)
 	}
