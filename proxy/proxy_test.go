@@ -271,8 +271,15 @@ func TestBackendComesLater(t *testing.T) {
 		time.Sleep(10 * time.Millisecond)
 	}
 	udpBackend(t, int(at.Port()))
-	// The refusal of an earlier datagram does not cost this one.
-	if _, answer := ask(t, c, "heard"); answer != "heard" {
+	// The refusal of an earlier datagram does not cost this one. One that was passed on late
+	// may be answered first.
+	_, answer := ask(t, c, "heard")
+	for range 3 {
+		if answer == "lost" {
+			_, answer = ask(t, c, "heard")
+		}
+	}
+	if answer != "heard" {
 		t.Errorf("got %q", answer)
 	}
 	if n := u.Flows(); n != 1 {

@@ -2,6 +2,7 @@ package streams
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"encoding/binary"
 	"errors"
@@ -27,8 +28,9 @@ import (
 // whose value is the build it says it is of.
 const envServe = "FAIRLEAD_TEST_STREAMS"
 
-// testStall is short, so that a test can see it pass.
-const testStall = time.Second
+// testStall is short, so that a test can see it pass, and slowStall what a client that is
+// slow keeps to on a machine that has little time for it.
+const testStall, slowStall = time.Second, 4 * time.Second
 
 func TestMain(m *testing.M) {
 	var err error
@@ -42,7 +44,8 @@ func TestMain(m *testing.M) {
 		cmd.SetArgs(os.Args[2:])
 		err = cmd.Execute()
 	default:
-		err = Serve(context.Background(), ServeOptions{ExecRoot: os.Args[3], Build: build, Stall: testStall, Journal: os.Args[3] + "/journal"})
+		stall := map[string]time.Duration{"slow-stall": slowStall}[build]
+		err = Serve(context.Background(), ServeOptions{ExecRoot: os.Args[3], Build: build, Stall: cmp.Or(stall, testStall), Journal: os.Args[3] + "/journal"})
 	}
 	if err != nil {
 		fmt.Fprintln(os.Stderr, err)

@@ -153,10 +153,10 @@ func TestClientThatNeverReads(t *testing.T) {
 	}
 }
 
-// A client that is slow, but not as slow as that, gets everything.
+// A client that is slow, but not as slow as that, gets everything, though it takes longer.
 func TestSlowClient(t *testing.T) {
 	t.Parallel()
-	c := ensure(t, t.TempDir(), "short-stall")
+	c := ensure(t, t.TempDir(), "slow-stall")
 	box := newContainer(t, "a")
 	box.spec.Log = ""
 	must(t, c.Open(t.Context(), box.spec))
@@ -167,17 +167,21 @@ func TestSlowClient(t *testing.T) {
 		_, _ = io.WriteString(box.stdout, want)
 		box.exit()
 	}()
+	began := time.Now()
 	if out, _ := demultiplex(t, slowly{slow}); out != want {
 		t.Errorf("got %d bytes of %d", len(out), len(want))
 	}
+	if took := time.Since(began); took < slowStall {
+		t.Errorf("it took all in %s: this has shown nothing", took)
+	}
 }
 
-// slowly reads at most 64 KiB every 20 ms.
+// slowly reads at most 64 KiB every 100 ms.
 type slowly struct{ r io.Reader }
 
 func (s slowly) Read(b []byte) (int, error) {
 	if len(b) > 8 {
-		time.Sleep(20 * time.Millisecond)
+		time.Sleep(100 * time.Millisecond)
 	}
 	return s.r.Read(b[:min(len(b), 64<<10)])
 }
