@@ -59,12 +59,12 @@ func (k *kept[C]) client() C {
 // replaced by another build: some 50 ms as a rule.
 const patience = 3 * time.Second
 
-// persist makes the call until there is a process to answer it. It is for calls that
-// are right to make twice.
+// persist makes the call until there is a process to answer it, but not again to one that
+// hangs. It is for calls that are right to make twice.
 func (k *kept[C]) persist(ctx context.Context, call func(C) error) error {
 	for deadline := time.Now().Add(patience); ; {
 		err := call(k.client())
-		if !errdefs.IsUnavailable(err) || time.Now().After(deadline) {
+		if !errdefs.IsUnavailable(err) || hangs(err) || time.Now().After(deadline) {
 			return err
 		}
 		select {

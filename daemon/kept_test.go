@@ -3,10 +3,13 @@ package daemon
 import (
 	"context"
 	"errors"
+	"log/slog"
 	"testing"
 	"time"
 
 	"github.com/fairlead/fairlead/internal/event"
+	"github.com/fairlead/fairlead/internal/fdpass"
+	"github.com/fairlead/fairlead/internal/spawn"
 )
 
 // process is a helper's that may have died.
@@ -14,6 +17,25 @@ type process struct{ gone chan struct{} }
 
 func (p *process) Done() <-chan struct{} { return p.gone }
 func (p *process) PID() int              { return 4711 }
+
+// helper serves in a helper process's place, as process 4711, and returns the exec root.
+func helper(t *testing.T, name string, handler func(context.Context, *fdpass.Request) (fdpass.Response, error)) (execRoot string) {
+	t.Helper()
+	execRoot = t.TempDir()
+	l, err := fdpass.Listen(spawn.SocketPath(execRoot, name))
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := &fdpass.Server{Hello: fdpass.Hello{PID: 4711}, Logger: slog.New(slog.DiscardHandler), Handler: handler}
+	served := make(chan error, 1)
+	go func() { served <- s.Serve(l) }()
+	t.Cleanup(func() {
+		_ = l.Close()
+		s.Close()
+		<-served
+	})
+	return execRoot
+}
 
 // TestHelperEvents: that a helper cannot be started is told once, and that it runs again
 // when it holds all that its predecessor held.

@@ -3,7 +3,6 @@ package daemon
 import (
 	"context"
 	"errors"
-	"log/slog"
 	"net/netip"
 	"os"
 	"strings"
@@ -13,7 +12,6 @@ import (
 	"github.com/containerd/errdefs"
 
 	"github.com/fairlead/fairlead/internal/fdpass"
-	"github.com/fairlead/fairlead/internal/spawn"
 	"github.com/fairlead/fairlead/relay"
 )
 
@@ -22,21 +20,9 @@ import (
 // connection ends, so that another is given everything; what it was asked only fails.
 func TestStoppedRelay(t *testing.T) {
 	t.Parallel()
-	dir := t.TempDir()
-	l, err := fdpass.Listen(spawn.SocketPath(dir, relay.Name))
-	if err != nil {
-		t.Fatal(err)
-	}
-	s := &fdpass.Server{Hello: fdpass.Hello{PID: 4711}, Logger: slog.New(slog.DiscardHandler), Handler: func(ctx context.Context, _ *fdpass.Request) (fdpass.Response, error) {
+	dir := helper(t, relay.Name, func(ctx context.Context, _ *fdpass.Request) (fdpass.Response, error) {
 		<-ctx.Done()
 		return fdpass.Response{}, ctx.Err()
-	}}
-	served := make(chan error, 1)
-	go func() { served <- s.Serve(l) }()
-	t.Cleanup(func() {
-		_ = l.Close()
-		s.Close()
-		<-served
 	})
 	c, err := relay.Dial(t.Context(), dir)
 	if err != nil {

@@ -1,7 +1,6 @@
 package daemon
 
 import (
-	"cmp"
 	"context"
 	"os"
 	"time"
@@ -58,14 +57,8 @@ func (k *keptStreams) ask(ctx context.Context, call func(context.Context, *strea
 }
 
 // insist is ask until there is a process. All of it is right to do late, and twice.
-func (k *keptStreams) insist(ctx context.Context, call func(context.Context, *streams.Client) error) (err error) {
-	gone := k.persist(ctx, func(*streams.Client) error {
-		if err = k.ask(ctx, call); hangs(err) {
-			return nil // not to be tried again
-		}
-		return err
-	})
-	return cmp.Or(gone, err)
+func (k *keptStreams) insist(ctx context.Context, call func(context.Context, *streams.Client) error) error {
+	return k.persist(ctx, func(*streams.Client) error { return k.ask(ctx, call) })
 }
 
 // awake fails if the process did not answer before and does not now.

@@ -2,7 +2,6 @@ package daemon
 
 import (
 	"context"
-	"log/slog"
 	"os"
 	"slices"
 	"strings"
@@ -12,7 +11,6 @@ import (
 	"github.com/containerd/errdefs"
 
 	"github.com/fairlead/fairlead/internal/fdpass"
-	"github.com/fairlead/fairlead/internal/spawn"
 	"github.com/fairlead/fairlead/streams"
 )
 
@@ -20,23 +18,11 @@ import (
 // end, and not long once that is known; what it was told meanwhile it does when it goes on.
 func TestStoppedStreams(t *testing.T) {
 	t.Parallel()
-	dir := t.TempDir()
-	l, err := fdpass.Listen(spawn.SocketPath(dir, streams.Name))
-	if err != nil {
-		t.Fatal(err)
-	}
 	goesOn, told := make(chan struct{}), make(chan string, 10)
-	s := &fdpass.Server{Hello: fdpass.Hello{PID: 4711}, Logger: slog.New(slog.DiscardHandler), Handler: func(_ context.Context, r *fdpass.Request) (fdpass.Response, error) {
+	dir := helper(t, streams.Name, func(_ context.Context, r *fdpass.Request) (fdpass.Response, error) {
 		<-goesOn
 		told <- r.Method
 		return fdpass.Response{}, nil
-	}}
-	served := make(chan error, 1)
-	go func() { served <- s.Serve(l) }()
-	t.Cleanup(func() {
-		_ = l.Close()
-		s.Close()
-		<-served
 	})
 	c, err := streams.Dial(t.Context(), dir)
 	if err != nil {

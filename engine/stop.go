@@ -207,7 +207,7 @@ func (e *Engine) isDead(ctx context.Context, c *instance) (bool, error) {
 		return true, nil
 	case err != nil:
 		return false, asHung(ctx, err)
-	case task.Running && (!runtime.Alive(task.PID)):
+	case task.Running && !runtime.Alive(task.PID):
 		return false, errHung
 	}
 	return !task.Running, nil

@@ -155,9 +155,9 @@ func resolverTurn(udp, tcp netip.AddrPort) ruleset.Table {
 	return ruleset.Table{Family: ruleset.IPv4, Name: spec.ResolverTable, Chains: []ruleset.Chain{questions, answers}}
 }
 
-// cutOff says that the resolver of a sandbox is there and nothing leads questions to it, or answers back: a
-// container that may change its own rules has thrown them away, or those of one chain.
-// What is not pinned is told of by others.
+// cutOff says that the resolver of a sandbox is there and nothing leads questions to it,
+// or answers back: a container that may change its own rules has thrown them away, or
+// those of one chain. What is not pinned is told of by others.
 func (c *Controller) cutOff(path string) (cut bool, err error) {
 	ns, err := netns.Open(path)
 	if err != nil {
@@ -208,8 +208,8 @@ func (c *Controller) changeBy(ctx context.Context, f *os.File, changes ...rulese
 	return conn.Apply(ctx, changes)
 }
 
-// openInside speaks to nf_tables by a socket of another namespace. What the kernel can do is asked
-// once.
+// openInside speaks to nf_tables by a socket of another namespace. What the kernel can do
+// is asked once.
 func (c *Controller) openInside(f *os.File) (*nft.Conn, error) {
 	c.mu.Lock()
 	features := c.nftFeatures

@@ -86,8 +86,9 @@ func (t *tracer) noNames(n node) (Cause, bool) {
 	return t.cutOff(n)
 }
 
-// cutOff says whether a container has thrown away what leads its questions to our resolver, which
-// is there on a port by chance, or the answers back: the table, or rules of it.
+// cutOff says whether a container has thrown away what leads its questions to our
+// resolver, which is there on a port by chance, or the answers back: the table, or rules
+// of it.
 func (t *tracer) cutOff(n node) (Cause, bool) {
 	if n.c == nil || n.kind != HopContainer || !slices.Contains(n.ns.Nameservers, resolverAddr) {
 		return Cause{}, false

@@ -7,8 +7,8 @@ import (
 )
 
 // TestUpBeforeAddresses: a link is up before it has an IPv6 address, or the kernel may
-// drop the address where much else begins at that moment, which no test can have it do;
-// and the address is there before the route by a gateway that it makes reachable.
+// drop the address where much else begins at that moment, which cannot be had at will; and
+// the address is there before the route by a gateway that it makes reachable.
 func TestUpBeforeAddresses(t *testing.T) {
 	t.Parallel()
 	p := netip.MustParsePrefix("fd00::2/64")
