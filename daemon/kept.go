@@ -12,6 +12,7 @@ import (
 	"github.com/containerd/errdefs"
 
 	"github.com/fairlead/fairlead/internal/event"
+	"github.com/fairlead/fairlead/network/spec"
 )
 
 // connection is a client of a helper process.
@@ -105,7 +106,7 @@ type hungError struct {
 }
 
 func (e *hungError) Error() string {
-	return fmt.Sprintf("the process \"fairlead %s\" has not answered in %s; if it is stopped, `kill -CONT %d` has it go on, and after `kill -9 %[3]d` another takes its place", e.name, e.after.Round(time.Second/10), e.pid)
+	return fmt.Sprintf("the process \"fairlead %s\" has not answered in %s"+spec.ContinueCure+", and after `kill -9 %[3]d` another takes its place", e.name, e.after.Round(time.Second/10), e.pid)
 }
 
 func (e *hungError) Unwrap() []error {

@@ -145,6 +145,7 @@ func TestCuresOfDifferences(t *testing.T) {
 	}{
 		{false, inside, "fairlead restart web"},
 		{true, inside, "fairlead restart web"},
+		{true, fmt.Sprintf("a helper has not answered in 1s"+spec.ContinueCure+", and so on", 4711), "kill -CONT 4711"},
 		{false, "link vethx is down", "systemctl restart fairlead"},
 		{true, "link vethx is down", "fairlead heal resume"},
 		{false, fmt.Sprintf("link vethx is renamed"+spec.RestartCure, "x; reboot"), "systemctl restart fairlead"},

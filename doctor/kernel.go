@@ -134,6 +134,9 @@ func (d *Daemon) cure(difference string) string {
 	if container, ok := spec.CuredByRestart(difference); ok {
 		return "fairlead restart " + container
 	}
+	if command, ok := spec.CuredByContinuing(difference); ok {
+		return command
+	}
 	if d.Paused {
 		return "fairlead heal resume"
 	}

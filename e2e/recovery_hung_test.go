@@ -33,7 +33,7 @@ func TestStreamsProcessHangs(t *testing.T) {
 	out, _, _ := s.CLI("debug", "check")
 	contains(t, "debug check", out, names...)
 	out, _, _ = s.CLI("doctor")
-	contains(t, "doctor", out, names...)
+	contains(t, "doctor", out, append(names, "$ kill -CONT "+itoa(pids[0]))...)
 	contains(t, "the log", s.LogTail(200), "a helper does not answer")
 	s.Must("rm", "-f", "hung")
 	s.Must("stop", "-t", "1", "before")

@@ -22,3 +22,18 @@ func CuredByRestart(difference string) (container string, ok bool) {
 	}
 	return found[1], true
 }
+
+// ContinueCure is in a difference that a helper process is the cause of, with its number:
+// it answers nothing. The daemon's restart waits for it in vain.
+const ContinueCure = "; if it is stopped, `kill -CONT %d` has it go on"
+
+var continueCure = regexp.MustCompile("; if it is stopped, `(kill -CONT [0-9]+)` has it go on")
+
+// CuredByContinuing is the command that the difference says to mend it.
+func CuredByContinuing(difference string) (command string, ok bool) {
+	found := continueCure.FindStringSubmatch(difference)
+	if found == nil {
+		return "", false
+	}
+	return found[1], true
+}
