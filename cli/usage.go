@@ -2,6 +2,7 @@ package cli
 
 import (
 	"strings"
+	"sync"
 
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
@@ -57,9 +58,13 @@ func flagGroups(fl *pflag.FlagSet) string {
 	return strings.TrimRight(text.String(), "\n")
 }
 
+// templateFuncs makes flagGroups known to cobra's templates: one map for the
+// whole process, without a lock, while tests make several roots at once.
+var templateFuncs = sync.OnceFunc(func() { cobra.AddTemplateFunc("flagGroups", flagGroups) })
+
 // setUsage has help show flags under their titles.
 func setUsage(root *cobra.Command) {
-	cobra.AddTemplateFunc("flagGroups", flagGroups)
+	templateFuncs()
 	help := root.HelpFunc()
 	root.SetHelpFunc(func(cmd *cobra.Command, args []string) {
 		finishFlags(cmd)
