@@ -57,6 +57,7 @@ type Path struct {
 	// clock writes down the tick, of which there are so many to a length of time.
 	clock *ebpf.Program
 	tick  time.Duration
+	flows flows
 
 	mu    sync.Mutex
 	table *table // nil once it is closed
@@ -105,9 +106,14 @@ func open(tag string, turn bool) (*Path, error) {
 	if err != nil {
 		return nil, errors.Join(err, p.Close())
 	}
+	if err = p.flows.openNext(); err != nil {
+		return nil, errors.Join(err, p.Close())
+	}
+	remindAfter := ticks(remindEvery, p.tick)
+	p.flows.open(p.table.fd, remindAfter)
 	p.program, err = ebpf.NewProgram(&ebpf.ProgramSpec{
 		Name: prefix + tag[:min(7, len(tag))], Type: ebpf.SchedCLS, AttachType: ebpf.AttachTCXIngress,
-		License: "Apache-2.0", Instructions: program(p.table.fd, ticks(remindEvery, p.tick), turn),
+		License: "Apache-2.0", Instructions: program(p.table.fd, p.flows.next, remindAfter, turn),
 	})
 	if err != nil {
 		return nil, errors.Join(err, p.Close())
@@ -143,6 +149,7 @@ func (p *Path) Close() error {
 			errs = append(errs, program.Close())
 		}
 	}
+	errs = append(errs, p.flows.Close())
 	if p.table != nil {
 		errs = append(errs, p.table.Close())
 		p.table = nil
@@ -153,21 +160,28 @@ func (p *Path) Close() error {
 var errClosed = fmt.Errorf("the fast path is closed: %w", errdefs.ErrFailedPrecondition)
 
 // Allow has frames be handed over for so long from now on; 0 for not any more.
-func (p *Path) Allow(d time.Duration) error {
+func (p *Path) Allow(d time.Duration) error { return p.allow(d, false) }
+
+// allow is of what containers send each other, or of connections with outside.
+func (p *Path) allow(d time.Duration, outside bool) error {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if p.table == nil {
 		return errClosed
 	}
+	until := &p.table.until
+	if outside {
+		until = &p.table.flowsUntil
+	}
 	if d <= 0 {
-		p.table.until.Store(0)
+		until.Store(0)
 		return nil
 	}
 	// What it is run with is the shortest frame there is, and does not matter.
 	if _, err := p.clock.Run(&ebpf.RunOptions{Data: make([]byte, minFrame)}); err != nil {
 		return fmt.Errorf("switch the fast path: read the clock: %w", err)
 	}
-	p.table.until.Store(p.table.now.Load() + ticks(d, p.tick))
+	until.Store(p.table.now.Load() + ticks(d, p.tick))
 	return nil
 }
 

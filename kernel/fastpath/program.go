@@ -45,6 +45,7 @@ const (
 const (
 	headUntil   = int16(unsafe.Offsetof(head{}.until))
 	headNow     = int16(unsafe.Offsetof(head{}.now))
+	headFlows   = int16(unsafe.Offsetof(head{}.flowsUntil))
 	firstSlot   = int32(unsafe.Offsetof(content{}.slots))
 	slotSize    = int16(unsafe.Sizeof(slot{}))
 	slotOf      = int16(unsafe.Offsetof(slot{}.of))
@@ -83,13 +84,17 @@ const (
 	spare   = asm.R9
 )
 
-// slow is where the program leaves the frame to the bridge.
-const slow = "slow"
+// slow is where the program leaves the frame to the bridge, and outside where it leaves it
+// to the program of flows, for nobody of the segment has the address.
+const (
+	slow    = "slow"
+	outside = "outside"
+)
 
 // program hands over what it may, and leaves the rest to the bridge. After so many ticks
 // the bridge is shown a frame; turn says that the frame is not for the container yet where
 // it comes to.
-func program(table *ebpf.Map, remindAfter uint64, turn bool) asm.Instructions {
+func program(table, flows *ebpf.Map, remindAfter uint64, turn bool) asm.Instructions {
 	p := asm.Instructions{
 		asm.Mov.Reg(context, asm.R1),
 		asm.FnJiffies64.Call(), // which is no call, but two instructions
@@ -110,16 +115,24 @@ func program(table *ebpf.Map, remindAfter uint64, turn bool) asm.Instructions {
 	p = append(p, six()...)
 	p = append(p, four()...)
 	p = append(p, asm.LoadMem(of, context, ctxIfIndex, asm.Word).WithSymbol("known"))
-	p = append(p, lookup(table, "sender")...)
+	p = append(p, lookup(table, "sender", slow)...)
 	p = append(p, sameMAC(frameFrom)...)
 	p = append(p, remind(remindAfter)...)
 	p = append(p, asm.Mov.Reg(hi, toHi).WithSymbol("seen"), asm.Mov.Reg(lo, toLo))
-	p = append(p, lookup(table, "receiver")...)
+	p = append(p, lookup(table, "receiver", outside)...)
 	p = append(p, sameMAC(frameTo)...)
 	p = append(p, // what a container sends to itself no bridge sends back
 		asm.LoadMem(spare, context, ctxIfIndex, asm.Word),
 		asm.JEq.Reg(spare, of, slow))
-	return append(p, handOver(turn)...)
+	p = append(p, handOver(turn)...)
+	return append(p,
+		asm.Mov.Reg(asm.R1, context).WithSymbol(outside),
+		asm.LoadMapPtr(asm.R2, flows.FD()),
+		asm.Mov.Imm(asm.R3, 0),
+		asm.FnTailCall.Call(),
+		asm.Mov.Imm(asm.R0, tcxNext).WithSymbol(slow),
+		asm.Return(),
+	)
 }
 
 // clock writes down the tick.
@@ -201,7 +214,7 @@ func six() asm.Instructions {
 
 // lookup leaves the slot of who is looked up in found. It does what key.home and table.find
 // do.
-func lookup(table *ebpf.Map, who string) asm.Instructions {
+func lookup(table *ebpf.Map, who, miss string) asm.Instructions {
 	factor := uint64(golden)
 	p := asm.Instructions{
 		asm.Mov.Reg(spare, of),
@@ -218,14 +231,14 @@ func lookup(table *ebpf.Map, who string) asm.Instructions {
 	for i := range probes {
 		next := fmt.Sprintf("%s %d", who, i+1)
 		if i == probes-1 {
-			next = slow
+			next = miss
 		}
 		load := asm.LoadMem(spare, found, slotOf, asm.Word)
 		if i > 0 {
 			p = append(p, asm.Add.Imm(found, int32(slotSize)).WithSymbol(fmt.Sprintf("%s %d", who, i)))
 		}
 		p = append(p, load,
-			asm.JEq.Imm(spare, 0, slow), // nothing was ever put here or beyond
+			asm.JEq.Imm(spare, 0, miss), // nothing was ever put here or beyond
 			asm.JNE.Reg(spare, of, next),
 			asm.LoadMem(spare, found, slotLo, asm.DWord),
 			asm.JNE.Reg(spare, lo, next),
@@ -233,7 +246,7 @@ func lookup(table *ebpf.Map, who string) asm.Instructions {
 		if i < probes-1 {
 			p = append(p, asm.JEq.Reg(spare, hi, who), asm.Ja.Label(next))
 		} else {
-			p = append(p, asm.JNE.Reg(spare, hi, slow))
+			p = append(p, asm.JNE.Reg(spare, hi, miss))
 		}
 	}
 	return append(p, asm.LoadMem(of, found, slotTo, asm.Word).WithSymbol(who))
@@ -284,8 +297,6 @@ func handOver(turn bool) asm.Instructions {
 	return append(p,
 		asm.Mov.Imm(asm.R2, 0), // the index is in R1
 		asm.FnRedirectPeer.Call(),
-		asm.Return(),
-		asm.Mov.Imm(asm.R0, tcxNext).WithSymbol(slow),
 		asm.Return(),
 	)
 }

@@ -67,7 +67,9 @@ type slot struct {
 type head struct {
 	// until is the tick up to which frames are handed over, and now what the clock said.
 	until, now atomic.Uint64
-	_          [48]byte
+	// flowsUntil is the same of connections with outside.
+	flowsUntil atomic.Uint64
+	_          [40]byte
 }
 
 type content struct {

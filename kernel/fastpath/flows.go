@@ -1,0 +1,184 @@
+package fastpath
+
+import (
+	"errors"
+	"fmt"
+	"net/netip"
+	"time"
+	"unsafe"
+
+	"github.com/cilium/ebpf"
+	"github.com/cilium/ebpf/link"
+	"github.com/cilium/ebpf/ringbuf"
+	"github.com/containerd/errdefs"
+	"golang.org/x/sys/unix"
+)
+
+const (
+	// maxFlows is how many connections there is room for.
+	maxFlows = 1 << 15
+	// countPlaces is how many connections' frames are counted at once.
+	countPlaces = 1 << 12
+	// newsSize is how many bytes of news wait to be read; what comes then is lost.
+	newsSize = 1 << 16
+)
+
+// outsideProgram names the program at the host's own links.
+const outsideProgram = prefix + "outside"
+
+// flows are the program's means to take connections with outside past the host's routing,
+// NAT and bridges.
+type flows struct {
+	// lack is why there are none.
+	lack error
+	// table is by flowKey; counts are of connections that are not in it, and news tell of
+	// those that might be, and of those in it that may be over.
+	table, counts, news *ebpf.Map
+	// next has the program for containers' ports, which program calls.
+	next            *ebpf.Map
+	inside, outside *ebpf.Program
+	reader          *ringbuf.Reader
+	// links are where outside is, by index.
+	links map[int]link.Link
+	// used says that an entry has gone, and its memory may be read still.
+	used bool
+}
+
+// openNext makes what the program needs to call the program of flows, or none.
+func (f *flows) openNext() (err error) {
+	f.links = make(map[int]link.Link)
+	f.next, err = ebpf.NewMap(&ebpf.MapSpec{Name: "fl_fast_next", Type: ebpf.ProgramArray, KeySize: 4, ValueSize: 4, MaxEntries: 1})
+	return err
+}
+
+// open makes the rest. Without it there are no flows, and nothing else lacks.
+func (f *flows) open(head *ebpf.Map, remindAfter uint64) {
+	err := f.load(head, remindAfter)
+	if err != nil {
+		f.lack = fmt.Errorf("programs that take connections with outside past the host's routing and NAT: %w: %w", err, errdefs.ErrUnavailable)
+	}
+}
+
+func (f *flows) load(head *ebpf.Map, remindAfter uint64) (err error) {
+	for _, one := range []struct {
+		m **ebpf.Map
+		ebpf.MapSpec
+	}{
+		{&f.table, ebpf.MapSpec{Name: "fl_fast_flows", Type: ebpf.Hash, KeySize: uint32(unsafe.Sizeof(flowKey{})), ValueSize: uint32(unsafe.Sizeof(flowState{})), MaxEntries: 2 * maxFlows, Flags: unix.BPF_F_NO_PREALLOC}},
+		{&f.counts, ebpf.MapSpec{Name: "fl_fast_counts", Type: ebpf.Array, KeySize: 4, ValueSize: 8 * countPlaces, MaxEntries: 1}},
+		{&f.news, ebpf.MapSpec{Name: "fl_fast_news", Type: ebpf.RingBuf, MaxEntries: newsSize}},
+	} {
+		if *one.m, err = ebpf.NewMap(&one.MapSpec); err != nil {
+			return fmt.Errorf("map %s: %w", one.Name, err)
+		}
+	}
+	for _, one := range []struct {
+		program **ebpf.Program
+		name    string
+		counts  bool
+	}{{&f.inside, prefix + "inside", true}, {&f.outside, outsideProgram, false}} {
+		*one.program, err = ebpf.NewProgram(&ebpf.ProgramSpec{
+			Name: one.name, Type: ebpf.SchedCLS, AttachType: ebpf.AttachTCXIngress,
+			License: "Apache-2.0", Instructions: flowProgram(head, f, remindAfter, one.counts),
+		})
+		if err != nil {
+			return err
+		}
+	}
+	if f.reader, err = ringbuf.NewReader(f.news); err != nil {
+		return err
+	}
+	return f.next.Put(uint32(0), f.inside)
+}
+
+func (f *flows) Close() error {
+	var errs []error
+	for _, l := range f.links {
+		errs = append(errs, l.Close())
+	}
+	if f.reader != nil {
+		errs = append(errs, f.reader.Close())
+	}
+	for _, p := range []*ebpf.Program{f.inside, f.outside} {
+		errs = append(errs, p.Close()) // a nil one is closed
+	}
+	for _, m := range []*ebpf.Map{f.table, f.counts, f.news, f.next} {
+		errs = append(errs, m.Close())
+	}
+	return errors.Join(errs...)
+}
+
+// FlowsLack is why no connection with outside can take the fast path, nil where one can.
+func (p *Path) FlowsLack() error { return p.flows.lack }
+
+// AllowFlows is as Allow, for connections with outside.
+func (p *Path) AllowFlows(d time.Duration) error { return p.allow(d, true) }
+
+// AttachOutside puts the program of flows at the ingress of one of the host's own
+// interfaces, behind those of others; it is gone when the path is closed, or its owner is.
+// The kernel waits as for Attach, and where it goes again.
+func (p *Path) AttachOutside(index int) error {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	switch {
+	case p.table == nil:
+		return errClosed
+	case p.flows.lack != nil:
+		return p.flows.lack
+	case p.flows.links[index] != nil:
+		return nil
+	}
+	l, err := link.AttachTCX(link.TCXOptions{Interface: index, Program: p.flows.outside, Attach: ebpf.AttachTCXIngress, Anchor: link.Tail()})
+	if err != nil {
+		return fmt.Errorf("attach the fast path to interface %d: %w", index, err)
+	}
+	p.flows.links[index] = l
+	return nil
+}
+
+// DetachOutside takes it off again. An interface where it is not is no error.
+func (p *Path) DetachOutside(index int) error {
+	p.mu.Lock()
+	l := p.flows.links[index]
+	delete(p.flows.links, index)
+	p.mu.Unlock()
+	if l == nil {
+		return nil
+	}
+	if err := l.Close(); err != nil {
+		return fmt.Errorf("take the fast path off interface %d: %w", index, err)
+	}
+	return nil
+}
+
+// News is of a direction of a connection: one of the flows, of which a segment was seen that
+// begins or ends something, or one that containers' ports have seen 32 frames of, or twice
+// as many each time.
+type News struct {
+	// At is the index of the interface where its segments come in, From and To the
+	// addresses that they have there.
+	At       int
+	From, To netip.AddrPort
+}
+
+// News waits for the next. It gives errdefs.ErrFailedPrecondition when the path is closed,
+// and the reason where it has no flows.
+func (p *Path) News() (News, error) {
+	if p.flows.lack != nil {
+		return News{}, p.flows.lack
+	}
+	record, err := p.flows.reader.Read()
+	switch {
+	case errors.Is(err, ringbuf.ErrClosed):
+		return News{}, errClosed
+	case err != nil:
+		return News{}, fmt.Errorf("hear of connections: %w", err)
+	}
+	var k flowKey
+	copy(bytesOf(&k), record.RawSample)
+	return News{At: int(k.at), From: addrPort(k.from, k.ports[0], k.ports[1]), To: addrPort(k.to, k.ports[2], k.ports[3])}, nil
+}
+
+func addrPort(a [16]byte, high, low byte) netip.AddrPort {
+	return netip.AddrPortFrom(netip.AddrFrom16(a).Unmap(), uint16(high)<<8|uint16(low))
+}
