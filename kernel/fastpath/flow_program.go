@@ -85,16 +85,16 @@ func flowProgram(head *ebpf.Map, f *flows, remindAfter uint64, counts bool) asm.
 		miss = "miss"
 	}
 	p := asm.Instructions{
-		asm.Mov.Reg(context, asm.R1),
+		asm.Mov.Reg(skb, asm.R1),
 		asm.FnJiffies64.Call(),
 		asm.Mov.Reg(present, asm.R0),
 		asm.LoadMapValue(asm.R1, head.FD(), 0),
 		asm.LoadMem(asm.R1, asm.R1, headFlows, asm.DWord),
 		asm.JGT.Reg(present, asm.R1, slow),
-		asm.LoadMem(asm.R1, context, ctxVLANPresent, asm.Word),
+		asm.LoadMem(asm.R1, skb, ctxVLANPresent, asm.Word),
 		asm.JNE.Imm(asm.R1, 0, slow),
-		asm.LoadMem(data, context, ctxData, asm.Word),
-		asm.LoadMem(asm.R1, context, ctxDataEnd, asm.Word),
+		asm.LoadMem(data, skb, ctxData, asm.Word),
+		asm.LoadMem(asm.R1, skb, ctxDataEnd, asm.Word),
 		asm.Mov.Reg(asm.R2, data), asm.Add.Imm(asm.R2, ip4End+tcpEnd),
 		asm.JGT.Reg(asm.R2, asm.R1, slow), // or not in the packet's first part
 		asm.LoadMem(asm.R2, data, frameType, asm.Half),
@@ -106,7 +106,7 @@ func flowProgram(head *ebpf.Map, f *flows, remindAfter uint64, counts bool) asm.
 	p = append(p, flowOf6()...)
 	p = append(p, flowOf4()...)
 	p = append(p,
-		asm.LoadMem(asm.R1, context, ctxIfIndex, asm.Word).WithSymbol("key"),
+		asm.LoadMem(asm.R1, skb, ctxIfIndex, asm.Word).WithSymbol("key"),
 		asm.StoreMem(asm.RFP, keyAt, asm.R1, asm.Word),
 		asm.LoadMapPtr(asm.R1, f.table.FD()),
 		asm.Mov.Reg(asm.R2, asm.RFP), asm.Add.Imm(asm.R2, int32(stackKey)),
@@ -167,7 +167,7 @@ func segment(at, header int16, family string) asm.Instructions {
 		asm.StoreMem(asm.RFP, keyPorts, asm.R1, asm.Word),
 		asm.LoadMem(asm.R1, data, at+tcpFlags, asm.Byte),
 		asm.StoreMem(asm.RFP, stackFlags, asm.R1, asm.DWord),
-		asm.LoadMem(asm.R1, context, ctxGSOSize, asm.Word),
+		asm.LoadMem(asm.R1, skb, ctxGSOSize, asm.Word),
 		asm.JEq.Imm(asm.R1, 0, "one "+family),
 		asm.LoadMem(asm.R2, data, at+tcpLength, asm.Byte),
 		asm.RSh.Imm(asm.R2, 4),
@@ -175,7 +175,7 @@ func segment(at, header int16, family string) asm.Instructions {
 		asm.Add.Reg(asm.R1, asm.R2),
 		asm.Add.Imm(asm.R1, int32(header)),
 		asm.Ja.Label("size " + family),
-		asm.LoadMem(asm.R1, context, ctxLength, asm.Word).WithSymbol("one " + family),
+		asm.LoadMem(asm.R1, skb, ctxLength, asm.Word).WithSymbol("one " + family),
 		asm.Sub.Imm(asm.R1, ip),
 		asm.StoreMem(asm.RFP, stackSize, asm.R1, asm.DWord).WithSymbol("size " + family),
 		asm.Ja.Label("key"),
@@ -208,7 +208,7 @@ func flowOf4() asm.Instructions {
 		asm.JNE.Imm(asm.R1, 0, slow),
 		asm.LoadMem(asm.R1, data, ip4TTL, asm.Byte),
 		asm.JLE.Imm(asm.R1, 1, slow),
-		asm.LoadMem(asm.R1, context, ctxLength, asm.Word),
+		asm.LoadMem(asm.R1, skb, ctxLength, asm.Word),
 		asm.LoadMem(asm.R2, data, ip4Length, asm.Half),
 		asm.HostTo(asm.BE, asm.R2, asm.Half),
 		asm.JLT.Imm(asm.R2, ip4End-ip+tcpEnd, slow),
@@ -236,7 +236,7 @@ func flowOf6() asm.Instructions {
 		asm.JNE.Imm(asm.R1, unix.IPPROTO_TCP, slow),
 		asm.LoadMem(asm.R1, data, ip6HopLimit, asm.Byte),
 		asm.JLE.Imm(asm.R1, 1, slow),
-		asm.LoadMem(asm.R1, context, ctxLength, asm.Word),
+		asm.LoadMem(asm.R1, skb, ctxLength, asm.Word),
 		asm.LoadMem(asm.R2, data, ip6Length, asm.Half),
 		asm.HostTo(asm.BE, asm.R2, asm.Half),
 		asm.JLT.Imm(asm.R2, tcpEnd, slow),
@@ -250,7 +250,7 @@ func flowOf6() asm.Instructions {
 // checksums makes TCP's checksum that of the translated segment.
 func checksums(at int32, flags int32, family string) asm.Instructions {
 	return asm.Instructions{
-		asm.Mov.Reg(asm.R1, context),
+		asm.Mov.Reg(asm.R1, skb),
 		asm.Mov.Imm(asm.R2, at),
 		asm.Mov.Imm(asm.R3, 0),
 		asm.LoadMem(asm.R4, state, flowAddrSum, asm.Word),
@@ -259,13 +259,13 @@ func checksums(at int32, flags int32, family string) asm.Instructions {
 		asm.JNE.Imm(asm.R0, 0, slow),
 		asm.LoadMem(asm.R4, state, flowPortSum, asm.Word),
 		asm.JEq.Imm(asm.R4, 0, "summed "+family),
-		asm.Mov.Reg(asm.R1, context),
+		asm.Mov.Reg(asm.R1, skb),
 		asm.Mov.Imm(asm.R2, at),
 		asm.Mov.Imm(asm.R3, 0),
 		asm.Mov.Imm(asm.R5, 0),
 		asm.FnL4CsumReplace.Call(),
 		asm.JNE.Imm(asm.R0, 0, "drop"),
-		asm.Mov.Reg(asm.R1, context).WithSymbol("summed " + family),
+		asm.Mov.Reg(asm.R1, skb).WithSymbol("summed " + family),
 	}
 }
 
@@ -339,12 +339,12 @@ func passOn(head *ebpf.Map) asm.Instructions {
 		asm.Add.Reg(asm.R2, asm.R1),
 		asm.Mov.Imm(asm.R1, 1),
 		asm.AddAtomic.Mem(asm.R2, asm.R1, asm.DWord, slotFrames),
-		asm.LoadMem(asm.R1, context, ctxLength, asm.Word),
+		asm.LoadMem(asm.R1, skb, ctxLength, asm.Word),
 		asm.AddAtomic.Mem(asm.R2, asm.R1, asm.DWord, slotBytes),
 	}
 	p = append(p, copyTo(asm.RFP, stackMACs, state, flowMACs, 12)...)
 	return append(p,
-		asm.Mov.Reg(asm.R1, context),
+		asm.Mov.Reg(asm.R1, skb),
 		asm.Mov.Imm(asm.R2, 0),
 		asm.Mov.Reg(asm.R3, asm.RFP), asm.Add.Imm(asm.R3, int32(stackMACs)),
 		asm.Mov.Imm(asm.R4, 12),
@@ -371,7 +371,7 @@ func (f *flows) count() asm.Instructions {
 		asm.LoadMem(asm.R1, asm.RFP, stackFlags, asm.DWord).WithSymbol("miss"),
 		asm.And.Imm(asm.R1, ends),
 		asm.JNE.Imm(asm.R1, 0, slow),
-		asm.Mov.Reg(asm.R1, context),
+		asm.Mov.Reg(asm.R1, skb),
 		asm.FnGetHashRecalc.Call(),
 		asm.Mov.Reg(asm.R1, asm.R0),
 		asm.And.Imm(asm.R1, countPlaces-1),

@@ -1,6 +1,7 @@
 package fastpath
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"net/netip"
@@ -161,14 +162,19 @@ type News struct {
 	From, To netip.AddrPort
 }
 
-// News waits for the next. It gives errdefs.ErrFailedPrecondition when the path is closed,
-// and the reason where it has no flows.
-func (p *Path) News() (News, error) {
+// News waits for the next, for one caller at a time, until ctx ends and gives its error. It
+// gives errdefs.ErrFailedPrecondition when the path is closed, and the reason where it has
+// no flows.
+func (p *Path) News(ctx context.Context) (News, error) {
 	if p.flows.lack != nil {
 		return News{}, p.flows.lack
 	}
+	p.flows.reader.SetDeadline(time.Time{})
+	defer context.AfterFunc(ctx, func() { p.flows.reader.SetDeadline(time.Unix(0, 1)) })()
 	record, err := p.flows.reader.Read()
 	switch {
+	case ctx.Err() != nil:
+		return News{}, ctx.Err()
 	case errors.Is(err, ringbuf.ErrClosed):
 		return News{}, errClosed
 	case err != nil:

@@ -72,16 +72,16 @@ const (
 // The registers. A call takes the first six away, and only the last thing that the program
 // does is one.
 const (
-	found   = asm.R0 // a slot
-	of      = asm.R1 // what is looked up: of whom,
-	hi      = asm.R2 // and which address
-	lo      = asm.R3
-	toHi    = asm.R4 // the receiver's
-	toLo    = asm.R5
-	context = asm.R6
-	data    = asm.R7
-	now     = asm.R8
-	spare   = asm.R9
+	found = asm.R0 // a slot
+	of    = asm.R1 // what is looked up: of whom,
+	hi    = asm.R2 // and which address
+	lo    = asm.R3
+	toHi  = asm.R4 // the receiver's
+	toLo  = asm.R5
+	skb   = asm.R6
+	data  = asm.R7
+	now   = asm.R8
+	spare = asm.R9
 )
 
 // slow is where the program leaves the frame to the bridge, and outside where it leaves it
@@ -96,16 +96,16 @@ const (
 // it comes to.
 func program(table, flows *ebpf.Map, remindAfter uint64, turn bool) asm.Instructions {
 	p := asm.Instructions{
-		asm.Mov.Reg(context, asm.R1),
+		asm.Mov.Reg(skb, asm.R1),
 		asm.FnJiffies64.Call(), // which is no call, but two instructions
 		asm.Mov.Reg(now, asm.R0),
 		asm.LoadMapValue(spare, table.FD(), 0),
 		asm.LoadMem(spare, spare, headUntil, asm.DWord),
 		asm.JGT.Reg(now, spare, slow),
-		asm.LoadMem(spare, context, ctxVLANPresent, asm.Word),
+		asm.LoadMem(spare, skb, ctxVLANPresent, asm.Word),
 		asm.JNE.Imm(spare, 0, slow),
-		asm.LoadMem(data, context, ctxData, asm.Word),
-		asm.LoadMem(of, context, ctxDataEnd, asm.Word),
+		asm.LoadMem(data, skb, ctxData, asm.Word),
+		asm.LoadMem(of, skb, ctxDataEnd, asm.Word),
 		asm.Mov.Reg(spare, data), asm.Add.Imm(spare, ip4End+portsEnd),
 		asm.JGT.Reg(spare, of, slow), // or not in the packet's first part
 		asm.LoadMem(spare, data, frameType, asm.Half),
@@ -114,7 +114,7 @@ func program(table, flows *ebpf.Map, remindAfter uint64, turn bool) asm.Instruct
 	}
 	p = append(p, six()...)
 	p = append(p, four()...)
-	p = append(p, asm.LoadMem(of, context, ctxIfIndex, asm.Word).WithSymbol("known"))
+	p = append(p, asm.LoadMem(of, skb, ctxIfIndex, asm.Word).WithSymbol("known"))
 	p = append(p, lookup(table, "sender", slow)...)
 	p = append(p, sameMAC(frameFrom)...)
 	p = append(p, remind(remindAfter)...)
@@ -122,11 +122,11 @@ func program(table, flows *ebpf.Map, remindAfter uint64, turn bool) asm.Instruct
 	p = append(p, lookup(table, "receiver", outside)...)
 	p = append(p, sameMAC(frameTo)...)
 	p = append(p, // what a container sends to itself no bridge sends back
-		asm.LoadMem(spare, context, ctxIfIndex, asm.Word),
+		asm.LoadMem(spare, skb, ctxIfIndex, asm.Word),
 		asm.JEq.Reg(spare, of, slow))
 	p = append(p, handOver(turn)...)
 	return append(p,
-		asm.Mov.Reg(asm.R1, context).WithSymbol(outside),
+		asm.Mov.Reg(asm.R1, skb).WithSymbol(outside),
 		asm.LoadMapPtr(asm.R2, flows.FD()),
 		asm.Mov.Imm(asm.R3, 0),
 		asm.FnTailCall.Call(),
@@ -153,7 +153,7 @@ func wire(b ...byte) int32 { return int32(binary.NativeEndian.Uint16(b)) }
 // the bridge's rules do not find their way in such a one.
 func whole(length int16, header int32) asm.Instructions {
 	return asm.Instructions{
-		asm.LoadMem(of, context, ctxLength, asm.Word),
+		asm.LoadMem(of, skb, ctxLength, asm.Word),
 		asm.LoadMem(spare, data, length, asm.Half),
 		asm.HostTo(asm.BE, spare, asm.Half),
 		asm.Add.Imm(spare, header),
@@ -283,13 +283,13 @@ func handOver(turn bool) asm.Instructions {
 	p := asm.Instructions{
 		asm.Mov.Imm(hi, 1),
 		asm.AddAtomic.Mem(found, hi, asm.DWord, slotFrames),
-		asm.LoadMem(hi, context, ctxLength, asm.Word),
+		asm.LoadMem(hi, skb, ctxLength, asm.Word),
 		asm.AddAtomic.Mem(found, hi, asm.DWord, slotBytes),
 	}
 	if turn {
 		p = append(p,
 			asm.Mov.Reg(spare, of),
-			asm.Mov.Reg(asm.R1, context),
+			asm.Mov.Reg(asm.R1, skb),
 			asm.Mov.Imm(asm.R2, packetHost),
 			asm.FnSkbChangeType.Call(),
 			asm.Mov.Reg(of, spare))
