@@ -32,6 +32,8 @@ type BaseChain struct {
 	Hook     ruleset.Hook
 	Priority ruleset.Priority
 	Policy   ruleset.Policy
+	// Rules is how many there are in it.
+	Rules int
 }
 
 // String names the chain as nft commands do.
@@ -114,6 +116,8 @@ func parseChain(family uint8, attrs []byte) (BaseChain, bool) {
 			ch.Name = cString(val)
 		case unix.NFTA_CHAIN_TYPE:
 			ch.Type = ruleset.ChainType(cString(val))
+		case unix.NFTA_CHAIN_USE: // of rules: no rule jumps to a base chain
+			ch.Rules = int(number(val))
 		case unix.NFTA_CHAIN_POLICY:
 			if number(val) == nfDrop {
 				ch.Policy = ruleset.PolicyDrop
