@@ -54,8 +54,11 @@ func (v views) Doctor(ctx context.Context) (doctor.Report, error) {
 		Backend: string(v.network.Backend()), OwnChains: v.network.OwnChains(),
 		Differences: differences, Unserved: v.network.Untranslated(), Unpublished: v.network.Unpublished(), UserlandProxy: v.network.UserlandProxy(), Paused: healing.Paused, Since: healing.Since,
 	}
-	if asked, lack, links, slow := v.network.FastPath(); asked {
-		h.Daemon.FastPath = &doctor.FastPath{Lack: lack, Links: links, Slow: slices.Compact(slices.Sorted(maps.Values(slow)))}
+	if p := v.network.FastPath(); p.Asked {
+		h.Daemon.FastPath = &doctor.FastPath{
+			Lack: p.Lack, Links: p.Ports, Slow: slices.Compact(slices.Sorted(maps.Values(p.Slow))),
+			Connections: p.Connections, ConnectionsLack: p.ConnectionsLack, SlowLinks: p.SlowLinks,
+		}
 	}
 	return doctor.Examine(h), nil
 }

@@ -70,6 +70,12 @@ func TestExamine(t *testing.T) {
 		{func(h *doctor.Host) {
 			h.Daemon.FastPath = &doctor.FastPath{Links: 2, Slow: []string{"its containers are kept apart"}}
 		}, doctor.Note, "fastpath", "not by the fast path: its containers are kept apart", ""},
+		{func(h *doctor.Host) {
+			h.Daemon.FastPath = &doctor.FastPath{ConnectionsLack: "nft chain ip filter FORWARD has rules on what is routed"}
+		}, doctor.Note, "fastpath", "with outside do not take the fast path: nft chain ip filter FORWARD", ""},
+		{func(h *doctor.Host) {
+			h.Daemon.FastPath = &doctor.FastPath{Connections: 2, SlowLinks: []string{"link eth0 is another's port"}}
+		}, doctor.Note, "fastpath", "with outside do not take the fast path: link eth0 is another's port", ""},
 		{func(h *doctor.Host) { h.Daemon.Backend, h.Programs["iptables"] = "iptables", "" }, doctor.Problem, "programs", "iptables, which is not installed", "apt-get install iptables"},
 		{func(h *doctor.Host) { h.Sysctls["net.ipv4.ip_forward"] = "0" }, doctor.Problem, "forwarding", "IPv4", "sysctl -w net.ipv4.ip_forward=1"},
 		{func(h *doctor.Host) { h.Sysctls["net.ipv6.conf.all.forwarding"] = "0" }, doctor.Problem, "forwarding", "IPv6", "sysctl -w net.ipv6.conf.all.forwarding=1"},

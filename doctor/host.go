@@ -109,13 +109,19 @@ type Daemon struct {
 	Since  time.Time
 }
 
-// FastPath is what containers of one network may send each other by, past its bridge.
+// FastPath is what containers of one network may send each other by, past its bridge, and
+// those and outside past the host's routing and NAT.
 type FastPath struct {
 	// Lack is why it is not used on this host, "" where it is.
 	Lack string
 	// Links is how many containers' links take it; Slow are reasons why others do not.
 	Links int
 	Slow  []string
+	// Connections is how many with outside take it; ConnectionsLack is why none does, ""
+	// where some may, and SlowLinks are reasons why those by a link of the host's do not.
+	Connections     int
+	ConnectionsLack string
+	SlowLinks       []string
 }
 
 // ModuleNames are the parts of the kernel that are asked for, with the options that

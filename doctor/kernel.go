@@ -182,6 +182,14 @@ func (h Host) fastPath(f *findings) {
 	for _, why := range p.Slow {
 		f.add(Note, "fastpath", "not by the fast path: "+why)
 	}
+	if p.ConnectionsLack != "" {
+		f.add(Note, "fastpath", "connections with outside do not take the fast path: "+p.ConnectionsLack)
+		return
+	}
+	f.add(OK, "fastpath", fmt.Sprintf("connections with outside that take the fast path: %d", p.Connections))
+	for _, why := range p.SlowLinks {
+		f.add(Note, "fastpath", "connections with outside do not take the fast path: "+why)
+	}
 }
 
 // has says whether any of the names begins with one of the prefixes.

@@ -51,6 +51,9 @@ type shortcut struct {
 	former map[string]link.Counters
 	names  map[string]string
 	last   uint32
+	// bridges are the names of those that the ports of joined belong to, by the endpoint's ID.
+	bridges map[string]string
+	outside passage
 	// strangers are others' programs at interfaces, when it was last looked for them.
 	strangers map[int]string
 }
@@ -64,6 +67,8 @@ func (c *Controller) openFastPath() error {
 	s := &c.fast
 	s.wake = make(chan struct{}, 1)
 	s.joined, s.slow, s.segments = make(map[string]fastpath.Port), make(map[string]string), make(map[string]uint32)
+	s.bridges = make(map[string]string)
+	s.outside.open()
 	s.strangers, s.former, s.names = make(map[int]string), make(map[string]link.Counters), make(map[string]string)
 	switch {
 	case c.cfg.Firewall == FirewallNone:
@@ -91,7 +96,7 @@ func (c *Controller) closeFastPath() error {
 	if c.fast.path == nil {
 		return nil
 	}
-	return errors.Join(c.fast.path.Allow(0), c.fast.path.Close())
+	return errors.Join(c.fast.path.Allow(0), c.fast.path.AllowFlows(0), c.fast.path.Close())
 }
 
 // leave has the endpoints' ports take no part any more. What of it cannot be done is for
@@ -117,11 +122,14 @@ func (c *Controller) part(endpointID string) {
 	n := s.former[endpointID]
 	n.SentPackets, n.SentBytes = n.SentPackets+frames, n.SentBytes+bytes
 	s.former[endpointID] = n
+	s.dropWhere(func(p *passing) bool { return p.endpointID == endpointID })
 	if err := s.path.Remove(port); err != nil {
 		c.log.Error("a container cannot be taken off the fast path", "operation", "fast path", "link", port.Index, "err", err)
 		return
 	}
 	delete(s.joined, endpointID)
+	delete(s.bridges, endpointID)
+	delete(s.outside.ports, port.Index)
 }
 
 // received is what the ports took in by the fast path, by their names: what the bridge would
@@ -154,7 +162,10 @@ func (c *Controller) wakeFastPath() {
 
 // runFastPath follows what is wanted and what others change, until ctx ends.
 func (c *Controller) runFastPath(ctx context.Context) {
-	defer func() { _ = c.fast.path.Allow(0) }()
+	var passing sync.WaitGroup
+	passing.Go(func() { c.runPassage(ctx) })
+	defer passing.Wait()
+	defer func() { _, _ = c.fast.path.Allow(0), c.fast.path.AllowFlows(0) }()
 	var filters <-chan struct{}
 	if port, err := c.fw.Port(); err == nil {
 		if w, err := nft.Watch(ctx, port, ""); err == nil {
@@ -208,8 +219,8 @@ func (c *Controller) runFastPath(ctx context.Context) {
 
 // candidate is a port that may take part and does not yet.
 type candidate struct {
-	sandboxID, endpointID, name string
-	port                        fastpath.Port
+	sandboxID, endpointID, name, bridge string
+	port                                fastpath.Port
 }
 
 // join has the first of the ports take part, and returns the others; busy says that an
@@ -243,7 +254,8 @@ func (c *Controller) join(pending []candidate) (rest []candidate, busy bool) {
 		c.log.Debug("a container cannot take the fast path yet", "operation", "fast path", "link", p.port.Index, "err", err)
 		return pending[1:], false
 	}
-	s.joined[p.endpointID], s.names[p.endpointID] = p.port, p.name
+	s.joined[p.endpointID], s.names[p.endpointID], s.bridges[p.endpointID] = p.port, p.name, p.bridge
+	s.outside.ports[p.port.Index] = p.endpointID
 	return pending[1:], false
 }
 
@@ -271,16 +283,40 @@ func samePort(a, b fastpath.Port) bool {
 	return a.Index == b.Index && a.Segment == b.Segment && slices.Equal(a.MAC, b.MAC) && slices.Equal(a.Addrs, b.Addrs)
 }
 
-// FastPath says how it is with the fast path: whether it is asked for, why it is not used
-// on the whole host ("" where it is), how many ports take part, and of the others why not,
-// by the endpoint's ID.
-func (c *Controller) FastPath() (asked bool, lack string, ports int, slow map[string]string) {
+// FastPathStatus is how it is with the fast path.
+type FastPathStatus struct {
+	// Asked says that it is asked for.
+	Asked bool
+	// Lack is why it is not used on the whole host, "" where it is.
+	Lack string
+	// Ports is how many containers' links take part, and Slow why others do not, by the
+	// endpoint's ID.
+	Ports int
+	Slow  map[string]string
+	// Connections is how many with outside take it; ConnectionsLack is why none does, ""
+	// where some may, and SlowLinks why those by a link do not.
+	Connections     int
+	ConnectionsLack string
+	SlowLinks       []string
+}
+
+// FastPath says how it is with the fast path.
+func (c *Controller) FastPath() FastPathStatus {
 	s := &c.fast
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	slow = maps.Clone(s.slow)
-	if lack = s.lack; lack == "" {
-		lack = s.bypassed
+	out := FastPathStatus{
+		Asked: c.cfg.FastPath, Lack: s.lack, Ports: len(s.joined), Slow: maps.Clone(s.slow),
+		Connections: len(s.outside.flows), ConnectionsLack: s.outside.lack,
 	}
-	return c.cfg.FastPath, lack, len(s.joined), slow
+	if out.Lack == "" {
+		out.Lack = s.bypassed
+	}
+	for _, why := range s.outside.links {
+		if why != "" {
+			out.SlowLinks = append(out.SlowLinks, why)
+		}
+	}
+	slices.Sort(out.SlowLinks)
+	return out
 }

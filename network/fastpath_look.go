@@ -36,6 +36,7 @@ func (c *Controller) allowFastPath() {
 	former := s.bypassed
 	s.bypassed = who
 	s.mu.Unlock()
+	defer c.allowOutside(who)
 	switch {
 	case who == former:
 	case who != "":
@@ -122,6 +123,7 @@ func (c *Controller) lookFastPath() (pending []candidate) {
 		return nil
 	}
 	wanted, slow := v.fastPorts(intakes)
+	c.lookOutside(v.links, intakes)
 	s := &c.fast
 	s.mu.Lock()
 	s.slow = slow
@@ -192,7 +194,7 @@ func (s *survey) fastPorts(intakes map[int]bool) (may map[string]candidate, slow
 			for _, p := range e.Addrs() {
 				port.Addrs = append(port.Addrs, p.Addr())
 			}
-			may[e.ID] = candidate{a.Sandbox.ID, e.ID, e.HostIf, port}
+			may[e.ID] = candidate{a.Sandbox.ID, e.ID, e.HostIf, s.byIndex[l.MasterIndex], port}
 		}
 	}
 	return may, slow

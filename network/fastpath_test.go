@@ -2,8 +2,10 @@ package network
 
 import (
 	"fmt"
+	"maps"
 	"net"
 	"net/netip"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -46,8 +48,7 @@ func (h *host) until(t *testing.T, what string, ok func() bool) {
 	t.Helper()
 	for deadline := time.Now().Add(60 * time.Second); !ok(); time.Sleep(10 * time.Millisecond) {
 		if time.Now().After(deadline) {
-			_, lack, n, slow := h.FastPath()
-			t.Fatalf("not within a minute: %s; %q, %d ports, others %v", what, lack, n, slow)
+			t.Fatalf("not within a minute: %s; %+v", what, h.FastPath())
 		}
 	}
 }
@@ -55,8 +56,8 @@ func (h *host) until(t *testing.T, what string, ok func() bool) {
 func (h *host) joined(t *testing.T, n int) {
 	t.Helper()
 	h.until(t, fmt.Sprintf("%d ports take part", n), func() bool {
-		_, lack, ports, _ := h.FastPath()
-		return lack == "" && ports == n
+		f := h.FastPath()
+		return f.Lack == "" && f.Ports == n
 	})
 }
 
@@ -64,16 +65,9 @@ func (h *host) joined(t *testing.T, n int) {
 func (h *host) reason(t *testing.T, want string) {
 	t.Helper()
 	h.until(t, "the reason "+want, func() bool {
-		_, lack, _, slow := h.FastPath()
-		if strings.Contains(lack, want) {
-			return true
-		}
-		for _, why := range slow {
-			if strings.Contains(why, want) {
-				return true
-			}
-		}
-		return false
+		f := h.FastPath()
+		reasons := append(slices.Collect(maps.Values(f.Slow)), f.Lack, f.ConnectionsLack)
+		return slices.ContainsFunc(append(reasons, f.SlowLinks...), func(why string) bool { return strings.Contains(why, want) })
 	})
 }
 
@@ -227,7 +221,7 @@ func TestFastPathOfPorts(t *testing.T) {
 	if err := h.Detach(t.Context(), b.Sandbox.ID); err != nil {
 		t.Fatal(err)
 	}
-	if _, _, n, _ := h.FastPath(); n != 1 {
+	if n := h.FastPath().Ports; n != 1 {
 		t.Errorf("%d ports take part after a detach", n)
 	}
 	c := h.attach(t, 3, "dual")

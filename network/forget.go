@@ -10,6 +10,7 @@ import (
 	"github.com/containerd/errdefs"
 
 	"github.com/fairlead/fairlead/kernel/conntrack"
+	"github.com/fairlead/fairlead/kernel/fastpath"
 	"github.com/fairlead/fairlead/network/plan"
 	"github.com/fairlead/fairlead/network/spec"
 )
@@ -30,6 +31,11 @@ func (c *Controller) forgetFlows(s plan.ForgetFlows) error {
 }
 
 func (c *Controller) forgetNow(s plan.ForgetFlows) error {
+	// After the kernel has, so that none is learned of meanwhile that it is about to forget.
+	defer c.fast.dropFlows(func(f fastpath.Flow) bool {
+		return slices.Contains(s.Addrs, f.Container.Addr()) ||
+			slices.ContainsFunc(s.Gone, func(b spec.PortBinding) bool { return b.Container == f.Container })
+	})
 	err := errors.Join(c.flows.DeleteByAddr(s.Addrs...), c.forgetPorts(s.Ports), c.forgetTranslated(s.Gone))
 	if errdefs.IsUnavailable(err) {
 		c.log.Warn("old flows are not forgotten", "operation", "forget flows", "addresses", s.Addrs, "ports", s.Ports, "gone", s.Gone, "err", err)

@@ -122,10 +122,12 @@ func (c *Controller) heedEvent(e link.Event) {
 	case link.EventAddress:
 		c.healer.noticed.add(aspectLinks|aspectRoutes, now)
 	case link.EventRoute:
+		c.fast.reroute()
 		if c.ourRoute(e.Route) {
 			c.healer.noticed.add(aspectRoutes, now)
 		}
 	case link.EventLost:
+		c.fast.reroute()
 		c.wakeFastPath()
 		c.healer.noticed.add(everything, now)
 	}
