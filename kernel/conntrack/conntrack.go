@@ -1,9 +1,10 @@
 // Package conntrack forgets connections that the kernel tracks, so that a flow
 // does not go on by rules that are gone: a UDP client that never stops sending
-// would otherwise reach yesterday's container, or none, for ever.
+// would otherwise reach yesterday's container, or none, for ever. It also reads what
+// the kernel tracks, and has it look less closely at a connection.
 //
-// It works in the calling thread's network namespace, and only deletes; which
-// flows and when is the caller's to know.
+// It works in the calling thread's network namespace; which flows and when is the
+// caller's to know.
 package conntrack
 
 import (
@@ -159,7 +160,7 @@ func (h *Handle) deleteAll(filters []filter) error {
 		case errors.Is(err, errNoFilter):
 			byFamily[f.family()] = append(byFamily[f.family()], f)
 		case err != nil:
-			errs = append(errs, unavailable(err))
+			errs = append(errs, fmt.Errorf("forget tracked connections: %w", unavailable(err)))
 		}
 	}
 	for family, some := range byFamily {
@@ -215,10 +216,10 @@ type match func(*netlink.ConntrackFlow) bool
 func (m match) MatchConntrackFlow(f *netlink.ConntrackFlow) bool { return m(f) }
 
 func (h *Handle) deleteMatching(family netlink.InetFamily, m match) error {
-	if err := h.open(); err != nil {
-		return unavailable(err)
+	err := h.open()
+	if err != nil {
+		return fmt.Errorf("forget tracked connections: %w", unavailable(err))
 	}
-	var err error
 	for range attempts {
 		if err = faultpoint.Here("conntrack.list"); err == nil {
 			_, err = h.dumps.ConntrackDeleteFilters(netlink.ConntrackTable, family, m)
@@ -228,12 +229,13 @@ func (h *Handle) deleteMatching(family netlink.InetFamily, m match) error {
 		}
 	}
 	if err != nil {
-		return unavailable(err)
+		return fmt.Errorf("forget tracked connections: %w", unavailable(err))
 	}
 	return nil
 }
 
-// unavailable tells a kernel that cannot from other failures.
+// unavailable tells a kernel that cannot from other failures, which it returns as they
+// are.
 func unavailable(err error) error {
 	// nfnetlink answers EINVAL for a subsystem that is not there.
 	for _, errno := range []unix.Errno{unix.EINVAL, unix.EPROTONOSUPPORT, unix.EOPNOTSUPP} {
@@ -241,10 +243,10 @@ func unavailable(err error) error {
 			return &missing{errno}
 		}
 	}
-	return fmt.Errorf("forget tracked connections: %w", err)
+	return err
 }
 
-// missing is a kernel that does not let tracked connections be deleted.
+// missing is a kernel that lets nobody read, change or delete tracked connections.
 type missing struct{ errno unix.Errno }
 
 func (m *missing) Error() string {

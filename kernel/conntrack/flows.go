@@ -108,19 +108,25 @@ func parseFlow(msg []byte) (f Flow, status uint32, ok bool) {
 	return f, status, f.To.Addr().IsValid() && f.From.Addr().IsValid()
 }
 
-// over reads the state of a TCP connection.
-func over(info []byte) (closed bool) {
+// over says that the state of a TCP connection is one of its end.
+func over(info []byte) bool {
+	state := tcpState(info)
+	return state == stateLastAck || state == stateTimeWait || state == stateClose
+}
+
+// tcpState reads the state of a TCP connection, 0 for none.
+func tcpState(info []byte) (state uint8) {
 	attributes(info, func(typ uint16, val []byte) {
 		if typ != nl.CTA_PROTOINFO_TCP {
 			return
 		}
 		attributes(val, func(typ uint16, val []byte) {
 			if typ == nl.CTA_PROTOINFO_TCP_STATE && len(val) == 1 {
-				closed = val[0] == stateLastAck || val[0] == stateTimeWait || val[0] == stateClose
+				state = val[0]
 			}
 		})
 	})
-	return closed
+	return state
 }
 
 func parseTuple(tuple []byte) (src, dst netip.AddrPort, proto uint8) {

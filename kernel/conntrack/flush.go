@@ -100,7 +100,7 @@ func (h *Handle) flush(f filter) error {
 	}
 	req := nl.NewNetlinkRequest(unix.NFNL_SUBSYS_CTNETLINK<<8|nl.IPCTNL_MSG_CT_DELETE, unix.NLM_F_ACK)
 	req.AddData(&nl.Nfgenmsg{NfgenFamily: uint8(f.family()), Version: nl.NFNETLINK_V0})
-	req.Sockets = h.flushes
+	req.Sockets = h.requests
 	which := nl.NewRtAttr(unix.NLA_F_NESTED|ctaFilter, nil)
 	for _, d := range []struct {
 		side

@@ -8,18 +8,20 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Handle keeps the sockets by which flows are deleted. The zero value is ready, and
-// belongs to the network namespace of the thread that uses it first. It may be used by
-// many goroutines at once.
+// Handle keeps the sockets by which flows are deleted, and connections asked for. The
+// zero value is ready, and belongs to the network namespace of the thread that uses it
+// first. It may be used by many goroutines at once, until Close.
 //
 // They are kept because to close a socket of nfnetlink takes as long as the kernel
 // takes to free what the last change of nf_tables in that namespace removed, which is
 // a grace period of RCU, some 10 ms (nft_rcv_nl_event, since commit 9f6958ba2e90,
 // Linux 6.10); and flows are forgotten right after such a change.
 type Handle struct {
-	mu      sync.Mutex
-	dumps   *netlink.Handle
-	flushes map[int]*nl.SocketHandle
+	mu    sync.Mutex
+	dumps *netlink.Handle
+	// requests is for what is asked one message at a time; whoever asks has the socket
+	// to itself until it is answered (nl.NetlinkRequest.ExecuteIter).
+	requests map[int]*nl.SocketHandle
 }
 
 // open makes the sockets if they are not there.
@@ -42,7 +44,7 @@ func (h *Handle) open() error {
 		s.Close()
 		return err
 	}
-	h.dumps, h.flushes = dumps, map[int]*nl.SocketHandle{unix.NETLINK_NETFILTER: {Socket: s}}
+	h.dumps, h.requests = dumps, map[int]*nl.SocketHandle{unix.NETLINK_NETFILTER: {Socket: s}}
 	return nil
 }
 
@@ -54,6 +56,6 @@ func (h *Handle) Close() {
 		return
 	}
 	h.dumps.Close()
-	h.flushes[unix.NETLINK_NETFILTER].Close()
-	h.dumps, h.flushes = nil, nil
+	h.requests[unix.NETLINK_NETFILTER].Close()
+	h.dumps, h.requests = nil, nil
 }
