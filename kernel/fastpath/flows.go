@@ -169,9 +169,11 @@ func (p *Path) News(ctx context.Context) (News, error) {
 	if p.flows.lack != nil {
 		return News{}, p.flows.lack
 	}
-	p.flows.reader.SetDeadline(time.Time{})
-	defer context.AfterFunc(ctx, func() { p.flows.reader.SetDeadline(time.Unix(0, 1)) })()
+	defer context.AfterFunc(ctx, func() { _ = p.flows.reader.Flush() })() // fails but for one that is closed
 	record, err := p.flows.reader.Read()
+	for errors.Is(err, ringbuf.ErrFlushed) && ctx.Err() == nil { // for one who waited before
+		record, err = p.flows.reader.Read()
+	}
 	switch {
 	case ctx.Err() != nil:
 		return News{}, ctx.Err()
