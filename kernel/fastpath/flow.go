@@ -128,7 +128,8 @@ func growth(before, after []byte) (sum uint32) {
 }
 
 // AddFlow has the flow take the fast path in both directions. A port that takes no part
-// gives errdefs.ErrFailedPrecondition.
+// gives errdefs.ErrFailedPrecondition, and addresses that do not go together give
+// errdefs.ErrInvalidArgument.
 func (p *Path) AddFlow(f Flow) error {
 	if err := p.addFlow(f); err != nil {
 		return fmt.Errorf("have the connection of %v with %v take the fast path: %w", f.Container, f.Outside, err)
@@ -144,6 +145,9 @@ func (p *Path) addFlow(f Flow) error {
 		if len(mac) != 6 {
 			return fmt.Errorf("%q is no Ethernet address: %w", mac, errdefs.ErrInvalidArgument)
 		}
+	}
+	if !f.oneFamily() {
+		return fmt.Errorf("it has addresses of two families, or none, by way of %v: %w", f.NextHop, errdefs.ErrInvalidArgument)
 	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -177,6 +181,18 @@ func (p *Path) addFlow(f Flow) error {
 		return errors.Join(err, p.flows.table.Delete(bytesOf(&outKey)))
 	}
 	return nil
+}
+
+// oneFamily says that the ends are of one, and the next hop is of it as well: only what is
+// next for IPv4 may have an IPv6 address (RFC 8950).
+func (f Flow) oneFamily() bool {
+	four := f.Outside.Addr().Unmap().Is4()
+	for _, a := range []netip.Addr{f.Outside.Addr(), f.Host.Addr(), f.Container.Addr()} {
+		if !a.IsValid() || a.Unmap().Is4() != four {
+			return false
+		}
+	}
+	return f.NextHop.IsValid() && (four || !f.NextHop.Unmap().Is4())
 }
 
 // RemoveFlow has the flow take the host's way again. One that is not there is no error.

@@ -1,0 +1,136 @@
+package fastpath_test
+
+import (
+	"bytes"
+	"encoding/binary"
+	"errors"
+	"math/rand/v2"
+	"net/netip"
+	"testing"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/fairlead/fairlead/kernel/fastpath"
+)
+
+// run runs the program of flows with the segment where it comes in.
+func (s *flowSite) run(g segment, flags uint32) (verdict int32, out []byte) {
+	s.t.Helper()
+	outside, index := false, s.ports["a"].Index
+	if bytes.Equal(g.fromMAC, s.ports["b"].MAC) {
+		outside, index = true, s.link.Index
+	}
+	s.do(s.host, func() (err error) {
+		verdict, out, err = s.path.Run(outside, index, g.bytes(), flags)
+		if errors.Is(err, unix.EINVAL) && flags == fastpath.Counted {
+			verdict, out, err = s.path.Run(outside, index, g.bytes(), 0) // an older kernel
+		}
+		return err
+	})
+	return verdict, out
+}
+
+// TestGrowth: a sum that grows is that of what it grew to, whatever stands for nothing.
+func TestGrowth(t *testing.T) {
+	t.Parallel()
+	random := rand.New(rand.NewPCG(1, 2))
+	odd := []uint16{0, 1, 0xff, 0x100, 0xff00, 0xfffe, 0xffff}
+	words := func() (b []byte) {
+		for range 8 {
+			w := uint16(random.Uint32())
+			if random.IntN(2) == 0 {
+				w = odd[random.IntN(len(odd))]
+			}
+			b = binary.NativeEndian.AppendUint16(b, w)
+		}
+		return b
+	}
+	sum := func(n uint64, b []byte) uint64 { // modulo 0xffff, which is what one's complement is
+		for i := 0; i < len(b); i += 2 {
+			n += uint64(binary.NativeEndian.Uint16(b[i:]))
+		}
+		return n % 0xffff
+	}
+	for range 100_000 {
+		before, after := words(), words()
+		if got, want := sum(uint64(fastpath.Growth(before, after)), before), sum(0, after); got != want {
+			t.Fatalf("%x to %x: the sum becomes %x, want %x", before, after, got, want)
+		}
+	}
+	if same := words(); fastpath.Growth(same, same) != 0 {
+		t.Errorf("%x stays, and the sum grows", same)
+	}
+}
+
+// TestFlowSums: the checksums are right whatever they were, and so is the sum of the whole
+// that the hardware counted.
+func TestFlowSums(t *testing.T) {
+	t.Parallel()
+	s := newFlowSite(t)
+	routed := s.flows
+	for _, f := range s.flows {
+		f.Outside = nextPort(f.Outside)
+		f.Host = f.Container
+		routed = append(routed, f)
+	}
+	s.flows = routed
+	s.addFlows()
+	for _, f := range s.flows {
+		for _, base := range []segment{s.in(f), s.out(f)} {
+			for _, flags := range []uint32{0, fastpath.Counted} {
+				s.sums(base, flags)
+			}
+		}
+	}
+}
+
+// sums runs the program with segments whose checksum, or whose translation's, is one of those
+// that are easily got wrong.
+func (s *flowSite) sums(base segment, flags uint32) {
+	s.t.Helper()
+	for _, target := range []uint16{0, 1, 2, 0xff, 0x100, 0x101, 0xfffd, 0xfffe} {
+		for _, later := range []bool{false, true} {
+			g := base
+			g.what, g.payload = "even", make([]byte, 3)
+			g.payload = g.payload[:2+len("mark of even.")%2]
+			place := g.payload[len(g.payload)-2:]
+			is := func() uint16 {
+				judged := g
+				if later {
+					judged = s.translated(g)
+				}
+				return checksumOf(judged)
+			}
+			// The checksum is what lacks to 0xffff: the word in the payload grows by what the
+			// checksum is to shrink by.
+			word := (uint32(is()) + 0xffff - uint32(target)) % 0xffff
+			binary.BigEndian.PutUint16(place, uint16(word))
+			if got := is(); got != target && (target != 0 || got != 0xffff) {
+				s.t.Fatalf("the checksum is %x, want %x", got, target)
+			}
+			verdict, out := s.run(g, flags)
+			want := s.translated(g)
+			s.same(g, verdict, out, want.bytes())
+		}
+	}
+}
+
+// same judges but the hardware addresses of what goes out, which are not written yet.
+func (s *flowSite) same(g segment, verdict int32, out, want []byte) {
+	s.t.Helper()
+	const ether = 12
+	if verdict != fastpath.Redirected || len(out) != len(want) || !bytes.Equal(out[ether:], want[ether:]) {
+		s.t.Errorf("%s to %s: the program says %d\n got %x\nwant %x", g.from, g.to, verdict, out, want)
+	}
+}
+
+// checksumOf is that of TCP in the segment's frame.
+func checksumOf(g segment) uint16 {
+	header := 20
+	if g.from.Addr().Is6() {
+		header = 40
+	}
+	return binary.BigEndian.Uint16(g.bytes()[14+header+16:])
+}
+
+func nextPort(a netip.AddrPort) netip.AddrPort { return netip.AddrPortFrom(a.Addr(), a.Port()+1) }
