@@ -62,7 +62,7 @@ func (p *passage) open() {
 // runPassage has connections with outside take the fast path, and looks after those that do,
 // until ctx ends.
 func (c *Controller) runPassage(ctx context.Context) {
-	if c.fast.path.FlowsLack() != nil {
+	if c.fast.path.FlowsLack() != "" {
 		return
 	}
 	routes, err := link.Open(nil)

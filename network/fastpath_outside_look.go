@@ -49,8 +49,8 @@ func (c *Controller) allowOutside(bypassed string) {
 
 // overseen names whoever has a say on what the host routes, or counts it.
 func (c *Controller) overseen() (string, error) {
-	if err := c.fast.path.FlowsLack(); err != nil {
-		return err.Error(), nil
+	if lack := c.fast.path.FlowsLack(); lack != "" {
+		return lack, nil
 	}
 	if c.cfg.Firewall != FirewallNFTables {
 		return "the rules of --firewall-backend=" + string(c.cfg.Firewall) + " see all that is routed", nil
@@ -101,11 +101,12 @@ func (c *Controller) lookOutside(links []link.Link, intakes map[int]bool) {
 	s := &c.fast
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	found := make(map[int]string)
+	found, now := make(map[int]string), make(map[int]link.Link)
 	for _, l := range links {
 		if _, used := s.outside.links[l.Index]; !used {
 			continue
 		}
+		now[l.Index] = l
 		why := c.slowOutside(l)
 		if why == "" && intakes[l.Index] {
 			why = "tc classifies what comes in at link " + l.Name
@@ -121,7 +122,10 @@ func (c *Controller) lookOutside(links []link.Link, intakes map[int]bool) {
 		}
 	}
 	s.outside.links = found
-	s.dropWhere(func(p *passing) bool { why, there := found[p.Link]; return !there || why != "" })
+	s.dropWhere(func(p *passing) bool {
+		l, there := now[p.Link]
+		return !there || found[p.Link] != "" || p.LinkMTU > l.MTU || !slices.Equal(p.LinkMAC, l.MAC)
+	})
 }
 
 // slowOutside says why no connection by the link takes the fast path, "" if some may: of

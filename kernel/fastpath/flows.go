@@ -109,8 +109,13 @@ func (f *flows) Close() error {
 	return errors.Join(errs...)
 }
 
-// FlowsLack is why no connection with outside can take the fast path, nil where one can.
-func (p *Path) FlowsLack() error { return p.flows.lack }
+// FlowsLack is why no connection with outside can take the fast path, "" where one can.
+func (p *Path) FlowsLack() string {
+	if p.flows.lack != nil {
+		return p.flows.lack.Error()
+	}
+	return ""
+}
 
 // AllowFlows is as Allow, for connections with outside.
 func (p *Path) AllowFlows(d time.Duration) error { return p.allow(d, true) }

@@ -122,5 +122,8 @@ func FlowTable(p Policy) ruleset.Table {
 			unlimited(n, add)
 		}
 	})
+	if p.IPv4Only {
+		leaveAlone(&t)
+	}
 	return t
 }
