@@ -63,8 +63,13 @@ func doAlone(args []string) (s Sample, err error) {
 	if !ok {
 		return s, fmt.Errorf("no load %q", args[0])
 	}
+	rest := length / 5
+	unused := rest
+	if Kind(args[0]) != Connections {
+		unused = max(unused, Warm)
+	}
 	runtime.GC()
-	return repeat(do, length)
+	return repeat(do, unused, length-rest)
 }
 
 // batch is how many bytes of a stream are sent before they are read: a few segments of the
@@ -85,16 +90,16 @@ func listenBeside(at netip.AddrPort) (int, error) {
 
 // repeat does something for a while, after a time that is not counted, and says what a thread
 // takes for it.
-func repeat(do func() (uint64, error), length time.Duration) (s Sample, err error) {
+func repeat(do func() (uint64, error), unused, length time.Duration) (s Sample, err error) {
 	var idle time.Duration
 	counted := false
 	for begun := time.Now(); ; {
-		if took := time.Since(begun); !counted && took > length/5 {
+		if took := time.Since(begun); !counted && took > unused {
 			if idle, err = worked(); err != nil {
 				return s, err
 			}
 			counted, s.Done = true, 0
-		} else if took > length && counted {
+		} else if took > unused+length && counted {
 			break
 		}
 		n, err := do()

@@ -14,9 +14,10 @@ import (
 	"github.com/fairlead/fairlead/kernel/nowait"
 )
 
-// warm is how long a connection is used before the clock starts: the kernel raises its window,
-// and both ends' caches fill.
-const warm = 50 * time.Millisecond
+// Warm is how long a connection that is used for a while is so before the clock starts: the
+// kernel raises its window, both ends' caches fill, and who takes long connections another way
+// has seen that it is one.
+const Warm = 50 * time.Millisecond
 
 // dial opens one connection whose calls wait.
 func dial(to netip.AddrPort) (fd int, err error) {
@@ -73,7 +74,7 @@ func requests(to netip.AddrPort, length time.Duration) (Sample, error) {
 	message[0] = asksEcho
 	times := make([]time.Duration, 0, 1<<18)
 	done := uint64(0)
-	counted := time.Now().Add(warm)
+	counted := time.Now().Add(Warm)
 	for end := counted.Add(length); ; {
 		start := time.Now()
 		// On a machine that is busy with other things, none may have been counted yet.
@@ -103,23 +104,26 @@ func stream(to netip.AddrPort, length time.Duration) (Sample, error) {
 	}
 	buf := make([]byte, 128<<10)
 	buf[0] = asksTaking
-	sent := uint64(0)
-	start := time.Now()
-	for time.Since(start) < length {
+	var sent, before uint64
+	var counted time.Time
+	for start := time.Now(); counted.IsZero() || sent == before || time.Since(counted) < length; {
 		if err := writeFull(fd, buf); err != nil {
 			return Sample{}, fmt.Errorf("stream to %s: %w", to, err)
 		}
 		sent += uint64(len(buf))
+		if now := time.Now(); counted.IsZero() && now.Sub(start) >= Warm {
+			counted, before = now, sent
+		}
 	}
 	var came [8]byte
 	if err := errors.Join(unix.Shutdown(fd, unix.SHUT_WR), readFull(fd, came[:])); err != nil {
 		return Sample{}, fmt.Errorf("end of the stream to %s: %w", to, err)
 	}
-	took := time.Since(start)
+	took := time.Since(counted)
 	if n := binary.BigEndian.Uint64(came[:]); n != sent {
 		return Sample{}, fmt.Errorf("of %d bytes %d came to %s", sent, n, to)
 	}
-	return Sample{Rate: float64(sent) / took.Seconds(), Done: sent}, nowait.Close(fd)
+	return Sample{Rate: float64(sent-before) / took.Seconds(), Done: sent}, nowait.Close(fd)
 }
 
 // quantile is the value that q of the times do not exceed (nearest rank).
