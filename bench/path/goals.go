@@ -20,6 +20,7 @@ func (m measured) goals(o Options) []report.Goal {
 			"the element of the port is one of many of a hash map", "#to-a-published-port-from-outside"),
 	}}
 	goals = append(goals, m.published()...)
+	goals = append(goals, m.publishedFast()...)
 	goals = append(goals, m.betweenContainers()...)
 	goals = append(goals, m.byLoopback()...)
 	used := m.memory[fairleadPorts]
@@ -39,21 +40,25 @@ func (m measured) why(a, b key, want float64, cause, profile string) string {
 	return fmt.Sprintf("by processor time it is %s: %s ([profile](%s%s))", cell(took), cause, performance, profile)
 }
 
-// published are the goals of a port that a container publishes, against a server of the host's.
+// asPublished is what is wanted of a port that a container publishes, against a server of the
+// host's; rest is what our own rules add.
+var asPublished = []struct {
+	what string
+	want float64
+	kind load.Kind
+	of   func(sample) float64
+	rest string
+}{
+	{"new connections a second", 0.90, load.Connections, rate, "the rules that a new connection meets"},
+	{"requests a second", 0.90, load.Requests, rate, "the look at each packet of a known connection, and the guard against forged answers"},
+	{"time of a request, p50", 0.90, load.Requests, p50, "the look at each packet of a known connection, and the guard against forged answers"},
+	{"time of a request, p99", 0.90, load.Requests, p99, "the look at each packet of a known connection, and the guard against forged answers"},
+	{"throughput", 0.95, load.Stream, rate, "the look at each packet of a known connection, and the guard against forged answers"},
+}
+
+// published are the goals of such a port.
 func (m measured) published() (goals []report.Goal) {
-	for _, g := range []struct {
-		what string
-		want float64
-		kind load.Kind
-		of   func(sample) float64
-		rest string
-	}{
-		{"new connections a second", 0.90, load.Connections, rate, "the rules that a new connection meets"},
-		{"requests a second", 0.90, load.Requests, rate, "the look at each packet of a known connection, and the guard against forged answers"},
-		{"time of a request, p50", 0.90, load.Requests, p50, "the look at each packet of a known connection, and the guard against forged answers"},
-		{"time of a request, p99", 0.90, load.Requests, p99, "the look at each packet of a known connection, and the guard against forged answers"},
-		{"throughput", 0.95, load.Stream, rate, "the look at each packet of a known connection, and the guard against forged answers"},
-	} {
+	for _, g := range asPublished {
 		a, b, floor := on(fairlead, wayPublished, g.kind), on(fairlead, wayHost, g.kind), on(dnat, wayPublished, g.kind)
 		least := m.ratio(floor, b, thrift)
 		cause := fmt.Sprintf("a port published by one rule, with no engine, has %s, and %s by the clock: it is the way through routing, NAT and the bridge", cell(least), cell(m.ratio(floor, b, g.of)))
@@ -67,6 +72,23 @@ func (m measured) published() (goals []report.Goal) {
 		})
 	}
 	return append(goals, m.floor("published port from outside against host mode", on(fairlead, wayPublished, load.Connections), on(fairlead, wayHost, load.Connections)))
+}
+
+// publishedFast are the same goals where connections take the fast path, which short ones do not.
+func (m measured) publishedFast() (goals []report.Goal) {
+	const what, profile = "published port from outside with `--fast-path` against host mode", "#to-a-published-port-from-outside"
+	for _, g := range asPublished {
+		a, b := on(fairleadFast, wayPublished, g.kind), on(fairlead, wayHost, g.kind)
+		slow := cell(m.ratio(on(fairlead, wayPublished, g.kind), b, thrift))
+		why := m.why(a, b, g.want, fmt.Sprintf("without `--fast-path` %s, published by one rule, with no engine, %s; what is left is the program at each link, which looks at every frame, and the container's veth pair",
+			slow, cell(m.ratio(on(dnat, wayPublished, g.kind), b, thrift))), profile)
+		if g.kind == load.Connections {
+			why = fmt.Sprintf("by processor time it is %s, without `--fast-path` %s: a connection takes the fast path once the container's port has seen %d frames of it, which short ones never have, so that they go the host's way ([profile](%s%s))",
+				cell(m.ratio(a, b, thrift)), slow, telling, performance, profile)
+		}
+		goals = append(goals, report.Goal{What: what + ", " + g.what, Measured: m.ratio(a, b, g.of), Unit: "×", Want: g.want, Why: why})
+	}
+	return append(goals, m.floor(what, on(fairleadFast, wayPublished, load.Connections), on(fairlead, wayHost, load.Connections)))
 }
 
 // floor is a figure that a change is seen by on a loaded machine as well.

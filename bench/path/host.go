@@ -103,7 +103,10 @@ type host struct {
 	proxy func(args []string) bool
 	// memory says what proxies take, and for how many ports.
 	memory func(ctx context.Context) (bytes, ports int64, err error)
-	stop   func()
+	// fast says why connections from outside do not take the fast path; nil where they are not
+	// meant to.
+	fast func(ctx context.Context) error
+	stop func()
 }
 
 // self is the host's own namespace.
@@ -213,6 +216,11 @@ func (h *host) measure(ctx context.Context, r request) (s sample, err error) {
 	if w.at.IsValid() {
 		if s.Alone, err = w.from.Alone(ctx, r.Kind, w.to, w.in, w.at, r.Length/2); err != nil {
 			return s, fmt.Errorf("%s, by one thread: %w", r.Way, err)
+		}
+	}
+	if h.fast != nil && r.Way == wayPublished {
+		if err := h.fast(ctx); err != nil {
+			return s, fmt.Errorf("%s, %s: %w", r.Way, r.Kind, err)
 		}
 	}
 	s.Server, s.Proxy = ended.Server-began.Server, ended.Proxy-began.Proxy

@@ -53,6 +53,7 @@ var groups = []struct {
 	{[]load.Kind{load.Connections}, []key{
 		{subject: fairlead, way: wayPublished},
 		{subject: fairleadPorts, way: wayPublished},
+		{subject: fairleadFast, way: wayPublished},
 		{subject: fairlead, way: wayHost},
 		{subject: docker, way: wayPublished},
 		{subject: dockerPorts, way: wayPublished},
@@ -62,6 +63,7 @@ var groups = []struct {
 	}},
 	{[]load.Kind{load.Requests, load.Stream}, []key{
 		{subject: fairlead, way: wayPublished},
+		{subject: fairleadFast, way: wayPublished},
 		{subject: fairlead, way: wayHost},
 		{subject: docker, way: wayPublished},
 		{subject: docker, way: wayHost},

@@ -15,7 +15,7 @@ func (m measured) processors() report.Table {
 		},
 	}
 	for _, group := range [][]row{
-		{{"**host mode of Fairlead**", fairlead, wayHost}, {"published port of Fairlead", fairlead, wayPublished}, {"published port of Docker", docker, wayPublished}, {"published by one rule, no engine", dnat, wayPublished}},
+		{{"**host mode of Fairlead**", fairlead, wayHost}, {"published port of Fairlead", fairlead, wayPublished}, {"published port of Fairlead with `--fast-path`", fairleadFast, wayPublished}, {"published port of Docker", docker, wayPublished}, {"published by one rule, no engine", dnat, wayPublished}},
 		{{"**host mode, no engine**", bare, wayHost}, {"host mode of Fairlead", fairlead, wayHost}, {"host mode of Docker", docker, wayHost}},
 		{{"**a bridge, no rule**", bare, wayPeer}, {"containers of Fairlead", fairlead, wayPeer}, {"containers of Docker", docker, wayPeer}},
 		{{"**the same with br_netfilter**", bare, wayFiltered}, {"containers of Fairlead", fairlead, wayFiltered}, {"containers of Docker", docker, wayFiltered}},

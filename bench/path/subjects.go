@@ -5,9 +5,7 @@ import (
 	"context"
 	"fmt"
 	"net/netip"
-	"os"
 	"os/exec"
-	"path/filepath"
 	"slices"
 	"strconv"
 	"strings"
@@ -53,19 +51,6 @@ func fairleadWith(flags ...string) func(ctx context.Context, h *host, ports int)
 		_, err := h.engine(ctx, "fairlead", flags...)
 		return err
 	}
-}
-
-// fairleadFastPath starts it with the fast path, and sees that there is one: the daemon does
-// without where the kernel has none.
-func fairleadFastPath(ctx context.Context, h *host, ports int) error {
-	if err := fairleadWith("--fast-path")(ctx, h, ports); err != nil {
-		return err
-	}
-	log, err := os.ReadFile(filepath.Join(h.dir, "daemon.log"))
-	if err == nil && bytes.Contains(log, []byte("there is no fast path")) {
-		err = fmt.Errorf("the daemon has no fast path: %s", log)
-	}
-	return err
 }
 
 // firstPort is the first of the other published ports, and firstServed of those of the
