@@ -98,7 +98,9 @@ func (c *Controller) runPassage(ctx context.Context) {
 			if !ok {
 				return
 			}
-			if !c.fast.over(n) {
+			if n.Over {
+				c.fast.over(n)
+			} else {
 				look.consider(n)
 			}
 		case <-tick.C:
@@ -108,20 +110,16 @@ func (c *Controller) runPassage(ctx context.Context) {
 	}
 }
 
-// over drops the connection that the news are of, where it is one that takes the fast path:
-// it begins or ends.
-func (s *shortcut) over(n fastpath.News) bool {
+// over has the connection go the host's way of which a segment was seen that begins or ends
+// something.
+func (s *shortcut) over(n fastpath.News) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if p, ours := s.outside.flows[flowEnds{n.At, n.From, n.To}]; ours {
 		s.drop(p)
-		return true
-	}
-	if _, port := s.outside.ports[n.At]; port {
-		return false
+		return
 	}
 	s.dropWhere(func(p *passing) bool { return p.Link == n.At && p.Outside == n.From && p.Host == n.To })
-	return true
 }
 
 // drop has the connection go the host's way.
@@ -175,9 +173,10 @@ func (l *passageLook) consider(n fastpath.News) {
 	s.mu.Lock()
 	id, known := s.outside.ports[n.At]
 	port, joined := s.joined[id]
+	_, there := s.outside.flows[flowEnds{n.At, n.From, n.To}]
 	era, lack, bridge := s.outside.era, s.outside.lack, s.bridges[id]
 	s.mu.Unlock()
-	if !known || !joined || lack != "" {
+	if !known || !joined || there || lack != "" {
 		return
 	}
 	p, err := l.learn(port, bridge, n.From, n.To)
@@ -186,6 +185,9 @@ func (l *passageLook) consider(n fastpath.News) {
 	}
 	if err == nil {
 		err = l.tracked.Loosen(conntrack.Tuple{From: n.From, To: n.To})
+	}
+	if err == nil {
+		err = s.path.Settle()
 	}
 	if err != nil {
 		if !errors.Is(err, errNotFast) && !errdefs.IsNotFound(err) {

@@ -65,7 +65,7 @@ func (l live) talk(t *testing.T, words int) uint64 {
 // fast talks until the connection takes the fast path.
 func (l live) fast(t *testing.T) {
 	t.Helper()
-	l.h.until(t, "the connection with "+l.RemoteAddr().String()+" takes the fast path", func() bool { return l.talk(t, 16) == 16 })
+	l.h.until(t, "the connection with "+l.RemoteAddr().String()+" takes the fast path", func() bool { return l.talk(t, 16) >= 16 })
 }
 
 // connections waits until so many take the fast path.
@@ -154,7 +154,7 @@ func TestFastPathOutsideInTheWay(t *testing.T) {
 			if n := l.talk(t, 100); n > 0 {
 				t.Errorf("%s: %d frames came by the fast path", c.what, n)
 			}
-		} else if n := l.talk(t, 16); n != 16 {
+		} else if n := l.talk(t, 16); n < 16 {
 			t.Errorf("%s: %d of 16 frames came by the fast path", c.what, n)
 		}
 		if c.undo != "" {
@@ -262,7 +262,7 @@ func TestFastPathOutsidePorts(t *testing.T) {
 	n.fast(t)
 	h.disconnect(t, a, "dual")
 	h.connections(t, 1)
-	if got := n.talk(t, 16); got != 16 {
+	if got := n.talk(t, 16); got < 16 {
 		t.Errorf("%d of 16 frames of the other connection came by the fast path", got)
 	}
 	if err := echo(l, "hello"); err == nil {

@@ -161,12 +161,8 @@ func (p *Path) addFlow(f Flow) error {
 	if receiver == nil || receiver.to != uint32(f.Port.Index) {
 		return fmt.Errorf("interface %d takes no part: %w", f.Port.Index, errdefs.ErrFailedPrecondition)
 	}
-	if p.flows.used {
-		// The kernel may give an entry's memory to another while a program reads it.
-		if err := p.table.settle(); err != nil {
-			return err
-		}
-		p.flows.used = false
+	if err := p.flows.settle(p.table); err != nil {
+		return err
 	}
 	inKey, outKey := f.keys()
 	in, out := f.states()
@@ -177,7 +173,7 @@ func (p *Path) addFlow(f Flow) error {
 		return err
 	}
 	if err := p.flows.table.Update(bytesOf(&inKey), bytesOf(&in), ebpf.UpdateNoExist); err != nil {
-		p.flows.used = true
+		p.flows.removed.Add(1)
 		return errors.Join(err, p.flows.table.Delete(bytesOf(&outKey)))
 	}
 	return nil
@@ -207,7 +203,7 @@ func (p *Path) RemoveFlow(f Flow) error {
 	for _, k := range []flowKey{in, out} {
 		switch err := p.flows.table.Delete(bytesOf(&k)); {
 		case err == nil:
-			p.flows.used = true
+			p.flows.removed.Add(1)
 		case !errors.Is(err, ebpf.ErrKeyNotExist):
 			errs = append(errs, err)
 		}

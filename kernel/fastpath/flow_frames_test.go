@@ -26,7 +26,7 @@ type segment struct {
 	protocol       byte
 	flags, ttl     byte
 	label          byte   // the last of IPv6's flow label, by which the kernel tells connections
-	fragment       uint16 // of IPv4, in the header's form
+	id, fragment   uint16 // of IPv4, in the header's form
 	version        byte   // the first byte of the IP header
 	tcpOptions     []byte
 	payload        []byte
@@ -72,12 +72,13 @@ func (s segment) bytes() []byte {
 	}
 	pad := make([]byte, s.padding)
 	if s.from.Addr().Is4() {
-		header := slices.Concat([]byte{0x45, 0, 0, 0, 0xab, 0xcd, 0, 0, s.ttl, s.protocol, 0, 0}, from, to, s.options)
+		header := slices.Concat([]byte{0x45, 0, 0, 0, 0, 0, 0, 0, s.ttl, s.protocol, 0, 0}, from, to, s.options)
 		header[0] += byte(len(s.options) / 4)
 		if s.version != 0 {
 			header[0] = s.version
 		}
 		binary.BigEndian.PutUint16(header[2:], uint16(len(header)+len(tcp)+s.longer))
+		binary.BigEndian.PutUint16(header[4:], s.id)
 		binary.BigEndian.PutUint16(header[6:], s.fragment)
 		binary.BigEndian.PutUint16(header[10:], ^sumOf(header))
 		return slices.Concat(out, []byte{8, 0}, header, tcp, pad)

@@ -59,7 +59,7 @@ func (s *flowSite) soFar(f fastpath.Flow) func() []fastpath.News {
 		if err := s.path.RemoveFlow(mine); err != nil {
 			s.t.Fatal(err)
 		}
-		return s.news(fastpath.News{At: mine.Port.Index, From: mine.Container, To: mine.Outside})
+		return s.news(fastpath.News{Over: true, At: mine.Port.Index, From: mine.Container, To: mine.Outside})
 	}
 }
 
@@ -121,7 +121,7 @@ func (s *flowSite) closing(f fastpath.Flow, heard func() []fastpath.News) {
 			s.says("after both", in, fastpath.Next)
 			s.says("after both", out, fastpath.Next)
 		}
-		want := []fastpath.News{{At: f.Port.Index, From: f.Container, To: f.Outside}, {At: f.Link, From: f.Outside, To: f.Host}}
+		want := []fastpath.News{{Over: true, At: f.Port.Index, From: f.Container, To: f.Outside}, {Over: true, At: f.Link, From: f.Outside, To: f.Host}}
 		if got := heard(); !slices.Equal(got, want) {
 			s.t.Errorf("at the end by %d: %+v, want %+v", end, got, want)
 		}

@@ -91,22 +91,30 @@ func (s *flowSite) sums(base segment, flags uint32) {
 	for _, target := range []uint16{0, 1, 2, 0xff, 0x100, 0x101, 0xfffd, 0xfffe} {
 		for _, later := range []bool{false, true} {
 			g := base
-			g.what, g.payload = "even", make([]byte, 3)
-			g.payload = g.payload[:2+len("mark of even.")%2]
-			place := g.payload[len(g.payload)-2:]
-			is := func() uint16 {
+			g.what = "even"
+			g.payload = make([]byte, 2+len("mark of even.")%2)
+			checksum := func(at func(segment) int) uint16 {
 				judged := g
 				if later {
 					judged = s.translated(g)
 				}
-				return checksumOf(judged)
+				return binary.BigEndian.Uint16(judged.bytes()[at(judged):])
 			}
-			// The checksum is what lacks to 0xffff: the word in the payload grows by what the
-			// checksum is to shrink by.
-			word := (uint32(is()) + 0xffff - uint32(target)) % 0xffff
-			binary.BigEndian.PutUint16(place, uint16(word))
-			if got := is(); got != target && (target != 0 || got != 0xffff) {
-				s.t.Fatalf("the checksum is %x, want %x", got, target)
+			// A checksum is what lacks to 0xffff: a word that was 0 grows by what the checksum is
+			// to shrink by.
+			word := func(at func(segment) int) uint16 {
+				return uint16((uint32(checksum(at)) + 0xffff - uint32(target)) % 0xffff)
+			}
+			binary.BigEndian.PutUint16(g.payload[len(g.payload)-2:], word(tcpChecksum))
+			ats := []func(segment) int{tcpChecksum}
+			if g.from.Addr().Is4() {
+				g.id = word(ip4Checksum)
+				ats = append(ats, ip4Checksum)
+			}
+			for _, at := range ats {
+				if got := checksum(at); got != target && (target != 0 || got != 0xffff) {
+					s.t.Fatalf("a checksum is %x, want %x", got, target)
+				}
 			}
 			verdict, out := s.run(g, flags)
 			want := s.translated(g)
@@ -124,13 +132,14 @@ func (s *flowSite) same(g segment, verdict int32, out, want []byte) {
 	}
 }
 
-// checksumOf is that of TCP in the segment's frame.
-func checksumOf(g segment) uint16 {
-	header := 20
+// tcpChecksum is where TCP's is in the segment's frame, and ip4Checksum where IPv4's is.
+func tcpChecksum(g segment) int {
 	if g.from.Addr().Is6() {
-		header = 40
+		return 14 + 40 + 16
 	}
-	return binary.BigEndian.Uint16(g.bytes()[14+header+16:])
+	return 14 + 20 + 16
 }
+
+func ip4Checksum(segment) int { return 14 + 10 }
 
 func nextPort(a netip.AddrPort) netip.AddrPort { return netip.AddrPortFrom(a.Addr(), a.Port()+1) }
