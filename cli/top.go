@@ -43,7 +43,7 @@ CONTAINER   the kernel's counters of the host's end of each cable. RX is what th
             other may pass the receiver's end by; it is counted there, and added.
 NETWORK     RX and TX are the sums of its containers; FROM HOST and TO HOST are the bridge's own counters, of what goes
             between the network and the host or what lies behind it. What a bridge of the host's own passes between
-            its other ports is not in them.
+            its other ports is not in them, nor are, with --fast-path, the long connections that pass the bridge by.
 PORT        NEW and OPEN are connections, or flows of UDP: those that the kernel translates, from its table of tracked
             connections, and those that the userland proxy carries, of which PROXIED is how many are open. A connection
             that both sides have closed, or one has reset, is no longer open; it is in the table for ten seconds and

@@ -128,7 +128,7 @@ func (c *Config) register(f *pflag.FlagSet) {
 	f.BoolVar(&c.IPMasq, "ip-masq", c.IPMasq, "give packets that leave the default network the host's address")
 	f.BoolVar(&c.UserlandProxy, "userland-proxy", c.UserlandProxy, "serve published ports on loopback by a proxy")
 	f.IntVar(&c.SpareSandboxes, "spare-sandboxes", c.SpareSandboxes, "network namespaces kept ready with a veth pair each, for a minute after a container has started, so that the next starts sooner; 0 for none, 64 at most")
-	f.BoolVar(&c.FastPath, "fast-path", c.FastPath, "take what containers of one network send each other past its bridge, where the kernel can (eBPF, Linux 6.8) and nobody else filters there; captures at the host's ends of links do not see it, and another's XDP in a container does not either: docs/PERFORMANCE.md")
+	f.BoolVar(&c.FastPath, "fast-path", c.FastPath, "take what containers of one network send each other past its bridge, and long TCP connections with outside past routing, NAT and bridge, where the kernel can (eBPF, Linux 6.8) and nobody else filters there; captures at the host's ends of links do not see it, and another's XDP in a container does not either: docs/PERFORMANCE.md")
 	c.registerDefaultNetwork(f)
 	c.registerRouting(f)
 	c.registerDNS(f)
