@@ -8,6 +8,8 @@ import (
 	"time"
 
 	"github.com/containerd/errdefs"
+
+	"github.com/fairlead/fairlead/internal/panics"
 )
 
 // errAborted ends a start that hangs, and that somebody wants to be over with.
@@ -48,14 +50,52 @@ func (e *Engine) lockToEnd(ctx context.Context, c *instance) error {
 	return c.lock(ctx)
 }
 
-// createTask has containerd make the container's task. One that was ended while it hung
-// leaves a directory behind, which containerd takes away in its own time, be it from
-// under the next shim.
+// createTask has containerd make the container's task. What is left of a container that
+// died with its daemon, or of a call that containerd did not end in time, containerd takes
+// away in its own time, be it from under the next shim.
 func (e *Engine) createTask(ctx context.Context, c *instance, rec Record) error {
 	for deadline := time.Now().Add(containerdTime); ; {
-		_, err := e.rt.CreateTask(ctx, c.id, c.root, e.stdio(rec))
+		err := e.tryCreateTask(ctx, c, rec)
 		if err == nil || !takenAway(err, c.id) || time.Now().After(deadline) || !waitMore(ctx, retryTime) {
 			return err
+		}
+	}
+}
+
+// tryCreateTask asks containerd once. When the start is to end it ends the shim, by which
+// the call ends, and does not give up the call: containerd would go on with it, delete the
+// container's directory when it is done, and have runc delete what runs in it, while the
+// next start uses both. At the end of the call that is over with (shim.delete of its
+// runtime/v2 waits for it).
+func (e *Engine) tryCreateTask(ctx context.Context, c *instance, rec Record) error {
+	if ctx.Err() != nil {
+		return ctx.Err()
+	}
+	calling, giveUp := context.WithCancel(context.WithoutCancel(ctx))
+	defer giveUp()
+	answer := make(chan error, 1)
+	go func() {
+		var err error
+		defer func() { answer <- err }()
+		defer panics.Catch(&err)
+		_, err = e.rt.CreateTask(calling, c.id, c.root, e.stdio(rec))
+	}()
+	select {
+	case err := <-answer:
+		return err
+	case <-ctx.Done():
+	}
+	for deadline := time.After(containerdTime); ; {
+		// Again and again, since the shim may only just be starting. containerd cleans up
+		// meanwhile, so that an error counts only if the call does not end.
+		err := e.rt.EndCreation(calling, c.id)
+		select {
+		case <-answer: //nolint:errcheck // why it ended is known
+			return ctx.Err()
+		case <-deadline:
+			e.log.Error("a start that is ended goes on in containerd", "operation", "start", "container", rec.Name, "err", err)
+			return ctx.Err()
+		case <-time.After(retryTime):
 		}
 	}
 }

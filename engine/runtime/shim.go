@@ -123,6 +123,24 @@ func (c *Containerd) ReapShim(ctx context.Context, id string) error {
 	return errors.Join(errs...)
 }
 
+// EndCreation ends the shim of a container whose task containerd is being asked to make,
+// and runc where it is at it, so that the call ends; containerd removes the shim's
+// directory then. It is no error that there is no shim.
+func (c *Containerd) EndCreation(ctx context.Context, id string) error {
+	all, err := c.shims()
+	errs := []error{err}
+	for _, s := range all {
+		if s.id != id {
+			continue
+		}
+		c.log.Warn("ending the shim of a start that hangs", "container", short(id), "pid", s.pid)
+		if _, err := c.end(ctx, s); err != nil {
+			errs = append(errs, fmt.Errorf("end the shim of %s, process %d: %w", short(id), s.pid, err))
+		}
+	}
+	return errors.Join(errs...)
+}
+
 // EndShim kills the shim of a container, which does not answer any more. containerd,
 // which notices, ends what the shim ran; the exit code is lost.
 func (c *Containerd) EndShim(id string) error {
@@ -171,18 +189,33 @@ func (c *Containerd) killShim(s shimProcess) error {
 	return nil
 }
 
+// reap ends a shim and removes its directory.
 func (c *Containerd) reap(ctx context.Context, s shimProcess) error {
+	bundle, err := c.end(ctx, s)
+	if filepath.Base(bundle) != s.id {
+		return err
+	}
+	unmounted := unix.Unmount(filepath.Join(bundle, "rootfs"), unix.MNT_DETACH)
+	if unmounted != nil && !errors.Is(unmounted, unix.EINVAL) && !errors.Is(unmounted, unix.ENOENT) {
+		return errors.Join(err, fmt.Errorf("unmount its root: %w", unmounted))
+	}
+	return errors.Join(err, os.RemoveAll(bundle))
+}
+
+// end kills a shim with what it runs, and removes its sockets and control groups. It
+// returns the directory that the shim was in, "" if it is not known or the shim was gone.
+func (c *Containerd) end(ctx context.Context, s shimProcess) (bundle string, err error) {
 	fd, err := c.hold(s)
 	if err != nil || fd < 0 {
-		return err
+		return "", err
 	}
 	defer unix.Close(fd)
 	sockets := listening(s.pid)
-	bundle, _ := os.Readlink(fmt.Sprintf("/proc/%d/cwd", s.pid))
+	bundle, _ = os.Readlink(fmt.Sprintf("/proc/%d/cwd", s.pid))
 	groups := groupsOf(bundle, s.id)
 	errs := []error{c.deleteByRunc(ctx, s.id)}
 	if err := unix.PidfdSendSignal(fd, unix.SIGKILL, nil, 0); err != nil && !errors.Is(err, unix.ESRCH) {
-		return errors.Join(append(errs, err)...)
+		return "", errors.Join(append(errs, err)...)
 	}
 	stop := make(chan struct{})
 	timer := time.AfterFunc(5*time.Second, func() { close(stop) })
@@ -197,15 +230,7 @@ func (c *Containerd) reap(ctx context.Context, s shimProcess) error {
 			errs = append(errs, err)
 		}
 	}
-	if filepath.Base(bundle) == s.id {
-		err := unix.Unmount(filepath.Join(bundle, "rootfs"), unix.MNT_DETACH)
-		if err != nil && !errors.Is(err, unix.EINVAL) && !errors.Is(err, unix.ENOENT) {
-			errs = append(errs, fmt.Errorf("unmount its root: %w", err))
-		} else {
-			errs = append(errs, os.RemoveAll(bundle))
-		}
-	}
-	return errors.Join(errs...)
+	return bundle, errors.Join(errs...)
 }
 
 // deleteByRunc kills what runc runs under the ID and removes its control groups.
