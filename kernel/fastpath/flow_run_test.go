@@ -88,7 +88,7 @@ func TestFlowSums(t *testing.T) {
 // that are easily got wrong.
 func (s *flowSite) sums(base segment, flags uint32) {
 	s.t.Helper()
-	for _, target := range []uint16{0, 1, 2, 0xff, 0x100, 0x101, 0xfffd, 0xfffe} {
+	for _, target := range []uint16{0, 1, 2, 0xff, 0x100, 0x101, 0xfffd, 0xfffe, 0xfdff, 0xfeff} {
 		for _, later := range []bool{false, true} {
 			g := base
 			g.what = "even"
