@@ -67,7 +67,11 @@ type flowState struct {
 	closing uint32
 	// slot counts what goes to a container, as if a neighbour sent it.
 	slot uint32
-	seen uint64
+	// seen is when the host last saw a segment, and acked what that one acknowledged; 0 where
+	// none was.
+	seen  uint64
+	acked uint32
+	_     uint32
 }
 
 // Stands for a slot of nobody.

@@ -28,6 +28,7 @@ type segment struct {
 	label          byte   // the last of IPv6's flow label, by which the kernel tells connections
 	id, fragment   uint16 // of IPv4, in the header's form
 	version        byte   // the first byte of the IP header
+	acked          uint32
 	tcpOptions     []byte
 	payload        []byte
 	// options are IPv4's, or IPv6's extension header.
@@ -61,7 +62,8 @@ func sumOf(parts ...[]byte) uint16 {
 func (s segment) bytes() []byte {
 	tcp := binary.BigEndian.AppendUint16(nil, s.from.Port())
 	tcp = binary.BigEndian.AppendUint16(tcp, s.to.Port())
-	tcp = append(tcp, 1, 2, 3, 4, 5, 6, 7, 8, byte(20+len(s.tcpOptions))<<2, s.flags|ack, 0x10, 0, 0, 0, 0, 0)
+	tcp = binary.BigEndian.AppendUint32(append(tcp, 1, 2, 3, 4), s.acked)
+	tcp = append(tcp, byte(20+len(s.tcpOptions))<<2, s.flags|ack, 0x10, 0, 0, 0, 0, 0)
 	tcp = slices.Concat(tcp, s.tcpOptions, []byte("mark of "+s.what+"."), s.payload)
 	from, to := s.from.Addr().AsSlice(), s.to.Addr().AsSlice()
 	pseudo := binary.BigEndian.AppendUint32([]byte{0, 6}, uint32(len(tcp)))

@@ -102,6 +102,31 @@ func TestNews(t *testing.T) {
 	}
 }
 
+// TestReminded: the host sees a segment before so much is acknowledged that conntrack would
+// take a reset for a forged one, and none for what comes late.
+func TestReminded(t *testing.T) {
+	t.Parallel()
+	s := newFlowSite(t)
+	s.addFlows()
+	const step = 1 << 30
+	for _, f := range s.flows {
+		for _, g := range []segment{s.in(f), s.out(f)} {
+			g.acked = 0xf0000000 // from where the numbers begin anew soon
+			s.says("the first", g, fastpath.Redirected)
+			for range 5 {
+				g.acked += step - 1
+				s.says("just before", g, fastpath.Redirected)
+				g.acked++
+				s.says("so much", g, fastpath.Next)
+				s.says("again", g, fastpath.Redirected)
+				late := g
+				late.acked -= step - 1
+				s.says("a late one", late, fastpath.Redirected)
+			}
+		}
+	}
+}
+
 // closing is the part of TestNews that is of a flow; heard returns what was told so far.
 func (s *flowSite) closing(f fastpath.Flow, heard func() []fastpath.News) {
 	s.t.Helper()

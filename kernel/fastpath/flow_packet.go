@@ -1,0 +1,127 @@
+package fastpath
+
+import (
+	"github.com/cilium/ebpf/asm"
+	"golang.org/x/sys/unix"
+)
+
+// segment notes the ports and flags of the TCP segment, and how large a packet it takes on the
+// wire, which for one that is cut later is what each piece takes.
+func segment(at, header int16, family string) asm.Instructions {
+	return asm.Instructions{
+		asm.LoadMem(asm.R1, data, at, asm.Word),
+		asm.StoreMem(asm.RFP, keyPorts, asm.R1, asm.Word),
+		asm.LoadMem(asm.R1, data, at+tcpFlags, asm.Byte),
+		asm.StoreMem(asm.RFP, stackFlags, asm.R1, asm.DWord),
+		asm.LoadMem(asm.R1, data, at+tcpAck, asm.Word),
+		asm.HostTo(asm.BE, asm.R1, asm.Word),
+		asm.StoreMem(asm.RFP, stackAck, asm.R1, asm.DWord),
+		asm.LoadMem(asm.R1, skb, ctxGSOSize, asm.Word),
+		asm.JEq.Imm(asm.R1, 0, "one "+family),
+		asm.LoadMem(asm.R2, data, at+tcpLength, asm.Byte),
+		asm.RSh.Imm(asm.R2, 4),
+		asm.LSh.Imm(asm.R2, 2),
+		asm.Add.Reg(asm.R1, asm.R2),
+		asm.Add.Imm(asm.R1, int32(header)),
+		asm.Ja.Label("size " + family),
+		asm.LoadMem(asm.R1, skb, ctxLength, asm.Word).WithSymbol("one " + family),
+		asm.Sub.Imm(asm.R1, ip),
+		asm.StoreMem(asm.RFP, stackSize, asm.R1, asm.DWord).WithSymbol("size " + family),
+		asm.Ja.Label("key"),
+	}
+}
+
+// copyTo copies so many bytes, a multiple of 4.
+func copyTo(to asm.Register, toOff int16, from asm.Register, fromOff, n int16) (p asm.Instructions) {
+	for i := int16(0); i < n; {
+		size, step := asm.DWord, int16(8)
+		if n-i < 8 || (fromOff+i)%8 != 0 || (toOff+i)%8 != 0 {
+			size, step = asm.Word, 4
+		}
+		p = append(p, asm.LoadMem(asm.R1, from, fromOff+i, size), asm.StoreMem(to, toOff+i, asm.R1, size))
+		i += step
+	}
+	return p
+}
+
+// flowOf4 makes the key of an IPv4 packet in one piece and without options; addresses are
+// those that IPv6 has for IPv4's.
+func flowOf4() asm.Instructions {
+	p := asm.Instructions{
+		asm.LoadMem(asm.R1, data, ip, asm.Byte).WithSymbol("ip4"),
+		asm.JNE.Imm(asm.R1, 0x45, slow),
+		asm.LoadMem(asm.R1, data, ip4Protocol, asm.Byte),
+		asm.JNE.Imm(asm.R1, unix.IPPROTO_TCP, slow),
+		asm.LoadMem(asm.R1, data, ip4Fragment, asm.Half),
+		asm.And.Imm(asm.R1, wire(0xbf, 0xff)),
+		asm.JNE.Imm(asm.R1, 0, slow),
+		asm.LoadMem(asm.R1, data, ip4TTL, asm.Byte),
+		asm.JLE.Imm(asm.R1, 1, slow),
+		asm.LoadMem(asm.R1, skb, ctxLength, asm.Word),
+		asm.LoadMem(asm.R2, data, ip4Length, asm.Half),
+		asm.HostTo(asm.BE, asm.R2, asm.Half),
+		asm.JLT.Imm(asm.R2, ip4End-ip+tcpEnd, slow),
+		asm.Add.Imm(asm.R2, ip),
+		asm.JGT.Reg(asm.R2, asm.R1, slow),
+		asm.Mov.Imm(asm.R1, 0),
+		asm.StoreMem(asm.RFP, keyFrom, asm.R1, asm.DWord),
+		asm.StoreMem(asm.RFP, keyTo, asm.R1, asm.DWord),
+		asm.LoadImm(asm.R1, int64(mappedPrefix), asm.DWord),
+		asm.StoreMem(asm.RFP, keyFrom+8, asm.R1, asm.Word),
+		asm.StoreMem(asm.RFP, keyTo+8, asm.R1, asm.Word),
+	}
+	p = append(p, copyTo(asm.RFP, keyFrom+12, data, ip4From, 4)...)
+	p = append(p, copyTo(asm.RFP, keyTo+12, data, ip4To, 4)...)
+	return append(p, segment(ip4End, ip4End-ip, "4")...)
+}
+
+// flowOf6 makes the key of an IPv6 packet whose first header is TCP's.
+func flowOf6() asm.Instructions {
+	p := asm.Instructions{
+		asm.LoadMem(asm.R1, data, ip, asm.Byte),
+		asm.RSh.Imm(asm.R1, 4),
+		asm.JNE.Imm(asm.R1, 6, slow),
+		asm.LoadMem(asm.R1, data, ip6Next, asm.Byte),
+		asm.JNE.Imm(asm.R1, unix.IPPROTO_TCP, slow),
+		asm.LoadMem(asm.R1, data, ip6HopLimit, asm.Byte),
+		asm.JLE.Imm(asm.R1, 1, slow),
+		asm.LoadMem(asm.R1, skb, ctxLength, asm.Word),
+		asm.LoadMem(asm.R2, data, ip6Length, asm.Half),
+		asm.HostTo(asm.BE, asm.R2, asm.Half),
+		asm.JLT.Imm(asm.R2, tcpEnd, slow),
+		asm.Add.Imm(asm.R2, ip6End),
+		asm.JGT.Reg(asm.R2, asm.R1, slow),
+	}
+	p = append(p, copyTo(asm.RFP, keyFrom, data, ip6From, 32)...)
+	return append(p, segment(ip6End, ip6End-ip, "6")...)
+}
+
+// ackedMost is how much the host does not see acknowledged at most, in bytes. Conntrack takes a
+// reset for forged whose number is before the last acknowledgement that it saw, and after
+// half of the numbers that there are, it is (nf_conntrack_tcp_packet, Linux 6.18).
+const ackedMost = 1 << 30
+
+// remindHost leaves a segment to the host when so many ticks have passed since the last one, or
+// it acknowledges so much more: conntrack's timer begins anew, and the bridge and the
+// neighbours' table see who is there.
+func remindHost(after uint64) asm.Instructions {
+	return asm.Instructions{
+		asm.LoadMem(asm.R3, asm.RFP, stackAck, asm.DWord),
+		asm.LoadMem(asm.R1, state, flowAcked, asm.Word),
+		asm.JNE.Imm(asm.R1, 0, "acked before"),
+		asm.StoreMem(state, flowAcked, asm.R3, asm.Word),
+		asm.Mov.Reg(asm.R1, asm.R3),
+		asm.Mov.Reg(asm.R2, asm.R3).WithSymbol("acked before"),
+		asm.Sub.Reg32(asm.R2, asm.R1),
+		asm.Sub.Imm32(asm.R2, ackedMost),
+		asm.JLT.Imm(asm.R2, ackedMost, "remind"), // what is older is less than nothing
+		asm.LoadMem(asm.R1, state, flowSeen, asm.DWord),
+		asm.Mov.Reg(asm.R2, present),
+		asm.Sub.Reg(asm.R2, asm.R1),
+		asm.LoadImm(asm.R1, int64(after), asm.DWord),
+		asm.JLT.Reg(asm.R2, asm.R1, "seen"),
+		asm.StoreMem(state, flowSeen, present, asm.DWord).WithSymbol("remind"),
+		asm.StoreMem(state, flowAcked, asm.R3, asm.Word),
+		asm.Ja.Label(slow),
+	}
+}
