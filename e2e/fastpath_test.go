@@ -14,7 +14,12 @@ import (
 // fastLinks waits until so many containers' links take the fast path.
 func (s *site) fastLinks(n int) {
 	s.t.Helper()
-	want := fmt.Sprintf("links of containers that take the fast path: %d", n)
+	s.doctorSays(fmt.Sprintf("links of containers that take the fast path: %d", n))
+}
+
+// doctorSays waits until it does.
+func (s *site) doctorSays(want string) {
+	s.t.Helper()
 	out, _, _ := s.CLI("doctor")
 	for deadline := time.Now().Add(time.Minute); !strings.Contains(out, want); out, _, _ = s.CLI("doctor") {
 		if time.Now().After(deadline) {
@@ -38,7 +43,7 @@ func TestFastPath(t *testing.T) {
 	s.Must("network", "create", "--ipv6", "blue")
 	s.Must("network", "create", "--ipv6", "--internal", "vault")
 	s.Must(append([]string{"network", "create", "--ipv6", "apart"}, iccOff...)...)
-	a, b := s.idle("--network", "red"), s.idle("--network", "red", "-p", "8080:80")
+	a, b := s.idle("--network", "red"), s.idle("--network", "red", "-p", "8080:80", "-p", "8081:81")
 	c, d := s.idle("--network", "blue"), s.idle("--network", "vault")
 	e := s.idle("--network", "vault")
 	web := s.run("--name", "web", "--network", "apart", "--expose", "8080", "web")
@@ -59,6 +64,7 @@ func TestFastPath(t *testing.T) {
 		}
 	}
 	s.carried(t, a, b)
+	long := s.fromOutside(t, b)
 	// Another network does not get in, by the address or by the published port as it is.
 	barred(t, [2]lab.Probe{from(c.Host, "tcp", at(b.addr4, "80")), from(a.Host, "tcp", at(b.addr4, "80"))},
 		[2]lab.Probe{from(c.Host, "udp", at(b.addr6, "80")), from(a.Host, "udp", at(b.addr6, "80"))},
@@ -73,7 +79,9 @@ func TestFastPath(t *testing.T) {
 		t.Errorf("these frames were lost: %q", lost)
 	}
 	s.consistent()
-	s.killedOnFastPath(t, a, b)
+	s.killedOnFastPath(t, a, b, long)
+	_, _ = long.client.Close(), long.server.Close()
+	s.doctorSays("connections with outside that take the fast path: 0")
 }
 
 // counters are the bytes that went out by the host's end of the container's link, and those
@@ -113,14 +121,20 @@ type carrier struct{ client, server net.Conn }
 
 func (s *site) carrier(t *testing.T, a, b box) carrier {
 	t.Helper()
+	return carrierTo(t, b, at(b.addr4, "0"), func(listening string) (net.Conn, error) { return a.Dial("tcp", listening, 10*time.Second) })
+}
+
+// carrierTo is a connection to a container that listens somewhere.
+func carrierTo(t *testing.T, b box, listen string, dial func(listening string) (net.Conn, error)) carrier {
+	t.Helper()
 	var l net.Listener
-	if err := b.Do(func() (err error) { l, err = net.Listen("tcp", at(b.addr4, "0")); return err }); err != nil {
+	if err := b.Do(func() (err error) { l, err = net.Listen("tcp", listen); return err }); err != nil {
 		t.Fatal(err)
 	}
 	defer l.Close()
 	var out carrier
 	var err error
-	if out.client, err = a.Dial("tcp", l.Addr().String(), 10*time.Second); err != nil {
+	if out.client, err = dial(l.Addr().String()); err != nil {
 		t.Fatal(err)
 	}
 	if out.server, err = l.Accept(); err != nil {
@@ -128,6 +142,29 @@ func (s *site) carrier(t *testing.T, a, b box) carrier {
 	}
 	t.Cleanup(func() { _, _ = out.client.Close(), out.server.Close() })
 	return out
+}
+
+// fromOutside is a connection from another machine to the port 8081 that the container
+// publishes, which has come to take the fast path: the receiver counts what came, and
+// nearly nothing of it went by the host's end of its link.
+func (s *site) fromOutside(t *testing.T, b box) carrier {
+	c := carrierTo(t, b, at(b.addr4, "81"), func(string) (net.Conn, error) {
+		return s.outside.Dial("tcp", at(host4, "8081"), 10*time.Second)
+	})
+	for range 8 { // the container's port sees a frame for many that come
+		c.carry(t)
+	}
+	s.doctorSays("connections with outside that take the fast path: 1")
+	hostBefore, ownBefore := s.counters(b)
+	c.carry(t)
+	host, own := s.counters(b)
+	if own-ownBefore < 1<<20 || host-hostBefore > 1<<17 {
+		t.Errorf("of a megabyte from outside the container counted %d bytes, and %d went over the bridge", own-ownBefore, host-hostBefore)
+	}
+	if peer, _, _ := net.SplitHostPort(c.server.RemoteAddr().String()); peer != outside4 {
+		t.Errorf("the container sees %s, want %s", peer, outside4)
+	}
+	return c
 }
 
 // carry sends a megabyte.
@@ -158,12 +195,14 @@ func (s *site) carried(t *testing.T, a, b box) {
 }
 
 // killedOnFastPath: connections outlive the daemon, go over the bridge when it has not been
-// heard of for some seconds, and pass it by again when there is another.
-func (s *site) killedOnFastPath(t *testing.T, a, b box) {
+// heard of for some seconds, and pass it by again when there is another. So does the one
+// from outside.
+func (s *site) killedOnFastPath(t *testing.T, a, b box, long carrier) {
 	c := s.carrier(t, a, b)
 	s.Kill()
 	s.Wait()
 	c.carry(t)
+	long.carry(t)
 	over := func() bool {
 		before, _ := s.counters(b)
 		c.carry(t)
@@ -175,9 +214,11 @@ func (s *site) killedOnFastPath(t *testing.T, a, b box) {
 			t.Fatal("nothing goes over the bridge though there is no daemon")
 		}
 	}
+	long.carry(t)
 	s.Start()
 	s.fastLinks(5)
 	c.carry(t)
+	long.carry(t)
 	if over() {
 		t.Error("all goes over the bridge though there is a daemon again")
 	}
