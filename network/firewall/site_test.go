@@ -1,6 +1,7 @@
 package firewall_test
 
 import (
+	"flag"
 	"fmt"
 	"net/netip"
 	"os"
@@ -99,7 +100,8 @@ func TestByIPTables(t *testing.T) {
 	if os.Getenv(byIPTables) != "" {
 		return // this is that run
 	}
-	cmd := exec.CommandContext(t.Context(), os.Args[0], "-test.run", "^("+strings.Join([]string{
+	parallel := flag.Lookup("test.parallel").Value.String()
+	cmd := exec.CommandContext(t.Context(), os.Args[0], "-test.parallel", parallel, "-test.run", "^("+strings.Join([]string{
 		"TestPublishedPorts", "TestPublishedOnOneAddress", "TestPublishedOnLoopback", "TestHostsLoopback", "TestLateAddress", "TestHairpinWithoutHairpinMode", "TestOutward",
 		"TestIsolation", "TestInternalNetwork", "TestGuardForward",
 		"TestKeptApart", "TestKeptApartByTheGateway", "TestKeptApartOnHostBridge", "TestLinkMoves", "TestFramesKeptApart", "TestLinkIsNotBorrowed", "TestAnswersOpenNothing",
