@@ -28,8 +28,10 @@ func TestAttackResolver(t *testing.T) {
 		serveNames(t, r.far, at(far4, "53"), "site.example", external)
 	}, func(t *testing.T, r *attackRange) {
 		relays := r.relays()
-		slowConnections(t, r)
-		malformed(t, r)
+		if full() || r.moment == atFirst { // no rule is between a container and its resolver
+			slowConnections(t, r)
+			malformed(t, r)
+		}
 		destroyed(t, r)
 		if now := r.relays(); !slices.Equal(now, relays) {
 			t.Errorf("the relay was %v and is %v", relays, now)
