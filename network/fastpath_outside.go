@@ -31,7 +31,9 @@ type passage struct {
 	lack string
 	// ports are the endpoints' IDs by the index of their port.
 	ports map[int]string
-	flows map[flowEnds]*passing
+	// flows are those that take it, by their ends on the container's link, and back by those on
+	// the link outside.
+	flows, back map[directed]*passing
 	// era is another as soon as connections may have been forgotten: what was learned of
 	// one before does not hold.
 	era uint64
@@ -41,10 +43,10 @@ type passage struct {
 	rerouted bool
 }
 
-// flowEnds are what tells one connection from another on a container's link.
-type flowEnds struct {
-	port               int
-	container, outside netip.AddrPort
+// directed is a direction of a connection on one link, by the interface's index.
+type directed struct {
+	at       int
+	from, to netip.AddrPort
 }
 
 // passing is a connection that takes the fast path.
@@ -56,7 +58,8 @@ type passing struct {
 }
 
 func (p *passage) open() {
-	p.ports, p.flows, p.links = make(map[int]string), make(map[flowEnds]*passing), make(map[int]string)
+	p.ports, p.links = make(map[int]string), make(map[int]string)
+	p.flows, p.back = make(map[directed]*passing), make(map[directed]*passing)
 }
 
 // runPassage has connections with outside take the fast path, and looks after those that do,
@@ -98,9 +101,12 @@ func (c *Controller) runPassage(ctx context.Context) {
 			if !ok {
 				return
 			}
-			if n.Over {
-				c.fast.over(n)
-			} else {
+			switch p := c.fast.passingOf(n); {
+			case n.Over:
+				c.fast.end(p)
+			case n.Far:
+				look.loosen(p)
+			default:
 				look.consider(n)
 			}
 		case <-tick.C:
@@ -110,21 +116,37 @@ func (c *Controller) runPassage(ctx context.Context) {
 	}
 }
 
-// over has the connection go the host's way of which a segment was seen that begins or ends
-// something.
-func (s *shortcut) over(n fastpath.News) {
+// passingOf is the connection that the news are of, nil where none takes the fast path.
+func (s *shortcut) passingOf(n fastpath.News) *passing {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if p, ours := s.outside.flows[flowEnds{n.At, n.From, n.To}]; ours {
-		s.drop(p)
+	d := directed{n.At, n.From, n.To}
+	if p, ours := s.outside.flows[d]; ours {
+		return p
+	}
+	return s.outside.back[d]
+}
+
+// end has a connection go the host's way of which a segment was seen that begins or ends
+// something.
+func (s *shortcut) end(p *passing) {
+	if p == nil {
 		return
 	}
-	s.dropWhere(func(p *passing) bool { return p.Link == n.At && p.Outside == n.From && p.Host == n.To })
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.outside.flows[p.out()] == p {
+		s.drop(p)
+	}
 }
+
+func (p *passing) out() directed { return directed{p.Port.Index, p.Container, p.Outside} }
+func (p *passing) in() directed  { return directed{p.Link, p.Outside, p.Host} }
 
 // drop has the connection go the host's way.
 func (s *shortcut) drop(p *passing) {
-	delete(s.outside.flows, flowEnds{p.Port.Index, p.Container, p.Outside})
+	delete(s.outside.flows, p.out())
+	delete(s.outside.back, p.in())
 	_ = s.path.RemoveFlow(p.Flow) // fails but for a map that is gone
 }
 
@@ -173,7 +195,7 @@ func (l *passageLook) consider(n fastpath.News) {
 	s.mu.Lock()
 	id, known := s.outside.ports[n.At]
 	port, joined := s.joined[id]
-	_, there := s.outside.flows[flowEnds{n.At, n.From, n.To}]
+	_, there := s.outside.flows[directed{n.At, n.From, n.To}]
 	era, lack, bridge := s.outside.era, s.outside.lack, s.bridges[id]
 	s.mu.Unlock()
 	if !known || !joined || there || lack != "" {
@@ -196,17 +218,28 @@ func (l *passageLook) consider(n fastpath.News) {
 		return
 	}
 	p.endpointID = id
+	if s.take(p, era) {
+		l.loosen(p) // of segments that came by the host meanwhile
+	}
+}
+
+// take has the connection take the fast path, unless something came between since it was
+// learned of.
+func (s *shortcut) take(p *passing, era uint64) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if now, joined := s.joined[id]; !joined || !samePort(now, port) || s.outside.era != era || s.outside.lack != "" || s.outside.links[p.Link] != "" {
-		return
-	}
-	if err := s.path.AddFlow(p.Flow); err != nil {
-		l.c.log.Debug("a connection does not take the fast path", "operation", "fast path", "err", err)
-		return
+	port, joined := s.joined[p.endpointID]
+	if !joined || !samePort(port, p.Port) || s.outside.era != era || s.outside.lack != "" || s.outside.links[p.Link] != "" || s.path.AddFlow(p.Flow) != nil {
+		return false
 	}
 	p.turn = len(s.outside.flows) % flowTurns
-	s.outside.flows[flowEnds{n.At, n.From, n.To}] = p
+	s.outside.flows[p.out()], s.outside.back[p.in()] = p, p
+	return true
+}
+
+// loosen has conntrack take what it sees of a connection, which is little.
+func (l *passageLook) loosen(p *passing) bool {
+	return p == nil || l.tracked.Loosen(conntrack.Tuple{From: p.Container, To: p.Outside}) == nil
 }
 
 // learn finds out how the connection of a container goes, which its port's program has seen
@@ -306,14 +339,10 @@ func (l *passageLook) again(turn int) {
 	s.mu.Unlock()
 	for _, p := range due {
 		now, err := l.learn(p.Port, bridges[p.endpointID], p.Container, p.Outside)
-		if err == nil && sameFlow(now.Flow, p.Flow) {
+		if err == nil && sameFlow(now.Flow, p.Flow) && l.loosen(p) {
 			continue
 		}
-		s.mu.Lock()
-		if s.outside.flows[flowEnds{p.Port.Index, p.Container, p.Outside}] == p {
-			s.drop(p)
-		}
-		s.mu.Unlock()
+		s.end(p)
 	}
 }
 

@@ -3,10 +3,14 @@ package network
 import (
 	"errors"
 	"fmt"
+	"io"
 	"net"
 	"net/netip"
 	"os"
 	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
 
 	"github.com/fairlead/fairlead/kernel/netns"
 	"github.com/fairlead/fairlead/network/spec"
@@ -272,4 +276,52 @@ func TestFastPathOutsidePorts(t *testing.T) {
 		h.live(t, far, b.Endpoints[1], addr.String()).talk(t, 2)
 	}
 	h.clean(t)
+}
+
+// TestFastPathOutsideReset: a reset is heard after more than conntrack can count, of which it
+// saw next to nothing.
+func TestFastPathOutsideReset(t *testing.T) {
+	h, a, far := fastOutside(t)
+	var l net.Listener
+	if err := netns.Do(far, func() (err error) { l, err = net.Listen("tcp", "10.77.0.2:0"); return err }); err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	const size = 1<<31 + 1<<28
+	go func() {
+		c, err := l.Accept()
+		if err != nil {
+			return
+		}
+		word := make([]byte, 100)
+		for n, err := c.Read(word); err == nil && string(word[:n]) != "stream"; n, err = c.Read(word) {
+			_, _ = c.Write(word[:n])
+		}
+		for sent, much := 0, make([]byte, 1<<20); sent < size; sent += len(much) {
+			if _, err := c.Write(much); err != nil {
+				break
+			}
+		}
+		_, _ = c.Read(word) // until all was received
+		_ = c.(*net.TCPConn).SetLinger(0)
+		_ = c.Close()
+	}()
+	out := live{inside(t, a, func() (net.Conn, error) { return net.Dial("tcp", l.Addr().String()) }), h, a.Endpoints[0]}
+	defer out.Close()
+	out.fast(t)
+	if _, err := io.WriteString(out, "stream"); err != nil {
+		t.Fatal(err)
+	}
+	_ = out.SetDeadline(time.Now().Add(time.Minute))
+	if n, err := io.CopyN(io.Discard, out, size); err != nil {
+		t.Fatalf("after %d bytes: %v", n, err)
+	}
+	if _, err := io.WriteString(out, "all"); err != nil {
+		t.Fatal(err)
+	}
+	_ = out.SetDeadline(time.Now().Add(5 * time.Second))
+	if _, err := out.Read(make([]byte, 1)); !errors.Is(err, unix.ECONNRESET) {
+		t.Errorf("after a reset: %v", err)
+	}
+	h.connections(t, 0)
 }

@@ -27,6 +27,7 @@ const (
 	statusDying      = 1 << 9
 	stateEstablished = 3    // TCP_CONNTRACK_ESTABLISHED
 	flagLiberal      = 0x08 // IP_CT_TCP_FLAG_BE_LIBERAL (linux/netfilter/nf_conntrack_tcp.h)
+	flagMaxAck       = 0x20 // IP_CT_TCP_FLAG_MAXACK_SET
 )
 
 // Tuple is what the segments of one direction of a TCP connection have. Both are of one
@@ -88,11 +89,13 @@ func (c *Connection) read(msg []byte) {
 // Loosen has conntrack take the connection's segments whatever their sequence numbers say
 // from now on (IP_CT_TCP_FLAG_BE_LIBERAL), as it does with those of a flowtable: of one
 // whose segments it does not all see it would take those that it does for invalid, and
-// neither translate them nor count them as established. It cannot be undone. Errors are
-// as Connection's.
+// neither translate them nor count them as established. It cannot be undone. It also has
+// conntrack forget what was acknowledged last, before which it takes a reset for invalid all
+// the same: of one that goes on unseen for long it is to be called again, before 2 GiB are
+// acknowledged, by which time what it knows may be ahead. Errors are as Connection's.
 func (h *Handle) Loosen(t Tuple) error {
 	tcp := nl.NewRtAttr(unix.NLA_F_NESTED|nl.CTA_PROTOINFO_TCP, nil)
-	flags := []byte{flagLiberal, flagLiberal} // struct nf_ct_tcp_flags: flags, mask
+	flags := []byte{flagLiberal, flagLiberal | flagMaxAck} // struct nf_ct_tcp_flags: flags, mask
 	tcp.AddRtAttr(nl.CTA_PROTOINFO_TCP_FLAGS_ORIGINAL, flags)
 	tcp.AddRtAttr(nl.CTA_PROTOINFO_TCP_FLAGS_REPLY, flags)
 	info := nl.NewRtAttr(unix.NLA_F_NESTED|nl.CTA_PROTOINFO, nil)

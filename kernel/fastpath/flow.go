@@ -67,8 +67,8 @@ type flowState struct {
 	closing uint32
 	// slot counts what goes to a container, as if a neighbour sent it.
 	slot uint32
-	// seen is when the host last saw a segment, and acked what that one acknowledged; 0 where
-	// none was.
+	// seen is when the host last saw a segment, and acked what was acknowledged when its owner
+	// last heard of that, or at first; 0 where nothing was.
 	seen  uint64
 	acked uint32
 	_     uint32

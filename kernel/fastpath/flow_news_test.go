@@ -102,26 +102,36 @@ func TestNews(t *testing.T) {
 	}
 }
 
-// TestReminded: the host sees a segment before so much is acknowledged that conntrack would
-// take a reset for a forged one, and none for what comes late.
-func TestReminded(t *testing.T) {
+// TestFar: of each GiB that is acknowledged there are news, and the host sees that segment;
+// what comes late is none.
+func TestFar(t *testing.T) {
 	t.Parallel()
 	s := newFlowSite(t)
 	s.addFlows()
 	const step = 1 << 30
 	for _, f := range s.flows {
-		for _, g := range []segment{s.in(f), s.out(f)} {
+		heard := s.soFar(f)
+		for at, g := range map[fastpath.News]segment{
+			{Far: true, At: f.Link, From: f.Outside, To: f.Host}:            s.in(f),
+			{Far: true, At: f.Port.Index, From: f.Container, To: f.Outside}: s.out(f),
+		} {
 			g.acked = 0xf0000000 // from where the numbers begin anew soon
 			s.says("the first", g, fastpath.Redirected)
 			for range 5 {
 				g.acked += step - 1
 				s.says("just before", g, fastpath.Redirected)
+				if got := heard(); len(got) > 0 {
+					t.Errorf("before a GiB: %+v", got)
+				}
 				g.acked++
 				s.says("so much", g, fastpath.Next)
 				s.says("again", g, fastpath.Redirected)
 				late := g
 				late.acked -= step - 1
 				s.says("a late one", late, fastpath.Redirected)
+				if got := heard(); !slices.Equal(got, []fastpath.News{at}) {
+					t.Errorf("after a GiB: %+v, want %+v", got, at)
+				}
 			}
 		}
 	}

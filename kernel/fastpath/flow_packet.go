@@ -96,14 +96,14 @@ func flowOf6() asm.Instructions {
 	return append(p, segment(ip6End, ip6End-ip, "6")...)
 }
 
-// ackedMost is how much the host does not see acknowledged at most, in bytes. Conntrack takes a
-// reset for forged whose number is before the last acknowledgement that it saw, and after
-// half of the numbers that there are, it is (nf_conntrack_tcp_packet, Linux 6.18).
-const ackedMost = 1 << 30
+// farther is how many bytes are acknowledged before the owner hears of it. Conntrack takes a
+// reset for forged whose number is before the last acknowledgement that it saw, which it is
+// after half of the numbers that there are (nf_conntrack_tcp_packet, Linux 6.18).
+const farther = 1 << 30
 
-// remindHost leaves a segment to the host when so many ticks have passed since the last one, or
-// it acknowledges so much more: conntrack's timer begins anew, and the bridge and the
-// neighbours' table see who is there.
+// remindHost leaves a segment to the host when so many ticks have passed since the last one:
+// conntrack's timer begins anew, and the bridge sees who is there. It tells the owner of
+// what was acknowledged.
 func remindHost(after uint64) asm.Instructions {
 	return asm.Instructions{
 		asm.LoadMem(asm.R3, asm.RFP, stackAck, asm.DWord),
@@ -113,15 +113,19 @@ func remindHost(after uint64) asm.Instructions {
 		asm.Mov.Reg(asm.R1, asm.R3),
 		asm.Mov.Reg(asm.R2, asm.R3).WithSymbol("acked before"),
 		asm.Sub.Reg32(asm.R2, asm.R1),
-		asm.Sub.Imm32(asm.R2, ackedMost),
-		asm.JLT.Imm(asm.R2, ackedMost, "remind"), // what is older is less than nothing
-		asm.LoadMem(asm.R1, state, flowSeen, asm.DWord),
+		asm.Sub.Imm32(asm.R2, farther),
+		asm.JGE.Imm(asm.R2, farther, "near"), // which what is older is, too
+		asm.StoreMem(state, flowAcked, asm.R3, asm.Word),
+		asm.LoadMem(asm.R1, asm.RFP, keyAt, asm.Word),
+		asm.Or.Imm(asm.R1, isFar),
+		asm.StoreMem(asm.RFP, keyAt, asm.R1, asm.Word),
+		asm.Ja.Label("tell"),
+		asm.LoadMem(asm.R1, state, flowSeen, asm.DWord).WithSymbol("near"),
 		asm.Mov.Reg(asm.R2, present),
 		asm.Sub.Reg(asm.R2, asm.R1),
 		asm.LoadImm(asm.R1, int64(after), asm.DWord),
 		asm.JLT.Reg(asm.R2, asm.R1, "seen"),
-		asm.StoreMem(state, flowSeen, present, asm.DWord).WithSymbol("remind"),
-		asm.StoreMem(state, flowAcked, asm.R3, asm.Word),
+		asm.StoreMem(state, flowSeen, present, asm.DWord),
 		asm.Ja.Label(slow),
 	}
 }

@@ -47,8 +47,11 @@ type flows struct {
 	removed, settled atomic.Uint64
 }
 
-// isOver is set of the interface's index where news are of a flow that may be over.
-const isOver = 1 << 31
+// What is set of the interface's index says what the news are.
+const (
+	isOver = 1 << 31
+	isFar  = 1 << 30
+)
 
 // openNext makes what the program needs to call the program of flows, or none.
 func (f *flows) openNext() (err error) {
@@ -190,9 +193,10 @@ func (p *Path) DetachOutside(index int) error {
 // News is of a direction of a connection.
 type News struct {
 	// Over says that it is one of a flow, of which a segment was seen that begins or ends
-	// something. The others are of connections that are none, and that containers' ports have
-	// seen 32 frames of, or twice as many each time.
-	Over bool
+	// something; Far, that it is one by which another GiB was acknowledged. The others are of
+	// connections that are none, and that containers' ports have seen 32 frames of, or twice
+	// as many each time.
+	Over, Far bool
 	// At is the index of the interface where its segments come in, From and To the
 	// addresses that they have there.
 	At       int
@@ -221,7 +225,7 @@ func (p *Path) News(ctx context.Context) (News, error) {
 	}
 	var k flowKey
 	copy(bytesOf(&k), record.RawSample)
-	return News{Over: k.at&isOver != 0, At: int(k.at &^ isOver), From: addrPort(k.from, k.ports[0], k.ports[1]), To: addrPort(k.to, k.ports[2], k.ports[3])}, nil
+	return News{Over: k.at&isOver != 0, Far: k.at&isFar != 0, At: int(k.at &^ (isOver | isFar)), From: addrPort(k.from, k.ports[0], k.ports[1]), To: addrPort(k.to, k.ports[2], k.ports[3])}, nil
 }
 
 func addrPort(a [16]byte, high, low byte) netip.AddrPort {
