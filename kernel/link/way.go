@@ -50,11 +50,12 @@ var routeTypes = map[byte]string{
 	unix.RTN_BLACKHOLE: "blackhole", unix.RTN_UNREACHABLE: "unreachable", unix.RTN_PROHIBIT: "prohibit",
 }
 
-// Forwarded says how a packet of TCP from one address to another that comes in at the
-// interface of that index goes on, as the kernel would forward it now (`ip route get TO
-// from FROM iif LINK ipproto tcp`). IPv4-mapped addresses mean what is mapped. Policy
-// routing rules and routes see a packet with no ports, no mark and no TOS; neither the
-// packet filter nor IPsec is asked.
+// Forwarded says how a packet of TCP from one address and port to another that comes in at
+// the interface of that index goes on, as the kernel would forward it now (`ip route get TO
+// from FROM iif LINK ipproto tcp sport PORT dport PORT`). Port 0 is none: no rule by port is
+// about such a packet. IPv4-mapped addresses mean what is mapped. Policy routing rules and
+// routes see a packet with no mark, no TOS and no flow label; neither the packet filter nor
+// IPsec is asked.
 //
 // A packet that is not forwarded gives errdefs.ErrNotFound: it is for this host or for
 // several, no route leads on, forwarding is off where it comes in, rp_filter refuses it,
@@ -62,8 +63,8 @@ var routeTypes = map[byte]string{
 // in a way that a Way cannot say: to a next hop of another family, by one of several next
 // hops, or inside another packet. Addresses of two families, or none, give
 // errdefs.ErrInvalidArgument.
-func (h *Handle) Forwarded(in int, from, to netip.Addr) (Way, error) {
-	from, to = from.Unmap(), to.Unmap()
+func (h *Handle) Forwarded(in int, from, to netip.AddrPort) (Way, error) {
+	from, to = netip.AddrPortFrom(from.Addr().Unmap(), from.Port()), netip.AddrPortFrom(to.Addr().Unmap(), to.Port())
 	w, err := h.way(in, from, to)
 	if err != nil {
 		return Way{}, fmt.Errorf("find how TCP from %s to %s goes on from link %d: %w", from, to, in, err)
@@ -71,15 +72,16 @@ func (h *Handle) Forwarded(in int, from, to netip.Addr) (Way, error) {
 	return w, nil
 }
 
-func (h *Handle) way(in int, from, to netip.Addr) (Way, error) {
-	if in <= 0 || !from.IsValid() || from.BitLen() != to.BitLen() {
+func (h *Handle) way(in int, from, to netip.AddrPort) (Way, error) {
+	src, dst := from.Addr(), to.Addr()
+	if in <= 0 || !src.IsValid() || src.BitLen() != dst.BitLen() {
 		return Way{}, fmt.Errorf("want a link and two addresses of one family: %w", errdefs.ErrInvalidArgument)
 	}
 	// The answer names the next hop chosen, and only the route itself that there are more:
 	// the choice may hang on ports (fib_multipath_hash_policy).
 	reqs := []*request{newWay(0, in, from, to), newWay(unix.RTM_F_FIB_MATCH, in, from, to)}
-	if to.Is6() {
-		if !from.IsGlobalUnicast() || !to.IsGlobalUnicast() {
+	if dst.Is6() {
+		if !src.IsGlobalUnicast() || !dst.IsGlobalUnicast() {
 			return Way{}, notForwarded("one of them stays on its link")
 		}
 		of := &request{typ: unix.RTM_GETLINK}
@@ -100,10 +102,10 @@ func (h *Handle) way(in int, from, to netip.Addr) (Way, error) {
 		}
 	}
 	// Of IPv4 the kernel has looked; of IPv6 it does when the packet is there.
-	if to.Is6() && !forwards6(answers[2].replies[0], answers[3].replies[0]) {
+	if dst.Is6() && !forwards6(answers[2].replies[0], answers[3].replies[0]) {
 		return Way{}, notForwarded("IPv6 forwarding is off")
 	}
-	return parseWay(answers[0].replies[0], answers[1].replies[0], to)
+	return parseWay(answers[0].replies[0], answers[1].replies[0], dst)
 }
 
 func notForwarded(why string) error {
@@ -112,16 +114,19 @@ func notForwarded(why string) error {
 
 // newWay is struct rtmsg with what is asked for; the flag RTM_F_FIB_MATCH asks for the
 // route instead of what comes of it.
-func newWay(flags uint32, in int, from, to netip.Addr) *request {
+func newWay(flags uint32, in int, from, to netip.AddrPort) *request {
+	src, dst := from.Addr(), to.Addr()
 	family := byte(unix.AF_INET)
-	if to.Is6() {
+	if dst.Is6() {
 		family = unix.AF_INET6
 	}
 	r := &request{typ: unix.RTM_GETROUTE}
-	r.body = append(r.body, family, byte(to.BitLen()), byte(from.BitLen()), 0, 0, 0, 0, 0)
+	r.body = append(r.body, family, byte(dst.BitLen()), byte(src.BitLen()), 0, 0, 0, 0, 0)
 	r.body = binary.NativeEndian.AppendUint32(r.body, flags)
-	return r.attr(unix.RTA_DST, to.AsSlice()).attr(unix.RTA_SRC, from.AsSlice()).
-		uint32(unix.RTA_IIF, uint32(in)).attr(unix.RTA_IP_PROTO, []byte{unix.IPPROTO_TCP})
+	return r.attr(unix.RTA_DST, dst.AsSlice()).attr(unix.RTA_SRC, src.AsSlice()).
+		uint32(unix.RTA_IIF, uint32(in)).attr(unix.RTA_IP_PROTO, []byte{unix.IPPROTO_TCP}).
+		attr(unix.RTA_SPORT, binary.BigEndian.AppendUint16(nil, from.Port())).
+		attr(unix.RTA_DPORT, binary.BigEndian.AppendUint16(nil, to.Port()))
 }
 
 // newNetconf asks for the IPv6 settings of all links, net.ipv6.conf.all.

@@ -52,11 +52,19 @@ func newForwarder(t *testing.T) *forwarder {
 	return f
 }
 
+// at is an address with a port, or with none.
+func at(s string) netip.AddrPort {
+	if a, err := netip.ParseAddrPort(s); err == nil {
+		return a
+	}
+	return netip.AddrPortFrom(netip.MustParseAddr(s), 0)
+}
+
 // goesOn wants a packet from the box to go on by out0.
 func (f *forwarder) goesOn(t *testing.T, from, to, hop string, mtu int) {
 	t.Helper()
 	want := link.Way{Link: f.out, NextHop: netip.MustParseAddr(hop), MTU: mtu}
-	got, err := f.h.Forwarded(f.in, netip.MustParseAddr(from), netip.MustParseAddr(to))
+	got, err := f.h.Forwarded(f.in, at(from), at(to))
 	if err != nil || got != want {
 		t.Errorf("from %s to %s: %+v, %v, want %+v", from, to, got, err, want)
 	}
@@ -65,12 +73,12 @@ func (f *forwarder) goesOn(t *testing.T, from, to, hop string, mtu int) {
 // stays wants a packet not to go on, and the error to say of whom and why.
 func (f *forwarder) stays(t *testing.T, from, to, why string) {
 	t.Helper()
-	got, err := f.h.Forwarded(f.in, netip.MustParseAddr(from), netip.MustParseAddr(to))
+	got, err := f.h.Forwarded(f.in, at(from), at(to))
 	if !errdefs.IsNotFound(err) || got != (link.Way{}) {
 		t.Errorf("from %s to %s: %+v, %v, want errdefs.ErrNotFound", from, to, got, err)
 		return
 	}
-	for _, s := range []string{"from " + from, "to " + to, why} {
+	for _, s := range []string{"from " + at(from).String(), "to " + at(to).String(), why} {
 		if !strings.Contains(err.Error(), s) {
 			t.Errorf("%v: does not say %q", err, s)
 		}
@@ -143,6 +151,47 @@ func TestForwardedOff(t *testing.T) {
 	f.stays(t, "fd01::5", "fd03::7", "forwarding is off")
 }
 
+// TestForwardedByPort: rules of policy routing by port are heeded, in what comes of a route
+// and in the route.
+func TestForwardedByPort(t *testing.T) {
+	t.Parallel()
+	f := newForwarder(t)
+	for _, c := range []string{
+		"-4 rule add ipproto tcp dport 443 lookup 100", "-6 rule add ipproto tcp dport 443 lookup 100",
+		"-4 rule add ipproto tcp sport 7000 lookup 101", "-6 rule add ipproto tcp sport 7000 lookup 101",
+		"route add 10.3.0.0/24 via 10.2.0.8 table 100", "route add fd03::/64 via fd02::8 table 100",
+		"route add 10.9.0.0/24 via 10.2.0.8 table 100", "route add fd09::/64 via fd02::8 table 100",
+		"route add 10.3.0.0/24 via 10.2.0.7 table 101", "route add fd03::/64 via fd02::7 table 101",
+		"route add 10.4.0.0/24 table 101 nexthop via 10.2.0.7 nexthop via 10.2.0.8",
+		"route add fd04::/64 table 101 nexthop via fd02::7 nexthop via fd02::8",
+	} {
+		f.Run("ip", strings.Fields(c)...)
+	}
+	for _, c := range []struct{ from, to, hop string }{
+		{"10.1.0.5:5000", "10.3.0.7:80", "10.2.0.9"},
+		{"10.1.0.5:443", "10.3.0.7:7000", "10.2.0.9"},
+		{"10.1.0.5", "10.3.0.7", "10.2.0.9"},
+		{"10.1.0.5:5000", "10.3.0.7:443", "10.2.0.8"},
+		{"[::ffff:10.1.0.5]:5000", "[::ffff:10.3.0.7]:443", "10.2.0.8"},
+		{"10.1.0.5:5000", "10.9.0.7:443", "10.2.0.8"},
+		{"10.1.0.5:7000", "10.3.0.7:80", "10.2.0.7"},
+		{"[fd01::5]:5000", "[fd03::7]:80", "fd02::9"},
+		{"[fd01::5]:443", "[fd03::7]:7000", "fd02::9"},
+		{"fd01::5", "fd03::7", "fd02::9"},
+		{"[fd01::5]:5000", "[fd03::7]:443", "fd02::8"},
+		{"[fd01::5]:5000", "[fd09::7]:443", "fd02::8"},
+		{"[fd01::5]:7000", "[fd03::7]:80", "fd02::7"},
+	} {
+		f.goesOn(t, c.from, c.to, c.hop, 0)
+	}
+	f.goesOn(t, "10.1.0.5:7001", "10.4.0.7:80", "10.2.0.9", 1400)
+	f.stays(t, "10.1.0.5:7000", "10.4.0.7:80", "several next hops")
+	f.stays(t, "10.1.0.5:5000", "10.9.0.7:80", "several next hops")
+	f.goesOn(t, "[fd01::5]:7001", "[fd04::7]:80", "fd02::9", 1400)
+	f.stays(t, "[fd01::5]:7000", "[fd04::7]:80", "several next hops")
+	f.stays(t, "[fd01::5]:5000", "[fd09::7]:80", "several next hops")
+}
+
 // TestForwardedLearned: what path MTU discovery learned counts.
 func TestForwardedLearned(t *testing.T) {
 	t.Parallel()
@@ -162,22 +211,22 @@ func TestForwardedLearned(t *testing.T) {
 func TestForwardedArguments(t *testing.T) {
 	t.Parallel()
 	f := newForwarder(t)
-	four, six := netip.MustParseAddr("10.1.0.5"), netip.MustParseAddr("fd02::7")
+	four, six := at("10.1.0.5"), at("fd02::7")
 	for name, c := range map[string]struct {
 		in       int
-		from, to netip.Addr
+		from, to netip.AddrPort
 	}{
 		"two families": {f.in, four, six},
-		"no source":    {f.in, netip.Addr{}, six},
-		"nothing":      {f.in, netip.Addr{}, netip.Addr{}},
+		"no source":    {f.in, netip.AddrPort{}, six},
+		"nothing":      {f.in, netip.AddrPort{}, netip.AddrPort{}},
 		"no link":      {0, four, four},
 	} {
 		if _, err := f.h.Forwarded(c.in, c.from, c.to); !errdefs.IsInvalidArgument(err) {
 			t.Errorf("%s: %v", name, err)
 		}
 	}
-	for _, a := range []netip.Addr{four, six} {
-		if _, err := f.h.Forwarded(9999, a, a.Next()); !errdefs.IsNotFound(err) {
+	for _, a := range []netip.AddrPort{four, six} {
+		if _, err := f.h.Forwarded(9999, a, netip.AddrPortFrom(a.Addr().Next(), 0)); !errdefs.IsNotFound(err) {
 			t.Errorf("a link that is not there: %v", err)
 		}
 	}
