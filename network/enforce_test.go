@@ -74,6 +74,8 @@ func TestCheckTellsOfIPTables(t *testing.T) {
 	h := newHost(t, byIPTables)
 	h.attach(t, 1, "bridge", tcp(8080, 80))
 	h.clean(t)
+	h.PauseHealing() // which would put it back before it is looked at
+	defer h.ResumeHealing()
 	for _, c := range []struct{ do, undo, says string }{
 		{"iptables -t nat -D DOCKER 2", "iptables -t nat -A DOCKER ! -i fairlead0 -p tcp --dport 8080 -j DNAT --to-destination 172.17.0.2:80", "lacks -A DOCKER"},
 		{"iptables -I DOCKER -j ACCEPT", "iptables -D DOCKER -j ACCEPT", "not wanted"},

@@ -294,7 +294,7 @@ type FastPathStatus struct {
 	Ports int
 	Slow  map[string]string
 	// Connections is how many with outside take it; ConnectionsLack is why none does, ""
-	// where some may, and SlowLinks why those by a link do not.
+	// where some may, and SlowLinks why some do not.
 	Connections     int
 	ConnectionsLack string
 	SlowLinks       []string
@@ -307,16 +307,15 @@ func (c *Controller) FastPath() FastPathStatus {
 	defer s.mu.Unlock()
 	out := FastPathStatus{
 		Asked: c.cfg.FastPath, Lack: s.lack, Ports: len(s.joined), Slow: maps.Clone(s.slow),
-		Connections: len(s.outside.flows), ConnectionsLack: s.outside.lack,
+		Connections: len(s.outside.flows), ConnectionsLack: s.outside.lack, SlowLinks: s.outside.slow(),
 	}
 	if out.Lack == "" {
 		out.Lack = s.bypassed
 	}
-	for _, why := range s.outside.links {
-		if why != "" {
-			out.SlowLinks = append(out.SlowLinks, why)
+	if s.path != nil && out.ConnectionsLack == "" {
+		if lack := s.path.FlowsLackIPv6(); lack != "" {
+			out.SlowLinks = append(out.SlowLinks, lack)
 		}
 	}
-	slices.Sort(out.SlowLinks)
 	return out
 }

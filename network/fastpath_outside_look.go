@@ -2,9 +2,11 @@ package network
 
 import (
 	"fmt"
+	"maps"
 	"os"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/fairlead/fairlead/kernel/conntrack"
 	"github.com/fairlead/fairlead/kernel/link"
@@ -14,7 +16,8 @@ import (
 )
 
 // allowOutside has connections with outside take the fast path for some seconds more, unless
-// somebody else has a say on what the host routes.
+// somebody else has a say on what the host routes. Bypassed names whoever has one on what
+// containers send each other, "" for nobody.
 func (c *Controller) allowOutside(bypassed string) {
 	s := &c.fast
 	lack := bypassed
@@ -24,22 +27,23 @@ func (c *Controller) allowOutside(bypassed string) {
 			lack = "whether somebody filters what is routed cannot be told: " + err.Error()
 		}
 	}
+	s.mu.Lock()
+	former := s.outside.lack
+	s.outside.lack = lack
+	// Who was not there to look does not know what has become of them.
+	if lack != "" || time.Since(s.outside.allowed) > fastFor {
+		s.dropWhere(everyPassing)
+	}
+	s.outside.allowed = time.Now()
+	s.mu.Unlock()
 	d := fastFor
 	if lack != "" {
 		d = 0
 	}
-	err := s.path.AllowFlows(d)
-	s.mu.Lock()
-	former := s.outside.lack
-	s.outside.lack = lack
-	if lack != "" {
-		s.dropWhere(func(*passing) bool { return true })
-	}
-	s.mu.Unlock()
-	switch {
+	switch err := s.path.AllowFlows(d); {
 	case err != nil:
 		c.log.Error("the fast path cannot be switched", "operation", "fast path", "err", err)
-	case lack == former || lack == bypassed:
+	case lack == former || lack != "" && lack == bypassed:
 	case lack != "":
 		c.log.Info("connections with outside go the host's way: the fast path stands back", "what", lack)
 	default:
@@ -49,8 +53,12 @@ func (c *Controller) allowOutside(bypassed string) {
 
 // overseen names whoever has a say on what the host routes, or counts it.
 func (c *Controller) overseen() (string, error) {
-	if lack := c.fast.path.FlowsLack(); lack != "" {
-		return lack, nil
+	s := &c.fast
+	s.mu.Lock()
+	broken := s.outside.broken
+	s.mu.Unlock()
+	if lack := s.path.FlowsLack(); broken != "" || lack != "" {
+		return broken + lack, nil
 	}
 	if c.cfg.Firewall != FirewallNFTables {
 		return "the rules of --firewall-backend=" + string(c.cfg.Firewall) + " see all that is routed", nil
@@ -63,6 +71,9 @@ func (c *Controller) overseen() (string, error) {
 			return "legacy iptables has a table (" + strings.Join(strings.Fields(string(tables)), ", ") + ")", nil
 		}
 	}
+	if ruled, err := c.looking.RoutedByDSCP(); err != nil || ruled {
+		return "the host routes by DSCP (ip rule)", err
+	}
 	policies, err := xfrm.Policies()
 	if err != nil {
 		return "", err
@@ -70,6 +81,11 @@ func (c *Controller) overseen() (string, error) {
 	if policies > 0 {
 		return fmt.Sprintf("the kernel encrypts (ip xfrm policy: %d)", policies), nil
 	}
+	return c.ruled()
+}
+
+// ruled names a chain of another's that has a say on what the host routes.
+func (c *Controller) ruled() (string, error) {
 	chains, err := c.fw.Chains()
 	if err != nil {
 		return "", err
@@ -95,42 +111,84 @@ func seesRouted(ch nft.BaseChain) bool {
 	return false
 }
 
-// lookOutside sees who has come between at the links outside. Intakes are the interfaces at
-// which tc classifies what comes in.
+// lookOutside sees who has come between at the links outside, and at the bridges of those
+// that take part. Intakes are the interfaces at which tc classifies what comes in.
 func (c *Controller) lookOutside(links []link.Link, intakes map[int]bool) {
 	s := &c.fast
 	s.mu.Lock()
-	defer s.mu.Unlock()
-	found, now := make(map[int]string), make(map[int]link.Link)
+	outside, bridges := maps.Clone(s.outside.links), make(map[string]string)
+	for _, name := range s.bridges {
+		bridges[name] = "its bridge is gone"
+	}
+	s.mu.Unlock()
+	now := make(map[int]link.Link)
 	for _, l := range links {
-		if _, used := s.outside.links[l.Index]; !used {
+		now[l.Index] = l
+		_, used := outside[l.Index]
+		_, bridge := bridges[l.Name]
+		if !used && !bridge {
 			continue
 		}
-		now[l.Index] = l
-		why := c.slowOutside(l)
-		if why == "" && intakes[l.Index] {
-			why = "tc classifies what comes in at link " + l.Name
+		why, err := c.slowOutside(l, intakes)
+		if bridge {
+			why, err = c.slowDevice(l, intakes)
 		}
-		if _, others, err := s.path.At(l.Index); why == "" && err == nil && others != "" {
-			why = "link " + l.Name + " has another's program, " + others
+		if err != nil {
+			why = "link " + l.Name + " cannot be looked at: " + err.Error()
 		}
-		found[l.Index] = why
+		if bridge {
+			bridges[l.Name] = why
+		} else {
+			outside[l.Index] = why
+		}
 	}
-	for index := range s.outside.links {
-		if _, there := found[index]; !there {
+	for index := range outside {
+		if _, there := now[index]; !there {
+			delete(outside, index)
 			_ = s.path.DetachOutside(index) // the link is gone, and the program with it
 		}
 	}
-	s.outside.links = found
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.outside.links, s.outside.bridges = outside, bridges
 	s.dropWhere(func(p *passing) bool {
-		l, there := now[p.Link]
-		return !there || found[p.Link] != "" || p.LinkMTU > l.MTU || !slices.Equal(p.LinkMAC, l.MAC)
+		beyond, inside := now[p.Link], now[p.bridge.Index]
+		return outside[p.Link] != "" || bridges[p.bridge.Name] != "" ||
+			p.LinkMTU > beyond.MTU || !slices.Equal(p.LinkMAC, beyond.MAC) ||
+			p.MTU > inside.MTU || !slices.Equal(p.Gateway, inside.MAC)
 	})
 }
 
-// slowOutside says why no connection by the link takes the fast path, "" if some may: of
-// what the link itself tells.
-func (c *Controller) slowOutside(l link.Link) string {
+// slowOutside says why no connection by the link outside takes the fast path, "" if some may.
+func (c *Controller) slowOutside(l link.Link, intakes map[int]bool) (string, error) {
+	if why := strange(l); why != "" {
+		return why, nil
+	}
+	// What goes out by it meets its queue, and what comes in its XDP.
+	l.Queued, l.XDP = false, false
+	return c.slowDevice(l, intakes)
+}
+
+// slowDevice says the same of what is at a link besides.
+func (c *Controller) slowDevice(l link.Link, intakes map[int]bool) (string, error) {
+	switch {
+	case intakes[l.Index]:
+		return "tc classifies what comes in at link " + l.Name, nil
+	case l.Queued:
+		return "link " + l.Name + " has a queue (tc qdisc)", nil
+	case l.XDP:
+		return "link " + l.Name + " has an XDP program", nil
+	}
+	_, others, err := c.fast.path.At(l.Index)
+	if err == nil && others != "" {
+		return "link " + l.Name + " has another's program, " + others, nil
+	}
+	return "", err
+}
+
+// strange says what keeps a link from being one outside, "" for nothing: of what the link
+// itself tells.
+func strange(l link.Link) string {
 	switch {
 	case !l.Up || !l.Running:
 		return "link " + l.Name + " is down"
@@ -138,7 +196,7 @@ func (c *Controller) slowOutside(l link.Link) string {
 		return "link " + l.Name + " is not Ethernet"
 	case l.MasterIndex != 0:
 		return "link " + l.Name + " is another's port"
-	case c.tagged(l):
+	case strings.HasPrefix(l.Alias, "fairlead:"):
 		return "link " + l.Name + " leads to containers"
 	}
 	return ""

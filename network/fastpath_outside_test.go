@@ -141,6 +141,12 @@ func TestFastPathOutside(t *testing.T) {
 func TestFastPathOutsideInTheWay(t *testing.T) {
 	h, a, far := fastOutside(t)
 	l := h.live(t, far, a.Endpoints[0], published4)
+	// Who was there before the first connection.
+	shell(t, "tc qdisc add dev uplink0 clsact")
+	if n := l.talk(t, 200); n > 0 {
+		t.Errorf("%d frames came by the fast path past a classifier", n)
+	}
+	shell(t, "tc qdisc del dev uplink0 clsact")
 	l.fast(t)
 	for _, c := range []struct{ what, do, undo, reason string }{
 		{"a foreign chain without rules", "nft 'add table ip mine; add chain ip mine forward { type filter hook forward priority 0; }; add chain ip mine in { type filter hook input priority 0; }; add rule ip mine in counter'", "", ""},
@@ -149,6 +155,9 @@ func TestFastPathOutsideInTheWay(t *testing.T) {
 		{"IPsec", "ip xfrm policy add src 10.77.0.0/24 dst 10.99.0.0/24 dir out tmpl proto esp", "ip xfrm policy deleteall", "encrypts"},
 		{"br_netfilter", "sysctl -w net.bridge.bridge-nf-call-iptables=1", "sysctl -w net.bridge.bridge-nf-call-iptables=0", "br_netfilter"},
 		{"a capture at the bridge", "ip link set " + a.Endpoints[0].Bridge + " promisc on", "ip link set " + a.Endpoints[0].Bridge + " promisc off", "captures at its bridge"},
+		{"a classifier at the bridge", "tc qdisc add dev " + a.Endpoints[0].Bridge + " clsact", "tc qdisc del dev " + a.Endpoints[0].Bridge + " clsact", "tc classifies what comes in at link " + a.Endpoints[0].Bridge},
+		{"a queue of the bridge", "tc qdisc add dev " + a.Endpoints[0].Bridge + " root pfifo", "tc qdisc del dev " + a.Endpoints[0].Bridge + " root", "link " + a.Endpoints[0].Bridge + " has a queue"},
+		{"routes by DSCP", "ip rule add tos 0x10 lookup 100", "ip rule del tos 0x10 lookup 100", "by DSCP"},
 		{"a classifier at the link outside", "tc qdisc add dev uplink0 clsact", "tc qdisc del dev uplink0 clsact", "tc classifies what comes in at link uplink0"},
 	} {
 		shell(t, "%s", c.do)

@@ -115,6 +115,7 @@ func (c *Controller) watchHost(ctx context.Context, ended *sync.WaitGroup) {
 // heedEvent notes an event that can be about us.
 func (c *Controller) heedEvent(e link.Event) {
 	now := time.Now()
+	c.fast.heed(e)
 	switch e.Kind {
 	case link.EventLink, link.EventParameter:
 		c.wakeFastPath()
@@ -122,12 +123,10 @@ func (c *Controller) heedEvent(e link.Event) {
 	case link.EventAddress:
 		c.healer.noticed.add(aspectLinks|aspectRoutes, now)
 	case link.EventRoute:
-		c.fast.reroute()
 		if c.ourRoute(e.Route) {
 			c.healer.noticed.add(aspectRoutes, now)
 		}
 	case link.EventLost:
-		c.fast.reroute()
 		c.wakeFastPath()
 		c.healer.noticed.add(everything, now)
 	}

@@ -160,6 +160,8 @@ func (p *Path) addFlow(f Flow) error {
 		return errClosed
 	case p.flows.lack != nil:
 		return p.flows.lack
+	case p.flows.lack6 != nil && !f.Container.Addr().Unmap().Is4():
+		return p.flows.lack6
 	}
 	receiver := p.table.find(keyOf(f.Port.Segment|inSegment, f.Container.Addr()))
 	if receiver == nil || receiver.to != uint32(f.Port.Index) {

@@ -6,8 +6,9 @@ import (
 	"github.com/cilium/ebpf"
 )
 
-// Telling is how many frames of a connection the first word of it follows.
-const Telling = telling
+// Telling is how many frames of a connection the first word of it follows, and TellingAgain
+// how many more another.
+const Telling, TellingAgain = telling, tellingAgain
 
 // Growth is growth.
 func Growth(before, after []byte) uint32 { return growth(before, after) }

@@ -64,7 +64,7 @@ func (s *flowSite) soFar(f fastpath.Flow) func() []fastpath.News {
 }
 
 // TestNews: what containers' ports see of connections that are no flows is told of after 32
-// frames and 64, and of each direction of a flow that it may be over, once; nothing else is.
+// frames and 1024 more, and of each direction of a flow that it may be over, once; nothing else is.
 func TestNews(t *testing.T) {
 	t.Parallel()
 	s := newFlowSite(t)
@@ -94,9 +94,13 @@ func TestNews(t *testing.T) {
 		if got := heard(); !slices.Equal(got, []fastpath.News{told}) {
 			t.Errorf("after %d frames: %+v, want %+v", fastpath.Telling, got, told)
 		}
-		count(2*fastpath.Telling - 1)
+		count(fastpath.TellingAgain - 1)
+		if got := heard(); len(got) > 0 {
+			t.Errorf("before %d frames more: %+v", fastpath.TellingAgain, got)
+		}
+		count(1)
 		if got := heard(); !slices.Equal(got, []fastpath.News{told}) {
-			t.Errorf("before %d frames: %+v, want %+v", 4*fastpath.Telling, got, told)
+			t.Errorf("after %d frames more: %+v, want %+v", fastpath.TellingAgain, got, told)
 		}
 		s.closing(f, heard)
 	}
@@ -133,6 +137,27 @@ func TestFar(t *testing.T) {
 					t.Errorf("after a GiB: %+v, want %+v", got, at)
 				}
 			}
+		}
+	}
+}
+
+// TestMapped: an IPv6 segment from and to the addresses that stand for those of a flow over
+// IPv4 is none of it.
+func TestMapped(t *testing.T) {
+	t.Parallel()
+	s := newFlowSite(t)
+	s.addFlows()
+	mapped := func(a netip.AddrPort) netip.AddrPort {
+		return netip.AddrPortFrom(netip.AddrFrom16(a.Addr().As16()), a.Port())
+	}
+	for _, f := range s.flows {
+		if !f.Host.Addr().Is4() {
+			continue
+		}
+		for _, g := range []segment{s.in(f), s.out(f)} {
+			s.says("of the flow", g, fastpath.Redirected)
+			g.from, g.to = mapped(g.from), mapped(g.to)
+			s.says("mapped", g, fastpath.Next)
 		}
 	}
 }

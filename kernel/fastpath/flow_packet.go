@@ -1,6 +1,8 @@
 package fastpath
 
 import (
+	"fmt"
+
 	"github.com/cilium/ebpf/asm"
 	"golang.org/x/sys/unix"
 )
@@ -93,6 +95,16 @@ func flowOf6() asm.Instructions {
 		asm.JGT.Reg(asm.R2, asm.R1, slow),
 	}
 	p = append(p, copyTo(asm.RFP, keyFrom, data, ip6From, 32)...)
+	for i, half := range []int16{keyFrom, keyTo} { // nobody's, but the key of an IPv4 address
+		real := fmt.Sprintf("real %d", i)
+		p = append(p,
+			asm.LoadMem(asm.R1, asm.RFP, half, asm.DWord),
+			asm.JNE.Imm(asm.R1, 0, real),
+			asm.LoadMem(asm.R1, asm.RFP, half+8, asm.Word),
+			asm.LoadImm(asm.R2, int64(mappedPrefix), asm.DWord),
+			asm.JEq.Reg(asm.R1, asm.R2, slow),
+			asm.Mov.Imm(asm.R1, 0).WithSymbol(real))
+	}
 	return append(p, segment(ip6End, ip6End-ip, "6")...)
 }
 

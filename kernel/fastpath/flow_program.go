@@ -32,9 +32,9 @@ const (
 	// whose header has no checksum that makes up for it.
 	pseudoHeader, ofIPv6 = 1 << 4, 1 << 7
 	drop                 = 2 // TCX_DROP
-	// telling is how many frames of a connection the first word of it follows; the next
-	// follow after twice as many each.
-	telling = 32
+	// telling is how many frames of a connection the first word of it follows, and after
+	// tellingAgain more, a power of 2, there is another.
+	telling, tellingAgain = 32, 1024
 )
 
 // Where things lie below the frame pointer.
@@ -282,8 +282,7 @@ func passOn(head *ebpf.Map) asm.Instructions {
 	)
 }
 
-// count counts the frames of a connection that is no flow, and tells of it after 32, 64, 128
-// and so on. Connections share places; one that comes between begins anew.
+// count counts the frames of a connection that is no flow, and tells of it. Connections share places; one that comes between begins anew.
 func (f *flows) count() asm.Instructions {
 	return asm.Instructions{
 		asm.LoadMem(asm.R1, asm.RFP, stackFlags, asm.DWord).WithSymbol("miss"),
@@ -301,11 +300,8 @@ func (f *flows) count() asm.Instructions {
 		asm.LoadMem(asm.R1, asm.R2, 4, asm.Word),
 		asm.Add.Imm(asm.R1, 1),
 		asm.StoreMem(asm.R2, 4, asm.R1, asm.Word),
-		asm.JLT.Imm(asm.R1, telling, slow),
-		asm.Mov.Reg(asm.R3, asm.R1),
-		asm.Sub.Imm(asm.R3, 1),
-		asm.And.Reg(asm.R3, asm.R1),
-		asm.JNE.Imm(asm.R3, 0, slow),
+		asm.And.Imm(asm.R1, tellingAgain-1),
+		asm.JNE.Imm(asm.R1, telling, slow),
 		asm.Ja.Label("tell"),
 		asm.StoreMem(asm.R2, 0, asm.R0, asm.Word).WithSymbol("another"),
 		asm.StoreImm(asm.R2, 4, 1, asm.Word),

@@ -10,6 +10,7 @@ import (
 	"unsafe"
 
 	"github.com/cilium/ebpf"
+	"github.com/cilium/ebpf/asm"
 	"github.com/cilium/ebpf/link"
 	"github.com/cilium/ebpf/ringbuf"
 	"github.com/containerd/errdefs"
@@ -17,8 +18,8 @@ import (
 )
 
 const (
-	// maxFlows is how many connections there is room for.
-	maxFlows = 1 << 15
+	// MaxFlows is how many connections there is room for.
+	MaxFlows = 1 << 15
 	// countPlaces is how many connections' frames are counted at once.
 	countPlaces = 1 << 12
 	// newsSize is how many bytes of news wait to be read; what comes then is lost.
@@ -31,8 +32,8 @@ const outsideProgram = prefix + "outside"
 // flows are the program's means to take connections with outside past the host's routing,
 // NAT and bridges.
 type flows struct {
-	// lack is why there are none.
-	lack error
+	// lack is why there are none, and lack6 why none are over IPv6.
+	lack, lack6 error
 	// table is by flowKey; counts are of connections that are not in it, and news tell of
 	// those that might be, and of those in it that may be over.
 	table, counts, news *ebpf.Map
@@ -73,7 +74,7 @@ func (f *flows) load(head *ebpf.Map, remindAfter uint64) (err error) {
 		m **ebpf.Map
 		ebpf.MapSpec
 	}{
-		{&f.table, ebpf.MapSpec{Name: "fl_fast_flows", Type: ebpf.Hash, KeySize: uint32(unsafe.Sizeof(flowKey{})), ValueSize: uint32(unsafe.Sizeof(flowState{})), MaxEntries: 2 * maxFlows, Flags: unix.BPF_F_NO_PREALLOC}},
+		{&f.table, ebpf.MapSpec{Name: "fl_fast_flows", Type: ebpf.Hash, KeySize: uint32(unsafe.Sizeof(flowKey{})), ValueSize: uint32(unsafe.Sizeof(flowState{})), MaxEntries: 2 * MaxFlows, Flags: unix.BPF_F_NO_PREALLOC}},
 		{&f.counts, ebpf.MapSpec{Name: "fl_fast_counts", Type: ebpf.Array, KeySize: 4, ValueSize: 8 * countPlaces, MaxEntries: 1}},
 		{&f.news, ebpf.MapSpec{Name: "fl_fast_news", Type: ebpf.RingBuf, MaxEntries: newsSize}},
 	} {
@@ -94,10 +95,35 @@ func (f *flows) load(head *ebpf.Map, remindAfter uint64) (err error) {
 			return err
 		}
 	}
+	if f.lack6, err = sumsOfIPv6(); err != nil {
+		return err
+	}
 	if f.reader, err = ringbuf.NewReader(f.news); err != nil {
 		return err
 	}
 	return f.next.Put(uint32(0), f.inside)
+}
+
+// sumsOfIPv6 says what the kernel lacks to change TCP's sum over IPv6, nil for nothing: it says
+// so only when it is asked to.
+func sumsOfIPv6() (lack, err error) {
+	p, err := ebpf.NewProgram(&ebpf.ProgramSpec{Name: "fl_fast_sums", Type: ebpf.SchedCLS, License: "Apache-2.0", Instructions: asm.Instructions{
+		asm.Mov.Imm(asm.R2, ip6End+tcpChecksum),
+		asm.Mov.Imm(asm.R3, 0),
+		asm.Mov.Imm(asm.R4, 0),
+		asm.Mov.Imm(asm.R5, pseudoHeader|ofIPv6),
+		asm.FnL4CsumReplace.Call(),
+		asm.Return(),
+	}})
+	if err != nil {
+		return nil, err
+	}
+	defer p.Close()
+	answer, err := p.Run(&ebpf.RunOptions{Data: make([]byte, ip6End+tcpEnd)})
+	if err == nil && answer != 0 {
+		lack = fmt.Errorf("the kernel has no BPF_F_IPV6 (Linux 6.16) for connections over IPv6: %w", errdefs.ErrUnavailable)
+	}
+	return lack, err
 }
 
 func (f *flows) Close() error {
@@ -125,6 +151,14 @@ func (p *Path) FlowsLack() string {
 	return ""
 }
 
+// FlowsLackIPv6 is the same of connections over IPv6.
+func (p *Path) FlowsLackIPv6() string {
+	if p.flows.lack == nil && p.flows.lack6 != nil {
+		return p.flows.lack6.Error()
+	}
+	return p.FlowsLack()
+}
+
 // AllowFlows is as Allow, for connections with outside.
 func (p *Path) AllowFlows(d time.Duration) error { return p.allow(d, true) }
 
@@ -133,18 +167,23 @@ func (p *Path) AllowFlows(d time.Duration) error { return p.allow(d, true) }
 // The kernel waits as for Attach, and where it goes again.
 func (p *Path) AttachOutside(index int) error {
 	p.mu.Lock()
-	defer p.mu.Unlock()
-	switch {
-	case p.table == nil:
-		return errClosed
-	case p.flows.lack != nil:
-		return p.flows.lack
-	case p.flows.links[index] != nil:
-		return nil
+	there, err := p.flows.links[index] != nil, p.flows.lack
+	if p.table == nil {
+		err = errClosed
 	}
+	p.mu.Unlock()
+	if there || err != nil {
+		return err
+	}
+	// Nobody waits for the lock meanwhile.
 	l, err := link.AttachTCX(link.TCXOptions{Interface: index, Program: p.flows.outside, Attach: ebpf.AttachTCXIngress, Anchor: link.Tail()})
 	if err != nil {
 		return fmt.Errorf("attach the fast path to interface %d: %w", index, err)
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.table == nil || p.flows.links[index] != nil {
+		return l.Close()
 	}
 	p.flows.links[index] = l
 	return nil
@@ -194,8 +233,8 @@ func (p *Path) DetachOutside(index int) error {
 type News struct {
 	// Over says that it is one of a flow, of which a segment was seen that begins or ends
 	// something; Far, that it is one by which another GiB was acknowledged. The others are of
-	// connections that are none, and that containers' ports have seen 32 frames of, or twice
-	// as many each time.
+	// connections that are none, and that containers' ports have seen 32 frames of, or 1024
+	// more each time.
 	Over, Far bool
 	// At is the index of the interface where its segments come in, From and To the
 	// addresses that they have there.
