@@ -102,8 +102,8 @@ func (l *passageLook) hear(ctx context.Context, offers chan<- fastpath.News) err
 		case n.Over:
 			s.end(s.passingOf(n))
 		case n.Far:
-			if p := s.passingOf(n); p != nil {
-				l.loosen(p)
+			if p := s.passingOf(n); p != nil && l.loosen(p) != nil {
+				s.end(p)
 			}
 		case s.admit(n):
 			select {
@@ -157,7 +157,9 @@ func (l *passageLook) consider(offered []fastpath.News) {
 		return
 	}
 	for _, p := range s.take(learned, era) {
-		l.loosen(p) // what came by the host since then counts no more
+		if l.loosen(p) != nil { // what came by the host since then counts no more
+			s.end(p)
+		}
 	}
 }
 

@@ -9,6 +9,9 @@
 // program, and so does everything where the owner has not said within the last seconds
 // that it may be so (Allow): a program whose owner is gone does nothing.
 //
+// A second program takes TCP connections with outside past routing and NAT as well, which
+// the owner names one by one (Flow).
+//
 // Which ports may take part is the caller's to know.
 package fastpath
 
