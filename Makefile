@@ -114,11 +114,11 @@ fuzz: ## feed each decoder with whatever comes to mind; FUZZTIME=10m is how long
 # Every form that there is: each back end, each moment, each fault (make test runs some).
 attack: build ## run every attack, beside every other firewall, at every moment (root)
 	@hack/debian-install.sh $(TEST_DEPS)
-	FAIRLEAD_BIN=$(CURDIR)/bin/fairlead FAIRLEAD_FULL_MATRIX=1 go test -count=1 -parallel 4 -timeout 2h $(TESTFLAGS) ./e2e -run '^Test(Attack|B3$$|Firewalld$$|UFW$$|Neighbours$$)'
+	FAIRLEAD_BIN=$(CURDIR)/bin/fairlead FAIRLEAD_FULL_MATRIX=1 go test -count=1 -parallel 4 -timeout 2h $(TESTFLAGS) ./e2e -run '^Test(Attack|B1Plan$$|B3$$|C4$$|Exposure$$|Firewalld$$|UFW$$|Neighbours$$)'
 
 faults: build ## kill, fail and break everything at every step (root)
 	@hack/debian-install.sh $(TEST_DEPS)
-	FAIRLEAD_BIN=$(CURDIR)/bin/fairlead FAIRLEAD_FULL_MATRIX=1 go test -count=1 -parallel 4 -timeout 2h $(TESTFLAGS) ./network ./e2e -run '^Test(Crash|Fault|Recover|ManyStartedAtOnce|HundredAtOnce)'
+	FAIRLEAD_BIN=$(CURDIR)/bin/fairlead FAIRLEAD_FULL_MATRIX=1 go test -count=1 -parallel 4 -timeout 2h $(TESTFLAGS) ./network ./e2e -run '^Test(Crash|DaemonAway$$|Fault|LargeRanges$$|Recover|SharedNetworkStays$$|ManyStartedAtOnce|HundredAtOnce)'
 
 soak: ## attach and detach CYCLES=50000 times, kill daemons for CHAOS=600 seconds; 0 for not (root)
 	$(call want,CYCLES,[0-9]+,a number; 0 leaves them out)

@@ -42,7 +42,8 @@ func forFaultBackends(t *testing.T, test func(t *testing.T, backend string)) {
 
 // chosen says whether a test of several choices, each by its number, runs a combination
 // of them. In short it runs a diagonal: of each choice every alternative is met, and of
-// the one that has more than two each is met once. All meet all in make attack.
+// the one that has more than two each is met once. All meet all in make attack and make
+// faults.
 func chosen(choices ...int) bool {
 	for _, c := range choices {
 		if c%2 != choices[0]%2 && !full() {

@@ -76,7 +76,8 @@ func TestDockerInit(t *testing.T) {
 	}
 }
 
-// TestCrashLife: the daemon is killed in the middle of what changes a container.
+// TestCrashLife: the daemon is killed in the middle of what changes a container; amid a
+// restart by policy, in short, at the points that a start and an end do not have (elsewhere).
 func TestCrashLife(t *testing.T) {
 	t.Parallel()
 	c := newCrashing(t, nftables)
@@ -92,7 +93,7 @@ func TestCrashLife(t *testing.T) {
 		t.Errorf("memory: %s", got)
 	}
 	// Where a restart by policy is cut short, the next daemon makes it.
-	for _, point := range []string{"engine-exit", "engine-exit-recorded", "engine-start-prepared", "engine-start-created", "engine-start-started"} {
+	for _, point := range killedAt("restart") {
 		pid := c.inspect("kept").State.Pid
 		c.arm(point)
 		if err := lab.Signal(pid, syscall.SIGKILL); err != nil {

@@ -70,7 +70,7 @@ func (c *crashing) halt() {
 }
 
 // TestCrashConnect: the daemon is killed at every point of a connect and of a
-// disconnect of a container that runs. After a restart the former has not happened and
+// disconnect of a container that runs, in short at those of killedAt. After a restart the former has not happened and
 // the latter has; published ports are served all the while.
 func TestCrashConnect(t *testing.T) {
 	t.Parallel()
@@ -87,8 +87,7 @@ func TestCrashConnect(t *testing.T) {
 	c.like("no crash", c.apart)
 	c.complete("connect")
 	c.complete("disconnect")
-	for _, step := range crashPoints["connect"] {
-		point := "connect." + step
+	for _, point := range killedAt("connect") {
 		c.arm(point)
 		if stderr, code := c.connect(); code == 0 {
 			t.Errorf("%s: it succeeded: %s", point, stderr)
@@ -102,8 +101,7 @@ func TestCrashConnect(t *testing.T) {
 		}
 		c.like(point, c.apart)
 	}
-	for _, step := range crashPoints["disconnect"] {
-		point := "disconnect." + step
+	for _, point := range killedAt("disconnect") {
 		c.arm(point)
 		if stderr, code := c.connect(); code != 0 {
 			t.Fatalf("%s: %s", point, stderr)

@@ -23,6 +23,61 @@ var crashPoints = map[string][]string{
 	"network-rm":     {"begin", "unstored", "bridge", "firewall", "commit"},
 }
 
+// engineAmid are the engine's points that an operation passes beside its own.
+var engineAmid = map[string][]string{
+	"attach":  {"engine-start-prepared", "engine-start-created"},
+	"detach":  {"engine-exit", "engine-exit-recorded"},
+	"restart": {"engine-exit", "engine-exit-recorded", "engine-start-prepared", "engine-start-created", "engine-start-started"},
+}
+
+// elsewhere are the points at which an operation is not killed in short, since another
+// one is at the same step; make faults has all.
+var elsewhere = map[string][]string{
+	"attach":         {"attach.firewall", "attach.veth", "attach.resolver", "attach.commit", "engine-start-created"},
+	"detach":         {"detach.begin", "detach.forgetflows", "engine-exit"},
+	"connect":        {"connect.begin", "connect.forgetflows", "connect.interface", "connect.defaultroutes"},
+	"disconnect":     {"disconnect.resolver", "disconnect.republish", "disconnect.firewall", "disconnect.commit"},
+	"network-create": {"network-create.begin", "network-create.bridge"},
+	"network-rm":     {"network-rm.firewall", "network-rm.commit"},
+	"restart":        {"engine-exit-recorded", "engine-start-prepared"},
+}
+
+// pointsOf are all the points of an operation, the engine's first.
+func pointsOf(op string) []string {
+	points := slices.Clone(engineAmid[op])
+	for _, step := range crashPoints[op] {
+		points = append(points, op+"."+step)
+	}
+	return points
+}
+
+// killedAt are the points at which an operation is killed: all, in short but those elsewhere.
+func killedAt(op string) []string {
+	return slices.DeleteFunc(pointsOf(op), func(p string) bool { return !full() && slices.Contains(elsewhere[op], p) })
+}
+
+// TestCrashElsewhere: in short every step is still met in one of the operations that have it.
+func TestCrashElsewhere(t *testing.T) {
+	met := make(map[string]bool)
+	for _, op := range slices.Concat(slices.Collect(maps.Keys(crashPoints)), []string{"restart"}) {
+		points := pointsOf(op)
+		for _, p := range points {
+			step := strings.TrimPrefix(p, op+".")
+			met[step] = met[step] || !slices.Contains(elsewhere[op], p)
+		}
+		for _, p := range elsewhere[op] {
+			if !slices.Contains(points, p) {
+				t.Errorf("%s has no point %s to leave out", op, p)
+			}
+		}
+	}
+	for step, is := range met {
+		if !is {
+			t.Errorf("in short nothing is killed at %s", step)
+		}
+	}
+}
+
 // recoverPoints are passed when an operation that was cut short is ended: a second
 // crash, on the way back. The operation is cut short at the point named first.
 var recoverPoints = map[string][]string{
@@ -70,7 +125,8 @@ func (c *crashing) complete(op string) {
 }
 
 // TestCrashAttach: the daemon is killed at every point of an attachment. After a
-// restart nothing is left of it, and address, ports and name can be used.
+// restart nothing is left of it, and address, ports and name can be used. In short each
+// step is met once or more, in one of the operations that have it (elsewhere).
 func TestCrashAttach(t *testing.T) { forFaultBackends(t, testCrashAttach) }
 
 func testCrashAttach(t *testing.T, backend string) {
@@ -79,11 +135,7 @@ func testCrashAttach(t *testing.T, backend string) {
 	c.up("no crash")
 	c.down("no crash")
 	c.complete("attach")
-	points := []string{"engine-start-prepared", "engine-start-created"}
-	for _, step := range crashPoints["attach"] {
-		points = append(points, "attach."+step)
-	}
-	for _, point := range points {
+	for _, point := range killedAt("attach") {
 		c.arm(point)
 		if _, stderr, code := c.CLI("start", "victim"); code == 0 {
 			t.Errorf("%s: start succeeded: %s", point, stderr)
@@ -100,7 +152,7 @@ func testCrashAttach(t *testing.T, backend string) {
 }
 
 // TestCrashDetach: the daemon is killed at every point of the end of a container's
-// network. After a restart it has ended, with its exit code.
+// network, in short at those of killedAt. After a restart it has ended, with its exit code.
 func TestCrashDetach(t *testing.T) { forFaultBackends(t, testCrashDetach) }
 
 func testCrashDetach(t *testing.T, backend string) {
@@ -109,11 +161,7 @@ func testCrashDetach(t *testing.T, backend string) {
 	c.up("no crash")
 	c.down("no crash")
 	c.complete("detach")
-	points := []string{"engine-exit", "engine-exit-recorded"}
-	for _, step := range crashPoints["detach"] {
-		points = append(points, "detach."+step)
-	}
-	for _, point := range points {
+	for _, point := range killedAt("detach") {
 		c.arm(point)
 		c.up(point)
 		_, _, _ = c.CLI("kill", "victim") // the daemon may die before it answers
@@ -129,7 +177,7 @@ func testCrashDetach(t *testing.T, backend string) {
 }
 
 // TestCrashNetwork: the daemon is killed at every point of making and of removing a
-// network. After a restart it is there whole or not at all.
+// network, in short at those of killedAt. After a restart it is there whole or not at all.
 func TestCrashNetwork(t *testing.T) { forFaultBackends(t, testCrashNetwork) }
 
 func testCrashNetwork(t *testing.T, backend string) {
@@ -153,21 +201,19 @@ func testCrashNetwork(t *testing.T, backend string) {
 		c.asQuiet(point)
 	}
 	settled("no crash")
-	for _, step := range crashPoints["network-create"] {
-		point := "network-create." + step
+	for _, point := range killedAt("network-create") {
 		c.arm(point)
 		if _, stderr, code := c.CLI(create...); code == 0 {
 			t.Errorf("%s: it succeeded: %s", point, stderr)
 		}
 		c.died(point)
 		c.recovered(point)
-		if made := step == "stored" || step == "commit"; exists() != made {
+		if made := point == "network-create.stored" || point == "network-create.commit"; exists() != made {
 			t.Errorf("%s: the network exists: %v", point, exists())
 		}
 		settled(point)
 	}
-	for _, step := range crashPoints["network-rm"] {
-		point := "network-rm." + step
+	for _, point := range killedAt("network-rm") {
 		c.arm(point)
 		c.Must(create...)
 		if _, stderr, code := c.CLI("network", "rm", "net"); code == 0 {
@@ -175,7 +221,7 @@ func testCrashNetwork(t *testing.T, backend string) {
 		}
 		c.died(point)
 		c.recovered(point)
-		if exists() && step != "begin" {
+		if exists() && point != "network-rm.begin" {
 			t.Errorf("%s: the network is there", point)
 		}
 		settled(point)

@@ -21,7 +21,8 @@ var handoverPoints = slices.Concat(givingPoints, takingPoints)
 // TestCrashHandover: the relay and the streams process, the old one and the new one, are
 // killed at every point of the hand-over from one to the other, and so is the daemon that
 // waits for it. Ports answer, connections in the kernel go on, no line of a log is lost,
-// and in the end one of each process is there, of the new build.
+// and in the end one of each process is there, of the new build. In short each point is
+// met by one of the two, by turns.
 func TestCrashHandover(t *testing.T) {
 	t.Parallel()
 	c := newCrashing(t, nftables)
@@ -77,10 +78,10 @@ func TestCrashHandover(t *testing.T) {
 			t.Errorf("the point %s is in no list", p)
 		}
 	}
-	for _, helper := range []string{"relay", "streams"} {
+	for n, helper := range []string{"relay", "streams"} {
 		find := map[string]func() []int{"relay": c.relays, "streams": c.streams}[helper]
 		for i, step := range givingPoints {
-			if helper == "relay" && i == 1 && !full() {
+			if !chosen(i, n) {
 				continue
 			}
 			point := "the old " + helper + " at " + step
@@ -97,7 +98,7 @@ func TestCrashHandover(t *testing.T) {
 			settled(point)
 		}
 		for i, step := range takingPoints {
-			if helper == "streams" && i == 1 && !full() {
+			if !chosen(i, n+1) {
 				continue
 			}
 			point := "the new " + helper + " at " + step

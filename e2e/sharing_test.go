@@ -37,44 +37,60 @@ func (s *site) namespace(ref string) string {
 }
 
 // TestSharedNetworkStays: who shares another container's network keeps it while that
-// one stops, starts again, and is restarted, by whomever.
+// one stops, starts again, and is restarted, by whomever. In short one client restarts it
+// and the other stops and starts it; make faults has both by both.
 func TestSharedNetworkStays(t *testing.T) {
 	forClients(t, func(t *testing.T, s *site, c client) {
 		makeNetworks(c)
 		s.shared(c)
 		s.sharing("at first")
-		before := s.namespace("second")
-		for range 3 {
-			c.must("restart", "-t", "0", "first")
+		n := map[string]int{"fairlead": 0, "docker": 1}[c.name]
+		if chosen(n, 0) {
+			s.sharedRestarts(c)
 		}
-		s.sharing("after restarts of first")
-		c.must("restart", "-t", "0", "second")
-		s.sharing("after a restart of second")
-		c.must("kill", "first")
-		c.must("wait", "first")
-		if got := s.namespace("second"); got != before {
-			t.Errorf("second is in %s, was in %s", got, before)
+		if chosen(n, 1) {
+			s.sharedStops(c)
 		}
-		s.Must("exec", "second", "ping", "-c1", "-W5", "peer")
-		s.consistent()
-		c.refused(t, "cannot join network of a non running container", "run", "--rm", "--network", "container:first", "demo", "true")
-		// What is changed while it is stopped is there when it starts.
-		c.must("network", "connect", "blue", "first")
-		contains(t, "ip addr of second", s.Must("exec", "second", "ip", "addr"), "10.40.0.2/24")
-		c.must("start", "first")
-		s.sharing("after first was stopped")
-		contains(t, "ip addr of first", s.Must("exec", "first", "ip", "addr"), "10.40.0.2/24")
-		// The last to end takes it away.
-		old := s.endpoints("first")["red"].EndpointID
-		c.must("stop", "-t", "0", "first")
-		c.must("rm", "-f", "second")
-		s.consistent()
-		c.must("start", "first")
-		if now := s.endpoints("first")["red"].EndpointID; now == old || now == "" {
-			t.Errorf("first has the old endpoint %q, in whose network nobody was", now)
-		}
-		s.consistent()
 	})
+}
+
+func (s *site) sharedRestarts(c client) {
+	s.t.Helper()
+	for range 3 {
+		c.must("restart", "-t", "0", "first")
+	}
+	s.sharing("after restarts of first")
+	c.must("restart", "-t", "0", "second")
+	s.sharing("after a restart of second")
+}
+
+func (s *site) sharedStops(c client) {
+	s.t.Helper()
+	before := s.namespace("second")
+	c.must("kill", "first")
+	c.must("wait", "first")
+	if got := s.namespace("second"); got != before {
+		s.t.Errorf("second is in %s, was in %s", got, before)
+	}
+	s.Must("exec", "second", "ping", "-c1", "-W5", "peer")
+	s.consistent()
+	c.refused(s.t, "cannot join network of a non running container", "run", "--rm", "--network", "container:first", "demo", "true")
+	// What is changed while it is stopped is there when it starts.
+	c.must("network", "connect", "blue", "first")
+	contains(s.t, "ip addr of second", s.Must("exec", "second", "ip", "addr"), "10.40.0.2/24")
+	c.must("start", "first")
+	s.sharing("after first was stopped")
+	contains(s.t, "ip addr of first", s.Must("exec", "first", "ip", "addr"), "10.40.0.2/24")
+	// The last to end takes it away.
+	old := s.endpoints("first")["red"].EndpointID
+	c.must("stop", "-t", "0", "first")
+	c.must("rm", "-f", "second")
+	s.consistent()
+	c.must("start", "first")
+	if now := s.endpoints("first")["red"].EndpointID; now == old || now == "" {
+		s.t.Errorf("first has the old endpoint %q, in whose network nobody was", now)
+	}
+	s.consistent()
 }
 
 // TestSharedNetworkOutlivesTheDaemon: the same, while the daemon is killed and comes
