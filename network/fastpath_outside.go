@@ -39,6 +39,8 @@ type passage struct {
 	// none takes it there, "" for nothing.
 	links   map[int]string
 	bridges map[string]string
+	// quiet is how long nothing must be said before a connection goes the host's way.
+	quiet time.Duration
 	// events are those since the last look.
 	events []link.Event
 }
@@ -63,6 +65,7 @@ func (p *passing) out() directed { return directed{p.Port.Index, p.Container, p.
 func (p *passing) in() directed  { return directed{p.Link, p.Outside, p.Host} }
 
 func (p *passage) open() {
+	p.quiet = flowTurns * everyFlows
 	p.ports, p.offered = make(map[int]string), make(map[int]int)
 	p.links, p.bridges = make(map[int]string), make(map[string]string)
 	p.flows, p.back, p.of = make(map[directed]*passing), make(map[directed]*passing), make(map[string]int)

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/fairlead/fairlead/kernel/conntrack"
+	"github.com/fairlead/fairlead/kernel/fastpath"
 	"github.com/fairlead/fairlead/kernel/link"
 	"github.com/fairlead/fairlead/kernel/nft"
 	"github.com/fairlead/fairlead/kernel/xfrm"
@@ -73,6 +74,10 @@ func (c *Controller) overseen() (string, error) {
 	}
 	if ruled, err := c.looking.RoutedByDSCP(); err != nil || ruled {
 		return "the host routes by DSCP (ip rule)", err
+	}
+	filter, err := fastpath.Filters()
+	if err != nil || filter != "" {
+		return "a BPF program is at a hook of netfilter, " + filter, err
 	}
 	policies, err := xfrm.Policies()
 	if err != nil {

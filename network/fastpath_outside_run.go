@@ -27,7 +27,7 @@ const (
 	// of again when it has sent more.
 	mostWaiting = 256
 	mostAtOnce  = 32
-	mostOffered = 200
+	mostOffered = 500
 )
 
 // runPassage has connections with outside take the fast path, and looks after those that do,
@@ -290,13 +290,25 @@ func (l *passageLook) attach(index int) error {
 	return s.path.AttachOutside(index)
 }
 
-// again looks at connections, and has those that are not as they were go the host's way.
+// again looks at connections, and has those that are not as they were go the host's way, and
+// those by which nothing was said lately: it keeps their time.
 func (l *passageLook) again(due []*passing) {
+	s := &l.c.fast
 	l.links = make(map[any]link.Link)
+	s.mu.Lock()
+	most := s.outside.quiet
+	s.mu.Unlock()
 	for _, p := range due {
 		now, err := l.learn(p.Port, p.bridge.Name, p.Container, p.Outside)
 		if err != nil || !sameFlow(now.Flow, p.Flow) || l.loosen(p) != nil {
-			l.c.fast.end(p)
+			s.end(p)
+			continue
+		}
+		if quiet, err := s.path.Quiet(p.Flow); err != nil || quiet >= most {
+			s.end(p)
+			if err := l.tracked.Keep(conntrack.Tuple{From: p.Container, To: p.Outside}); err != nil {
+				l.c.log.Debug("a quiet connection may be forgotten", "operation", "fast path", "err", err)
+			}
 		}
 	}
 }

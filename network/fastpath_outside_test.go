@@ -7,6 +7,7 @@ import (
 	"net"
 	"net/netip"
 	"os"
+	"strings"
 	"testing"
 	"time"
 
@@ -333,4 +334,34 @@ func TestFastPathOutsideReset(t *testing.T) {
 		t.Errorf("after a reset: %v", err)
 	}
 	h.connections(t, 0)
+}
+
+// TestFastPathOutsideQuiet: a connection by which nothing was said for long goes the host's
+// way, is tracked for as long as any other from then on, and comes back.
+func TestFastPathOutsideQuiet(t *testing.T) {
+	h, a, far := fastOutside(t)
+	l := h.live(t, far, a.Endpoints[0], published4)
+	l.fast(t)
+	quiet := func(d time.Duration) {
+		h.fast.mu.Lock()
+		defer h.fast.mu.Unlock()
+		h.fast.outside.quiet = d
+		for _, p := range h.fast.outside.flows {
+			p.due = true
+		}
+	}
+	quiet(0)
+	h.connections(t, 0)
+	quiet(time.Hour)
+	out := command(t, "conntrack", "-L", "-p", "tcp", "--dport", "8080")
+	var left int
+	if _, rest, ok := strings.Cut(out, "tcp"); !ok {
+		t.Fatalf("it is not tracked: %s", out)
+	} else if _, err := fmt.Sscan(rest, &left, &left); err != nil || left < 400000 {
+		t.Errorf("it is tracked for %d s more, %v:\n%s", left, err, out)
+	}
+	if n := l.talk(t, 8); n > 0 {
+		t.Errorf("%d frames came by the fast path", n)
+	}
+	l.fast(t)
 }

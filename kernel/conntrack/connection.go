@@ -5,12 +5,14 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
+	"strconv"
 
 	"github.com/containerd/errdefs"
 	"github.com/vishvananda/netlink/nl"
 	"golang.org/x/sys/unix"
 
 	"github.com/fairlead/fairlead/internal/faultpoint"
+	"github.com/fairlead/fairlead/kernel/sysctl"
 )
 
 // Attributes of linux/netfilter/nfnetlink_conntrack.h that the netlink package does not
@@ -27,6 +29,7 @@ const (
 	statusDying      = 1 << 9
 	stateEstablished = 3    // TCP_CONNTRACK_ESTABLISHED
 	flagLiberal      = 0x08 // IP_CT_TCP_FLAG_BE_LIBERAL (linux/netfilter/nf_conntrack_tcp.h)
+	flagUnanswered   = 0x10 // IP_CT_TCP_FLAG_DATA_UNACKNOWLEDGED
 	flagMaxAck       = 0x20 // IP_CT_TCP_FLAG_MAXACK_SET
 )
 
@@ -52,7 +55,7 @@ type Connection struct {
 // gives errdefs.ErrNotFound; a tuple that is incomplete, or of two families,
 // errdefs.ErrInvalidArgument; a kernel without the means, errdefs.ErrUnavailable.
 func (h *Handle) Connection(t Tuple) (c Connection, err error) {
-	answers, err := h.ask(nl.IPCTNL_MSG_CT_GET, t, nil)
+	answers, err := h.ask(nl.IPCTNL_MSG_CT_GET, t)
 	if err != nil {
 		return c, fmt.Errorf("look for the connection %v to %v: %w", t.From, t.To, err)
 	}
@@ -89,25 +92,51 @@ func (c *Connection) read(msg []byte) {
 // Loosen has conntrack take the connection's segments whatever their sequence numbers say
 // from now on (IP_CT_TCP_FLAG_BE_LIBERAL), as it does with those of a flowtable: of one
 // whose segments it does not all see it would take those that it does for invalid, and
-// neither translate them nor count them as established. It cannot be undone. It also has
-// conntrack forget what was acknowledged last, before which it takes a reset for invalid all
-// the same: of one that goes on unseen for long it is to be called again, before 2 GiB are
-// acknowledged, by which time what it knows may be ahead. Errors are as Connection's.
+// neither translate them nor count them as established. It cannot be undone.
+//
+// It also has conntrack forget what was acknowledged last, before which it takes a reset for
+// invalid all the same, and that something was not acknowledged, for which it would forget
+// the connection after 300 s. Of one that goes on unseen it is to be called again, before
+// 2 GiB more are acknowledged. Errors are as Connection's.
 func (h *Handle) Loosen(t Tuple) error {
-	tcp := nl.NewRtAttr(unix.NLA_F_NESTED|nl.CTA_PROTOINFO_TCP, nil)
-	flags := []byte{flagLiberal, flagLiberal | flagMaxAck} // struct nf_ct_tcp_flags: flags, mask
-	tcp.AddRtAttr(nl.CTA_PROTOINFO_TCP_FLAGS_ORIGINAL, flags)
-	tcp.AddRtAttr(nl.CTA_PROTOINFO_TCP_FLAGS_REPLY, flags)
-	info := nl.NewRtAttr(unix.NLA_F_NESTED|nl.CTA_PROTOINFO, nil)
-	info.AddChild(tcp)
-	if _, err := h.ask(nl.IPCTNL_MSG_CT_NEW, t, info); err != nil {
+	if _, err := h.ask(nl.IPCTNL_MSG_CT_NEW, t, loose()); err != nil {
 		return fmt.Errorf("have the connection %v to %v tracked loosely: %w", t.From, t.To, err)
 	}
 	return nil
 }
 
+// Keep is as Loosen, and has the connection be forgotten when nothing was heard of it for as
+// long as of any other from now on (nf_conntrack_tcp_timeout_established).
+func (h *Handle) Keep(t Tuple) error {
+	const key = "net.netfilter.nf_conntrack_tcp_timeout_established"
+	text, err := sysctl.Get(key)
+	if err != nil {
+		return err
+	}
+	seconds, err := strconv.ParseUint(text, 10, 32)
+	if err != nil {
+		return fmt.Errorf("sysctl %s: %w", key, err)
+	}
+	timeout := nl.NewRtAttr(nl.CTA_TIMEOUT, binary.BigEndian.AppendUint32(nil, uint32(seconds)))
+	if _, err := h.ask(nl.IPCTNL_MSG_CT_NEW, t, loose(), timeout); err != nil {
+		return fmt.Errorf("have the connection %v to %v tracked for longer: %w", t.From, t.To, err)
+	}
+	return nil
+}
+
+// loose is what Loosen changes.
+func loose() *nl.RtAttr {
+	flags := []byte{flagLiberal, flagLiberal | flagUnanswered | flagMaxAck} // struct nf_ct_tcp_flags: flags, mask
+	tcp := nl.NewRtAttr(unix.NLA_F_NESTED|nl.CTA_PROTOINFO_TCP, nil)
+	tcp.AddRtAttr(nl.CTA_PROTOINFO_TCP_FLAGS_ORIGINAL, flags)
+	tcp.AddRtAttr(nl.CTA_PROTOINFO_TCP_FLAGS_REPLY, flags)
+	info := nl.NewRtAttr(unix.NLA_F_NESTED|nl.CTA_PROTOINFO, nil)
+	info.AddChild(tcp)
+	return info
+}
+
 // ask sends one request about the connection.
-func (h *Handle) ask(message int, t Tuple, more nl.NetlinkRequestData) ([][]byte, error) {
+func (h *Handle) ask(message int, t Tuple, more ...nl.NetlinkRequestData) ([][]byte, error) {
 	s := side{t.From.Addr().Unmap(), t.To.Addr().Unmap(), t.From.Port(), t.To.Port()}
 	f := filter{v6: s.src.Is6(), proto: unix.IPPROTO_TCP}
 	if !s.src.IsValid() || s.src.BitLen() != s.dst.BitLen() || s.srcPort == 0 || s.dstPort == 0 {
@@ -121,8 +150,8 @@ func (h *Handle) ask(message int, t Tuple, more nl.NetlinkRequestData) ([][]byte
 	req.AddData(&nl.Nfgenmsg{NfgenFamily: uint8(f.family()), Version: nl.NFNETLINK_V0})
 	req.Sockets = h.requests
 	req.AddData(f.tuple(nl.CTA_TUPLE_ORIG, s))
-	if more != nil {
-		req.AddData(more)
+	for _, m := range more {
+		req.AddData(m)
 	}
 	err := faultpoint.Here("conntrack.connection")
 	var answers [][]byte

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
+	"time"
 	"unsafe"
 
 	"github.com/cilium/ebpf"
@@ -67,11 +68,14 @@ type flowState struct {
 	closing uint32
 	// slot counts what goes to a container, as if a neighbour sent it.
 	slot uint32
-	// seen is when the host last saw a segment, and acked what was acknowledged when its owner
-	// last heard of that, or at first; 0 where nothing was.
-	seen  uint64
-	acked uint32
-	_     uint32
+	_    uint32
+	// acked is what was acknowledged when the owner last heard of that, or at first, and ack by
+	// the last segment; 0 where nothing was.
+	acked, ack uint32
+	// seen is when the host last saw a segment, and last when there was one.
+	seen, last uint64
+	// back is the other direction.
+	back flowKey
 }
 
 // Stands for a slot of nobody.
@@ -173,8 +177,9 @@ func (p *Path) addFlow(f Flow) error {
 	inKey, outKey := f.keys()
 	in, out := f.states()
 	in.slot = uint32((uintptr(unsafe.Pointer(receiver)) - uintptr(unsafe.Pointer(&p.table.slots[0]))) / unsafe.Sizeof(slot{}))
-	in.seen = p.table.now.Load()
-	out.seen = in.seen
+	now := p.table.now.Load()
+	in.seen, in.last, in.back = now, now, outKey
+	out.seen, out.last, out.back = now, now, inKey
 	if err := p.flows.table.Update(bytesOf(&outKey), bytesOf(&out), ebpf.UpdateNoExist); err != nil {
 		return err
 	}
@@ -218,6 +223,29 @@ func (p *Path) RemoveFlow(f Flow) error {
 		return fmt.Errorf("take the connection of %v with %v off the fast path: %w", f.Container, f.Outside, err)
 	}
 	return nil
+}
+
+// Quiet is for how long no segment of the flow was seen in either direction, up to when
+// AllowFlows was called last. One that is not there gives errdefs.ErrNotFound.
+func (p *Path) Quiet(f Flow) (time.Duration, error) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.table == nil || p.flows.lack != nil {
+		return 0, errClosed
+	}
+	last := uint64(0)
+	in, out := f.keys()
+	for _, k := range []flowKey{in, out} {
+		var s flowState
+		switch err := p.flows.table.Lookup(bytesOf(&k), bytesOf(&s)); {
+		case errors.Is(err, ebpf.ErrKeyNotExist):
+			return 0, fmt.Errorf("the connection of %v with %v does not take the fast path: %w", f.Container, f.Outside, errdefs.ErrNotFound)
+		case err != nil:
+			return 0, fmt.Errorf("look at the connection of %v with %v: %w", f.Container, f.Outside, err)
+		}
+		last = max(last, s.last)
+	}
+	return time.Duration(max(p.table.now.Load(), last)-last) * p.tick, nil
 }
 
 func bytesOf[T any](v *T) []byte { return unsafe.Slice((*byte)(unsafe.Pointer(v)), unsafe.Sizeof(*v)) }

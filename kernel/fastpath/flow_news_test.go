@@ -3,6 +3,7 @@ package fastpath_test
 import (
 	"context"
 	"errors"
+	"fmt"
 	"net"
 	"net/netip"
 	"slices"
@@ -137,6 +138,70 @@ func TestFar(t *testing.T) {
 					t.Errorf("after a GiB: %+v, want %+v", got, at)
 				}
 			}
+		}
+	}
+}
+
+// TestForgedEnds: an end whose number is not near what the other side has acknowledged ends
+// nothing, and goes to whom it is for; one that is near does.
+func TestForgedEnds(t *testing.T) {
+	t.Parallel()
+	s := newFlowSite(t)
+	s.addFlows()
+	const number = 0x01020304 // of every segment
+	for _, f := range s.flows {
+		for _, ways := range [][2]segment{{s.in(f), s.out(f)}, {s.out(f), s.in(f)}} {
+			g, other := ways[0], ways[1]
+			for _, end := range []byte{fin, rst} {
+				for acked, want := range map[uint32]int32{
+					number + 1: fastpath.Redirected, number - 1<<24: fastpath.Redirected, number + 1<<31: fastpath.Redirected,
+					number: fastpath.Next, number - 1<<24 + 1: fastpath.Next,
+				} {
+					other.acked = acked
+					s.says("the other side", other, fastpath.Redirected)
+					s.says(fmt.Sprintf("an end, %d acknowledged", acked), flagged(g, end), want)
+					s.says("then", g, want)
+					if err := errors.Join(s.path.RemoveFlow(f), s.path.AddFlow(f)); err != nil {
+						t.Fatal(err)
+					}
+				}
+			}
+		}
+	}
+}
+
+// TestQuiet: of a flow it is known for how long nothing was said, in either direction.
+func TestQuiet(t *testing.T) {
+	t.Parallel()
+	s := newFlowSite(t)
+	s.addFlows()
+	quiet := func(f fastpath.Flow) time.Duration {
+		if err := s.path.AllowFlows(time.Hour); err != nil {
+			t.Fatal(err)
+		}
+		d, err := s.path.Quiet(f)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return d
+	}
+	for _, f := range s.flows {
+		time.Sleep(300 * time.Millisecond)
+		for _, g := range []segment{s.in(f), s.out(f)} {
+			if d := quiet(f); d < 200*time.Millisecond {
+				t.Errorf("quiet for %v, after 300 ms", d)
+			}
+			s.says("something", g, fastpath.Redirected)
+			if d := quiet(f); d > 200*time.Millisecond {
+				t.Errorf("quiet for %v, after something", d)
+			}
+			time.Sleep(300 * time.Millisecond)
+		}
+		if err := s.path.RemoveFlow(f); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := s.path.Quiet(f); !errdefs.IsNotFound(err) {
+			t.Errorf("of none: %v", err)
 		}
 	}
 }

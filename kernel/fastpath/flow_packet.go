@@ -15,6 +15,9 @@ func segment(at, header int16, family string) asm.Instructions {
 		asm.StoreMem(asm.RFP, keyPorts, asm.R1, asm.Word),
 		asm.LoadMem(asm.R1, data, at+tcpFlags, asm.Byte),
 		asm.StoreMem(asm.RFP, stackFlags, asm.R1, asm.DWord),
+		asm.LoadMem(asm.R1, data, at+tcpSeq, asm.Word),
+		asm.HostTo(asm.BE, asm.R1, asm.Word),
+		asm.StoreMem(asm.RFP, stackSeq, asm.R1, asm.DWord),
 		asm.LoadMem(asm.R1, data, at+tcpAck, asm.Word),
 		asm.HostTo(asm.BE, asm.R1, asm.Word),
 		asm.StoreMem(asm.RFP, stackAck, asm.R1, asm.DWord),
@@ -108,6 +111,37 @@ func flowOf6() asm.Instructions {
 	return append(p, segment(ip6End, ip6End-ip, "6")...)
 }
 
+// near is how many bytes from what the other side has acknowledged the end of a connection may
+// be: what is under way.
+const near = 1 << 24
+
+// end leaves to the host what begins or ends a connection, and tells the owner. Conntrack has
+// no window any more by which it would know a forged end, so one that is none goes on to whom
+// it is for, who does know (RFC 5961).
+func (f *flows) end() asm.Instructions {
+	return asm.Instructions{
+		asm.LoadMem(asm.R1, asm.RFP, stackFlags, asm.DWord),
+		asm.And.Imm(asm.R1, begins),
+		asm.JNE.Imm(asm.R1, 0, "over"),
+		asm.LoadMapPtr(asm.R1, f.table.FD()),
+		asm.Mov.Reg(asm.R2, state), asm.Add.Imm(asm.R2, flowBack),
+		asm.FnMapLookupElem.Call(),
+		asm.JEq.Imm(asm.R0, 0, "over"),
+		asm.LoadMem(asm.R2, asm.R0, flowAck, asm.Word),
+		asm.JEq.Imm(asm.R2, 0, "over"), // nothing yet
+		asm.LoadMem(asm.R1, asm.RFP, stackSeq, asm.DWord),
+		asm.Sub.Reg32(asm.R1, asm.R2),
+		asm.JGE.Imm(asm.R1, near, "going"),
+		asm.LoadMem(asm.R1, state, flowClosing, asm.Word).WithSymbol("over"),
+		asm.JNE.Imm(asm.R1, 0, slow),
+		asm.StoreImm(state, flowClosing, 1, asm.Word),
+		asm.LoadMem(asm.R1, asm.RFP, keyAt, asm.Word),
+		asm.Or.Imm(asm.R1, -isOver),
+		asm.StoreMem(asm.RFP, keyAt, asm.R1, asm.Word),
+		asm.Ja.Label("tell"),
+	}
+}
+
 // farther is how many bytes are acknowledged before the owner hears of it. Conntrack takes a
 // reset for forged whose number is before the last acknowledgement that it saw, which it is
 // after half of the numbers that there are (nf_conntrack_tcp_packet, Linux 6.18).
@@ -118,7 +152,9 @@ const farther = 1 << 30
 // what was acknowledged.
 func remindHost(after uint64) asm.Instructions {
 	return asm.Instructions{
+		asm.StoreMem(state, flowLast, present, asm.DWord),
 		asm.LoadMem(asm.R3, asm.RFP, stackAck, asm.DWord),
+		asm.StoreMem(state, flowAck, asm.R3, asm.Word),
 		asm.LoadMem(asm.R1, state, flowAcked, asm.Word),
 		asm.JNE.Imm(asm.R1, 0, "acked before"),
 		asm.StoreMem(state, flowAcked, asm.R3, asm.Word),
@@ -126,13 +162,13 @@ func remindHost(after uint64) asm.Instructions {
 		asm.Mov.Reg(asm.R2, asm.R3).WithSymbol("acked before"),
 		asm.Sub.Reg32(asm.R2, asm.R1),
 		asm.Sub.Imm32(asm.R2, farther),
-		asm.JGE.Imm(asm.R2, farther, "near"), // which what is older is, too
+		asm.JGE.Imm(asm.R2, farther, "not far"), // which what is older is, too
 		asm.StoreMem(state, flowAcked, asm.R3, asm.Word),
 		asm.LoadMem(asm.R1, asm.RFP, keyAt, asm.Word),
 		asm.Or.Imm(asm.R1, isFar),
 		asm.StoreMem(asm.RFP, keyAt, asm.R1, asm.Word),
 		asm.Ja.Label("tell"),
-		asm.LoadMem(asm.R1, state, flowSeen, asm.DWord).WithSymbol("near"),
+		asm.LoadMem(asm.R1, state, flowSeen, asm.DWord).WithSymbol("not far"),
 		asm.Mov.Reg(asm.R2, present),
 		asm.Sub.Reg(asm.R2, asm.R1),
 		asm.LoadImm(asm.R1, int64(after), asm.DWord),

@@ -17,7 +17,8 @@ const (
 	ip4Checksum = ip + 10
 	ip6HopLimit = ip + 7
 
-	tcpAck      = 8  // from TCP's header on
+	tcpSeq      = 4 // from TCP's header on
+	tcpAck      = 8
 	tcpLength   = 12 // of the header, in the upper half of the byte
 	tcpFlags    = 13
 	tcpChecksum = 16
@@ -25,9 +26,9 @@ const (
 )
 
 const (
-	// ends are the flags of TCP that begin or end a connection, or a half of it: FIN, SYN and
-	// RST. Conntrack and the rules see each such segment.
-	ends = 1 | 2 | 4
+	// begins and ends are the flags of TCP that begin or end a connection, or a half of it: SYN;
+	// FIN, SYN and RST. Conntrack and the rules see each such segment.
+	begins, ends = 2, 1 | 2 | 4
 	// Flags of bpf_l4_csum_replace: what changes is in the pseudo header; and it is IPv6's,
 	// whose header has no checksum that makes up for it.
 	pseudoHeader, ofIPv6 = 1 << 4, 1 << 7
@@ -35,6 +36,9 @@ const (
 	// telling is how many frames of a connection the first word of it follows, and after
 	// tellingAgain more, a power of 2, there is another.
 	telling, tellingAgain = 32, 1024
+	// pauseBits are those of a pause that makes the count begin anew, in ticks: a quarter of a
+	// second to two, by the kernel's CONFIG_HZ.
+	pauseBits = 8
 )
 
 // Where things lie below the frame pointer.
@@ -45,6 +49,7 @@ const (
 	stackFlags = stackMACs - 8
 	stackSize  = stackFlags - 8 // of the packet, or of those that it is cut into
 	stackAck   = stackSize - 8
+	stackSeq   = stackAck - 8
 )
 
 // Offsets in a flow's key and state.
@@ -69,6 +74,9 @@ const (
 	flowClosing   = int16(unsafe.Offsetof(flowState{}.closing))
 	flowSeen      = int16(unsafe.Offsetof(flowState{}.seen))
 	flowAcked     = int16(unsafe.Offsetof(flowState{}.acked))
+	flowAck       = int16(unsafe.Offsetof(flowState{}.ack))
+	flowLast      = int16(unsafe.Offsetof(flowState{}.last))
+	flowBack      = int32(unsafe.Offsetof(flowState{}.back))
 	flowSlot      = int16(unsafe.Offsetof(flowState{}.slot))
 	hopSize       = 20 // struct bpf_redir_neigh
 )
@@ -126,13 +134,9 @@ func flowProgram(head *ebpf.Map, f *flows, remindAfter uint64, counts bool) asm.
 		asm.LoadMem(asm.R1, asm.RFP, stackFlags, asm.DWord),
 		asm.And.Imm(asm.R1, ends),
 		asm.JEq.Imm(asm.R1, 0, "going"),
-		asm.LoadMem(asm.R1, state, flowClosing, asm.Word),
-		asm.JNE.Imm(asm.R1, 0, slow),
-		asm.StoreImm(state, flowClosing, 1, asm.Word),
-		asm.LoadMem(asm.R1, asm.RFP, keyAt, asm.Word),
-		asm.Or.Imm(asm.R1, -isOver),
-		asm.StoreMem(asm.RFP, keyAt, asm.R1, asm.Word),
-		asm.Ja.Label("tell"),
+	)
+	p = append(p, f.end()...)
+	p = append(p,
 		asm.LoadMem(asm.R1, state, flowClosing, asm.Word).WithSymbol("going"),
 		asm.JNE.Imm(asm.R1, 0, slow),
 		// Who sends more than fits is told so by who routes.
@@ -282,7 +286,8 @@ func passOn(head *ebpf.Map) asm.Instructions {
 	)
 }
 
-// count counts the frames of a connection that is no flow, and tells of it. Connections share places; one that comes between begins anew.
+// count counts the frames of a connection that is no flow, and tells of it. In a place are
+// the connection's hash, how many, and when. Connections share places; one that comes between begins anew.
 func (f *flows) count() asm.Instructions {
 	return asm.Instructions{
 		asm.LoadMem(asm.R1, asm.RFP, stackFlags, asm.DWord).WithSymbol("miss"),
@@ -295,16 +300,26 @@ func (f *flows) count() asm.Instructions {
 		asm.LSh.Imm(asm.R1, 3),
 		asm.LoadMapValue(asm.R2, f.counts.FD(), 0),
 		asm.Add.Reg(asm.R2, asm.R1),
+		asm.Mov.Reg(asm.R4, present),
+		asm.RSh.Imm(asm.R4, pauseBits),
+		asm.And.Imm(asm.R4, 0xffff),
 		asm.LoadMem(asm.R1, asm.R2, 0, asm.Word),
 		asm.JNE.Reg(asm.R1, asm.R0, "another"),
-		asm.LoadMem(asm.R1, asm.R2, 4, asm.Word),
+		asm.LoadMem(asm.R1, asm.R2, 6, asm.Half),
+		asm.Mov.Reg(asm.R3, asm.R4),
+		asm.Sub.Reg(asm.R3, asm.R1),
+		asm.And.Imm(asm.R3, 0xffff),
+		asm.JGT.Imm(asm.R3, 1, "another"), // or the same, after a pause
+		asm.StoreMem(asm.R2, 6, asm.R4, asm.Half),
+		asm.LoadMem(asm.R1, asm.R2, 4, asm.Half),
 		asm.Add.Imm(asm.R1, 1),
-		asm.StoreMem(asm.R2, 4, asm.R1, asm.Word),
+		asm.StoreMem(asm.R2, 4, asm.R1, asm.Half),
 		asm.And.Imm(asm.R1, tellingAgain-1),
 		asm.JNE.Imm(asm.R1, telling, slow),
 		asm.Ja.Label("tell"),
 		asm.StoreMem(asm.R2, 0, asm.R0, asm.Word).WithSymbol("another"),
-		asm.StoreImm(asm.R2, 4, 1, asm.Word),
+		asm.StoreImm(asm.R2, 4, 1, asm.Half),
+		asm.StoreMem(asm.R2, 6, asm.R4, asm.Half),
 		asm.Ja.Label(slow),
 	}
 }

@@ -21,7 +21,7 @@ const (
 	// MaxFlows is how many connections there is room for.
 	MaxFlows = 1 << 15
 	// countPlaces is how many connections' frames are counted at once.
-	countPlaces = 1 << 12
+	countPlaces = 1 << 15
 	// newsSize is how many bytes of news wait to be read; what comes then is lost.
 	newsSize = 1 << 16
 )

@@ -74,6 +74,30 @@ func (p *Path) At(index int) (mine bool, others string, err error) {
 	return mine, others, nil
 }
 
+// Filters names a program that somebody has at a hook of netfilter, on the whole machine: the
+// kernel does not say in which namespace (BPF_LINK_TYPE_NETFILTER, Linux 6.4). "" is for none.
+func Filters() (string, error) {
+	it := new(link.Iterator)
+	defer it.Close()
+	for it.Next() {
+		info, err := it.Link.Info()
+		if errors.Is(err, unix.ENOENT) {
+			continue // it is gone
+		}
+		if err != nil {
+			return "", fmt.Errorf("look at the links of programs: %w", err)
+		}
+		if info.Type == link.NetfilterType {
+			name, err := nameOf(info.Program)
+			return fmt.Sprintf("%s (number %d)", name, info.Program), err
+		}
+	}
+	if err := it.Err(); err != nil {
+		return "", fmt.Errorf("list the links of programs: %w", err)
+	}
+	return "", nil
+}
+
 // Detach takes the programs of the tag off the interface, of whichever owner's life. The
 // kernel waits as for Attach.
 func Detach(tag string, index int) error {

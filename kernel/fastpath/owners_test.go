@@ -1,10 +1,16 @@
 package fastpath_test
 
 import (
+	"errors"
+	"strings"
 	"testing"
 	"time"
 
+	"github.com/cilium/ebpf"
+	"github.com/cilium/ebpf/asm"
+	"github.com/cilium/ebpf/link"
 	"github.com/containerd/errdefs"
+	"golang.org/x/sys/unix"
 
 	"github.com/fairlead/fairlead/internal/lab"
 	"github.com/fairlead/fairlead/kernel/fastpath"
@@ -103,5 +109,33 @@ func TestOwners(t *testing.T) {
 	}
 	if err := next.Attach(1 << 20); err == nil {
 		t.Error("attached to an interface that is not there")
+	}
+}
+
+// TestFilters: a program at a hook of netfilter is seen.
+func TestFilters(t *testing.T) {
+	before, err := fastpath.Filters()
+	if err != nil || before != "" {
+		t.Fatalf("%q, %v", before, err)
+	}
+	program, err := ebpf.NewProgram(&ebpf.ProgramSpec{
+		Name: "somebodys", Type: ebpf.Netfilter, AttachType: ebpf.AttachNetfilter, License: "GPL",
+		Instructions: asm.Instructions{asm.Mov.Imm(asm.R0, 1), asm.Return()}, // NF_ACCEPT
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer program.Close()
+	h := lab.New(t).Host("filtered")
+	var l link.Link
+	if err := h.Do(func() (err error) {
+		l, err = link.AttachNetfilter(link.NetfilterOptions{Program: program, ProtocolFamily: unix.NFPROTO_IPV4, Hook: unix.NF_INET_FORWARD, Priority: -10})
+		return err
+	}); err != nil {
+		t.Fatal(err)
+	}
+	there, err := fastpath.Filters()
+	if err := errors.Join(err, l.Close()); err != nil || !strings.Contains(there, "somebodys") {
+		t.Errorf("%q, %v", there, err)
 	}
 }
