@@ -28,20 +28,23 @@ func (c *Controller) allowOutside(bypassed string) {
 			lack = "whether somebody filters what is routed cannot be told: " + err.Error()
 		}
 	}
-	s.mu.Lock()
-	former := s.outside.lack
-	s.outside.lack = lack
-	// Who was not there to look does not know what has become of them.
-	if lack != "" || time.Since(s.outside.allowed) > fastFor {
-		s.dropWhere(everyPassing)
-	}
-	s.outside.allowed = time.Now()
-	s.mu.Unlock()
 	d := fastFor
 	if lack != "" {
 		d = 0
 	}
-	switch err := s.path.AllowFlows(d); {
+	s.mu.Lock()
+	former := s.outside.lack
+	s.outside.lack = lack
+	if time.Since(s.outside.allowed) > fastFor {
+		s.dropWhere(everyPassing) // nobody was there to look what became of them
+	}
+	s.outside.allowed = time.Now()
+	err := s.path.AllowFlows(d)
+	if lack != "" {
+		s.dropWhere(everyPassing)
+	}
+	s.mu.Unlock()
+	switch {
 	case err != nil:
 		c.log.Error("the fast path cannot be switched", "operation", "fast path", "err", err)
 	case lack == former || lack != "" && lack == bypassed:
