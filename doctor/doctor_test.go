@@ -66,7 +66,7 @@ func TestExamine(t *testing.T) {
 		{func(h *doctor.Host) { h.BTF = false }, doctor.Note, "ebpf", "CONFIG_DEBUG_INFO_BTF", ""},
 		{func(h *doctor.Host) { h.CgroupV2 = false }, doctor.Note, "cgroup", "version 1 alone", "systemd.unified"},
 		{func(h *doctor.Host) { h.Programs["runc"] = "" }, doctor.Problem, "programs", "runc is not installed", "apt-get install runc"},
-		{func(h *doctor.Host) { h.Daemon.FastPath = &doctor.FastPath{Lack: "the kernel is older"} }, doctor.Note, "fastpath", "by the bridge all the same: the kernel is older", ""},
+		{func(h *doctor.Host) { h.Daemon.FastPath = &doctor.FastPath{Lack: "the kernel is older"} }, doctor.Note, "fastpath", "by the bridge, and outside by the host's routing, all the same: the kernel is older", ""},
 		{func(h *doctor.Host) {
 			h.Daemon.FastPath = &doctor.FastPath{Links: 2, Slow: []string{"its containers are kept apart"}}
 		}, doctor.Note, "fastpath", "not by the fast path: its containers are kept apart", ""},

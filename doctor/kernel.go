@@ -175,7 +175,7 @@ func (h Host) fastPath(f *findings) {
 	}
 	p := h.Daemon.FastPath
 	if p.Lack != "" {
-		f.add(Note, "fastpath", "--fast-path is on, and containers reach each other by the bridge all the same: "+p.Lack)
+		f.add(Note, "fastpath", "--fast-path is on, and containers reach each other by the bridge, and outside by the host's routing, all the same: "+p.Lack)
 		return
 	}
 	f.add(OK, "fastpath", fmt.Sprintf("links of containers that take the fast path: %d", p.Links))

@@ -22,6 +22,8 @@ const (
 type passage struct {
 	// lack is why no connection takes it, "" where some may; broken, why none will.
 	lack, broken string
+	// told says that the log has it that none takes it.
+	told bool
 	// allowed is when it was last said that some may.
 	allowed time.Time
 	// ports are the endpoints' IDs by the index of their port.

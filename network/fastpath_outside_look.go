@@ -33,8 +33,9 @@ func (c *Controller) allowOutside(bypassed string) {
 		d = 0
 	}
 	s.mu.Lock()
-	former := s.outside.lack
-	s.outside.lack = lack
+	// What stops all is told of already.
+	stop, again := lack != "" && lack != s.outside.lack && lack != bypassed, lack == "" && s.outside.told
+	s.outside.lack, s.outside.told = lack, (s.outside.told || stop) && !again
 	if time.Since(s.outside.allowed) > fastFor {
 		s.dropWhere(everyPassing) // nobody was there to look what became of them
 	}
@@ -47,10 +48,9 @@ func (c *Controller) allowOutside(bypassed string) {
 	switch {
 	case err != nil:
 		c.log.Error("the fast path cannot be switched", "operation", "fast path", "err", err)
-	case lack == former || lack != "" && lack == bypassed:
-	case lack != "":
+	case stop:
 		c.log.Info("connections with outside go the host's way: the fast path stands back", "what", lack)
-	default:
+	case again:
 		c.log.Info("connections with outside take the fast path again")
 	}
 }
