@@ -99,11 +99,11 @@ func TestTop(t *testing.T) {
 	}
 	f.ok(f.Start(t.Context(), id))
 	var got container.TopResponse
-	eventually(t, "three processes", func() bool {
+	eventually(t, "three processes, of which one is sleep 61 by now", func() bool {
 		var err error
 		got, err = f.Top(t.Context(), id, "")
 		f.ok(err)
-		return len(got.Processes) == 3
+		return len(got.Processes) == 3 && slices.ContainsFunc(got.Processes, func(p []string) bool { return p[7] == "sleep 61" })
 	})
 	if !slices.Equal(got.Titles, []string{"UID", "PID", "PPID", "C", "STIME", "TTY", "TIME", "CMD"}) {
 		t.Errorf("titles %v", got.Titles)
