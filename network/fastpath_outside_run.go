@@ -18,7 +18,7 @@ import (
 
 const (
 	// everyFlows is how often connections are looked at: a tenth of them, those that something
-	// has changed for, and mostLooks at most, which take some 50 ms.
+	// has changed for, and mostLooks at most.
 	everyFlows = time.Second
 	flowTurns  = 10
 	mostLooks  = 500

@@ -37,7 +37,7 @@ const (
 	// tellingAgain more, a power of 2, there is another.
 	telling, tellingAgain = 32, 1024
 	// pauseBits are those of a pause that makes the count begin anew, in ticks: a quarter of a
-	// second to two, by the kernel's CONFIG_HZ.
+	// second at a thousand ticks in each (CONFIG_HZ), up to twice that where a count began late.
 	pauseBits = 8
 )
 
