@@ -5,7 +5,6 @@ import (
 	"log/slog"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/fairlead/fairlead/network/spec"
 )
@@ -77,7 +76,6 @@ func TestCheckTellsOfIPTables(t *testing.T) {
 	h.clean(t)
 	h.PauseHealing() // which would put it back before it is looked at
 	defer h.ResumeHealing()
-	time.Sleep(time.Second) // a look that was under way may still put something back
 	for _, c := range []struct{ do, undo, says string }{
 		{"iptables -t nat -D DOCKER 2", "iptables -t nat -A DOCKER ! -i fairlead0 -p tcp --dport 8080 -j DNAT --to-destination 172.17.0.2:80", "lacks -A DOCKER"},
 		{"iptables -I DOCKER -j ACCEPT", "iptables -D DOCKER -j ACCEPT", "not wanted"},

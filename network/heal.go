@@ -190,6 +190,9 @@ func (c *Controller) mendHost(ctx context.Context, what aspect, since time.Time)
 		return again, look
 	}
 	for _, f := range gather(s.found) {
+		if c.isPaused() {
+			break // since it was looked; to go on is to look at everything
+		}
 		wait := c.mendOne(ctx, f, since)
 		if wait > 0 {
 			c.healer.noticed.keep(what, since)
